@@ -1,0 +1,80 @@
+# Every target does its own set-up: a fresh clone needs Python >= 3.11, make and git, nothing else.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Two stamps, each written last, so that an interrupted set-up never looks done: the locked
+# dependencies (rebuilt from nothing when the lock changes) and the package itself (cheap).
+LOCKED := $(VENV)/.locked
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint format lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: $(READY) ## run a worker against a development server of its own (ARGS="--help" for more)
+	@$(BIN)/worker-state run $(ARGS)
+
+demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in ten seconds
+	@$(BIN)/worker-state run --demo $(ARGS)
+
+test: lint ## check style and types, run every test, hold the coverage thresholds
+	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export COVERAGE_FILE="$$data/coverage" && \
+	$(BIN)/coverage run -m pytest $(ARGS) && \
+	$(BIN)/coverage combine --quiet && \
+	echo "coverage of the core: 100 % of the branches" && \
+	$(BIN)/coverage report --include='src/worker_state/core/*' --fail-under=100 && \
+	echo "coverage of the rest: at least 95 %" && \
+	$(BIN)/coverage report --omit='src/worker_state/core/*' --fail-under=95
+
+lint: $(READY) ## check style and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY) ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## resolve the dependencies again and write requirements.lock
+	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv; }
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--group dev pyproject.toml --output-file requirements.lock
+
+clean: ## remove the virtual environment and every cache
+	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \
+		.hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(LOCKED): requirements.lock
+	@set -e; found=; \
+	for python in "$(PYTHON)" python3.13 python3.12 python3.11; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			found=$$python; break; \
+		fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "worker-state needs Python 3.11 or newer, and $(PYTHON) is not: install one, or name it with 'make PYTHON=...'." >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$found cannot create virtual environments: install its venv module (on Debian and Ubuntu the package python3-venv)." >&2; \
+		exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$found (once, well under a minute) ..."; \
+	rm -rf $(VENV); \
+	"$$found" -m venv $(VENV); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(READY): $(LOCKED) pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || \
+		{ $(BIN)/python -m pip check; echo "requirements.lock does not fit pyproject.toml: run 'make lock'." >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,186 @@
+"""The picture in the design, as a test: who may import whom, read from the sources, never from a running program.
+
+Every file of the package belongs to one place. A place names the other places that it may import and the
+third-party packages that it may use; whatever is not named here is an arrow that runs upwards or sideways.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "worker_state"
+SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
+FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
+LONGEST_FILE = 330
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the files of one place may import at run time, and what only for the type checker."""
+
+    inside: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
+    for_types_only: frozenset[str] = frozenset()
+
+
+def place(inside: str = "", outside: str = "", for_types_only: str = "") -> Place:
+    return Place(frozenset(inside.split()), frozenset(outside.split()), frozenset(for_types_only.split()))
+
+
+PLACES = {
+    "core": place("core"),
+    "watched": place(outside="trio"),
+    # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
+    "actors": place("core watched", "trio", for_types_only="transport"),
+    "transport": place("core", "trio trio_websocket wsproto httpx anyio"),
+    "manager": place("core watched actors transport", "trio"),
+    "devserver": place("core devserver", "trio trio_websocket h11"),
+    "__init__": place("core watched manager"),
+    "cli": place("__init__ cli core manager devserver", "trio typer rich"),
+}
+
+# Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.
+IMPURE = frozenset(
+    "asyncio datetime logging multiprocessing os queue secrets select selectors signal socket ssl subprocess "
+    "tempfile threading time uuid".split()
+)
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name, absolute: `from ..core import wire` in an actor is `worker_state.core.wire`."""
+
+    name: str
+    line: int
+    for_types_only: bool
+
+
+def place_of(file: str) -> str:
+    return file.partition("/")[0].removesuffix(".py")
+
+
+def imports(file: str, text: str) -> Iterator[Import]:
+    package = [PACKAGE, *file.split("/")[:-1]]
+    tree = ast.parse(text)
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield Import(name, node.lineno, id(node) in typing_only)
+
+
+def target_place(name: str) -> str:
+    """The place that an absolute name inside the package belongs to; a public name is `__init__`'s."""
+    _, _, rest = name.partition(".")
+    first = rest.partition(".")[0]
+    return first if first in PLACES else "__init__"
+
+
+def complaints(file: str, text: str) -> list[str]:
+    """Everything in one file that the picture does not allow; pure, so that it can be tested itself."""
+    rule = PLACES.get(place_of(file))
+    if rule is None:
+        return [f"{file}: no place in the picture; give it one in {Path(__file__).name}"]
+    found = []
+    for item in imports(file, text):
+        top = item.name.partition(".")[0]
+        if top == PACKAGE:
+            target = target_place(item.name)
+            allowed = target in rule.inside or (item.for_types_only and target in rule.for_types_only)
+            if not allowed:
+                found.append(f"{file}:{item.line}: {place_of(file)} may not import {item.name}")
+        elif top not in sys.stdlib_module_names:
+            if top not in rule.outside:
+                found.append(f"{file}:{item.line}: {place_of(file)} may not use {top}")
+        elif place_of(file) == "core" and top in IMPURE:
+            found.append(f"{file}:{item.line}: the core is pure and may not use {top}")
+        elif place_of(file) == "core" and top == "random" and item.name not in ("random", "random.Random"):
+            found.append(f"{file}:{item.line}: the core takes its Random as an argument, not {item.name}")
+    if place_of(file) == "core":
+        found += [
+            f"{file}:{node.lineno}: the core takes its Random as an argument, not random.{node.attr}"
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "random"
+            and node.attr != "Random"
+        ]
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_import_follows_an_arrow_of_the_picture(file: str) -> None:
+    assert complaints(file, (SOURCE / file).read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_file_is_too_long_to_be_read_in_one_go(file: str) -> None:
+    assert len((SOURCE / file).read_text("utf-8").splitlines()) <= LONGEST_FILE
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("core/pace.py", "import trio"),
+        ("core/pace.py", "from time import monotonic"),
+        ("core/pace.py", "import logging.handlers"),
+        ("core/pace.py", "from random import uniform"),
+        ("core/pace.py", "import random\nx = random.random()"),
+        ("core/pace.py", "from ..watched import Watched"),
+        ("core/pace.py", "from worker_state import Config"),
+        ("core/pace.py", "def late():\n    import httpx"),
+        ("watched.py", "from worker_state.core import state"),
+        ("actors/status.py", "from .connection import run"),
+        ("actors/status.py", "from worker_state.actors import connection"),
+        ("actors/status.py", "from worker_state.transport import Dial"),
+        ("actors/status.py", "import trio_websocket"),
+        ("transport.py", "from . import manager"),
+        ("manager.py", "import httpx"),
+        ("manager.py", "from .devserver import serve"),
+        ("devserver/app.py", "from ..manager import Manager"),
+        ("devserver/app.py", "import worker_state"),
+        ("__init__.py", "from .transport import Dial"),
+        ("cli.py", "from .actors import status"),
+        ("cli.py", "import httpx"),
+        ("surprise.py", ""),
+    ],
+)
+def test_the_checker_objects_to_an_arrow_that_is_not_in_the_picture(file: str, text: str) -> None:
+    assert len(complaints(file, text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("core/pace.py", "from random import Random"),
+        ("core/pace.py", "import random\nx: random.Random"),
+        ("core/wire.py", "import json\nfrom . import status\nfrom worker_state.core.errors import ConfigError"),
+        ("watched.py", "import trio"),
+        ("actors/status.py", "import logging\nimport trio\nfrom ..core import wire\nfrom ..watched import Watched"),
+        ("actors/status.py", "if TYPE_CHECKING:\n    from ..transport import Http"),
+        ("transport.py", "import httpx\nfrom trio_websocket import wrap_client_stream\nfrom wsproto import events"),
+        ("manager.py", "from .actors import connection, status\nfrom . import transport"),
+        ("devserver/app.py", "import h11\nfrom .rooms import Rooms\nfrom worker_state.core import session"),
+        ("__init__.py", "from .core.config import Config\nfrom .manager import open_state_manager"),
+        ("cli.py", "import worker_state\nfrom worker_state import Config, devserver"),
+    ],
+)
+def test_the_checker_accepts_an_arrow_of_the_picture(file: str, text: str) -> None:
+    assert complaints(file, text) == []
