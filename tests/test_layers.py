@@ -1,4 +1,4 @@
-"""The picture in the design as a test: who may import whom, read from the sources, not from a running program.
+"""The picture in the design as a test: who may import whom, read from the sources, not at run time.
 
 Every file of the package belongs to one place. A place names the other places that it may import and the
 third-party packages that it may use; whatever is not named here is an arrow that runs upwards or sideways.
