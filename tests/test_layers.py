@@ -40,7 +40,8 @@ PLACES = {
     "watched": place(outside="trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
     "actors": place("core watched", "trio", for_types_only="transport"),
-    "transport": place("core", "trio trio_websocket wsproto httpx anyio"),
+    "streams": place("core", "trio"),
+    "transport": place("core streams", "trio trio_websocket wsproto httpx anyio"),
     "manager": place("core watched actors transport", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
     "__init__": place("core watched manager"),

@@ -1,0 +1,39 @@
+"""worker_state: a worker that is alive is discoverable, with its true status, always.
+
+The public names, and nothing else.
+"""
+
+from worker_state.core.config import Config, Timing
+from worker_state.core.errors import (
+    ConfigError,
+    Disconnected,
+    RegistrationRefused,
+    RoomCreationFailed,
+    SessionStringError,
+    SignInFailed,
+    StartupFailed,
+    WorkerStateError,
+)
+from worker_state.core.session import SessionString
+from worker_state.core.state import State
+from worker_state.core.status import WorkerStatus
+from worker_state.manager import Manager, open_state_manager, run_state_manager
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Disconnected",
+    "Manager",
+    "RegistrationRefused",
+    "RoomCreationFailed",
+    "SessionString",
+    "SessionStringError",
+    "SignInFailed",
+    "StartupFailed",
+    "State",
+    "Timing",
+    "WorkerStateError",
+    "WorkerStatus",
+    "open_state_manager",
+    "run_state_manager",
+]

@@ -1,0 +1,5 @@
+"""The four actors: thin async shells around the decisions of `core`, one module each.
+
+They never import each other, nor the manager; what one has to say to another goes through `tell`. An actor is a
+function `run(mailbox, …)` whose parameters show everything that it may touch.
+"""

@@ -1,0 +1,88 @@
+"""The cleanup actor: keeps the ledger of every identity created, and pays it at the exit.
+
+One sign-in is one user on the server, and each has to be deleted by its own `/delete-peer`, **before** the socket is
+closed, for only then does the server delete the room too (FAULTS F33). It is shielded and bounded, and it never fails:
+whatever goes wrong in here must not delay or spoil the worker's shutdown.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from worker_state.core import messages as m
+from worker_state.core import wire
+
+if TYPE_CHECKING:
+    from worker_state.transport import Http
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Ledger:
+    """What is owed."""
+
+    owed: list[str] = field(default_factory=list)
+    awaited: int = 0
+    """Sign-ins under way: users that may exist, whose names are not known yet."""
+
+
+async def run(mailbox: trio.MemoryReceiveChannel[m.Note], *, http: "Http", within: float, tell: m.Tell) -> None:
+    """Collect until `BeginLeave` (or a cancel), then pay within so many seconds, then say `CloseLink`."""
+    ledger = _Ledger()
+    try:
+        async for note in mailbox:
+            if isinstance(note, m.BeginLeave):
+                break
+            _apply(ledger, note)
+    finally:
+        # Also when a bug of another actor cancels this one: the identities are still owed.
+        with trio.move_on_after(within, shield=True) as scope:
+            await _pay(ledger, mailbox, http)
+        if scope.cancelled_caught:
+            log.error("not everything could be deleted in %g s: %s is left to the server", within, _what(ledger))
+        tell(m.CloseLink())
+
+
+def _apply(ledger: _Ledger, note: m.Note) -> None:
+    match note:
+        case m.IdentityRequested():
+            ledger.awaited += 1
+        case m.IdentityCreated(identity):
+            ledger.awaited -= 1
+            ledger.owed.append(identity.username)
+        case m.IdentityRefused():
+            ledger.awaited -= 1
+        case _:
+            pass
+
+
+async def _pay(ledger: _Ledger, mailbox: trio.MemoryReceiveChannel[m.Note], http: "Http") -> None:
+    async with trio.open_nursery() as nursery:
+        for username in tuple(ledger.owed):
+            nursery.start_soon(_delete, ledger, username, http)
+        while ledger.awaited:
+            note = await mailbox.receive()
+            _apply(ledger, note)
+            if isinstance(note, m.IdentityCreated):
+                nursery.start_soon(_delete, ledger, note.identity.username, http)
+
+
+async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
+    try:
+        answer = await http.post("/delete-peer", body={"peer_id": username})
+        report = answer if isinstance(answer, wire.HttpFailure) else wire.read_deletion(answer)
+    except Exception:  # the one place: nothing may fail a shutdown, not even a bug of ours
+        log.exception("deleting an identity failed unexpectedly")
+        return
+    if isinstance(report, wire.HttpFailure):
+        log.error("an identity could not be deleted: %s", report.why)
+        return
+    ledger.owed.remove(username)
+    log.info("identity deleted: %s", report)
+
+
+def _what(ledger: _Ledger) -> str:
+    return f"{len(ledger.owed) + ledger.awaited} of its identities"

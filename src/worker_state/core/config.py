@@ -1,0 +1,177 @@
+"""What a worker is told about itself and its server: checked once, at construction, and never changed after.
+
+Every refusal is a `ConfigError` whose sentence names the field. Types are strict because a wrong one would not hurt us
+but the searches of every client in the room (FAULTS F27).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from worker_state.core.errors import ConfigError
+
+TAGS = ("sleap-rtc", "training-worker", "inference-worker")
+"""The tags that clients in the field search for (PROTOCOL.md, "How clients discover a worker")."""
+
+_STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
+_NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
+_TEXTS = frozenset({"gpu_model", "cuda_version", "hostname", "sleap_version"})
+_LISTS = frozenset({"supported_models", "supported_job_types"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long each thing may take, in seconds. All must be positive and finite."""
+
+    connect: float = 10.0
+    """Name resolution, TCP and TLS of one dial."""
+    upgrade: float = 60.0
+    """From the first byte of the WebSocket handshake to the 101: patience is what saves a busy server (STORMS, 1)."""
+    register: float = 60.0
+    """From a `register` to its answer; then the link is aborted."""
+    answer: float = 12.0
+    """From an `update_metadata` or an echo to its answer; two misses are needed before anything is concluded (F23)."""
+    http: float = 30.0
+    """One HTTP request as a whole, body included (FAULTS T11)."""
+    send: float = 20.0
+    """One frame into the socket; a server that has stopped reading costs the link after this."""
+    ping_every: float = 20.0
+    """Between WebSocket pings, when nothing else shows that the link lives."""
+    silence: float = 25.0
+    """Without a pong or a frame after a ping: the link is dead. Below 25 s a paused server would be abandoned (F23)."""
+    exit: float = 2.0
+    """Everything that is owed at the exit, all together (`/delete-peer` for each identity)."""
+    close: float = 0.5
+    """The closing handshake after that, before the socket is aborted."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"timing.{each.name} must be a number of seconds, not {type(value).__name__}")
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"timing.{each.name} must be a positive number of seconds, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Where the server is, which room to be in, and what this worker offers.
+
+    With neither `room_id` nor `api_key` the worker creates a room of its own. `capabilities` are the properties that
+    clients filter by (`gpu_memory_mb`, `gpu_model`, …); the status properties are the manager's and not given here.
+    Raises `ConfigError` (a `ValueError`) with a sentence that names the field.
+    """
+
+    websocket_url: str
+    http_url: str
+    room_id: str | None = None
+    room_token: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+    tags: tuple[str, ...] = TAGS
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    timing: Timing = Timing()
+    show_session_string: bool = True
+    """Whether the one log line at start-up may contain the session string, which is a secret."""
+    signal_buffer: int = 256
+    """Messages of the worker's other parts that may wait unread. One negotiation is some 30 candidates: room for eight
+    at once; what comes beyond that is counted, logged and dropped, for a blocked reader would also stop the pongs."""
+
+    def __post_init__(self) -> None:
+        _check_url("websocket_url", self.websocket_url, ("ws", "wss"))
+        _check_url("http_url", self.http_url, ("http", "https"))
+        _check_room(self.room_id, self.room_token, self.api_key)
+        object.__setattr__(self, "tags", _checked_tags(self.tags))
+        object.__setattr__(self, "capabilities", _checked_capabilities(self.capabilities))
+        if not isinstance(self.timing, Timing):
+            raise ConfigError(f"timing must be a Timing, not {type(self.timing).__name__}")
+        if not isinstance(self.show_session_string, bool):
+            raise ConfigError("show_session_string must be True or False")
+        if isinstance(self.signal_buffer, bool) or not isinstance(self.signal_buffer, int) or self.signal_buffer < 1:
+            raise ConfigError("signal_buffer must be a whole number of messages, at least 1")
+
+    @property
+    def creates_room(self) -> bool:
+        """Whether the room is the worker's own: created by it, and replaced by it when it is over."""
+        return self.room_id is None and self.api_key is None
+
+
+def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:
+    expected = f"{schemes[0]}:// or {schemes[1]}://"
+    if not isinstance(url, str):
+        raise ConfigError(f"{name} must be a string that begins with {expected}, not {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigError(f"{name} is no URL: its host or port cannot be read") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{name} must not contain a user name or password: URLs end up in logs")
+    if parts.scheme not in schemes:
+        raise ConfigError(f"{name} must begin with {expected}, not {parts.scheme + '://' if parts.scheme else url!r}")
+    if not parts.hostname:
+        raise ConfigError(f"{name} has no host name")
+    if port == 0:
+        raise ConfigError(f"{name} has port 0, which nothing can listen on")
+    if any(c.isspace() or not c.isprintable() for c in url):
+        raise ConfigError(f"{name} contains white space or a control character")
+    if parts.fragment or (schemes[0] == "http" and parts.query):
+        raise ConfigError(f"{name} must end with the path: nothing after a '#' or '?' can be used")
+
+
+def _check_room(room_id: object, room_token: object, api_key: object) -> None:
+    for name, value in (("room_id", room_id), ("room_token", room_token), ("api_key", api_key)):
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{name} must be a string, not {type(value).__name__}")
+        if value is not None and not value.strip():
+            raise ConfigError(f"{name} must not be empty")
+    if room_id is not None and room_token is None:
+        raise ConfigError("room_token is missing: a room is joined with room_id and room_token together")
+    if room_token is not None and room_id is None:
+        raise ConfigError("room_id is missing: a room is joined with room_id and room_token together")
+    if api_key is not None and room_id is not None:
+        raise ConfigError("api_key and room_id exclude each other: the API key names its room by itself")
+    if isinstance(api_key, str) and not api_key.startswith("slp_"):
+        raise ConfigError("api_key must begin with 'slp_'")
+
+
+def _checked_tags(tags: object) -> tuple[str, ...]:
+    if isinstance(tags, str) or not isinstance(tags, tuple | list):
+        raise ConfigError(f"tags must be a tuple of strings, not {type(tags).__name__}")
+    if not tags:
+        raise ConfigError("tags must not be empty: clients discover a worker by its tags")
+    for tag in tags:
+        if not isinstance(tag, str) or not tag:
+            raise ConfigError(f"tags must be non-empty strings, {tag!r} is not")
+    return tuple(dict.fromkeys(tags))
+
+
+def _checked_capabilities(capabilities: object) -> Mapping[str, Any]:
+    if not isinstance(capabilities, Mapping):
+        raise ConfigError(f"capabilities must be a mapping of names to values, not {type(capabilities).__name__}")
+    return MappingProxyType({name: _checked_capability(name, value) for name, value in capabilities.items()})
+
+
+def _checked_capability(name: object, value: object) -> Any:
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"capabilities must have non-empty strings as names, {name!r} is not")
+    if name in _STATUS_KEYS:
+        raise ConfigError(f"capabilities must not contain {name!r}: the status belongs to the manager")
+    where = f"capabilities[{name!r}]"
+    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ConfigError(f"{where} must be a number, not {type(value).__name__}: clients compare it")
+    if name in _TEXTS and not isinstance(value, str):
+        raise ConfigError(f"{where} must be a string, not {type(value).__name__}")
+    if name in _LISTS and not isinstance(value, list | tuple):
+        raise ConfigError(f"{where} must be a list of strings, not {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} must be a finite number")
+    if isinstance(value, list | tuple):
+        if not all(isinstance(each, str) for each in value):
+            raise ConfigError(f"{where} must contain strings only")
+        return tuple(value)
+    if not isinstance(value, str | int | float | bool):
+        raise ConfigError(f"{where} must be a string, a number, a boolean or a list of strings, never {value!r}")
+    return value

@@ -1,0 +1,36 @@
+"""The exceptions that users may meet. Nothing else is raised on purpose.
+
+No text of these carries a token: they end up in logs and on terminals.
+"""
+
+
+class WorkerStateError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class ConfigError(WorkerStateError, ValueError):
+    """A `Config` (or `Timing`) was refused; the text is a sentence that names the field."""
+
+
+class SessionStringError(WorkerStateError, ValueError):
+    """A session string could not be read; the text says what is wrong without repeating it."""
+
+
+class StartupFailed(WorkerStateError):
+    """The worker cannot start; raised before `nursery.start(run_state_manager, …)` returns."""
+
+
+class SignInFailed(StartupFailed):
+    """`POST /anonymous-signin` gave no identity."""
+
+
+class RoomCreationFailed(StartupFailed):
+    """`POST /create-room` gave no room; the text carries the HTTP status and the response text."""
+
+
+class RegistrationRefused(StartupFailed):
+    """The server refused the first registration for a reason that trying again cannot mend (a wrong room, say)."""
+
+
+class Disconnected(WorkerStateError):
+    """A signal could not be sent because there is no registered link just now."""

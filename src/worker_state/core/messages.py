@@ -1,0 +1,213 @@
+"""Everything that the actors say to each other: commands are VerbNoun, events NounVerbed, all frozen.
+
+An answer is a later event; nobody waits for one. Which actor hears which of these stands in `manager.ROUTES` alone.
+`at` is always a time of trio's clock, in seconds.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from worker_state.core.errors import StartupFailed
+from worker_state.core.status import Truth
+from worker_state.core.verdict import Closed, DialFailure
+from worker_state.core.wire import Frame, Identity, Message, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The right to send on one particular socket. When that dies, sending says so; a `Link` never moves to another."""
+
+    epoch: int
+    """Counts the links of this worker from 1; frames and answers of an older epoch mean nothing."""
+    post: Callable[[Message], bool] = field(repr=False, compare=False)
+    """Hand over a frame of ours without waiting; False when the socket is gone."""
+    send: Callable[[Message], Awaitable[bool]] = field(repr=False, compare=False)
+    """Hand over a frame of the worker's other parts, waiting for the ones before it; False when the socket is gone."""
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeStatus:
+    """The worker is doing something else now. Revisions count its changes; the newest is the truth."""
+
+    revision: int
+    truth: Truth
+
+
+@dataclass(frozen=True, slots=True)
+class Reregister:
+    """Do a full `register` as soon as there is a link."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLinks:
+    """There is an identity to register with: keep a link from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropLink:
+    """Abort this link: whatever its pings say, it is of no use."""
+
+    epoch: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BeginLeave:
+    """The worker is going: dial, register and sign in no more; pay what is owed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Everything is paid, or the time for it is over: close the socket and end."""
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """A dial gave no link; the next one follows in `pause` seconds."""
+
+    failure: DialFailure
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """A socket is open, and nobody has registered on it."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLost:
+    """The socket of this epoch is gone; the next dial follows in `pause` seconds, or not at all (None)."""
+
+    epoch: int
+    closed: Closed
+    pause: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReceived:
+    """The server has sent something over this link."""
+
+    epoch: int
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRequested:
+    """A sign-in is on its way: from here on there may be a user on the server whose name we do not know yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityCreated:
+    """A sign-in was answered. Every one of these has to be deleted by its own `/delete-peer`."""
+
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRefused:
+    """A sign-in gave nothing (or its answer was lost)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoomCreated:
+    """A room of our own exists."""
+
+    room: Room
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRefused:
+    """No room was created."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRegistered:
+    """The server has accepted a `register` that carried the truth of this revision."""
+
+    epoch: int
+    revision: int
+    peer_id: str
+    room_id: str
+    token: str | None = field(repr=False)
+    peers: int
+    settled: bool
+    """False when a further registration was asked for while this one was on its way."""
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationHeld:
+    """The server did not accept; it is tried again, or the worker cannot help it. `why` is for a person."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationForgotten:
+    """The server does not know this worker (any more), though it had accepted it on this link."""
+
+    epoch: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusConfirmed:
+    """The server has stored exactly the truth of this revision."""
+
+    revision: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceProved:
+    """An echo came back: clients reach the worker through the link of this epoch."""
+
+    epoch: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignalDropped:
+    """A message of the worker's other parts found their buffer full."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartupAborted:
+    """The worker cannot start; the error leaves through `nursery.start`."""
+
+    error: StartupFailed
+
+
+Command = ChangeStatus | Reregister | OpenLinks | DropLink | BeginLeave | CloseLink
+Event = (
+    DialFailed
+    | LinkOpened
+    | LinkLost
+    | FrameReceived
+    | IdentityRequested
+    | IdentityCreated
+    | IdentityRefused
+    | RoomCreated
+    | RoomRefused
+    | WorkerRegistered
+    | RegistrationHeld
+    | RegistrationForgotten
+    | StatusConfirmed
+    | PresenceProved
+    | SignalDropped
+    | StartupAborted
+)
+Note = Command | Event
+"""Anything that may lie in a mailbox."""
+Tell = Callable[[Note], None]
+"""How an actor speaks: never waits, never fails. Who hears it is not the speaker's business."""

@@ -1,0 +1,71 @@
+"""The registration's state machine, as a table. The picture in the README is drawn from it.
+
+A step that the table does not hold is a bug in the actor that took it: it raises `IllegalStep` and changes nothing.
+What happens at a step (frames, timers, logs) belongs to the registration actor, not here.
+"""
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """How far the registration has come on the present link."""
+
+    OFFLINE = "offline"
+    """There is no link."""
+    UNREGISTERED = "unregistered"
+    """There is a link; the server does not list us through it, and no `register` is on its way."""
+    REGISTERING = "registering"
+    """A `register` is unanswered: the link may only be aborted, never closed politely (FAULTS F31)."""
+    REGISTERED = "registered"
+    """The server has accepted. That is what we were told, not yet proof (PROTOCOL.md, "What goes wrong", 3)."""
+    LEAVING = "leaving"
+    """The exit has begun: nothing registers any more (FAULTS F32)."""
+
+
+class Step(StrEnum):
+    """What can happen to a registration."""
+
+    LINK_OPENED = "link opened"
+    LINK_LOST = "link lost"
+    REGISTER_SENT = "register sent"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    FORGOTTEN = "forgotten"
+    LEAVE_BEGUN = "leave begun"
+
+
+class IllegalStep(Exception):
+    """A step was taken that the table does not hold. Always a bug of ours, never the network's."""
+
+
+TABLE: dict[tuple[Phase, Step], Phase] = {
+    (Phase.OFFLINE, Step.LINK_OPENED): Phase.UNREGISTERED,
+    (Phase.UNREGISTERED, Step.REGISTER_SENT): Phase.REGISTERING,
+    (Phase.UNREGISTERED, Step.LINK_LOST): Phase.OFFLINE,
+    (Phase.REGISTERING, Step.ACCEPTED): Phase.REGISTERED,
+    (Phase.REGISTERING, Step.REFUSED): Phase.UNREGISTERED,
+    (Phase.REGISTERING, Step.LINK_LOST): Phase.OFFLINE,
+    (Phase.REGISTERED, Step.REGISTER_SENT): Phase.REGISTERING,
+    (Phase.REGISTERED, Step.FORGOTTEN): Phase.UNREGISTERED,
+    (Phase.REGISTERED, Step.LINK_LOST): Phase.OFFLINE,
+    (Phase.OFFLINE, Step.LEAVE_BEGUN): Phase.LEAVING,
+    (Phase.UNREGISTERED, Step.LEAVE_BEGUN): Phase.LEAVING,
+    (Phase.REGISTERING, Step.LEAVE_BEGUN): Phase.LEAVING,
+    (Phase.REGISTERED, Step.LEAVE_BEGUN): Phase.LEAVING,
+}
+
+
+def after(phase: Phase, step: Step) -> Phase:
+    """The phase that follows; raises `IllegalStep` for a pair that the table does not hold."""
+    try:
+        return TABLE[phase, step]
+    except KeyError:
+        raise IllegalStep(f"{step.value!r} cannot happen while {phase.value}") from None
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram, for the README."""
+    lines = ["stateDiagram-v2", f"    [*] --> {Phase.OFFLINE}"]
+    lines += [f"    {phase} --> {then}: {step}" for (phase, step), then in TABLE.items()]
+    lines.append(f"    {Phase.LEAVING} --> [*]")
+    return "\n".join(lines)

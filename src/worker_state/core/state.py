@@ -1,0 +1,114 @@
+"""The snapshot that everybody may look at, as a fold over what the actors have said.
+
+Pure: `fold(state, note)` gives the next snapshot. No actor reads it; it is for the worker, its log and its people.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from worker_state.core import messages as m
+from worker_state.core.session import SessionString
+from worker_state.core.status import Available, Truth, WorkerStatus, job_id, word
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is true here, and how much of it the server is known to show. Times are of trio's clock, in seconds."""
+
+    truth: Truth = field(default=Available(), repr=False)
+    revision: int = 0
+    """How often the status has changed."""
+    status_since: float = 0.0
+    confirmed_revision: int = -1
+    """The newest revision that the server has confirmed on the present registration, or -1."""
+    connected: bool = False
+    epoch: int = 0
+    """Which link this is, counted from 1."""
+    registered_since: float | None = None
+    """When the server accepted the present registration. That is what we were told …"""
+    discoverable_since: float | None = None
+    """… and since when echoes prove it; None while it is not proved."""
+    proved_at: float | None = None
+    """When the last echo came back, on whatever registration."""
+    registration_asked: bool = False
+    """A full registration was asked for with `reregister()` and has not been accepted yet."""
+    peer_id: str | None = None
+    room_id: str | None = None
+    session_string: str | None = field(default=None, repr=False)
+    peers: int = 0
+    """How many others were in the room at the last registration."""
+    trouble: str | None = None
+    """Why the worker is not registered just now, in words; None when it is."""
+    signals_dropped: int = 0
+
+    @property
+    def status(self) -> WorkerStatus:
+        """The local truth."""
+        return word(self.truth)
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that the status is about, pending or current."""
+        return job_id(self.truth)
+
+    @property
+    def registered(self) -> bool:
+        """The server has accepted us, and nothing has been heard to the contrary."""
+        return self.registered_since is not None
+
+    @property
+    def confirmed(self) -> bool:
+        """The server has confirmed the present status."""
+        return self.registered and self.confirmed_revision == self.revision
+
+    @property
+    def synced(self) -> bool:
+        """The present status is confirmed and an echo has proved the present registration."""
+        return self.confirmed and self.discoverable_since is not None and not self.registration_asked
+
+
+def fold(state: State, note: m.Note, now: float) -> State:
+    """The snapshot after this note; the very same object when the note changes nothing in it."""
+    match note:
+        case m.ChangeStatus(revision, truth):
+            return replace(state, revision=revision, truth=truth, status_since=now)
+        case m.Reregister():
+            return replace(state, registration_asked=True)
+        case m.LinkOpened(link):
+            return replace(state, connected=True, epoch=link.epoch, trouble="registering")
+        case m.LinkLost(_, closed, _):
+            return _unregistered(replace(state, connected=False), str(closed))
+        case m.DialFailed(failure, _):
+            return replace(state, trouble=str(failure))
+        case m.RegistrationForgotten(_, why) | m.RegistrationHeld(why):
+            return _unregistered(state, why)
+        case m.WorkerRegistered():
+            return _registered(state, note)
+        case m.StatusConfirmed(revision, _):
+            return replace(state, confirmed_revision=revision) if state.registered else state
+        case m.PresenceProved(epoch, at) if epoch == state.epoch and state.registered:
+            since = state.discoverable_since
+            return replace(state, proved_at=at, discoverable_since=at if since is None else since)
+        case m.SignalDropped():
+            return replace(state, signals_dropped=state.signals_dropped + 1)
+        case _:
+            return state
+
+
+def _unregistered(state: State, why: str) -> State:
+    return replace(state, registered_since=None, discoverable_since=None, confirmed_revision=-1, trouble=why)
+
+
+def _registered(state: State, note: m.WorkerRegistered) -> State:
+    text = None if note.token is None else str(SessionString(note.room_id, note.token, note.peer_id))
+    return replace(
+        state,
+        registered_since=note.at,
+        discoverable_since=None,
+        confirmed_revision=note.revision,
+        registration_asked=not note.settled,
+        peer_id=note.peer_id,
+        room_id=note.room_id,
+        session_string=text,
+        peers=note.peers,
+        trouble=None,
+    )

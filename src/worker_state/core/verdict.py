@@ -1,0 +1,122 @@
+"""What a failure means: the ONE place that turns an answer's text, a close code or a cause into what is to be done.
+
+Pure classification. How long a pause becomes with repetition is `pace`'s business; carrying a verdict out is the
+actors'. Unknown trouble always means trying again (FAULTS F19).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker_state.core.wire import Refusal, shown
+
+
+class Cause(StrEnum):
+    """Why a dial or a link ended, told apart by the stage that it had reached. The values read well in a log line."""
+
+    REFUSED = "connection refused"
+    UNREACHABLE = "host not reached"
+    TLS = "TLS failed"
+    UNANSWERED = "upgrade not answered"
+    REJECTED = "upgrade rejected"
+    GARBAGE = "no WebSocket server there"
+    CLOSED = "closed"
+    SILENT = "silent"
+    STUCK = "not reading"
+    DROPPED = "dropped by us"
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailure:
+    """A dial that gave no link."""
+
+    cause: Cause
+    detail: str = ""
+    status: int | None = None
+    retry_after: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.cause} ({self.detail})" if self.detail else str(self.cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A link that is over. `code` is the WebSocket close code; 1006 stands for "without a Close frame"."""
+
+    code: int = 1006
+    reason: str = ""
+    cause: Cause = Cause.CLOSED
+
+    def __str__(self) -> str:
+        if self.cause is not Cause.CLOSED:
+            return f"{self.cause} ({self.reason})" if self.reason else str(self.cause)
+        return f"closed with {self.code}" + (f" ({self.reason})" if self.reason else "")
+
+
+class Lease(StrEnum):
+    """What can run out and be renewed."""
+
+    IDENTITY = "identity"
+    ROOM = "room"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Send the same `register` again on the same link, not sooner than `after` seconds from now."""
+
+    after: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The registration needs a new identity or room first."""
+
+    what: Lease
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nothing that the worker can do by itself mends this: at start-up it fails, later it is retried slowly."""
+
+    reason: str
+
+
+Verdict = Retry | Renew | GiveUp
+
+TRANSIENT_PAUSE = 5.0
+"""Seconds. For what passes by itself in the server's store (F20): long enough not to press it, short for a client."""
+
+_IDENTITY_RENEWALS = frozenset({"Invalid token"})
+_OUR_FAULT = frozenset(
+    {
+        "Missing required fields during registration.",
+        "No authentication provided. Use api_key, jwt, or id_token.",
+        "Invalid API key",
+        "Token revoked",
+        "Token expired",
+    }
+)
+
+
+def of_refusal(refusal: Refusal, *, own_room: bool) -> Verdict:
+    """What an answer to `register` that is no acceptance calls for (PROTOCOL.md, `register` rows; FAULTS F16, F17)."""
+    reason = shown(refusal.reason)
+    if not refusal.typed:
+        if refusal.reason in _IDENTITY_RENEWALS:
+            return Renew(Lease.IDENTITY, "the ID token is refused")
+        return Retry(TRANSIENT_PAUSE, reason)
+    match refusal.reason:
+        case "Invalid token" | "Room not found" | "Room expired":
+            meaning = "wrong room token" if refusal.reason == "Invalid token" else reason.lower()
+            return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)
+        case known if known in _OUR_FAULT:
+            return GiveUp(reason)
+        case _:
+            # "DynamoDB error" and "API key validation failed" pass by themselves; whatever is unknown might.
+            return Retry(TRANSIENT_PAUSE, reason)
+
+
+def politely_closable(*, registers_sent: int, registers_answered: int) -> bool:
+    """Whether a Close frame may end this link: one behind an unanswered `register` leaves a ghost (FAULTS F31)."""
+    return registers_answered >= registers_sent

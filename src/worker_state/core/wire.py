@@ -1,0 +1,299 @@
+"""Every frame and HTTP body of the protocol: ONE constructor for each that we send, ONE reader for all that we get.
+
+Nothing in here knows what to do about a frame; it only says what it is. Whatever the network sends becomes a value:
+`read` and its kin never raise. Keep out: sockets, retries, clocks.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from worker_state.core.status import Truth, properties
+
+Message = dict[str, Any]
+"""One JSON object, as it stands in a text frame."""
+
+ECHO_KEY = "worker_state_echo"
+"""The one key in the payload of a `peer_message` to ourselves; its value is the nonce."""
+
+
+# --- what we send -----------------------------------------------------------------------------------------------------
+
+
+def metadata(tags: Sequence[str], capabilities: Mapping[str, Any], truth: Truth) -> Message:
+    """The whole record of a worker: the tags always (an update without them erases them), every null explicit."""
+    return {"tags": list(tags), "properties": {**capabilities, **properties(truth)}}
+
+
+def register(peer_id: str, room_id: str, token: str, id_token: str, record: Message) -> Message:
+    """A full registration with a room and an ID token (both generations of the server)."""
+    return {
+        "type": "register",
+        "peer_id": peer_id,
+        "room_id": room_id,
+        "token": token,
+        "id_token": id_token,
+        "role": "worker",
+        "metadata": record,
+    }
+
+
+def register_by_key(peer_id: str, api_key: str, record: Message) -> Message:
+    """A full registration with an API key (v3.0): the room comes back in the answer."""
+    return {"type": "register", "peer_id": peer_id, "api_key": api_key, "role": "worker", "metadata": record}
+
+
+def update_metadata(peer_id: str, record: Message) -> Message:
+    """The whole record again, in place of what the server has."""
+    return {"type": "update_metadata", "peer_id": peer_id, "metadata": record}
+
+
+def echo(peer_id: str, nonce: str) -> Message:
+    """A message to ourselves: coming back, it proves that we are listed and that clients reach this very socket."""
+    return {
+        "type": "peer_message",
+        "from_peer_id": peer_id,
+        "to_peer_id": peer_id,
+        "payload": {ECHO_KEY: nonce},
+    }
+
+
+OURS = frozenset({"register", "update_metadata"})
+"""The types that only worker_state itself may send; `send_signal` refuses them."""
+
+
+def encode(message: Mapping[str, Any]) -> str:
+    """A frame's text: one JSON object, ASCII. Raises `TypeError` or `ValueError` for what JSON cannot say."""
+    return json.dumps(message, allow_nan=False, separators=(",", ":"))
+
+
+# --- what we get: frames ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationAccepted:
+    """`registered_auth`. Only what is ours is kept: v3.0 puts other workers' API keys beside it (PROTOCOL, 8)."""
+
+    peer_id: str
+    room_id: str
+    token: str | None = field(repr=False)
+    peers: int
+    """How many others are in the room."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataStored:
+    """`metadata_updated`: what the server has stored for this peer now, whoever wrote it."""
+
+    peer_id: str
+    metadata: Message = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer to `register` that is no acceptance. `typed` tells the room's "Invalid token" from the identity's."""
+
+    reason: str
+    typed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotInRoom:
+    """The server does not have us in any room (or not under this id): the registration is gone."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A message of ours to ourselves has come back."""
+
+    sender: str
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """`{"type": "ping"}`: a sign of life; an answer would only earn an error frame (FAULTS F29)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A message for another part of the worker, or of an unknown type: handed on untouched."""
+
+    message: Message = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Something that no conforming server sends. `why` never repeats it, for it may contain a secret."""
+
+    why: str
+
+
+Frame = RegistrationAccepted | MetadataStored | Refusal | NotInRoom | Echo | Ping | Foreign | Malformed
+
+
+def read(text: str | bytes) -> Frame:
+    """What a frame is. Never raises, whatever it is given."""
+    if isinstance(text, bytes):
+        return Malformed("a binary frame")
+    message = _parse(text)
+    if not isinstance(message, dict):
+        return message if isinstance(message, Malformed) else Malformed("JSON, but no object")
+    match message:
+        case {"type": "registered_auth"}:
+            return _read_accepted(message)
+        case {"type": "metadata_updated", "peer_id": str(peer_id), "metadata": dict(stored)}:
+            return MetadataStored(peer_id, stored)
+        case {"type": "metadata_updated"}:
+            return Malformed("a metadata_updated without peer_id or metadata")
+        case {"type": "error", "code": "NOT_IN_ROOM" | "PEER_NOT_FOUND" as code}:
+            return NotInRoom(code)
+        case {"type": "error", "reason": str(reason)}:
+            return Refusal(reason, typed=True)
+        case {"type": "error", "reason": _}:
+            return Malformed("an error frame whose reason is no text")
+        case {"type": "ping"}:
+            return Ping()
+        case {"type": "peer_message", "payload": dict(payload)} if ECHO_KEY in payload:
+            return _read_echo(message, payload[ECHO_KEY])
+        case {"type": str()}:
+            return Foreign(message)
+        case {"type": _}:
+            return Malformed("a message whose type is no text")
+        case {"error": str(reason)}:
+            return Refusal(reason, typed=False)
+        case _:
+            return Malformed("a message without a type")
+
+
+def _parse(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        return Malformed("JSON, nested too deeply")
+    except ValueError:
+        return Malformed("no JSON")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read_accepted(message: Message) -> RegistrationAccepted | Malformed:
+    match message:
+        case {"peer_id": str(peer_id), "room_id": str(room_id), "token": str() | None as token}:
+            peers = message.get("peer_list")
+            return RegistrationAccepted(peer_id, room_id, token, len(peers) if isinstance(peers, list) else 0)
+        case _:
+            return Malformed("a registered_auth without peer_id, room_id or token")
+
+
+def _read_echo(message: Message, nonce: object) -> Echo | Malformed:
+    sender = message.get("from_peer_id")
+    if not isinstance(sender, str) or not isinstance(nonce, str):
+        return Malformed("an echo without sender or nonce")
+    return Echo(sender, nonce)
+
+
+def differences(stored: Message, wanted: Message) -> tuple[str, ...]:
+    """The names of what is ours and is stored otherwise; other people's extra tags and properties do not count.
+
+    The server unites tags and merges properties, so nothing extra could be removed (FAULTS F09).
+    """
+    tags, properties_ = stored.get("tags"), stored.get("properties")
+    found = [] if isinstance(tags, list) and all(tag in tags for tag in wanted["tags"]) else ["tags"]
+    kept = properties_ if isinstance(properties_, dict) else {}
+    for name, value in wanted["properties"].items():
+        expected = list(value) if isinstance(value, tuple) else value
+        if name not in kept or kept[name] != expected:
+            found.append(name)
+    return tuple(found)
+
+
+# --- what we get: HTTP ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An HTTP answer as it came, at most 64 KiB of it."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFailure:
+    """There was no HTTP answer: refused, reset, too slow, too large. `why` is a phrase for a person."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a sign-in gives. The username is the peer id, and what `/delete-peer` takes."""
+
+    username: str
+    id_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room and its token."""
+
+    room_id: str
+    token: str = field(repr=False)
+
+
+def read_identity(answer: HttpAnswer) -> Identity | HttpFailure:
+    """The answer of `POST /anonymous-signin`; status, content and types are checked before use (FAULTS F25)."""
+    match _read_body(answer):
+        case HttpFailure() as failure:
+            return failure
+        case {"username": str(username), "id_token": str(id_token)} if username and id_token:
+            return Identity(username, id_token)
+        case _:
+            return HttpFailure("HTTP 200, but no username and id_token in it")
+
+
+def read_room(answer: HttpAnswer, id_token: str) -> Room | HttpFailure:
+    """The answer of `POST /create-room`; a server that repeats the `id_token` it was given does not get it logged."""
+    match _read_body(answer, secret=id_token):
+        case HttpFailure() as failure:
+            return failure
+        case {"room_id": str(room_id), "token": str(token)} if room_id and token:
+            return Room(room_id, token)
+        case _:
+            return HttpFailure("HTTP 200, but no room_id and token in it")
+
+
+def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
+    """The text of `POST /delete-peer`. The server says 200 even when it failed: no proof, only a report (F34)."""
+    match _read_body(answer):
+        case HttpFailure() as failure:
+            return failure
+        case {"status": str(text)}:
+            return shown(text)
+        case _:
+            return HttpFailure("HTTP 200, but no status in it")
+
+
+def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
+    if answer.status != 200:
+        text = answer.body.decode("utf-8", "replace")
+        return HttpFailure(f"HTTP {answer.status}: {shown(text.replace(secret, '[secret]') if secret else text)}")
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        kind = shown(answer.content_type, 40) or "no content type"
+        return HttpFailure(f"HTTP 200, but the body is no JSON ({kind})")
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """Text of the server's, made safe for a log or a terminal: one line, no control characters, not endless."""
+    text = text if len(text) <= limit else text[:limit] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

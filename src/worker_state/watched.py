@@ -1,0 +1,78 @@
+"""A value that can be watched: level-triggered, so a slow watcher misses steps in between but never the newest.
+
+One owner calls `set`; everybody else reads `value`, waits for a condition, or iterates. No callbacks, no history.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Watched(Generic[T]):
+    """Holds the newest value; `async for` gives the present one first and then each newer one until `close`."""
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+        self._version = 0
+        self._closed = False
+        self._changed = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Watched{' closed' if self._closed else ''} {self._value!r}>"
+
+    @property
+    def value(self) -> T:
+        """The newest value."""
+        return self._value
+
+    def set(self, value: T) -> None:
+        """Replace the value and wake everybody who watches; setting an equal one wakes nobody."""
+        if value != self._value:
+            self._value = value
+            self._version += 1
+            self._wake()
+
+    def close(self) -> None:
+        """There will be no newer value: iterations end, and waits for what is not so raise."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    async def wait_for(self, wanted: Callable[[T], bool]) -> T:
+        """Wait until `wanted(value)` is true and return that value; raises `trio.ClosedResourceError` after `close`."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not wanted(self._value):
+            if self._closed:
+                raise trio.ClosedResourceError("nobody sets this value any more")
+            await self._changed.wait()
+        return self._value
+
+    def __aiter__(self) -> "Watching[T]":
+        return Watching(self)
+
+
+class Watching(Generic[T]):
+    """One iteration over a `Watched`. A plain object, not an async generator: it may be dropped half-way."""
+
+    def __init__(self, watched: Watched[T]) -> None:
+        self._watched = watched
+        self._seen = -1
+
+    def __aiter__(self) -> "Watching[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        watched = self._watched
+        while self._seen == watched._version:
+            if watched._closed:
+                raise StopAsyncIteration
+            await watched._changed.wait()
+        self._seen = watched._version
+        return watched._value
