@@ -1,0 +1,268 @@
+"""Users, rooms, peers and all the rules of the signaling server, as it really behaves, quirks included.
+
+Pure: no trio, no logging, no clock, no global random. Frames come in as text, time as an argument in seconds
+since the epoch, randomness as a `Random`; what has to happen on the network comes out as a list of effects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+from random import Random
+from types import MappingProxyType
+from typing import Any
+
+from worker_state.devserver.admission import STORE_FAILED, Admitted, Doorkeeper, Generation
+from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
+from worker_state.devserver.identities import RECORDED_API_KEYS, ApiKey, Identities, User
+from worker_state.devserver.registry import Peer, Registry, Room
+from worker_state.devserver.relays import MESH, SIGNALS, Relays
+from worker_state.devserver.search import matches
+
+ROOM_LIFE: Mapping[Generation, float] = {"v2": 2 * 3600.0, "v3": 30 * 86400.0}
+
+#: What a handler that trusts its input dies of. The real server then closes the connection with 1000.
+MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+
+
+class Rooms:
+    def __init__(
+        self,
+        *,
+        random: Random,
+        generation: Generation = "v2",
+        token_life: float = 3600.0,
+        room_life: float | None = None,
+        api_keys: Mapping[str, ApiKey] | None = None,
+    ) -> None:
+        self.generation: Generation = generation
+        self._room_life = ROOM_LIFE[generation] if room_life is None else room_life
+        self._identities = Identities(random, token_life)
+        keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
+        # API keys are given out for rooms that exist.
+        rooms_of_keys = {key.room_id for key in keys.values()}
+        self._registry = Registry(Room(room_id, token=None, expires_at=None) for room_id in sorted(rooms_of_keys))
+        self._store_failures = 0
+        self._store_fails_late = False
+        # For each live connection the peer id of the last `register` that it sent, and of the one before.
+        self._bound: dict[Hashable, tuple[str | None, str | None]] = {}
+        self._door = Doorkeeper(generation, self._identities, keys, self._registry.rows, self._store_fails)
+        self._relays = Relays(self._registry, alive=self._bound)
+
+    def __repr__(self) -> str:
+        users, rooms, peers = len(self.users), len(self.rooms), len(self._registry)
+        return f"<Rooms {self.generation}: {users} users, {rooms} rooms, {peers} peers>"
+
+    # What tests and pages may look at.
+
+    @property
+    def users(self) -> Mapping[str, User]:
+        return MappingProxyType(self._identities.users)
+
+    @property
+    def rooms(self) -> Mapping[str, Room]:
+        return MappingProxyType(self._registry.rows)
+
+    def peers(self, room_id: str) -> Mapping[str, Peer]:
+        """Who is registered in this room now, by peer id."""
+        return self._registry.peers(room_id)
+
+    def peer(self, peer_id: str) -> Peer | None:
+        """The registration of this peer, wherever it is."""
+        room_id = self._registry.room_of(peer_id)
+        return None if room_id is None else self._registry.peers(room_id).get(peer_id)
+
+    def peer_of(self, connection: Hashable) -> str | None:
+        """The peer that will be removed when this connection dies."""
+        return self._bound.get(connection, (None, None))[0]
+
+    # What can be made to go wrong.
+
+    def fail_store(self, times: int = 1, *, registered: bool = False) -> None:
+        """The next `times` registers get "DynamoDB error"; with `registered` they take effect even so."""
+        self._store_failures, self._store_fails_late = times, registered
+
+    def stale_keys(self, stale: bool = True) -> None:
+        """While stale, every ID token is refused, however fresh."""
+        self._identities.keys_stale = stale
+
+    def forget_peers(self) -> None:
+        """What a restart does: registrations are gone; users and rooms are kept elsewhere and stay."""
+        self._registry.forget_peers()
+        self._bound.clear()
+
+    # HTTP.
+
+    def sign_in(self, now: float) -> Reply:
+        username, token = self._identities.sign_in(now)
+        return Reply(200, {"id_token": token, "username": username})
+
+    def create_room(self, authorization: str | None, now: float) -> Reply:
+        if authorization is None:
+            return unprocessable("missing", ["header", "authorization"], "Field required", None)
+        refusal = self._identities.refusal(authorization.removeprefix("Bearer "), now)
+        if refusal is not None:
+            return Reply(401, {"detail": f"Token verification failed: {refusal}"})
+        room_id, token = self._identities.new_uuid()[:8], self._identities.new_uuid()[:6]
+        self._registry.rows[room_id] = Room(room_id, token, expires_at=int(now + self._room_life))
+        return Reply(200, {"room_id": room_id, "token": token})
+
+    def delete_peer(self, body: JSON, now: float) -> Reply:
+        """Deletes the user, and with the last registered peer of a room the room. Everybody may."""
+        if body is None:
+            return unprocessable("missing", ["body"], "Field required", None)
+        if not isinstance(body, dict):
+            return unprocessable("dict_type", ["body"], "Input should be a valid dictionary", body)
+        if "peer_id" not in body:
+            return unprocessable("missing", ["body", "peer_id"], "Field required", body)
+        peer_id = body["peer_id"]
+        if not isinstance(peer_id, str):
+            return unprocessable("string_type", ["body", "peer_id"], "Input should be a valid string", peer_id)
+        self._identities.users.pop(peer_id, None)
+        room_id = self._registry.unlist(peer_id)
+        if room_id is None:
+            return Reply(200, {"status": "peer deleted from Cognito (already removed from room)"})
+        if self._registry.peers(room_id):
+            return Reply(200, {"status": "peer deleted successfully. Room status: active"})
+        self._registry.rows.pop(room_id, None)
+        return Reply(200, {"status": "peer deleted successfully. Room status: deleted"})
+
+    # WebSocket.
+
+    def receive(self, connection: Hashable, text: str | bytes, now: float) -> list[Effect]:
+        """One frame of a connection. Frames have to come one at a time and in order."""
+        self._bound.setdefault(connection, (None, None))
+        effects: list[Effect] = []
+        try:
+            # One by one: what was sent before a handler died has been sent.
+            for effect in self._handle(connection, text, now):
+                effects.append(effect)  # noqa: PERF402
+        except MISSHAPEN:
+            effects.append(Close(connection, 1000, ""))
+        return effects
+
+    def unanswered(self, connection: Hashable) -> None:
+        """The answer to a `register` met a Close frame: the server forgets whom this socket registered.
+
+        The entry stays, bound to a dead socket, and nothing will ever remove it: a ghost.
+        """
+        _, before = self._bound.get(connection, (None, None))
+        self._bound[connection] = (before, before)
+
+    def gone(self, connection: Hashable, now: float) -> list[Effect]:
+        """The server has noticed that a socket is dead; nobody is told.
+
+        Whoever is listed under the socket's peer id is removed, even if a newer socket has registered it.
+        """
+        peer_id, _ = self._bound.pop(connection, (None, None))
+        room_id = None if peer_id is None else self._registry.unlist(peer_id)
+        if room_id is not None and (self._registry.admin(room_id) == peer_id or not self._registry.peers(room_id)):
+            self._registry.resign_admin(room_id)
+        return []
+
+    def _handle(self, connection: Hashable, text: str | bytes, now: float) -> Iterator[Effect]:
+        try:
+            message = json.loads(text)
+        except json.JSONDecodeError:
+            yield error(connection, "INVALID_JSON", "Invalid JSON format")
+            return
+        match message.get("type"):
+            case "register":
+                yield from self._register(connection, message, now)
+                # Refused or not: the close of this socket will remove whoever has that id.
+                peer_id = message.get("peer_id")
+                self._bound[connection] = (
+                    peer_id if isinstance(peer_id, str) else None,
+                    self.peer_of(connection),
+                )
+            case "update_metadata":
+                yield from self._update_metadata(connection, message)
+            case "discover_peers":
+                yield from self._discover_peers(connection, message)
+            case "peer_message":
+                yield from self._relays.peer_message(connection, message)
+            case str(kind) if kind in SIGNALS:
+                yield from self._relays.signal(message)
+            case str(kind) if kind in MESH:
+                yield from self._relays.mesh(connection, message)
+            case unknown:
+                yield error(connection, "UNKNOWN_MESSAGE_TYPE", f"Unknown message type: {unknown}")
+
+    def _register(self, connection: Hashable, message: Message, now: float) -> Iterator[Effect]:
+        admitted = self._door.admit(message, now)
+        if not isinstance(admitted, Admitted):
+            yield Send(connection, admitted)
+            return
+        peer_id, room_id = admitted.peer_id, admitted.room_id
+        peer = Peer(connection, message.get("role", "peer"), admitted.metadata, connected_at=now)
+        self._registry.enlist(peer_id, room_id, peer)
+        if self._store_fails(registered=True):
+            yield Send(connection, STORE_FAILED)
+            return
+        if message.get("is_admin") and not self._registry.claim_admin(peer_id, room_id):
+            current = self._registry.admin(room_id)
+            yield Send(connection, {"type": "admin_conflict", "room_id": room_id, "current_admin": current})
+        others = {other: peer.metadata for other, peer in self.peers(room_id).items() if other != peer_id}
+        answer = {
+            "type": "registered_auth",
+            "room_id": room_id,
+            "token": message.get("token"),
+            "peer_id": peer_id,
+            "admin_peer_id": self._registry.admin(room_id),
+            "peer_list": list(others),
+            "peer_metadata": others,
+        }
+        if self.generation == "v3":
+            answer |= {"ice_servers": [], "mesh_ice_servers": []}
+        yield Send(connection, answer)
+
+    def _update_metadata(self, connection: Hashable, message: Message) -> Iterator[Effect]:
+        """Anybody may update anybody, and only the sender is told."""
+        peer_id, update = message.get("peer_id"), message.get("metadata")
+        if not peer_id or not update:
+            yield error(connection, "INVALID_MESSAGE", "Missing required fields: peer_id, metadata")
+            return
+        room_id = self._registry.room_of(peer_id)
+        if room_id is None:
+            yield error(connection, "NOT_IN_ROOM", "Peer not in any room")
+            return
+        peer = self.peers(room_id)[peer_id]
+        metadata = merged(peer.metadata, update)
+        self._registry.enlist(peer_id, room_id, replace(peer, metadata=metadata))
+        yield Send(connection, {"type": "metadata_updated", "peer_id": peer_id, "metadata": metadata})
+
+    def _discover_peers(self, connection: Hashable, message: Message) -> Iterator[Effect]:
+        seeker, filters = message.get("from_peer_id"), message.get("filters", {})
+        room_id = self._registry.room_of(seeker)
+        if room_id is None:
+            yield error(connection, "NOT_IN_ROOM", "Peer not registered in any room")
+            return
+        found = [
+            {
+                "peer_id": peer_id,
+                "role": peer.role,
+                "metadata": peer.metadata,
+                "connected_at": peer.connected_at,
+            }
+            for peer_id, peer in self.peers(room_id).items()
+            if peer_id != seeker and matches(filters, role=peer.role, metadata=peer.metadata)
+        ]
+        yield Send(connection, {"type": "peer_list", "to_peer_id": seeker, "peers": found, "count": len(found)})
+
+    def _store_fails(self, *, registered: bool = False) -> bool:
+        if not self._store_failures or registered != self._store_fails_late:
+            return False
+        self._store_failures -= 1
+        return True
+
+
+def merged(old: Any, update: Any) -> Any:
+    """What is stored after an update: tags united, properties merged, and anything not mentioned is lost."""
+    new = update
+    if "tags" in update:
+        # The order is arbitrary on the real server.
+        new = {**new, "tags": list(dict.fromkeys([*old.get("tags", []), *update["tags"]]))}
+    if "properties" in update:
+        new = {**new, "properties": {**old.get("properties", {}), **update["properties"]}}
+    return new
