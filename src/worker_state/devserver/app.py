@@ -100,6 +100,7 @@ async def _contain(server: DevServer, serve_one: Callable[[Cable], Awaitable[Non
         finally:
             cable.close()
             server.cables.discard(cable)
+            server.note_change()
             # trio-websocket can raise an old Cancelled again. Here it ends, and the other connections live.
             scope.cancel()
 
