@@ -51,6 +51,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.RegistrationForgotten: (REGISTRATION,),
     m.StatusConfirmed: (),
     m.PresenceProved: (),
+    m.FrameIgnored: (),
     m.SignalDropped: (),
     m.StartupAborted: (),
 }
@@ -101,7 +102,9 @@ class _Office:
             case m.FrameReceived(_, wire.Foreign(message)):
                 self._hand_on(message)
             case m.FrameReceived(_, wire.Malformed(why)):
-                log.warning("ignored a frame that no conforming server sends: %s", why)
+                self.tell(m.FrameIgnored(why))
+            case m.FrameIgnored(why) if _worth_saying(ignored := self.state.value.frames_ignored + 1):
+                log.warning("ignored frame %d of the server: %s", ignored, why)
             case m.LinkOpened(link):
                 self.link = link
             case m.LinkLost():
@@ -125,11 +128,16 @@ class _Office:
             self.signals_in.send_nowait(message)
         except trio.WouldBlock:
             dropped = self.state.value.signals_dropped + 1
-            if dropped & (dropped - 1) == 0:
+            if _worth_saying(dropped):
                 log.warning("nobody reads the signals: %d dropped so far", dropped)
             self.tell(m.SignalDropped())
         except trio.BrokenResourceError:
             pass  # the worker has stopped listening, which is its right
+
+
+def _worth_saying(count: int) -> bool:
+    """The first few times, then ever more rarely: a flood must not become one in the log."""
+    return count <= 4 or count & (count - 1) == 0
 
 
 class Manager:

@@ -211,13 +211,13 @@ class _Served:
         """Ping when nothing was heard for a while, and call the link dead when nothing comes back either."""
         timing = self._timing
         while True:
-            quiet = trio.current_time() - self._heard_at
-            if quiet < timing.ping_every:
-                await trio.sleep(timing.ping_every - quiet)
+            ask_at = self._heard_at + timing.ping_every
+            if trio.current_time() < ask_at:
+                await trio.sleep_until(ask_at)
                 continue
             with trio.move_on_after(timing.silence) as scope:
                 await self._socket.ping()
                 self._heard_at = trio.current_time()
             overslept = trio.current_time() - scope.deadline > OVERSLEPT
-            if scope.cancelled_caught and self._heard_at < scope.deadline - timing.silence and not overslept:
+            if scope.cancelled_caught and self._heard_at + timing.ping_every == ask_at and not overslept:
                 self._end(Closed(reason=f"no pong in {timing.silence:g} s", cause=Cause.SILENT))

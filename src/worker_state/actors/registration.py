@@ -150,13 +150,13 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
         case wire.RegistrationAccepted() if book.phase is Phase.REGISTERING and _is_ours(book, frame):
             _accept(book, frame, config, tell, now)
         case wire.RegistrationAccepted():
-            log.warning("ignored an acknowledgement of a registration that is not ours")
+            tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
         case wire.Refusal() if book.phase is Phase.REGISTERING:
             book.step(Step.REFUSED)
             book.answer_by = float("inf")
             _obey(book, v.of_refusal(frame, own_room=config.creates_room), random, tell, now)
         case wire.Refusal(reason):
-            log.warning("an error frame that answers nothing of ours: %s", wire.shown(reason))
+            tell(m.FrameIgnored(f"an error that answers nothing of ours: {wire.shown(reason)}"))
         case _:
             pass
 

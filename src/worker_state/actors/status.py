@@ -117,13 +117,15 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
 def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, tell: m.Tell, now: float) -> None:
     match frame:
         case wire.MetadataStored(peer_id) if peer_id != registered.peer_id or registered.update is None:
-            log.warning("ignored an acknowledgement of an update that is not ours")
+            tell(m.FrameIgnored("an acknowledgement of an update that is not ours"))
         case wire.MetadataStored(_, stored):
             assert registered.update is not None
             _compare(book, registered, registered.update, stored, tell, now)
         case wire.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
             registered.nonce, registered.echo_by, registered.misses = None, float("inf"), 0
             tell(m.PresenceProved(registered.link.epoch, now))
+        case wire.Echo():
+            tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
         case wire.NotInRoom(code):
             _forget(book, registered, f"it answers {code}", tell)
         case _:

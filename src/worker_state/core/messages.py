@@ -177,6 +177,13 @@ class PresenceProved:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameIgnored:
+    """The server sent what answers nothing of ours, or makes no sense. `why` never repeats a secret."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class SignalDropped:
     """A message of the worker's other parts found their buffer full."""
 
@@ -204,6 +211,7 @@ Event = (
     | RegistrationForgotten
     | StatusConfirmed
     | PresenceProved
+    | FrameIgnored
     | SignalDropped
     | StartupAborted
 )

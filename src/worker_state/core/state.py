@@ -14,7 +14,7 @@ from worker_state.core.status import Available, Truth, WorkerStatus, job_id, wor
 class State:
     """What is true here, and how much of it the server is known to show. Times are of trio's clock, in seconds."""
 
-    truth: Truth = field(default=Available(), repr=False)
+    truth: Truth = field(default_factory=Available)
     revision: int = 0
     """How often the status has changed."""
     status_since: float = 0.0
@@ -39,6 +39,7 @@ class State:
     trouble: str | None = None
     """Why the worker is not registered just now, in words; None when it is."""
     signals_dropped: int = 0
+    frames_ignored: int = 0
 
     @property
     def status(self) -> WorkerStatus:
@@ -90,6 +91,8 @@ def fold(state: State, note: m.Note, now: float) -> State:
             return replace(state, proved_at=at, discoverable_since=at if since is None else since)
         case m.SignalDropped():
             return replace(state, signals_dropped=state.signals_dropped + 1)
+        case m.FrameIgnored():
+            return replace(state, frames_ignored=state.frames_ignored + 1)
         case _:
             return state
 
