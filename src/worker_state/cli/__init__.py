@@ -1,0 +1,57 @@
+"""The command line: which commands there are.
+
+What is imported here is paid for by every start, `--help` included: trio, rich, the library and the development server
+come in inside the commands that need them.
+"""
+
+from typing import Annotated
+
+import typer
+
+from worker_state.cli.run import run_command
+from worker_state.cli.serve import serve_command
+from worker_state.cli.session import session_app
+
+app = typer.Typer(
+    name="worker-state",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help and plain errors: they read the same in a terminal, in a pipe and in a log.
+    rich_markup_mode=None,
+    # A traceback is for a bug, and then it should be Python's own, without the values of local variables.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run_command)
+app.command("serve")(serve_command)
+app.add_typer(session_app, name="session")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"worker-state {version('worker-state')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _worker_state(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Keep a worker discoverable, with its true status, through whatever the network does.
+
+    \b
+    Try it, without any server of your own:
+      worker-state run --demo
+    """
+
+
+def main() -> None:
+    """The entry point. A Ctrl-C before a command could take care of it is no reason for a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

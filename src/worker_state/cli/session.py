@@ -1,0 +1,64 @@
+"""`worker-state session`: read and write session strings. Pure text, no network, no trio."""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from worker_state.cli.refusal import ExitCode, refuse
+from worker_state.core.errors import SessionStringError
+from worker_state.core.session import SessionString
+from worker_state.core.wire import shown
+
+session_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Read and write session strings. They contain the room's token: treat them as secrets.",
+)
+
+
+@session_app.command()
+def decode(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The session string, or - to read it from stdin.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print the room, the token and the peer id of a session string.
+
+    \b
+    Examples:
+      worker-state session decode sleap-session:eyJyIjogIjFhMmIzYzRkIi...
+      pbpaste | worker-state session decode - --json
+    """
+    try:
+        session = SessionString.parse(sys.stdin.read() if text == "-" else text)
+    except (SessionStringError, UnicodeDecodeError) as error:
+        # A decoding error of stdin would quote the bytes; the parser's own sentences quote nothing.
+        sentence = str(error) if isinstance(error, SessionStringError) else "a session string is plain text"
+        raise refuse(f"{sentence}.", ExitCode.BAD_USAGE) from None
+    fields = {"room_id": session.room_id, "token": session.token, "peer_id": session.peer_id}
+    if as_json:
+        typer.echo(json.dumps(fields))
+    else:
+        for name, value in fields.items():
+            typer.echo(f"{name:8} {shown(value, limit=1000)}")
+
+
+@session_app.command()
+def encode(
+    room: Annotated[str, typer.Option("--room", metavar="ID", help="The room.")],
+    token: Annotated[
+        str, typer.Option("--token", metavar="TOKEN", envvar="WORKER_STATE_ROOM_TOKEN", help="The room's token.")
+    ],
+    peer: Annotated[str, typer.Option("--peer", metavar="ID", help="The worker's peer id.")],
+) -> None:
+    """Print the session string of a worker.
+
+    \b
+    Example:
+      worker-state session encode --room 1a2b3c4d --token 5e6f70 --peer 6d0f8a1e-...
+    """
+    for option, value in (("--room", room), ("--token", token), ("--peer", peer)):
+        if not value.strip():
+            raise refuse(f"{option} must not be empty.", ExitCode.BAD_USAGE)
+    typer.echo(str(SessionString(room_id=room, token=token, peer_id=peer)))

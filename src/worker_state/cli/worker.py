@@ -1,0 +1,96 @@
+"""`worker-state run`, the part that runs: a worker, the server inside if it needs one, and a good end for both."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from worker_state import Config, Manager, WorkerStateError, open_state_manager
+from worker_state.cli import demo, story
+from worker_state.cli.refusal import ExitCode, refuse
+from worker_state.cli.screen import Screen
+from worker_state.cli.stopping import cancel_on_signal
+from worker_state.devserver import DevServer, serve
+
+StartServer = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the options ask for, checked."""
+
+    configure: Callable[[str, str], Config]
+    """Makes the configuration from the two addresses, which a server inside has only once it listens."""
+    addresses: tuple[str, str] | None
+    """The WebSocket and the HTTP address of a real server, or None to start one inside."""
+    demo: bool
+    show_session_string: bool
+    patience: float = 30.0
+    """Seconds for the whole demonstration: several times what it needs on a slow machine, for it must not hang."""
+
+
+async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) -> None:
+    """Run until Ctrl-C, SIGTERM or the end of the demonstration; raises `typer.Exit` when something went wrong."""
+    leaving = trio.CancelScope()
+    screen.on_gone = leaving.cancel
+    server: DevServer | None = None
+    failure: str | None = None
+    # This nursery holds what has to outlive the worker: the ear for a second Ctrl-C, and the server that the worker
+    # takes its leave of.
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cancel_on_signal, leaving, screen, "Leaving")
+        addresses = plan.addresses
+        if addresses is None:
+            server = await nursery.start(start_server)
+            addresses = server.ws_url, server.http_url
+            screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}")
+        try:
+            with leaving:
+                failure = await _live(plan, plan.configure(*addresses), server, screen)
+        except WorkerStateError as error:
+            failure = f"{error}."
+        if server is not None and failure is None:
+            failure = _left_behind(server, screen)
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise refuse(failure, ExitCode.STARTUP_FAILED)
+
+
+async def _live(plan: Plan, config: Config, server: DevServer | None, screen: Screen) -> str | None:
+    """Be a worker until cancelled, or to the end of the demonstration; returns what went wrong with that."""
+    async with open_state_manager(config) as manager, trio.open_nursery() as nursery:
+        nursery.start_soon(_show_states, manager, plan, screen)
+        nursery.start_soon(_show_signals, manager, screen)
+        if not plan.demo or server is None:
+            await trio.sleep_forever()
+        with trio.move_on_after(plan.patience) as patience:
+            await demo.walk(manager, server, screen)
+        nursery.cancel_scope.cancel()
+    return f"The demonstration was not over in {plan.patience:g} s." if patience.cancelled_caught else None
+
+
+async def _show_states(manager: Manager, plan: Plan, screen: Screen) -> None:
+    session: str | None = None
+    sentence = ""
+    async for state in manager.states:
+        if state.session_string != session:
+            session = state.session_string
+            if session is not None and plan.show_session_string:
+                screen.result("session string", session)
+        if (newer := story.sentence(state)) != sentence:
+            sentence = newer
+            screen.line(sentence, story.style(state))
+
+
+async def _show_signals(manager: Manager, screen: Screen) -> None:
+    async for message in manager.signals:
+        screen.line(f"received: {story.signal(message)}")
+
+
+def _left_behind(server: DevServer, screen: Screen) -> str | None:
+    """What the worker owed and has not paid: the server inside can be asked."""
+    users, rooms = len(server.rooms.users), len(server.rooms.rooms)
+    if users or rooms:
+        return f"The worker has left something behind on the server: users {users}, rooms {rooms}."
+    screen.line("The worker has left, and nothing was left behind: users 0, rooms 0.")
+    return None
