@@ -6,7 +6,7 @@ import logging
 import pytest
 import trio
 
-from support.worlds import RealWorld, World, scenario
+from tests.support.worlds import RealWorld, World, scenario
 
 SECRET = "s3cr3t-t0ken"
 FRAMES: dict[str, str | bytes] = {

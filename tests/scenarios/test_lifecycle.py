@@ -5,7 +5,7 @@ import logging
 import pytest
 import trio
 
-from support.worlds import World, scenario
+from tests.support.worlds import World, scenario
 from worker_state import Disconnected, Timing
 
 
@@ -19,7 +19,7 @@ async def test_connection_lost(world: World) -> None:
 
     async def watch() -> None:
         async for state in manager.states:
-            seen.append(state.connected)
+            seen.append(state.connected)  # noqa: PERF401 - it is looked at before it ends
 
     world.nursery.start_soon(watch)
     world.cut()

@@ -5,7 +5,7 @@ import logging
 import pytest
 import trio
 
-from support.worlds import CAPABILITIES, World, scenario
+from tests.support.worlds import CAPABILITIES, World, scenario
 from worker_state import RegistrationRefused, RoomCreationFailed, SessionString, SignInFailed, StartupFailed
 from worker_state.core.config import TAGS
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 import trio
 
-from support.worlds import World, scenario
+from tests.support.worlds import World, scenario
 from worker_state import Disconnected
 
 OTHERS = [

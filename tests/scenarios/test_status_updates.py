@@ -4,7 +4,7 @@ import logging
 
 import trio
 
-from support.worlds import World, scenario
+from tests.support.worlds import World, scenario
 from worker_state import WorkerStatus
 from worker_state.core.config import TAGS
 
@@ -67,8 +67,8 @@ async def test_every_update_carries_the_tags(world: World) -> None:
     """Every update carries the tags, so the worker is still found by tag after each change."""
     manager = await world.start()
     async with world.client(manager) as client:
-        for change in (lambda: manager.set_busy("job-1"), manager.set_available, lambda: manager.set_reserved("job-2")):
-            change()
+        for change, *job in (manager.set_busy, "job-1"), (manager.set_available,), (manager.set_reserved, "job-2"):
+            change(*job)
             await manager.synced()
             assert [peer["peer_id"] for peer in await client.find(status=manager.status)] == [manager.state.peer_id]
 
@@ -136,7 +136,7 @@ async def test_send_fails(world: World) -> None:
 
 @scenario
 async def test_three_changes_during_an_outage(world: World) -> None:
-    """Three changes during an outage are not replayed: the registration after it carries the newest, and nothing follows."""
+    """Three changes during an outage are not replayed: the registration after it carries the newest one."""
     manager = await world.start()
     await manager.synced()
     world.go_down()

@@ -18,7 +18,7 @@ import trio
 from trio.testing import MockClock
 from trio_websocket import ConnectionClosed, open_websocket_url
 
-from support.fake import FakeServer, FakeSocket
+from tests.support.fake import FakeServer, FakeSocket
 from worker_state import Config, Manager, run_state_manager
 from worker_state.core.verdict import Closed
 from worker_state.core.wire import HttpAnswer
@@ -130,7 +130,7 @@ class World(ABC):
     def shown(self, manager: Manager) -> tuple[Any, Any, Any]:
         """Status, current and pending job id on the server."""
         properties = self.record(manager).get("properties", {})
-        return tuple(properties.get(name, "-") for name in ("status", "current_job_id", "pending_job_id"))  # type: ignore[return-value]
+        return tuple(properties.get(name, "-") for name in ("status", "current_job_id", "pending_job_id"))
 
     async def until(self, condition: Callable[[], object]) -> None:
         with trio.fail_after(self.patience):
@@ -349,17 +349,14 @@ def scenario(body: Scenario) -> Callable[[str, pytest.LogCaptureFixture], None]:
         clock = MockClock(autojump_threshold=0) if kind == "fake" else None
         trio.run(_play, body, kind, caplog, clock=clock)
 
-    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look for a fixture of the scenario's argument
+    del test.__wrapped__  # pytest would look for a fixture of the scenario's argument
     return test
 
 
 async def _play(body: Scenario, kind: str, log: pytest.LogCaptureFixture) -> None:
     async with trio.open_nursery() as nursery:
         world: World
-        if kind == "fake":
-            world = FakeWorld(nursery, log)
-        else:
-            world = RealWorld(nursery, log, await nursery.start(serve))
+        world = FakeWorld(nursery, log) if kind == "fake" else RealWorld(nursery, log, await nursery.start(serve))
         with trio.fail_after(world.patience):
             await body(world)
             for manager in tuple(world._workers):

@@ -2,7 +2,7 @@
 
 Signs in, creates or joins the room, registers on every link, registers again when asked or when the server has
 forgotten us. The peer id stays the same for the life of the process; only the ID token behind it is renewed. HTTP calls
-run as errands beside the loop, so that a slow server keeps no note unread. What a refusal means is `verdict`'s business.
+run as errands beside the loop, so that a slow server keeps no note unread. What a refusal means, `verdict` knows.
 """
 
 import logging
