@@ -210,6 +210,7 @@ class Member:
         return await self.client.ask(self.echo_frame()) == self.echo_frame()
 
 
+Until: TypeAlias = Callable[[Callable[[], bool]], Awaitable[None]]
 Connect: TypeAlias = Callable[[], Awaitable[trio.SocketStream]]
 Dial: TypeAlias = Callable[[], Awaitable[Client]]
 Join: TypeAlias = Callable[..., Awaitable[Member]]
@@ -219,6 +220,17 @@ Join: TypeAlias = Callable[..., Awaitable[Member]]
 async def server(nursery: trio.Nursery, generation: Generation) -> DevServer:
     started: DevServer = await nursery.start(partial(serve, generation=generation))
     return started
+
+
+@pytest.fixture
+async def until(server: DevServer) -> Until:
+    """Waits until something is true of the server; a test that waits in vain fails."""
+
+    async def until(condition: Callable[[], bool]) -> None:
+        with trio.fail_after(PATIENCE):
+            await server.until(condition)
+
+    return until
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from worker_state.devserver.admission import Generation
 from worker_state.devserver.effects import Close, Reply, Send
 
 if TYPE_CHECKING:
-    from tests.devserver.conftest import Client, Dial
+    from tests.devserver.conftest import Client, Dial, Until
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 NOW = 1_800_000_000.0
@@ -88,6 +88,7 @@ class OverTheNetwork:
     server: DevServer
     http_client: httpx.AsyncClient
     dial: Dial
+    until: Until
     clients: dict[str, Client] = field(default_factory=dict)
 
     async def http(self, method: str, path: str, headers: dict[str, str], body: Any) -> tuple[int, Any]:
@@ -110,7 +111,7 @@ class OverTheNetwork:
     async def close(self, socket: str) -> None:
         left = len(self.server.connections) - 1
         await self.clients[socket].close()
-        await self.server.until(lambda: len(self.server.connections) == left)
+        await self.until(lambda: len(self.server.connections) == left)
 
 
 @dataclass
@@ -202,6 +203,8 @@ async def test_the_rules_answer_as_recorded(generation: Generation) -> None:
 
 
 @pytest.mark.parametrize("generation", ["v2", "v3"])
-async def test_the_server_answers_as_recorded(generation: Generation, server: DevServer, dial: Dial) -> None:
+async def test_the_server_answers_as_recorded(
+    generation: Generation, server: DevServer, dial: Dial, until: Until
+) -> None:
     async with httpx.AsyncClient(base_url=server.http_url, trust_env=False) as http_client:
-        await replay(f"{generation}.jsonl", OverTheNetwork(server, http_client, dial))
+        await replay(f"{generation}.jsonl", OverTheNetwork(server, http_client, dial, until))

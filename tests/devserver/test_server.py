@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_websocket import ConnectionRejected, wrap_client_stream
 
 if TYPE_CHECKING:
-    from tests.devserver.conftest import Dial, Join
+    from tests.devserver.conftest import Dial, Join, Until
     from worker_state.devserver import DevServer
 
 
@@ -29,12 +29,14 @@ async def test_cutting_one_peer_resets_its_connection_and_no_other(server: DevSe
     assert await other.echoes()
 
 
-async def test_cutting_everything_also_cuts_those_who_never_registered(server: DevServer, dial: Dial) -> None:
+async def test_cutting_everything_also_cuts_those_who_never_registered(
+    server: DevServer, until: Until, dial: Dial
+) -> None:
     clients = [await dial() for _ in range(3)]
     server.cut()
     for client in clients:
         assert (await client.closed())[0] == 1006
-    await server.until(lambda: not server.connections)
+    await until(lambda: not server.connections)
 
 
 async def test_a_half_open_connection_evicts_the_new_registration_when_it_is_noticed(
@@ -67,7 +69,7 @@ async def test_a_half_open_peer_stays_listed_and_its_messages_are_swallowed(serv
 
 
 async def test_a_frozen_connection_does_not_notice_that_its_peer_has_gone(
-    server: DevServer, join: Join, dial: Dial
+    server: DevServer, until: Until, join: Join, dial: Dial
 ) -> None:
     member = await join()
     await member.register()
@@ -76,7 +78,7 @@ async def test_a_frozen_connection_does_not_notice_that_its_peer_has_gone(
     await wait_all_tasks_blocked(0.01)
     assert listed(server, member.peer_id)
     server.thaw(member.peer_id)
-    await server.until(lambda: not listed(server, member.peer_id))
+    await until(lambda: not listed(server, member.peer_id))
 
 
 async def test_a_thawed_connection_answers_what_it_was_asked_while_frozen(server: DevServer, join: Join) -> None:
@@ -90,14 +92,14 @@ async def test_a_thawed_connection_answers_what_it_was_asked_while_frozen(server
     assert await member.client.receive() == member.echo_frame()
 
 
-async def test_everybody_can_be_disconnected_politely(server: DevServer, join: Join) -> None:
+async def test_everybody_can_be_disconnected_politely(server: DevServer, until: Until, join: Join) -> None:
     members = [await join() for _ in range(3)]
     for member in members:
         await member.register()
     server.disconnect_all(1001, "going away")
     for member in members:
         assert await member.client.closed() == (1001, "going away")
-    await server.until(lambda: not server.connections)
+    await until(lambda: not server.connections)
     assert not any(listed(server, member.peer_id) for member in members)
 
 
@@ -138,11 +140,13 @@ async def test_refusals_can_be_taken_back(server: DevServer, dial: Dial) -> None
 
 
 @pytest.mark.parametrize("handling", [False, True])
-async def test_a_mute_server_takes_frames_and_answers_nothing(server: DevServer, join: Join, handling: bool) -> None:
+async def test_a_mute_server_takes_frames_and_answers_nothing(
+    server: DevServer, until: Until, join: Join, handling: bool
+) -> None:
     member = await join()
     server.mute(handling=handling)
     await member.client.send(member.register_frame())
-    await server.until(lambda: bool(server.frames))
+    await until(lambda: bool(server.frames))
     await wait_all_tasks_blocked()
     assert server.frames[-1] == (member.peer_id, member.register_frame())
     assert listed(server, member.peer_id) is handling
@@ -150,35 +154,39 @@ async def test_a_mute_server_takes_frames_and_answers_nothing(server: DevServer,
     await member.register()  # the first answer that comes is to this one
 
 
-async def test_a_register_abandoned_with_a_close_frame_leaves_a_ghost(server: DevServer, join: Join) -> None:
+async def test_a_register_abandoned_with_a_close_frame_leaves_a_ghost(
+    server: DevServer, until: Until, join: Join
+) -> None:
     member = await join()
     client = await join(beside=member)
     await client.register()
     server.hold_registers()
     await member.client.send(member.register_frame())
-    await server.until(lambda: server.held_registers == 1)
+    await until(lambda: server.held_registers == 1)
     await member.client.close()
     server.release_registers()
-    await server.until(lambda: len(server.connections) == 1)
+    await until(lambda: len(server.connections) == 1)
     assert listed(server, member.peer_id)
     assert (await client.client.ask(client.echo_frame(to=member.peer_id)))["code"] == "DELIVERY_FAILED"
 
 
-async def test_a_register_and_a_close_frame_in_one_breath_leave_a_ghost(server: DevServer, join: Join) -> None:
+async def test_a_register_and_a_close_frame_in_one_breath_leave_a_ghost(
+    server: DevServer, until: Until, join: Join
+) -> None:
     member = await join()
     await member.client.send_and_close(member.register_frame())
-    await server.until(lambda: bool(server.frames) and not server.connections)
+    await until(lambda: bool(server.frames) and not server.connections)
     assert listed(server, member.peer_id)
 
 
-async def test_a_register_abandoned_with_a_reset_leaves_none(server: DevServer, join: Join) -> None:
+async def test_a_register_abandoned_with_a_reset_leaves_none(server: DevServer, until: Until, join: Join) -> None:
     member = await join()
     server.hold_registers()
     await member.client.send(member.register_frame())
-    await server.until(lambda: server.held_registers == 1)
+    await until(lambda: server.held_registers == 1)
     member.client.reset()
     server.release_registers()
-    await server.until(lambda: not server.connections)
+    await until(lambda: not server.connections)
     assert not listed(server, member.peer_id)
 
 

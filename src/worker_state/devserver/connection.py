@@ -5,15 +5,18 @@ The rules know a connection only as something hashable. What is said on it, and 
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
+
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from worker_state.devserver.cable import Cable
 from worker_state.devserver.effects import Close
 
-# Bursts are as long as a room has peers: every one of them may write to the same one at once. Who lets more pile up
-# does not read, and is dropped so that nobody else has to wait.
-OUTBOX = 4096
+# The answer to a register in a room of ten thousand is 5 MiB. Who lets more than this pile up does not read, and is
+# dropped so that nobody else has to wait.
+OUTBOX_BYTES = 16 * 2**20
 # For the Close frame to be answered. The TCP connection is then closed with or without it.
 CLOSE_SECONDS = 2.0
 
@@ -24,7 +27,9 @@ class Connection:
         self.cable = cable
         self.closing = False
         self._written = trio.Event()
-        self._outbox, self._pending = trio.open_memory_channel[str | Close](OUTBOX)
+        self._unsent_bytes = 0
+        # Bounded by bytes rather than by messages: those are from 20 bytes to some MiB long.
+        self._outbox, self._pending = trio.open_memory_channel[str | Close](math.inf)
 
     @property
     def closed_politely(self) -> bool:
@@ -33,7 +38,11 @@ class Connection:
 
     def send(self, text: str) -> None:
         """Puts a frame into the outbox. Cannot block; on a dead connection it does nothing."""
-        self._put(text)
+        if self._unsent_bytes <= OUTBOX_BYTES:
+            self._unsent_bytes += len(text)
+            self._put(text)
+        elif not self.cable.frozen:
+            self.cable.reset()
 
     def close(self, code: int, reason: str = "") -> None:
         """Closes politely, after what has been sent so far."""
@@ -41,13 +50,8 @@ class Connection:
         self._put(Close(self, code, reason))
 
     def _put(self, item: str | Close) -> None:
-        try:
+        with suppress(trio.BrokenResourceError):  # the writer is gone, and so is the connection
             self._outbox.send_nowait(item)
-        except trio.WouldBlock:
-            if not self.cable.frozen:
-                self.cable.reset()
-        except trio.BrokenResourceError:
-            pass  # the writer is gone, and so is the connection
 
     async def write(self) -> None:
         """Sends what is in the outbox, in order, until there is a Close in it or the connection is dead."""
@@ -59,6 +63,7 @@ class Connection:
                             await self.websocket.aclose(item.code, item.reason or None)
                         break
                     await self.websocket.send_message(item)
+                    self._unsent_bytes -= len(item)
                 except ConnectionClosed:
                     break
         self._written.set()

@@ -65,6 +65,8 @@ async def _take_frames(server: DevServer, connection: Connection) -> None:
             text = await connection.websocket.get_message()
         except ConnectionClosed:
             return
+        if connection not in server.connections:
+            return  # it was cut, and what it had sent before counts no more
         message = _parsed(text)
         server.note_frame(connection, message)
         is_register = message.get("type") == "register"
