@@ -83,7 +83,12 @@ class World(ABC):
     async def run(self, config: Config, task_status: "trio.TaskStatus[Manager]") -> None: ...
 
     @abstractmethod
-    def client(self, manager: Manager) -> AbstractAsyncContextManager[Client]: ...
+    def client_in(self, room_id: str) -> AbstractAsyncContextManager[Client]:
+        """A client that has registered in this room."""
+
+    def client(self, manager: Manager) -> AbstractAsyncContextManager[Client]:
+        """A client in the worker's room."""
+        return self.client_in(manager.state.room_id or "")
 
     @abstractmethod
     def now(self) -> float:
@@ -194,7 +199,7 @@ class FakeWorld(World):
         await run_in_world(config, outside, task_status=task_status)
 
     @asynccontextmanager
-    async def client(self, manager: Manager) -> AsyncIterator[Client]:
+    async def client_in(self, room_id: str) -> AsyncIterator[Client]:
         socket = FakeSocket(self.server)
         self.server.sockets.append(socket)
 
@@ -206,7 +211,7 @@ class FakeWorld(World):
         async def send(text: str) -> None:
             self.server.receive(socket, text)
 
-        yield await _registered_client(self, manager, send, receive)
+        yield await _registered_client(self, room_id, send, receive)
         socket.end(Closed())
 
     def now(self) -> float:
@@ -261,7 +266,7 @@ class RealWorld(World):
         await run_state_manager(config, task_status=task_status)
 
     @asynccontextmanager
-    async def client(self, manager: Manager) -> AsyncIterator[Client]:
+    async def client_in(self, room_id: str) -> AsyncIterator[Client]:
         async with open_websocket_url(self.server.ws_url) as socket:
 
             async def receive() -> str:
@@ -269,7 +274,7 @@ class RealWorld(World):
                 assert isinstance(text, str)
                 return text
 
-            yield await _registered_client(self, manager, socket.send_message, receive)
+            yield await _registered_client(self, room_id, socket.send_message, receive)
 
     def now(self) -> float:
         return self.server.clock()
@@ -314,11 +319,11 @@ class RealWorld(World):
 
 
 async def _registered_client(
-    world: World, manager: Manager, send: Callable[[str], Awaitable[object]], receive: Callable[[], Awaitable[str]]
+    world: World, room_id: str, send: Callable[[str], Awaitable[object]], receive: Callable[[], Awaitable[str]]
 ) -> Client:
     signed_in = world.rooms.sign_in(world.now()).body
     assert isinstance(signed_in, dict)
-    room = world.rooms.rooms[manager.state.room_id or ""]
+    room = world.rooms.rooms[room_id]
     client = Client(str(signed_in["username"]), send, receive)
     await client.send(
         {

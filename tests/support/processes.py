@@ -1,0 +1,114 @@
+"""Real processes of the command line. A test waits for lines, never for a time; the deadlines only end a hang."""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from worker_state import SessionString
+
+PROGRAM = Path(sys.executable).with_name("worker-state")
+DEADLINE = 30.0
+OWN_VARIABLES = ("SLEAP_RTC_", "WORKER_STATE_", "NO_COLOR", "FORCE_COLOR")
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """This process's environment without anything that the command line listens to, and what the test adds."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+    return {**kept, **extra}
+
+
+class Running:
+    """A process and the lines that it has printed so far."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: IO[bytes]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._read: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._take, args=(out,), daemon=True)
+        self._reader.start()
+
+    def _take(self, out: IO[bytes]) -> None:
+        try:
+            for line in out:
+                self._read.put(line.decode().rstrip("\r\n"))
+        except OSError:
+            pass  # how a terminal says that its last writer has gone
+        self._read.put(None)
+
+    def until(self, text: str) -> str:
+        """The next line that contains the text."""
+        give_up_at = time.monotonic() + DEADLINE
+        while (line := self._read.get(timeout=max(0.0, give_up_at - time.monotonic()))) is not None:
+            self.lines.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"the output ended without {text!r}: {self.lines}")
+
+    def session(self) -> SessionString:
+        """The session string that the process prints."""
+        return SessionString.parse(self.until("sleap-session:").split()[-1])
+
+    def addresses(self) -> tuple[str, str]:
+        """The two addresses that a server prints."""
+        return self.until("ws://").split()[-1], self.until("http://").split()[-1]
+
+    def end(self) -> int:
+        """Wait for the process; afterwards `lines` is complete."""
+        code = self.process.wait(DEADLINE)
+        while (line := self._read.get(timeout=DEADLINE)) is not None:
+            self.lines.append(line)
+        return code
+
+    @property
+    def errors(self) -> str:
+        """What stands on stderr, after the end."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A development server and where it listens."""
+
+    running: Running
+    ws: str
+    http: str
+
+    @property
+    def options(self) -> list[str]:
+        """What names it to `worker-state run`."""
+        return ["--ws", self.ws, "--http", self.http]
+
+
+Spawn = Callable[..., Running]
+
+
+@contextmanager
+def spawning() -> Iterator[Spawn]:
+    """Start `worker-state` with these arguments; what still runs at the end of the test is killed."""
+    with ExitStack() as stack:
+
+        def start(*arguments: str, terminal: bool = False, **extra: str) -> Running:
+            process_side, test_side = os.openpty()[::-1] if terminal else os.pipe()[::-1]
+            out = stack.enter_context(os.fdopen(test_side, "rb"))
+            process = subprocess.Popen(
+                [PROGRAM, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=process_side,
+                stderr=subprocess.PIPE,
+                env=environment(**({"TERM": "xterm-256color"} | extra)),
+            )
+            os.close(process_side)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return Running(process, out)
+
+        yield start
