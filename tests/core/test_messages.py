@@ -1,0 +1,78 @@
+"""The vocabulary of the actors: named alike, frozen, and silent about secrets."""
+
+import re
+from dataclasses import FrozenInstanceError, fields
+from typing import Any, get_args
+
+import pytest
+
+from worker_state.core import messages as m
+from worker_state.core import wire
+from worker_state.core.errors import StartupFailed
+
+SECRET = "s3cr3t"
+COMMANDS: tuple[type, ...] = get_args(m.Command)
+EVENTS: tuple[type, ...] = get_args(m.Event)
+VERBS = {"Change", "Reregister", "Open", "Drop", "Begin", "Close"}
+
+
+async def send(message: wire.Message) -> bool:
+    raise NotImplementedError
+
+
+def post(message: wire.Message) -> bool:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands(command: type) -> None:
+    """A command begins with its verb."""
+    assert re.findall("[A-Z][a-z]+", command.__name__)[0] in VERBS
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_events(event: type) -> None:
+    """An event ends with what has happened."""
+    assert re.search("(ed|Lost|Held|Forgotten)$", event.__name__)
+
+
+@pytest.mark.parametrize("note", [*COMMANDS, *EVENTS, m.Link])
+def test_frozen(note: type) -> None:
+    """No note can be changed once it is in a mailbox, and each says in its docstring what it means."""
+    names = [each.name for each in fields(note)]
+    made = note(*names)
+    for name in [*names, "surprise"]:
+        with pytest.raises((FrozenInstanceError, TypeError)):  # TypeError: CPython's, for an unknown name with slots
+            setattr(made, name, None)
+    assert note.__doc__
+    assert not note.__doc__.startswith(note.__name__)
+
+
+def test_all_notes() -> None:
+    """Every class of the module that is a message is in the union that mailboxes hold."""
+    classes = {value for value in vars(m).values() if isinstance(value, type) and value.__module__ == m.__name__}
+    assert classes - {m.Link} == {*COMMANDS, *EVENTS}
+
+
+def test_link_is_its_epoch() -> None:
+    """Two links are the same when they are of the same epoch, and show nothing else."""
+    assert m.Link(1, post, send) == m.Link(1, lambda _: True, send)
+    assert m.Link(1, post, send) != m.Link(2, post, send)
+    assert repr(m.Link(1, post, send)) == "Link(epoch=1)"
+
+
+SECRETIVE: list[Any] = [
+    m.IdentityCreated(wire.Identity("u", SECRET)),
+    m.RoomCreated(wire.Room("r", SECRET)),
+    m.WorkerRegistered(1, 0, "p", "r", SECRET, 0, settled=True, at=0.0),
+    m.FrameReceived(1, wire.RegistrationAccepted("p", "r", SECRET, 0)),
+    m.FrameReceived(1, wire.MetadataStored("p", {"_token_id": SECRET})),
+    m.FrameReceived(1, wire.Foreign({"type": "offer", "token": SECRET})),
+    m.StartupAborted(StartupFailed("why")),
+]
+
+
+@pytest.mark.parametrize("note", SECRETIVE, ids=lambda note: type(note).__name__)
+def test_repr(note: m.Note) -> None:
+    """No note shows a token in its repr, which may end up in a log."""
+    assert SECRET not in repr(note)

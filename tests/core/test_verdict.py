@@ -1,0 +1,103 @@
+"""What each refusal of the server means, as a table, and how failures and closes read in a log line."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker_state.core.verdict import (
+    TRANSIENT_PAUSE,
+    Cause,
+    Closed,
+    DialFailure,
+    GiveUp,
+    Lease,
+    Renew,
+    Retry,
+    Verdict,
+    of_refusal,
+    politely_closable,
+)
+from worker_state.core.wire import Refusal, read
+
+# The `register` rows of PROTOCOL.md: the frame, what it means in a room of our own, and in one that was given.
+ROWS: list[tuple[str, Verdict, Verdict]] = [
+    (
+        '{"error": "Invalid token"}',
+        Renew(Lease.IDENTITY, "the ID token is refused"),
+        Renew(Lease.IDENTITY, "the ID token is refused"),
+    ),
+    (
+        '{"type": "error", "reason": "Invalid token"}',
+        Renew(Lease.ROOM, "wrong room token"),
+        GiveUp("wrong room token"),
+    ),
+    ('{"type": "error", "reason": "Room not found"}', Renew(Lease.ROOM, "room not found"), GiveUp("room not found")),
+    ('{"type": "error", "reason": "Room expired"}', Renew(Lease.ROOM, "room expired"), GiveUp("room expired")),
+    *(
+        (f'{{"type": "error", "reason": "{reason}"}}', GiveUp(reason), GiveUp(reason))
+        for reason in (
+            "Missing required fields during registration.",
+            "No authentication provided. Use api_key, jwt, or id_token.",
+            "Invalid API key",
+            "Token revoked",
+            "Token expired",
+        )
+    ),
+    *(
+        (f'{{"type": "error", "reason": "{reason}"}}', Retry(TRANSIENT_PAUSE, reason), Retry(TRANSIENT_PAUSE, reason))
+        for reason in ("DynamoDB error", "API key validation failed", "Out of cheese", "", "invalid token")
+    ),
+    *(
+        (f'{{"error": "{reason}"}}', Retry(TRANSIENT_PAUSE, reason), Retry(TRANSIENT_PAUSE, reason))
+        for reason in ("Room not found", "Token revoked", "Internal error")
+    ),
+]
+
+
+@pytest.mark.parametrize("own_room", [True, False], ids=["own room", "given room"])
+@pytest.mark.parametrize(("frame", "own", "given_"), ROWS, ids=[row[0] for row in ROWS])
+def test_refusals(frame: str, own: Verdict, given_: Verdict, own_room: bool) -> None:
+    """Each refusal has the one verdict that the table names, told apart by its type and by whose room it is."""
+    refusal = read(frame)
+    assert isinstance(refusal, Refusal)
+    assert of_refusal(refusal, own_room=own_room) == (own if own_room else given_)
+
+
+@given(reason=st.text(), typed=st.booleans(), own_room=st.booleans())
+def test_unknown_refusals(reason: str, typed: bool, own_room: bool) -> None:
+    """Any text gets a verdict, no pause is 0, and what is said about it fits on one line of a log."""
+    verdict = of_refusal(Refusal(reason, typed), own_room=own_room)
+    assert verdict.reason.isprintable()
+    assert len(verdict.reason) < 10_000
+    assert not isinstance(verdict, Retry) or verdict.after > 0
+
+
+def test_terminal_escape() -> None:
+    """A server cannot write control sequences into the worker's log by a refusal."""
+    verdict = of_refusal(Refusal("\x1b[2J\nfake line" + "x" * 1_000_000, typed=True), own_room=True)
+    assert verdict.reason.startswith(r"\x1b[2J\nfake line")
+    assert len(verdict.reason) < 300
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered", "polite"), [(0, 0, True), (1, 0, False), (1, 1, True), (3, 2, False), (3, 3, True)]
+)
+def test_politeness(sent: int, answered: int, polite: bool) -> None:
+    """A link may be closed with a Close frame exactly when every register on it was answered."""
+    assert politely_closable(registers_sent=sent, registers_answered=answered) is polite
+
+
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (DialFailure(Cause.REFUSED), "connection refused"),
+        (DialFailure(Cause.REJECTED, "HTTP 503", status=503), "upgrade rejected (HTTP 503)"),
+        (Closed(), "closed with 1006"),
+        (Closed(1009, "too big"), "closed with 1009 (too big)"),
+        (Closed(cause=Cause.SILENT), "silent"),
+        (Closed(reason="no pong in 25 s", cause=Cause.SILENT), "silent (no pong in 25 s)"),
+    ],
+)
+def test_text(failure: DialFailure | Closed, text: str) -> None:
+    """A failure reads as a phrase, its detail in brackets."""
+    assert str(failure) == text
