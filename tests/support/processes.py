@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from worker_state import SessionString
-
 PROGRAM = Path(sys.executable).with_name("worker-state")
 DEADLINE = 30.0
 OWN_VARIABLES = ("SLEAP_RTC_", "WORKER_STATE_", "NO_COLOR", "FORCE_COLOR")
@@ -31,6 +29,7 @@ class Running:
     def __init__(self, process: subprocess.Popen[bytes], out: IO[bytes]) -> None:
         self.process = process
         self.lines: list[str] = []
+        self.errors = ""
         self._read: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._take, args=(out,), daemon=True)
         self._reader.start()
@@ -52,26 +51,18 @@ class Running:
                 return line
         raise AssertionError(f"the output ended without {text!r}: {self.lines}")
 
-    def session(self) -> SessionString:
-        """The session string that the process prints."""
-        return SessionString.parse(self.until("sleap-session:").split()[-1])
-
     def addresses(self) -> tuple[str, str]:
         """The two addresses that a server prints."""
         return self.until("ws://").split()[-1], self.until("http://").split()[-1]
 
     def end(self) -> int:
-        """Wait for the process; afterwards `lines` is complete."""
+        """Wait for the process; afterwards `lines` and `errors` (its stderr) are complete."""
         code = self.process.wait(DEADLINE)
+        assert self.process.stderr is not None
+        self.errors = self.process.stderr.read().decode()
         while (line := self._read.get(timeout=DEADLINE)) is not None:
             self.lines.append(line)
         return code
-
-    @property
-    def errors(self) -> str:
-        """What stands on stderr, after the end."""
-        assert self.process.stderr is not None
-        return self.process.stderr.read().decode()
 
 
 @dataclass(frozen=True)

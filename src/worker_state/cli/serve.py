@@ -98,6 +98,6 @@ async def _serve(start: Callable[..., Awaitable[object]], screen: "Screen") -> N
 
 def _cannot_listen(error: OSError, host: str, ws_port: int, http_port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        ports = f"Port {ws_port} or port {http_port}"
-        return f"{ports} of {host} is in use already: choose others with --ws-port and --http-port."
+        ports = " or ".join(str(port) for port in (ws_port, http_port) if port)
+        return f"Port {ports} of {host} is in use already: choose another with --ws-port or --http-port."
     return f"The server cannot listen on {host}, ports {ws_port} and {http_port}: {error.strerror or error}."

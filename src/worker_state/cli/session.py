@@ -14,7 +14,12 @@ from worker_state.core.wire import shown
 session_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Read and write session strings. They contain the room's token: treat them as secrets.",
+    help="""Read and write session strings. They contain the room's token: treat them as secrets.
+
+    \b
+    Example:
+      worker-state session decode sleap-session:eyJyIjogIjFhMmIzYzRkIi...
+    """,
 )
 
 

@@ -1,0 +1,125 @@
+"""`worker-state run` as a person meets it: a real process, a real pipe, a real terminal, real signals."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.support.processes import DEADLINE, PROGRAM, Server, Spawn, environment
+
+LINE = re.compile(r"\d\d:\d\d:\d\d  [^\x1b]+")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_demonstration_tells_a_whole_life_within_ten_seconds(spawn: Spawn) -> None:
+    began = time.monotonic()
+    demo = spawn("run", "--demo")
+    for told in (
+        "so one runs inside: ws://127.0.0.1:",
+        "session string: sleap-session:",
+        "now finds: available",
+        "now finds: reserved, job demo-1",
+        "now finds: busy, job demo-1",
+        "now finds: available",
+        "connection is cut",
+        "not connected",
+        "now finds: busy, job demo-2",
+        "now finds: available",
+        "nothing was left behind: users 0, rooms 0",
+    ):
+        demo.until(told)
+    assert demo.end() == 0
+    assert time.monotonic() - began < 10
+    assert demo.errors == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_leaves_in_order(spawn: Spawn, number: signal.Signals) -> None:
+    worker = spawn("run", "--verbose")
+    worker.until("  discoverable")
+    worker.process.send_signal(number)
+    worker.until("Leaving (once more to force it).")
+    worker.until("nothing was left behind")
+    assert worker.end() == 0
+    assert worker.errors == ""
+    # Into a pipe everything is plain, has its time, and is said once.
+    assert all(LINE.fullmatch(line) for line in worker.lines)
+    for once in ("sleap-session:", "worker registered in room"):
+        assert sum(once in line for line in worker.lines) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_wait_for_a_server_that_hangs(
+    spawn: Spawn, server: Server, number: signal.Signals
+) -> None:
+    worker = spawn("run", *server.options)
+    worker.until("  discoverable")
+    server.running.process.send_signal(signal.SIGSTOP)
+    worker.process.send_signal(number)
+    worker.until("Leaving")
+    worker.process.send_signal(number)
+    assert worker.end() == 128 + number
+    assert worker.errors == ""
+
+
+@pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_terminal_gets_colours_unless_it_asks_for_none(
+    spawn: Spawn, variables: dict[str, str], coloured: bool
+) -> None:
+    worker = spawn("run", terminal=True, **variables)
+    worker.until("  discoverable")
+    worker.process.terminate()
+    assert worker.end() == 0
+    assert any("\x1b[" in line for line in worker.lines) is coloured
+
+
+def test_quiet_prints_the_bare_session_string(spawn: Spawn) -> None:
+    worker = spawn("run", "--quiet")
+    worker.until("sleap-session:")
+    worker.process.terminate()
+    assert worker.end() == 0
+    assert [line.partition(":")[0] for line in worker.lines] == ["sleap-session"]
+
+
+def test_a_worker_says_that_its_server_went_and_came_back(spawn: Spawn) -> None:
+    ports = ["--ws-port", str(free_port()), "--http-port", str(free_port())]
+    before = spawn("serve", *ports)
+    server = Server(before, *before.addresses())
+    worker = spawn("run", *server.options)
+    worker.until("  discoverable")
+    before.process.kill()
+    worker.until("  not connected, dialling again")
+    spawn("serve", *ports)
+    worker.until("  connected, not registered yet")
+    worker.process.terminate()
+    assert worker.end() == 0
+
+
+def test_a_server_that_is_not_there_is_a_failed_start(spawn: Spawn) -> None:
+    worker = spawn("run", "--ws", f"ws://127.0.0.1:{free_port()}", "--http", f"http://127.0.0.1:{free_port()}")
+    assert worker.end() == 1
+    assert worker.errors.startswith("Error: ")
+    assert "Traceback" not in worker.errors
+
+
+def test_a_reader_that_goes_away_ends_the_worker_in_order(server: Server) -> None:
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [PROGRAM, "run", *server.options], stdout=writer, stderr=subprocess.PIPE, env=environment()
+    ) as worker:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as lines:
+            assert any(b"  discoverable" in line for line in lines)
+        server.running.process.kill()  # gives the worker something to say
+        assert worker.wait(DEADLINE) == 0
+        assert worker.stderr is not None
+        assert worker.stderr.read() == b""

@@ -1,0 +1,83 @@
+"""What is printed, how often, and in which form."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from worker_state.cli.screen import Screen, show_log
+
+LINE = re.compile(r"\d\d:\d\d:\d\d  (.*)")
+
+
+@pytest.fixture
+def log() -> logging.Logger:
+    return logging.getLogger("worker_state.somewhere.inside")
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    found = [LINE.fullmatch(line) for line in capsys.readouterr().out.splitlines()]
+    return [match[1] for match in found if match is not None]
+
+
+def test_a_line_has_a_time_and_is_never_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().line("word " * 100)
+    assert printed(capsys) == ["word " * 100]
+
+
+def test_what_looks_like_markup_is_text(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().line("[bold]job[/bold] :smile:")
+    assert printed(capsys) == ["[bold]job[/bold] :smile:"]
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        (logging.DEBUG, ["fine", "usual", "warning: odd", "error: bad"]),
+        (logging.INFO, ["usual", "warning: odd", "error: bad"]),
+        (logging.WARNING, ["warning: odd", "error: bad"]),
+    ],
+)
+def test_the_log_is_shown_from_a_level_on(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str], level: int, shown: list[str]
+) -> None:
+    show_log(Screen(level))
+    log.debug("fine")
+    log.info("usual")
+    log.warning("odd")
+    log.error("bad")
+    assert printed(capsys) == shown
+
+
+def test_a_log_line_is_shown_once_however_often_the_log_is_asked_for(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_log(Screen())
+    show_log(Screen())
+    log.info("once")
+    assert printed(capsys) == ["once"]
+
+
+def test_a_quiet_result_is_the_bare_value(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(logging.INFO).result("address", "ws://localhost")
+    assert printed(capsys) == ["address: ws://localhost"]
+    Screen(logging.WARNING).result("address", "ws://localhost")
+    assert capsys.readouterr().out == "ws://localhost\n"
+
+
+def test_a_reader_that_has_gone_is_reported_and_nothing_is_raised() -> None:
+    program = """if True:
+        import sys
+        from worker_state.cli.screen import Screen
+        screen = Screen()
+        screen.on_gone = lambda: print("gone", file=sys.stderr)
+        screen.line("nobody reads this")
+    """
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"gone\n")

@@ -1,0 +1,63 @@
+"""How a snapshot and a stranger's message read."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker_state import State
+from worker_state.cli import story
+from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
+
+DISCOVERABLE = State(
+    connected=True, revision=3, registered_since=1.0, confirmed_revision=3, discoverable_since=2.0, peer_id="me"
+)
+
+
+@pytest.mark.parametrize(
+    ("truth", "words"),
+    [
+        (Available(), "available"),
+        (Reserved("7"), "reserved for job 7"),
+        (Busy("7"), "busy with job 7"),
+        (Maintenance(), "maintenance"),
+    ],
+)
+def test_the_first_half_says_what_the_worker_does(truth: Truth, words: str) -> None:
+    assert story.doing(State(truth=truth)) == words
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (DISCOVERABLE, "discoverable"),
+        (replace(DISCOVERABLE, revision=4), "the server does not know yet"),
+        (replace(DISCOVERABLE, discoverable_since=None), "registered, not yet proved"),
+        (replace(DISCOVERABLE, registered_since=None), "connected, not registered yet"),
+        (State(), "not connected, dialling again"),
+    ],
+)
+def test_the_second_half_says_what_clients_can_see(state: State, words: str) -> None:
+    assert story.sentence(state).endswith(f"  {words}")
+
+
+def test_a_worker_that_cannot_be_found_is_red() -> None:
+    assert story.style(DISCOVERABLE) == "green"
+    assert story.style(replace(DISCOVERABLE, registered_since=None)) == "red"
+
+
+def test_a_message_is_told_by_type_and_sender_only() -> None:
+    assert story.signal({"type": "offer", "sender": "client-1", "sdp": "secret"}) == "offer from client-1"
+    assert story.signal({"type": "mesh_offer", "from_peer_id": "worker-2"}) == "mesh_offer from worker-2"
+    assert story.signal({"type": "quit"}) == "quit from somebody"
+
+
+words = st.text() | st.none() | st.integers() | st.lists(st.text())
+
+
+@given(kind=words, sender=words)
+def test_whatever_a_stranger_sends_is_one_printable_line(kind: object, sender: object) -> None:
+    line = story.signal({"type": kind, "sender": sender})
+    assert line.isprintable()
+    assert len(line) < 2000

@@ -1,0 +1,105 @@
+"""Everything that is refused before anything runs: exit code 2, a sentence on stderr, nothing on stdout."""
+
+import pytest
+from typer.testing import CliRunner
+
+from worker_state.cli import app
+
+SERVER = ["--ws", "ws://localhost:8080", "--http", "http://localhost:8001"]
+SECRET = "a-room-token-that-nobody-must-see"
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _an_environment_without_our_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "SLEAP_RTC_SIGNALING_WS",
+        "SLEAP_RTC_SIGNALING_HTTP",
+        "WORKER_STATE_ROOM_TOKEN",
+        "WORKER_STATE_API_KEY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--ws", "ws://localhost:8080"], "--http"),
+        (["--http", "http://localhost:8001"], "--ws"),
+        (["--ws", "http://localhost", "--http", "http://localhost"], "--ws must begin with ws://"),
+        (["--ws", "ws://localhost", "--http", "ws://localhost"], "--http must begin with http://"),
+        ([*SERVER, "--demo"], "--demo"),
+        (["--room", "1a2b3c4d", "--token", SECRET], "--ws and --http"),
+        (["--token", SECRET], "--ws and --http"),
+        (["--api-key", "slp_" + SECRET], "--ws and --http"),
+        ([*SERVER, "--room", "1a2b3c4d"], "--token"),
+        ([*SERVER, "--token", SECRET], "--room"),
+        ([*SERVER, "--api-key", SECRET], "--api-key must begin"),
+        ([*SERVER, "--room", " ", "--token", SECRET], "--room must not be empty"),
+        (["--tag", ""], "--tag"),
+        (["--gpu-memory-mb", "much"], "--gpu-memory-mb"),
+        (["--gpu-memory-mb", "-1"], "--gpu-memory-mb"),
+        (["--quiet", "--verbose"], "--quiet and --verbose"),
+        (["--unknown"], "--unknown"),
+    ],
+)
+def test_run_refuses_options_that_make_no_sense(arguments: list[str], named: str) -> None:
+    result = runner.invoke(app, ["run", *arguments])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert named in result.stderr
+    assert "Traceback" not in result.stderr
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "named"),
+    [
+        ({"SLEAP_RTC_SIGNALING_WS": "ws://localhost"}, [], "SLEAP_RTC_SIGNALING_HTTP"),
+        ({"SLEAP_RTC_SIGNALING_HTTP": "http://localhost"}, [], "SLEAP_RTC_SIGNALING_WS"),
+        (
+            {"SLEAP_RTC_SIGNALING_WS": "ws://localhost", "SLEAP_RTC_SIGNALING_HTTP": "http://localhost"},
+            ["--demo"],
+            "SLEAP_RTC_SIGNALING_WS",
+        ),
+        ({"WORKER_STATE_ROOM_TOKEN": SECRET}, SERVER, "WORKER_STATE_ROOM_TOKEN"),
+    ],
+)
+def test_run_hears_the_environment_and_names_it(variables: dict[str, str], arguments: list[str], named: str) -> None:
+    result = runner.invoke(app, ["run", *arguments], env=variables)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--ws-port", "65536"], "--ws-port"),
+        (["--generation", "v4"], "--generation"),
+        (["--host", "example.org"], "example.org"),
+        (["--host", "192.0.2.1"], "--exposed"),
+        (["--quiet", "--verbose"], "--quiet and --verbose"),
+    ],
+)
+def test_serve_refuses_options_that_make_no_sense(arguments: list[str], named: str) -> None:
+    result = runner.invoke(app, ["serve", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["serve"], ["session"], ["session", "decode"], ["session", "encode"]])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_has_help_with_an_example(command: list[str], option: str) -> None:
+    result = runner.invoke(app, [*command, option])
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+    assert "    worker-state " in result.stdout
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    from importlib.metadata import version
+
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"worker-state {version('worker-state')}\n")
