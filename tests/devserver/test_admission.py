@@ -62,6 +62,14 @@ def test_the_admin_resigns_when_its_socket_dies(world: World, worker: Someone, c
     assert client.register("client")["admin_peer_id"] is None
 
 
+def test_an_empty_room_has_no_admin(world: World, worker: Someone, client: Someone) -> None:
+    worker.register("worker", is_admin=True)
+    world.delete({"peer_id": worker.peer_id})
+    assert client.register("client")["admin_peer_id"] == worker.peer_id  # a deletion does not depose
+    world.gone("client")
+    assert client.register("client")["admin_peer_id"] is None
+
+
 def test_metadata_of_any_shape_is_stored_and_kills_searches(worker: Someone, client: Someone) -> None:
     worker.register("worker", metadata=None)
     search = {"type": "discover_peers", "from_peer_id": client.peer_id, "filters": {"tags": ["sleap-rtc"]}}

@@ -13,11 +13,13 @@ import trio
 from trio_websocket import wrap_client_stream
 
 from worker_state.devserver import DevServer, Rooms, serve
+from worker_state.devserver.app import contain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable
 
     from tests.devserver.conftest import Dial, Join
+    from worker_state.devserver.cable import Cable
     from worker_state.devserver.effects import Effect
 
 
@@ -138,6 +140,24 @@ async def test_an_internal_error_is_a_500_in_plain_text(broken: DevServer, http:
     answer = await http.post("/anonymous-signin")
     assert (answer.status_code, answer.text) == (500, "Internal Server Error")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+async def test_a_stale_cancellation_ends_with_its_connection(server: DevServer) -> None:
+    """trio-websocket can raise an old Cancelled again; outside of its scope that would end all connections."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            stale = cancelled
+            raise
+
+    async def serve_one(cable: Cable) -> None:
+        raise stale
+
+    ours, theirs = trio.socket.socketpair()
+    with ours:
+        await contain(server, serve_one, trio.SocketStream(theirs))
 
 
 async def test_a_whole_life_is_logged_without_secrets(

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_websocket import ConnectionRejected, wrap_client_stream
 
 if TYPE_CHECKING:
-    from tests.devserver.conftest import Dial, Join, Until
+    from tests.devserver.conftest import Connect, Dial, Join, Until
     from worker_state.devserver import DevServer
 
 
@@ -37,6 +37,28 @@ async def test_cutting_everything_also_cuts_those_who_never_registered(
     for client in clients:
         assert (await client.closed())[0] == 1006
     await until(lambda: not server.connections)
+
+
+async def test_cutting_everything_also_cuts_what_is_no_websocket_yet(
+    server: DevServer, until: Until, connect: Connect
+) -> None:
+    stream = await connect()
+    await until(lambda: len(server.cables) == 1)
+    server.cut()
+    with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+        await stream.receive_some()
+
+
+async def test_what_was_sent_before_a_cut_counts_no_more(server: DevServer, until: Until, join: Join) -> None:
+    member = await join()
+    await member.register()
+    server.freeze(member.peer_id)
+    await member.client.send(member.register_frame())
+    await wait_all_tasks_blocked(0.01)
+    server.notice(member.peer_id)
+    await until(lambda: not server.cables)
+    assert not listed(server, member.peer_id)
+    assert len(server.frames) == 1
 
 
 async def test_a_half_open_connection_evicts_the_new_registration_when_it_is_noticed(
@@ -173,10 +195,11 @@ async def test_a_register_abandoned_with_a_close_frame_leaves_a_ghost(
 async def test_a_register_and_a_close_frame_in_one_breath_leave_a_ghost(
     server: DevServer, until: Until, join: Join
 ) -> None:
-    member = await join()
-    await member.client.send_and_close(member.register_frame())
-    await until(lambda: bool(server.frames) and not server.connections)
-    assert listed(server, member.peer_id)
+    members = [await join() for _ in range(10)]  # the scheduler tosses coins
+    for member in members:
+        await member.client.send_and_close(member.register_frame())
+    await until(lambda: len(server.frames) == 10 and not server.connections)
+    assert all(listed(server, member.peer_id) for member in members)
 
 
 async def test_a_register_abandoned_with_a_reset_leaves_none(server: DevServer, until: Until, join: Join) -> None:

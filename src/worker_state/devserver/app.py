@@ -56,8 +56,8 @@ async def serve(
     ports = [listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners)]
     server = DevServer(address, ports[0], ports[1], rooms, clock)
     async with trio.open_nursery() as nursery:
-        serve_ws = partial(_contain, server, partial(serve_socket, server))
-        serve_http = partial(_contain, server, partial(serve_requests, answer=partial(_answer, server)))
+        serve_ws = partial(contain, server, partial(serve_socket, server))
+        serve_http = partial(contain, server, partial(serve_requests, answer=partial(_answer, server)))
         await nursery.start(trio.serve_listeners, serve_ws, ws_listeners)
         await nursery.start(trio.serve_listeners, serve_http, http_listeners)
         if ping_every is not None:
@@ -85,7 +85,7 @@ async def _ping(server: DevServer, every: float) -> None:
         server.ping_all()
 
 
-async def _contain(server: DevServer, serve_one: Callable[[Cable], Awaitable[None]], stream: trio.SocketStream) -> None:
+async def contain(server: DevServer, serve_one: Callable[[Cable], Awaitable[None]], stream: trio.SocketStream) -> None:
     """Runs one connection. Nothing but a cancellation of the whole server leaves here."""
     cable = Cable(stream)
     server.cables.add(cable)
