@@ -1,7 +1,6 @@
 """`worker-state serve` in a process of its own."""
 
 import signal
-import socket
 
 import pytest
 
@@ -22,20 +21,3 @@ def test_quiet_prints_the_two_addresses_only(spawn: Spawn) -> None:
     server.process.terminate()
     assert server.end() == 0
     assert server.lines == [ws, http]
-
-
-@pytest.mark.parametrize("option", ["--ws-port", "--http-port"])
-def test_a_port_in_use_is_a_failed_start(spawn: Spawn, option: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        ports = {"--ws-port": "0", "--http-port": "0"} | {option: port}
-        server = spawn("serve", *(text for pair in ports.items() for text in pair))
-        assert server.end() == 1
-        assert server.lines == []
-        assert server.errors.startswith(f"Error: Port {port} of 127.0.0.1 is in use already: ")
-
-
-def test_an_address_that_is_not_ours_is_a_failed_start(spawn: Spawn) -> None:
-    server = spawn("serve", "--host", "192.0.2.1", "--exposed", WORKER_STATE_DEVSERVER_EXPOSE="1")
-    assert server.end() == 1
-    assert server.errors.startswith("Error: The server cannot listen on 192.0.2.1")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -54,6 +54,7 @@ def test_decode_refuses_bytes_that_are_no_text() -> None:
     assert result.stderr.startswith("Error: a session string")
 
 
+@settings(max_examples=25)
 @given(st.text(min_size=1), st.text(min_size=1), st.text(min_size=1))
 def test_decode_gives_back_what_any_session_string_contains(room: str, token: str, peer: str) -> None:
     result = runner.invoke(app, ["session", "decode", "-", "--json"], input=str(SessionString(room, token, peer)))

@@ -50,8 +50,5 @@ def _worker_state(
 
 
 def main() -> None:
-    """The entry point. A Ctrl-C before a command could take care of it is no reason for a traceback."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    """The entry point of the distribution."""
+    app()

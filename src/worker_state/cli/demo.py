@@ -35,6 +35,7 @@ async def walk(manager: Manager, server: DevServer, screen: Screen) -> None:
     epoch = manager.state.epoch
     server.cut(manager.state.peer_id)
     await manager.states.wait_for(lambda state: state.epoch != epoch or not state.registered)
+    screen.line(_record(manager, server), "cyan")
     with manager.busy("demo-2"):
         # Nothing is queued and nothing is replayed: the next registration simply carries what is true by then.
         await manager.synced()

@@ -1,0 +1,48 @@
+"""What can only be known by trying: exit code 1, a sentence on stderr."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from typer.testing import CliRunner
+
+from worker_state.cli import app
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def taken_port() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield str(taken.getsockname()[1])
+
+
+@pytest.fixture
+def silent_port() -> Iterator[str]:
+    """Nobody listens there, and nobody can begin to."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield str(bound.getsockname()[1])
+
+
+def test_serve_names_the_port_that_is_in_use(taken_port: str) -> None:
+    result = runner.invoke(app, ["serve", "--ws-port", taken_port, "--http-port", "0"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: Port {taken_port} of 127.0.0.1 is in use already: ")
+
+
+def test_serve_cannot_listen_on_an_address_of_another_machine() -> None:
+    result = runner.invoke(
+        app, ["serve", "--host", "192.0.2.1", "--exposed"], env={"WORKER_STATE_DEVSERVER_EXPOSE": "1"}
+    )
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: The server cannot listen on 192.0.2.1")
+
+
+def test_run_needs_a_server_that_is_there(silent_port: str) -> None:
+    result = runner.invoke(
+        app, ["run", "--ws", f"ws://127.0.0.1:{silent_port}", "--http", f"http://127.0.0.1:{silent_port}"]
+    )
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
