@@ -39,12 +39,14 @@ PLACES = {
     "core": place("core"),
     "watched": place(outside="trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
-    "actors": place("core watched", "trio", for_types_only="transport"),
+    "actors": place("core watched errands", "trio", for_types_only="transport"),
+    "errands": place("core", for_types_only="transport"),
+    "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio trio_websocket wsproto httpx anyio"),
-    "manager": place("core watched actors transport", "trio"),
+    "manager": place("core watched actors transport facade", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
-    "__init__": place("core watched manager"),
+    "__init__": place("core facade manager"),
     "cli": place("__init__ cli core manager devserver", "trio typer rich"),
 }
 

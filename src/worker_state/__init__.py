@@ -17,7 +17,8 @@ from worker_state.core.errors import (
 from worker_state.core.session import SessionString
 from worker_state.core.state import State
 from worker_state.core.status import WorkerStatus
-from worker_state.manager import Manager, open_state_manager, run_state_manager
+from worker_state.facade import Manager
+from worker_state.manager import open_state_manager, run_state_manager
 
 __all__ = [
     "Config",

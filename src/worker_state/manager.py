@@ -1,17 +1,17 @@
-"""The wiring: the only file that knows who hears whom, and the facade that the worker sees.
+"""The wiring: the only file that knows who hears whom, what runs in which scope, and in which order all of it ends.
 
 Every note goes through `_Office.tell`, which folds it into the snapshot and drops it into the mailboxes that `ROUTES`
-names. The facade owns the one fact that the worker itself decides: what it is doing.
+names. Decisions about the protocol are made in the actors and in `core`, not here.
 """
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random, SystemRandom
-from typing import Any
 
 import trio
 
@@ -19,10 +19,11 @@ from worker_state.actors import cleanup, connection, registration, status
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
-from worker_state.core.errors import Disconnected, StartupFailed
+from worker_state.core.errors import StartupFailed
 from worker_state.core.pace import Pace
 from worker_state.core.state import State, fold
-from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
+from worker_state.core.status import Available, WorkerStatus
+from worker_state.facade import Manager
 from worker_state.transport import Dial, Http, HttpxHttp, WebSocketDial
 from worker_state.watched import Watched
 
@@ -66,6 +67,8 @@ class World:
     http: Http
     random: Random
     nonce: Callable[[], str]
+    awake: Callable[[], float] = trio.current_time
+    """A clock in seconds that goes on while the machine is suspended (trio's own does not, FAULTS T18)."""
 
     @classmethod
     def real(cls, config: Config) -> "World":
@@ -76,7 +79,13 @@ class World:
             http=HttpxHttp(config.http_url, within=timing.http),
             random=SystemRandom(),
             nonce=lambda: secrets.token_hex(16),
+            awake=_awake,
         )
+
+
+def _awake() -> float:
+    # Linux counts suspended time only in CLOCK_BOOTTIME; elsewhere the wall clock is the next best thing.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
 
 
 class _Office:
@@ -118,6 +127,14 @@ class _Office:
         if isinstance(note, m.WorkerRegistered):
             self.decided.set()
 
+    def manager(self) -> Manager:
+        """The face of this office that the worker sees."""
+        return Manager(self.tell, self.state, self.signals, link=lambda: self.link, backlog=self.backlog)
+
+    def backlog(self) -> dict[str, int]:
+        """Unread notes by actor."""
+        return {name: receive.statistics().current_buffer_used for name, (_, receive) in self.mailboxes.items()}
+
     def close(self) -> None:
         """Nothing will be heard any more: whoever listens is told."""
         self.state.close()
@@ -140,118 +157,6 @@ def _worth_saying(count: int) -> bool:
     return count <= 4 or count & (count - 1) == 0
 
 
-class Manager:
-    """What the worker holds while the state manager runs. Made by `run_state_manager` and `open_state_manager`."""
-
-    def __init__(self, office: _Office) -> None:
-        self._office = office
-
-    def __repr__(self) -> str:
-        state = self.state
-        known = "registered" if state.registered else state.trouble or "starting"
-        return f"<worker_state.Manager {state.status.value} {state.peer_id or '(no peer id)'}, {known}>"
-
-    # the status: plain functions, for the worker decides it and the network only follows
-
-    @property
-    def status(self) -> WorkerStatus:
-        """What the worker is doing: the local truth, whatever the server shows."""
-        return self.state.status
-
-    @property
-    def job_id(self) -> str | None:
-        """The job that the status is about, pending or current."""
-        return self.state.job_id
-
-    def set_available(self) -> None:
-        """Free from now on; the job ids are cleared on the server too."""
-        self._change(Available())
-
-    def set_reserved(self, job_id: str) -> None:
-        """Promised to a client. `job_id`: 1 to 512 characters, else `ValueError` (`TypeError` if it is no string)."""
-        self._change(Reserved(job_id))
-
-    def set_busy(self, job_id: str) -> None:
-        """Working on a job. `job_id` as for `set_reserved`."""
-        self._change(Busy(job_id))
-
-    def set_maintenance(self) -> None:
-        """Alive, but not to be used."""
-        self._change(Maintenance())
-
-    @contextmanager
-    def busy(self, job_id: str) -> Iterator[None]:
-        """Busy inside, available after, however the block ends; unless the status was set to something else inside."""
-        mine = Busy(job_id)
-        self._change(mine)
-        try:
-            yield
-        finally:
-            if self.state.truth == mine:
-                self.set_available()
-
-    def _change(self, truth: Truth) -> None:
-        state = self.state
-        if truth != state.truth:
-            self._office.tell(m.ChangeStatus(state.revision + 1, truth))
-
-    # the registration
-
-    def reregister(self) -> None:
-        """Ask for a full `register` with the true status; it is done as soon as there is a link."""
-        self._office.tell(m.Reregister())
-
-    async def synced(self) -> None:
-        """Return when the server has confirmed exactly what is true now and an echo has proved the registration.
-
-        Waits as long as that takes: put `trio.move_on_after` around it. Raises `trio.ClosedResourceError` when the
-        manager has ended.
-        """
-        await self._office.state.wait_for(lambda state: state.synced)
-
-    @property
-    def session_string(self) -> str | None:
-        """What clients type in to reach this worker. It may change (see `states`). None with an API key."""
-        return self.state.session_string
-
-    # what can be seen
-
-    @property
-    def state(self) -> State:
-        """The present snapshot."""
-        return self._office.state.value
-
-    @property
-    def states(self) -> Watched[State]:
-        """`async for state in manager.states`: the present snapshot, then each newer one; some may be missed."""
-        return self._office.state
-
-    # the worker's other parts
-
-    @property
-    def signals(self) -> trio.MemoryReceiveChannel[wire.Message]:
-        """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
-        return self._office.signals
-
-    async def send_signal(self, message: Mapping[str, Any]) -> None:
-        """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
-
-        Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
-        with a `type` or is worker_state's own to send. A sent message is not known to have arrived.
-        """
-        if not isinstance(message.get("type"), str):
-            raise ValueError("a signal must have a 'type', a string")
-        if message["type"] in wire.OURS:
-            raise ValueError(f"{message['type']!r} is sent by worker_state itself")
-        wire.encode(message)
-        link = self._office.link
-        if link is None or not self.state.registered:
-            await trio.lowlevel.checkpoint()
-            raise Disconnected("the worker is not registered just now, so the signal was not sent")
-        if not await link.send(dict(message)):
-            raise Disconnected("the link broke before the signal was sent")
-
-
 async def run_state_manager(
     config: Config, *, task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED
 ) -> None:
@@ -269,13 +174,17 @@ async def run_in_world(
 ) -> None:
     """`run_state_manager` with the outside world as an argument, for tests, simulations and benchmarks."""
     office = _Office(config)
+    for url in config.exposed_urls:
+        log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_actors, config, world, office)
+            if config.reservation_limit is not None:
+                nursery.start_soon(_end_reservations, office, config.reservation_limit)
             try:
                 await office.decided.wait()
                 if office.failure is None:
-                    task_status.started(Manager(office))
+                    task_status.started(office.manager())
                     await trio.sleep_forever()
             finally:
                 office.tell(m.BeginLeave())
@@ -307,12 +216,32 @@ async def _actors(config: Config, world: World, office: _Office) -> None:
             random=world.random,
             tell=tell,
         ),
-        partial(status.run, inbox[STATUS], config=config, random=world.random, nonce=world.nonce, tell=tell),
+        partial(
+            status.run,
+            inbox[STATUS],
+            config=config,
+            random=world.random,
+            nonce=world.nonce,
+            awake=world.awake,
+            tell=tell,
+        ),
     )
     with trio.CancelScope(shield=True):
         async with trio.open_nursery() as nursery:
             for actor in actors:
                 nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
+
+
+async def _end_reservations(office: _Office, limit: float) -> None:
+    """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
+    async for state in office.state:
+        if state.status != WorkerStatus.RESERVED:
+            continue
+        with trio.move_on_at(state.status_since + limit):
+            await office.state.wait_for(lambda now, then=state: now.revision != then.revision)
+        if office.state.value.revision == state.revision:
+            log.warning("reserved for %g s and no job has begun: available again", limit)
+            office.tell(m.ChangeStatus(state.revision + 1, Available()))
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TOO_BIG = 1009
 OVERSLEPT = 1.0
 """Seconds. A deadline noticed later than this says that we were stopped, not that the peer is dead: ask again (T15)."""
 
@@ -94,7 +95,8 @@ async def _keep_link(book: _Book, dial: "Dial", pace: Pace, timing: Timing, tell
             tell(m.DialFailed(outcome, pause))
         else:
             lived = 0.0 if book.registered_at is None else trio.current_time() - book.registered_at
-            pause = pace.lost(lived)
+            # Too big a message will be as big on the next link (FAULTS F22): no quick try for that.
+            pause = pace.lost(0.0 if outcome.code == TOO_BIG else lived)
             log.warning("connection lost: %s; dialling again in %.1f s", outcome, pause)
             tell(m.LinkLost(book.epoch, outcome, pause))
         book.cuttable = trio.CancelScope()

@@ -1,11 +1,13 @@
 """The registration actor: owns the identity, the room and the registration.
 
 Signs in, creates or joins the room, registers on every link, registers again when asked or when the server has
-forgotten us. The peer id stays the same for the life of the process; only the ID token behind it is renewed. HTTP calls
-run as errands beside the loop, so that a slow server keeps no note unread. What a refusal means, `verdict` knows.
+forgotten us, and renews what runs out. The peer id stays the same for the life of the process; only the ID token behind
+it is renewed. HTTP calls run as errands beside the loop, so that a slow server keeps no note unread. What a refusal
+means, `verdict` knows; when something is to be renewed, `lease`.
 """
 
 import logging
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from random import Random
@@ -14,14 +16,16 @@ from uuid import UUID
 
 import trio
 
+from worker_state import errands
+from worker_state.core import lease, wire
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
-from worker_state.core import wire
 from worker_state.core.config import Config
-from worker_state.core.errors import RegistrationRefused, RoomCreationFailed, SignInFailed
+from worker_state.core.errors import RegistrationRefused
+from worker_state.core.holds import Holds
 from worker_state.core.phase import Phase, Step, after
 from worker_state.core.session import SessionString
-from worker_state.core.status import Available, Truth
+from worker_state.core.status import Available, Busy, Reserved, Truth
 
 if TYPE_CHECKING:
     from worker_state.transport import Http
@@ -30,38 +34,39 @@ log = logging.getLogger(__name__)
 
 SLOWLY = (60.0, 120.0)
 """Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say)."""
-FRESH = 120.0
-"""Seconds. A room or token refused while younger than this will not be better for another new one (FAULTS F21, F38)."""
+MANY_EVICTIONS = 3
+"""In an hour: more than the network's accidents explain (FAULTS F04)."""
 
 
 @dataclass
 class _Book:
     """What this actor knows; nobody else sees it."""
 
+    holds: Holds
     peer_id: str | None = None
-    id_token: str | None = None
-    id_token_at: float = -1e9
-    room: wire.Room | None = None
-    room_at: float = -1e9
+    id_token: lease.Leased[str] = field(default_factory=lease.Leased)
+    room: lease.Leased[wire.Room] = field(default_factory=lease.Leased)
     truth: Truth = field(default_factory=Available)
     revision: int = 0
     link: m.Link | None = None
     phase: Phase = Phase.OFFLINE
     sent_revision: int = 0
-    answer_by: float = float("inf")
+    answer_by: float = math.inf
     asked: bool = False
     """A registration is wanted although there is one."""
-    not_before: float = 0.0
-    """No `register` and no errand before this: the pause after a refusal."""
-    holds: int = 0
-    """Refusals and evictions since a registration last lived for a while."""
-    accepted_at: float = -1e9
+    register_at: float = 0.0
+    """No `register` before this: the pause after a refusal or an eviction."""
+    errand_at: float = 0.0
+    """No errand before this: the pause after one that failed."""
+    failures: int = 0
+    """Errands in a row that failed."""
+    accepted_at: float = math.inf
     errand_under_way: bool = False
     linking: bool = False
     started: bool = False
     given_up: bool = False
     said: str | None = None
-    """The trouble that was logged last: it is not repeated."""
+    """The refusal that was logged last: it is not repeated."""
 
     def step(self, step: Step) -> None:
         self.phase = after(self.phase, step)
@@ -76,9 +81,9 @@ async def run(
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
     `DropLink`, `OpenLinks`, `StartupAborted`."""
     book = _first_book(config, random)
-    async with trio.open_nursery() as errands:
+    async with trio.open_nursery() as nursery:
         while not book.has_left():
-            wake_at = _reconcile(book, config, http, errands, tell, trio.current_time())
+            wake_at = _reconcile(book, config, http, nursery, tell, trio.current_time())
             notes: deque[m.Note] = deque()
             with trio.move_on_at(wake_at):
                 notes.append(await mailbox.receive())
@@ -87,14 +92,14 @@ async def run(
             while notes and not book.has_left():
                 _apply(book, notes.popleft(), config, random, tell, trio.current_time())
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
-        errands.cancel_scope.deadline = trio.current_time() + config.timing.exit
+        nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
 
 
 def _first_book(config: Config, random: Random) -> _Book:
     """What is known before anything has happened."""
-    book = _Book()
+    book = _Book(Holds(random))
     if config.room_id is not None and config.room_token is not None:
-        book.room = wire.Room(config.room_id, config.room_token)
+        book.room.grant(wire.Room(config.room_id, config.room_token), 0.0)
     if config.api_key is not None:
         # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
         book.peer_id = str(UUID(int=random.getrandbits(128), version=4))
@@ -117,43 +122,48 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.step(Step.LINK_OPENED)
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             book.link = None
-            book.answer_by = float("inf")
+            book.answer_by = math.inf
             book.step(Step.LINK_LOST)
         case m.FrameReceived(epoch, frame) if book.link is not None and epoch == book.link.epoch:
             _apply_frame(book, frame, config, random, tell, now)
         case m.RegistrationForgotten(epoch, why) if book.link is not None and epoch == book.link.epoch:
             if book.phase is Phase.REGISTERED:
-                book.step(Step.FORGOTTEN)
-                log.warning("the server has forgotten this worker (%s): registering again", why)
-                _hold(book, random, now, first=0.1)
+                _evicted(book, why, now)
         case m.IdentityCreated(identity):
-            book.errand_under_way = False
+            _errand_done(book)
             book.peer_id = book.peer_id or identity.username
-            book.id_token, book.id_token_at = identity.id_token, now
+            life = lease.token_life(identity.id_token)
+            book.id_token.grant(identity.id_token, now, lease.renewal(life, lease.RENEW_TOKEN, random))
         case m.RoomCreated(room):
-            book.errand_under_way = False
-            book.room, book.room_at = room, now
+            _errand_done(book)
+            book.room.grant(room, now, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
                 tell(m.DropLink(book.link.epoch, "a new room needs a new socket"))
         case m.IdentityRefused() | m.RoomRefused():
             book.errand_under_way = False
-            _hold(book, random, now, first=5.0)
+            # Growing with every failure in a row, from seconds to ten minutes; what is still held goes on being used.
+            book.errand_at = now + random.uniform(0.5, 1.0) * min(600.0, 10.0 * 2.0**book.failures)
+            book.failures = min(book.failures + 1, 20)
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
         case _:
             pass
 
 
+def _errand_done(book: _Book) -> None:
+    book.errand_under_way, book.failures = False, 0
+
+
 def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random, tell: m.Tell, now: float) -> None:
     match frame:
         case wire.RegistrationAccepted() if book.phase is Phase.REGISTERING and _is_ours(book, frame):
-            _accept(book, frame, config, tell, now)
+            _accept(book, frame, config, random, tell, now)
         case wire.RegistrationAccepted():
             tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
         case wire.Refusal() if book.phase is Phase.REGISTERING:
             book.step(Step.REFUSED)
-            book.answer_by = float("inf")
+            book.answer_by = math.inf
             _obey(book, v.of_refusal(frame, own_room=config.creates_room), random, tell, now)
         case wire.Refusal(reason):
             tell(m.FrameIgnored(f"an error that answers nothing of ours: {wire.shown(reason)}"))
@@ -162,15 +172,22 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
 
 
 def _is_ours(book: _Book, frame: wire.RegistrationAccepted) -> bool:
-    return frame.peer_id == book.peer_id and (book.room is None or frame.room_id == book.room.room_id)
+    room = book.room.value
+    return frame.peer_id == book.peer_id and (room is None or frame.room_id == room.room_id)
 
 
-def _accept(book: _Book, frame: wire.RegistrationAccepted, config: Config, tell: m.Tell, now: float) -> None:
+def _accept(
+    book: _Book, frame: wire.RegistrationAccepted, config: Config, random: Random, tell: m.Tell, now: float
+) -> None:
     assert book.link is not None
     assert book.peer_id is not None
     book.step(Step.ACCEPTED)
-    book.answer_by, book.accepted_at, book.said = float("inf"), now, None
-    token = book.room.token if book.room is not None else frame.token
+    book.answer_by, book.accepted_at, book.said = math.inf, now, None
+    book.id_token.accept()
+    book.room.accept()
+    if frame.long_lived and config.creates_room:
+        book.room.put_off(now + lease.renewal(lease.ROOM_LIFE_V3, lease.RENEW_ROOM, random))
+    token = book.room.value.token if book.room.value is not None else frame.token
     if book.started:
         log.info("Worker re-registered with signaling server")
     elif token is None or not config.show_session_string:
@@ -192,60 +209,92 @@ def _accept(book: _Book, frame: wire.RegistrationAccepted, config: Config, tell:
 
 
 def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: float) -> None:
-    """Do what a refusal calls for: mostly by forgetting what is of no use any more, and waiting."""
+    """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
     match verdict:
-        case v.Renew(v.Lease.IDENTITY) if now - book.id_token_at > FRESH:
-            book.id_token = None
-        case v.Renew(v.Lease.ROOM) if now - book.room_at > FRESH:
-            book.room = None
+        case v.Renew(v.Lease.IDENTITY) if book.id_token.refuse(now):
+            pass
+        case v.Renew(v.Lease.ROOM) if book.room.refuse(now):
+            log.warning("the room of this worker is of no use any more (%s): creating a new one", verdict.reason)
         case v.Retry(pause):
-            _hold(book, random, now, first=pause)
+            book.register_at = now + book.holds.pause(pause, lived=0.0)
         case v.GiveUp(reason) if not book.started:
             tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason}")))
             book.given_up = True
         case v.GiveUp() | v.Renew():
-            book.not_before = now + random.uniform(*SLOWLY)
+            book.register_at = now + random.uniform(*SLOWLY)
     if book.said != verdict.reason:
         book.said = verdict.reason
         log.error("registration refused: %s", verdict.reason)
     tell(m.RegistrationHeld(verdict.reason))
 
 
-def _hold(book: _Book, random: Random, now: float, *, first: float) -> None:
-    """Pause before the next try: `first` seconds, doubled with each hold until a registration lives for a while."""
-    if book.phase is not Phase.REGISTERING and now - book.accepted_at > FRESH:
-        book.holds = 0
-    pause = min(SLOWLY[1], first * 2.0**book.holds)
-    book.holds = min(book.holds + 1, 20)
-    book.not_before = now + random.uniform(pause / 2, pause)
+def _evicted(book: _Book, why: str, now: float) -> None:
+    book.step(Step.FORGOTTEN)
+    log.warning("the server has forgotten this worker (%s): registering again", why)
+    evictions = book.holds.evicted(now)
+    if evictions == MANY_EVICTIONS + 1:
+        log.error(
+            "forgotten %d times within an hour: somebody else may be using this worker's identity, or evicting it; "
+            "registering again ever more slowly",
+            evictions,
+        )
+    book.register_at = now + book.holds.pause(0.1, lived=now - book.accepted_at)
 
 
 # --- what is to be done -----------------------------------------------------------------------------------------------
 
 
-def _reconcile(book: _Book, config: Config, http: "Http", errands: trio.Nursery, tell: m.Tell, now: float) -> float:
-    """Start the one thing that is due, if any; returns until when nothing else will be, unless a note comes."""
+def _reconcile(book: _Book, config: Config, http: "Http", nursery: trio.Nursery, tell: m.Tell, now: float) -> float:
+    """Start what is due; returns until when nothing else will be, unless a note comes."""
+    if book.given_up:
+        return math.inf
+    errand_at = _when_errand(book, config)
+    if now >= errand_at:
+        book.errand_under_way = True
+        _start_errand(book, config, http, nursery, tell, now)
+        errand_at = math.inf
+    return min(errand_at, _register_when_due(book, config, tell, now))
+
+
+def _when_errand(book: _Book, config: Config) -> float:
+    """When the next errand is due: at once for what is missing, in time for what runs out, the room only when idle."""
+    if book.errand_under_way:
+        return math.inf
+    wanted = math.inf
+    if config.api_key is None:
+        wanted = -math.inf if book.id_token.value is None else book.id_token.due
+    if config.creates_room and book.id_token.value is not None:
+        idle = not isinstance(book.truth, Busy | Reserved)
+        if book.room.value is None:
+            wanted = -math.inf
+        elif idle and book.phase is Phase.REGISTERED:
+            wanted = min(wanted, book.room.due)
+    return max(wanted, book.errand_at) if wanted < math.inf else math.inf
+
+
+def _start_errand(book: _Book, config: Config, http: "Http", nursery: trio.Nursery, tell: m.Tell, now: float) -> None:
+    id_token = book.id_token.value
+    if id_token is None or now >= book.id_token.due:
+        tell(m.IdentityRequested())
+        nursery.start_soon(errands.sign_in_and_tell, http, not book.started, tell)
+    else:
+        nursery.start_soon(errands.create_room_and_tell, http, id_token, not book.started, tell)
+
+
+def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) -> float:
     if book.phase is Phase.REGISTERING:
         if now >= book.answer_by and book.link is not None:
-            book.answer_by = float("inf")
+            book.answer_by = math.inf
             tell(m.DropLink(book.link.epoch, f"no answer to register in {config.timing.register:g} s"))
         return book.answer_by
-    if book.errand_under_way or book.given_up:
-        return float("inf")
-    if now < book.not_before:
-        return book.not_before
-    if config.api_key is None and book.id_token is None:
-        book.errand_under_way = True
-        tell(m.IdentityRequested())
-        errands.start_soon(_sign_in_errand, http, not book.started, tell)
-    elif book.room is None and config.creates_room:
-        assert book.id_token is not None
-        book.errand_under_way = True
-        errands.start_soon(_room_errand, http, book.id_token, not book.started, tell)
-    elif not book.linking:
+    if config.api_key is None and (book.id_token.value is None or book.room.value is None):
+        return math.inf
+    if not book.linking:
         book.linking = True
         tell(m.OpenLinks())
-    elif book.phase is Phase.UNREGISTERED or (book.phase is Phase.REGISTERED and book.asked):
+    if book.phase is Phase.UNREGISTERED or (book.phase is Phase.REGISTERED and book.asked):
+        if now < book.register_at:
+            return book.register_at
         _send_register(book, config, now)
     return book.answer_by
 
@@ -257,56 +306,13 @@ def _send_register(book: _Book, config: Config, now: float) -> None:
     if config.api_key is not None:
         frame = wire.register_by_key(book.peer_id, config.api_key, record)
     else:
-        assert book.room is not None
-        assert book.id_token is not None
-        frame = wire.register(book.peer_id, book.room.room_id, book.room.token, book.id_token, record)
+        assert book.room.value is not None
+        assert book.id_token.value is not None
+        room = book.room.value
+        frame = wire.register(book.peer_id, room.room_id, room.token, book.id_token.value, record)
     book.step(Step.REGISTER_SENT)
     book.sent_revision, book.asked = book.revision, False
     book.answer_by = now + config.timing.register
     if not book.link.post(frame):
         book.asked = True
         log.error("could not send register, the link is gone: it is done on the next one")
-
-
-# --- errands ----------------------------------------------------------------------------------------------------------
-
-
-async def sign_in(http: "Http") -> wire.Identity | None:
-    """`POST /anonymous-signin`: a new identity, or None with an error logged. Each one has to be deleted at the end."""
-    answer = await http.post("/anonymous-signin")
-    identity = answer if isinstance(answer, wire.HttpFailure) else wire.read_identity(answer)
-    if isinstance(identity, wire.HttpFailure):
-        log.error("sign-in failed: %s", identity.why)
-        return None
-    return identity
-
-
-async def create_room(http: "Http", id_token: str) -> wire.Room:
-    """`POST /create-room`: a new room. Raises `RoomCreationFailed` with the HTTP status and text, which it logs."""
-    answer = await http.post("/create-room", bearer=id_token)
-    room = answer if isinstance(answer, wire.HttpFailure) else wire.read_room(answer, id_token)
-    if isinstance(room, wire.HttpFailure):
-        log.error("room creation failed: %s", room.why)
-        raise RoomCreationFailed(f"the server created no room: {room.why}")
-    return room
-
-
-async def _sign_in_errand(http: "Http", starting: bool, tell: m.Tell) -> None:
-    identity = await sign_in(http)
-    if identity is not None:
-        tell(m.IdentityCreated(identity))
-        return
-    tell(m.IdentityRefused())
-    if starting:
-        tell(m.StartupAborted(SignInFailed("the server gave this worker no identity (the log says why)")))
-
-
-async def _room_errand(http: "Http", id_token: str, starting: bool, tell: m.Tell) -> None:
-    try:
-        room = await create_room(http, id_token)
-    except RoomCreationFailed as error:
-        tell(m.RoomRefused(str(error)))
-        if starting:
-            tell(m.StartupAborted(error))
-        return
-    tell(m.RoomCreated(room))

@@ -7,6 +7,7 @@ actor says that the worker is registered, for an update before that only earns N
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -16,24 +17,20 @@ import trio
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
-from worker_state.core.probe import Schedule
+from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
 from worker_state.core.status import Available, Truth, word
 
 log = logging.getLogger(__name__)
 
-REPAIR_PAUSE = 1.0
-"""Seconds before a difference is repaired, doubled each time up to a minute: something may be writing against us."""
-MISSES = 2
-"""Answers in a row that may be lost before the registration is called forgotten."""
-
 
 @dataclass
 class _Update:
-    """The one `update_metadata` under way."""
+    """The one `update_metadata` under way. A look changes nothing: it asks what the server has stored."""
 
     revision: int
     record: wire.Message
     answer_by: float
+    is_look: bool
 
 
 @dataclass
@@ -46,10 +43,13 @@ class _Registered:
     confirmed: int | None
     """The revision that the server has stored, or None when it was seen to have stored something else."""
     update: _Update | None = None
+    owed: int = 0
+    """Updates that were given up: their answers may still come, before those of later ones."""
+    look_due: bool = False
     full_due: bool = False
     nonce: str | None = None
     """The echo under way."""
-    echo_by: float = float("inf")
+    echo_by: float = math.inf
     misses: int = 0
 
 
@@ -61,10 +61,28 @@ class _Book:
     revision: int = 0
     link: m.Link | None = None
     registered: _Registered | None = None
-    repairs: int = 0
-    repair_at: float = 0.0
-    drift_said: bool = False
+    deaf_epoch: int = 0
+    """The link on which a registration has already been given up for want of answers, without a proof since."""
+    refusals: EchoRefusals = field(default_factory=EchoRefusals)
+    repairs: RepairPauses = field(default_factory=RepairPauses)
+    forgery_said: bool = False
     unsent_said: bool = False
+    ahead: float | None = None
+    """How far the clock that counts suspended time is ahead of trio's."""
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What this actor may use."""
+
+    config: Config
+    random: Random
+    nonce: Callable[[], str]
+    awake: Callable[[], float]
+    tell: m.Tell
+
+    def record(self, truth: Truth) -> wire.Message:
+        return wire.metadata(self.config.tags, self.config.capabilities, truth)
 
 
 async def run(
@@ -73,27 +91,32 @@ async def run(
     config: Config,
     random: Random,
     nonce: Callable[[], str],
+    awake: Callable[[], float],
     tell: m.Tell,
 ) -> None:
-    """Until `BeginLeave`. Speaks `StatusConfirmed`, `PresenceProved`, `RegistrationForgotten`."""
-    book = _Book()
+    """Until `BeginLeave`. Speaks `StatusConfirmed`, `PresenceProved`, `RegistrationForgotten`, `DropLink`.
+
+    `awake` is a clock in seconds that goes on while the machine is suspended.
+    """
+    book, means = _Book(), _Means(config, random, nonce, awake, tell)
     while True:
-        wake_at = _reconcile(book, config, nonce, tell, trio.current_time())
+        wake_at = _reconcile(book, means, trio.current_time())
         with trio.move_on_at(wake_at):
             note = await mailbox.receive()
             while True:
                 if isinstance(note, m.BeginLeave):
                     return
-                _apply(book, note, config, random, tell, trio.current_time())
+                _apply(book, note, means, trio.current_time())
                 if not mailbox.statistics().current_buffer_used:
                     break
                 note = mailbox.receive_nowait()
+        _distrust_the_clock(book, means, trio.current_time(), wake_at)
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
 
 
-def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Tell, now: float) -> None:
+def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
     match note:
         case m.ChangeStatus(revision, truth):
             book.revision, book.truth = revision, truth
@@ -105,106 +128,170 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             book.link = book.registered = None
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
-            schedule = Schedule(random, now, note.peers)
+            schedule = Schedule(means.random, now, note.peers)
             book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=note.revision)
             book.unsent_said = False
         case m.FrameReceived(epoch, frame) if book.registered is not None and epoch == book.registered.link.epoch:
-            _apply_frame(book, book.registered, frame, tell, now)
+            _apply_frame(book, book.registered, frame, means, now)
         case _:
             pass
 
 
-def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, tell: m.Tell, now: float) -> None:
+def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means: _Means, now: float) -> None:
     match frame:
-        case wire.MetadataStored(peer_id) if peer_id != registered.peer_id or registered.update is None:
-            tell(m.FrameIgnored("an acknowledgement of an update that is not ours"))
-        case wire.MetadataStored(_, stored):
-            assert registered.update is not None
-            _compare(book, registered, registered.update, stored, tell, now)
+        case wire.MetadataStored(peer_id, stored) if peer_id == registered.peer_id:
+            _take_answer(book, registered, stored, means, now)
+        case wire.MetadataStored():
+            means.tell(m.FrameIgnored("an acknowledgement of somebody else's update"))
         case wire.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
-            registered.nonce, registered.echo_by, registered.misses = None, float("inf"), 0
-            tell(m.PresenceProved(registered.link.epoch, now))
+            registered.nonce, registered.echo_by = None, math.inf
+            _prove(book, registered, means, now)
         case wire.Echo():
-            tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
+            means.tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
         case wire.NotInRoom(code):
-            _forget(book, registered, f"it answers {code}", tell)
+            _forget(book, registered, f"it answers {code}", means)
+        case wire.Foreign({"type": "error", "code": str(code), "message": str(text)}) if registered.nonce is not None:
+            if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED") and registered.peer_id in text:
+                _forget(book, registered, f"it answers our own echo with {code}", means)
+            else:
+                book.refusals.suspect(code, text)
         case _:
             pass
 
 
-def _compare(
-    book: _Book, registered: _Registered, update: _Update, stored: wire.Message, tell: m.Tell, now: float
-) -> None:
-    """An update was answered: is what the server has stored what the update said?"""
-    registered.update, registered.misses = None, 0
-    differences = wire.differences(stored, update.record)
-    if not differences:
-        registered.confirmed = update.revision
-        book.repairs, book.drift_said = max(0, book.repairs - 1), False
-        if update.revision == book.revision:
-            tell(m.StatusConfirmed(update.revision, now))
+def _prove(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
+    registered.misses = 0
+    book.deaf_epoch = 0
+    book.refusals.proved()
+    means.tell(m.PresenceProved(registered.link.epoch, now))
+
+
+def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, means: _Means, now: float) -> None:
+    """An update was answered: is what the server has stored what we know to be true?"""
+    update = registered.update
+    differences = () if update is None else wire.differences(stored, update.record)
+    if registered.owed and (update is None or differences):
+        registered.owed -= 1  # the late answer to one that was given up: it confirms nothing, and disproves nothing
         return
-    registered.confirmed = None
-    book.repair_at = now + min(60.0, REPAIR_PAUSE * 2.0**book.repairs)
-    book.repairs = min(book.repairs + 1, 20)
-    if not book.drift_said:
-        book.drift_said = True
-        log.warning("the server's record of this worker differs in %s: repairing it", ", ".join(differences))
+    if update is None:
+        means.tell(m.FrameIgnored("an acknowledgement of an update that is not ours"))
+        return
+    registered.update, registered.owed = None, 0
+    if book.refusals.in_force and not differences:
+        _prove(book, registered, means, now)  # a server without echoes: the next best thing
+    if differences:
+        registered.confirmed = None
+        book.repairs.found(now)
+        if not book.forgery_said:
+            book.forgery_said = True
+            what = "somebody has changed" if update.is_look else "the server does not keep"
+            log.warning("%s this worker's record (%s): repairing it", what, ", ".join(differences))
+    elif update.is_look:
+        book.repairs.none()
+        book.forgery_said = False
+    else:
+        registered.confirmed = update.revision
+        if update.revision == book.revision:
+            means.tell(m.StatusConfirmed(update.revision, now))
 
 
-def _forget(book: _Book, registered: _Registered, why: str, tell: m.Tell) -> None:
+def _forget(book: _Book, registered: _Registered, why: str, means: _Means) -> None:
     book.registered = None
-    tell(m.RegistrationForgotten(registered.link.epoch, why))
+    means.tell(m.RegistrationForgotten(registered.link.epoch, why))
+
+
+def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) -> None:
+    """After the process was stopped or the machine suspended: prove at once, and blame nobody for the time between."""
+    ahead = means.awake() - now
+    stopped = max(now - wake_at, 0.0 if book.ahead is None else ahead - book.ahead)
+    book.ahead = ahead
+    registered = book.registered
+    if stopped < OVERSLEPT or registered is None:
+        return
+    log.info("this process stood still for %.0f s: proving at once that the worker is discoverable", stopped)
+    registered.schedule.hurry(now)
+    if registered.nonce is not None:
+        registered.echo_by = now + means.config.timing.answer
+    if registered.update is not None:
+        registered.update.answer_by = now + means.config.timing.answer
 
 
 # --- what is to be done -----------------------------------------------------------------------------------------------
 
 
-def _reconcile(book: _Book, config: Config, nonce: Callable[[], str], tell: m.Tell, now: float) -> float:
+def _reconcile(book: _Book, means: _Means, now: float) -> float:
     """Send what is due; returns until when nothing else will be, unless a note comes."""
     registered = book.registered
     if registered is None:
-        return float("inf")
-    _judge_misses(book, registered, tell, now)
-    if book.registered is None:
-        return float("inf")
+        return math.inf
+    _count_misses(book, registered, now)
+    if registered.misses >= MISSES:
+        _give_up(book, registered, means)
+        return math.inf
     if registered.nonce is None and now >= registered.schedule.due:
-        _send_echo(registered, config, nonce, now)
-    stale = registered.confirmed != book.revision
-    if registered.update is None and (stale or registered.full_due):
-        # Drift is repaired at a bounded rate; a change of the truth itself never waits.
-        wait_until = book.repair_at if registered.confirmed is None else now
-        if now < wait_until:
-            return min(wait_until, registered.echo_by, registered.schedule.due)
-        _send_update(book, registered, config, now)
-    answer_by = registered.update.answer_by if registered.update is not None else float("inf")
-    due = registered.schedule.due if registered.nonce is None else float("inf")
-    return min(answer_by, registered.echo_by, due)
+        _probe(book, registered, means, now)
+    wake_at = min(now + TICK, registered.echo_by)
+    if registered.nonce is None:
+        wake_at = min(wake_at, registered.schedule.due)
+    if registered.update is None:
+        wake_at = min(wake_at, _update_when_due(book, registered, means, now))
+    if registered.update is not None:
+        wake_at = min(wake_at, registered.update.answer_by)
+    return wake_at
 
 
-def _judge_misses(book: _Book, registered: _Registered, tell: m.Tell, now: float) -> None:
+def _count_misses(book: _Book, registered: _Registered, now: float) -> None:
     if registered.update is not None and now >= registered.update.answer_by:
-        registered.update, registered.confirmed = None, None
+        if not registered.update.is_look:
+            registered.confirmed = None
+        registered.update = None
+        registered.owed += 1
         registered.misses += 1
     if now >= registered.echo_by:
-        registered.nonce, registered.echo_by = None, float("inf")
-        registered.misses += 1
+        registered.nonce, registered.echo_by = None, math.inf
         registered.schedule.hurry(now)
-    if registered.misses >= MISSES:
-        _forget(book, registered, f"{registered.misses} frames in a row were not answered", tell)
+        if not book.refusals.count():
+            registered.misses += 1
+        elif book.refusals.in_force:
+            log.warning("the server refuses messages to oneself: its answers to updates have to do as proof")
 
 
-def _send_echo(registered: _Registered, config: Config, nonce: Callable[[], str], now: float) -> None:
-    registered.nonce = nonce()
-    registered.echo_by = now + config.timing.answer
-    registered.full_due = registered.schedule.sent(now)
-    if not registered.link.post(wire.echo(registered.peer_id, registered.nonce)):
-        log.debug("could not send an echo, the link is gone")
+def _give_up(book: _Book, registered: _Registered, means: _Means) -> None:
+    """Answers are missing: register again on the same link; the second time the link itself is of no use."""
+    epoch, why = registered.link.epoch, f"{registered.misses} frames were not answered"
+    if book.deaf_epoch == epoch:
+        book.registered = None
+        means.tell(m.DropLink(epoch, f"{why}, also after registering again"))
+    else:
+        book.deaf_epoch = epoch
+        _forget(book, registered, why, means)
 
 
-def _send_update(book: _Book, registered: _Registered, config: Config, now: float) -> None:
-    record = wire.metadata(config.tags, config.capabilities, book.truth)
-    registered.update = _Update(book.revision, record, now + config.timing.answer)
-    registered.full_due = False
-    if not registered.link.post(wire.update_metadata(registered.peer_id, record)):
+def _probe(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
+    steady = registered.schedule.sent(now)
+    registered.look_due = registered.look_due or steady
+    registered.full_due = registered.full_due or steady or book.refusals.in_force
+    if not book.refusals.in_force:
+        registered.nonce = means.nonce()
+        registered.echo_by = now + means.config.timing.answer
+        if not registered.link.post(wire.echo(registered.peer_id, registered.nonce)):
+            log.debug("could not send an echo, the link is gone")
+
+
+def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: float) -> float:
+    """Send the one update that is due, if any: the truth at once, a repair at its pace, a look before a full one."""
+    if registered.confirmed is None and now < book.repairs.until:
+        return book.repairs.until
+    stale = registered.confirmed != book.revision
+    if not (stale or registered.look_due or registered.full_due):
+        return math.inf
+    record = means.record(book.truth)
+    is_look = registered.look_due and not stale
+    registered.look_due = False
+    if not is_look:
+        registered.full_due = False
+    registered.update = _Update(book.revision, record, now + means.config.timing.answer, is_look)
+    frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
+    if not registered.link.post(frame):
         log.error("could not send update_metadata, the link is gone: the next registration carries the status")
+    return math.inf

@@ -7,6 +7,7 @@ but the searches of every client in the room (FAULTS F27).
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,11 +50,7 @@ class Timing:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"timing.{each.name} must be a number of seconds, not {type(value).__name__}")
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"timing.{each.name} must be a positive number of seconds, not {value}")
+            _check_seconds(f"timing.{each.name}", getattr(self, each.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,8 @@ class Config:
     timing: Timing = Timing()
     show_session_string: bool = True
     """Whether the one log line at start-up may contain the session string, which is a secret."""
+    reservation_limit: float | None = None
+    """Seconds after which a reservation whose client never came ends by itself; None: only the worker ends it (F15)."""
     signal_buffer: int = 256
     """Messages of the worker's other parts that may wait unread. One negotiation is some 30 candidates: room for eight
     at once; what comes beyond that is counted, logged and dropped, for a blocked reader would also stop the pongs."""
@@ -87,15 +86,29 @@ class Config:
         object.__setattr__(self, "capabilities", _checked_capabilities(self.capabilities))
         if not isinstance(self.timing, Timing):
             raise ConfigError(f"timing must be a Timing, not {type(self.timing).__name__}")
+        if self.reservation_limit is not None:
+            _check_seconds("reservation_limit", self.reservation_limit)
         if not isinstance(self.show_session_string, bool):
             raise ConfigError("show_session_string must be True or False")
         if isinstance(self.signal_buffer, bool) or not isinstance(self.signal_buffer, int) or self.signal_buffer < 1:
             raise ConfigError("signal_buffer must be a whole number of messages, at least 1")
 
     @property
+    def exposed_urls(self) -> tuple[str, ...]:
+        """Where tokens travel unencrypted over a network: `ws://` or `http://` to anything but loopback."""
+        return tuple(url.partition("?")[0] for url in (self.websocket_url, self.http_url) if _is_exposed(url))
+
+    @property
     def creates_room(self) -> bool:
         """Whether the room is the worker's own: created by it, and replaced by it when it is over."""
         return self.room_id is None and self.api_key is None
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{name} must be a positive number of seconds, not {value}")
 
 
 def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:
@@ -119,6 +132,16 @@ def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:
         raise ConfigError(f"{name} contains white space or a control character")
     if parts.fragment or (schemes[0] == "http" and parts.query):
         raise ConfigError(f"{name} must end with the path: nothing after a '#' or '?' can be used")
+
+
+def _is_exposed(url: str) -> bool:
+    parts = urlsplit(url)
+    if parts.scheme in ("wss", "https"):
+        return False
+    try:
+        return not ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return parts.hostname != "localhost"
 
 
 def _check_room(room_id: object, room_token: object, api_key: object) -> None:

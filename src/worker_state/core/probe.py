@@ -1,19 +1,23 @@
-"""When to prove again that the worker is discoverable: the schedule of the echoes, and nothing else.
+"""Proving and repairing: when to send the next echo, when it is useless to, and how fast to repair what others write.
 
-A dying old connection evicts the new registration up to 50 s later (FAULTS F01), so proofs are dense at first; after
-that they go on for ever, jittered, and thin out in large rooms so that the room as a whole stays under a fixed rate.
+Pure: time and chance are arguments, in seconds of whatever clock the caller uses.
 """
 
 from random import Random
 
 AFTER_REGISTRATION = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0)
-"""Seconds after the registration's answer, beside the one at once."""
-
+"""Seconds after the registration's answer, beside the one at once: a dying old connection evicts the new registration
+up to 50 s later (FAULTS F01)."""
 STEADY = (20.0, 30.0)
 """Seconds between proofs from then on."""
-
 ROOM_RATE = 50.0
 """Proofs a second that all workers of a room may cost its server together."""
+MISSES = 2
+"""Answers in a row that may be lost before the registration is called forgotten."""
+TICK = 5.0
+"""Seconds between looks at the clock: how soon after a suspend it is noticed."""
+OVERSLEPT = 2.0
+"""Seconds. Waking later than this says that we were stopped, not that the peer is dead (FAULTS T15)."""
 
 
 class Schedule:
@@ -27,7 +31,7 @@ class Schedule:
         """When the next echo is to be sent; at once to begin with, since `synced()` waits for it."""
 
     def sent(self, now: float) -> bool:
-        """An echo was sent: moves `due` on. True when it was a steady one, which a full update goes with."""
+        """An echo was sent: moves `due` on. True when it was a steady one, which a look and a full update go with."""
         self._early = [at for at in self._early if at > now]
         if self._early:
             self.due = self._early.pop(0)
@@ -36,5 +40,60 @@ class Schedule:
         return True
 
     def hurry(self, now: float) -> None:
-        """Something makes the present proof doubtful (the clock jumped): prove at once."""
+        """Something makes the present proof doubtful (a lost answer, a clock that jumped): prove at once."""
         self.due = now
+
+
+class EchoRefusals:
+    """Whether the server refuses messages to oneself, which only an error of an unknown kind can tell."""
+
+    def __init__(self) -> None:
+        self._suspected = False
+        self._counted = 0
+
+    @property
+    def in_force(self) -> bool:
+        """Echoes are of no use here: the answers to full updates have to do."""
+        return self._counted >= MISSES
+
+    def suspect(self, code: str, text: str) -> None:
+        """An error came while an echo was under way. Those that answer other frames for sure are no refusal."""
+        if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED", "INVALID_JSON"):
+            return
+        if code == "UNKNOWN_MESSAGE_TYPE" and "peer_message" not in text:
+            return
+        self._suspected = True
+
+    def count(self) -> bool:
+        """An echo did not come back: was it refused? A second time in a row puts the refusal in force."""
+        refused, self._suspected = self._suspected, False
+        self._counted = self._counted + 1 if refused else 0
+        return refused
+
+    def proved(self) -> None:
+        """A proof came, so what was suspected was something else. In force it stays: then the proof was no echo."""
+        self._suspected = False
+        if not self.in_force:
+            self._counted = 0
+
+
+class RepairPauses:
+    """How fast differences are repaired: something that rewrites the record again and again is not met with a loop."""
+
+    FIRST = 1.0
+    LONGEST = 60.0
+
+    def __init__(self) -> None:
+        self._found = 0
+        self.until = 0.0
+        """No repair before this."""
+
+    def found(self, now: float) -> None:
+        """A difference was found: the next repair is paused for a second, doubled each time, up to a minute."""
+        if self._found:
+            self.until = now + min(self.LONGEST, self.FIRST * 2.0 ** (self._found - 1))
+        self._found = min(self._found + 1, 20)
+
+    def none(self) -> None:
+        """A look found none."""
+        self._found = 0

@@ -36,6 +36,8 @@ class State:
     session_string: str | None = field(default=None, repr=False)
     peers: int = 0
     """How many others were in the room at the last registration."""
+    evictions: int = 0
+    """How often the server has forgotten this worker although its link was up."""
     trouble: str | None = None
     """Why the worker is not registered just now, in words; None when it is."""
     signals_dropped: int = 0
@@ -80,7 +82,9 @@ def fold(state: State, note: m.Note, now: float) -> State:
             return _unregistered(replace(state, connected=False), str(closed))
         case m.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
-        case m.RegistrationForgotten(_, why) | m.RegistrationHeld(why):
+        case m.RegistrationForgotten(_, why):
+            return _unregistered(replace(state, evictions=state.evictions + 1), why)
+        case m.RegistrationHeld(why):
             return _unregistered(state, why)
         case m.WorkerRegistered():
             return _registered(state, note)

@@ -49,6 +49,15 @@ def update_metadata(peer_id: str, record: Message) -> Message:
     return {"type": "update_metadata", "peer_id": peer_id, "metadata": record}
 
 
+def look(peer_id: str, record: Message) -> Message:
+    """The least update that changes nothing: its answer shows what the server has stored, ours or forged (FAULTS F07).
+
+    The tags have to be in it (F08), and one property, as in the recorded step "the worker's next probe shows it".
+    """
+    pending = {"pending_job_id": record["properties"]["pending_job_id"]}
+    return update_metadata(peer_id, {"tags": record["tags"], "properties": pending})
+
+
 def echo(peer_id: str, nonce: str) -> Message:
     """A message to ourselves: coming back, it proves that we are listed and that clients reach this very socket."""
     return {
@@ -80,6 +89,8 @@ class RegistrationAccepted:
     token: str | None = field(repr=False)
     peers: int
     """How many others are in the room."""
+    long_lived: bool = False
+    """The server is of the generation (v3.0) whose rooms live for a month; its answer names ICE servers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +197,8 @@ def _read_accepted(message: Message) -> RegistrationAccepted | Malformed:
     match message:
         case {"peer_id": str(peer_id), "room_id": str(room_id), "token": str() | None as token}:
             peers = message.get("peer_list")
-            return RegistrationAccepted(peer_id, room_id, token, len(peers) if isinstance(peers, list) else 0)
+            count = len(peers) if isinstance(peers, list) else 0
+            return RegistrationAccepted(peer_id, room_id, token, count, long_lived="ice_servers" in message)
         case _:
             return Malformed("a registered_auth without peer_id, room_id or token")
 

@@ -1,0 +1,81 @@
+"""Credentials are leases: when an ID token or a room has to be renewed, and when renewing it again would be of no use.
+
+Pure: times are arguments, in seconds of whatever clock the caller uses. Nothing is fetched here.
+"""
+
+import base64
+import json
+import math
+from random import Random
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+TOKEN_LIFE = 3600.0
+"""Seconds that an ID token lives when it does not say so itself (PROTOCOL.md: Cognito's default)."""
+ROOM_LIFE = 7200.0
+"""Seconds that a room lives on v2.0, from its creation."""
+ROOM_LIFE_V3 = 30 * 86400.0
+"""The same on v3.0."""
+RENEW_TOKEN = (0.80, 0.85)
+"""The share of its life after which an ID token is renewed; a range, so that many workers do not renew at once."""
+RENEW_ROOM = (0.90, 0.92)
+"""The same for a room of our own: 108 to 110 of 120 minutes (FAULTS F10)."""
+FRESH_ONES = 2
+"""So many new ones are tried when they are refused one after the other; each of them leaves something on the server."""
+STALE = 600.0
+"""Seconds after which, even so, one more is tried (FAULTS F21, F38: the fault is the server's, and may be mended)."""
+
+
+class Leased(Generic[T]):
+    """Something that was granted, runs out, and can be refused."""
+
+    def __init__(self) -> None:
+        self.value: T | None = None
+        self.due = math.inf
+        """When to renew, if nobody refuses it before."""
+        self._since = -math.inf
+        self._refusals = 0
+
+    def __repr__(self) -> str:
+        return f"<Leased {'held' if self.value is not None else 'none'}, due at {self.due:g}>"
+
+    def grant(self, value: T, now: float, renew_after: float = math.inf) -> None:
+        """A new one, to be renewed after so many seconds."""
+        self.value, self._since, self.due = value, now, now + renew_after
+
+    def accept(self) -> None:
+        """The server has accepted it."""
+        self._refusals = 0
+
+    def refuse(self, now: float) -> bool:
+        """The server has refused it. True: drop it and get a new one. False: new ones are refused too, so wait."""
+        self._refusals += 1
+        if self._refusals > FRESH_ONES and now - self._since < STALE:
+            return False
+        self.value, self.due = None, math.inf
+        return True
+
+    def put_off(self, until: float) -> None:
+        """Renewing has failed: what is held goes on being used, and is renewed not before this."""
+        self.due = max(self.due, until)
+
+
+def token_life(id_token: str) -> float:
+    """The life in seconds that a JWT claims for itself (`exp` minus `iat`): read, not trusted.
+
+    What cannot be read, or is no sensible life (a minute to a day), counts as an hour. No signature is checked: a wrong
+    claim costs at worst a renewal too early, or a refusal, which is handled too.
+    """
+    try:
+        body = id_token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        life = float(claims["exp"]) - float(claims["iat"])
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return TOKEN_LIFE
+    return life if 60 <= life <= 86400 else TOKEN_LIFE
+
+
+def renewal(life: float, share: tuple[float, float], random: Random) -> float:
+    """Seconds after which something of this life is renewed."""
+    return life * random.uniform(*share)

@@ -1,0 +1,146 @@
+"""What the worker holds: its own status to set, the snapshot to look at, the messages of its other parts.
+
+A thin face over what the wiring hands in: a way to tell, a value to watch, a stream to read. It owns the one fact that
+the worker itself decides, what it is doing. Nothing of actors, sockets or timing is known here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+
+from worker_state.core import messages as m
+from worker_state.core import wire
+from worker_state.core.errors import Disconnected
+from worker_state.core.state import State
+from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
+from worker_state.watched import Watched
+
+
+class Manager:
+    """What the worker holds while the state manager runs. Made by `run_state_manager` and `open_state_manager`."""
+
+    def __init__(
+        self,
+        tell: m.Tell,
+        states: Watched[State],
+        signals: trio.MemoryReceiveChannel[wire.Message],
+        link: Callable[[], m.Link | None],
+        backlog: Callable[[], dict[str, int]],
+    ) -> None:
+        self._tell = tell
+        self._states = states
+        self._signals = signals
+        self._link = link
+        self._backlog = backlog
+
+    def __repr__(self) -> str:
+        state = self.state
+        known = "registered" if state.registered else state.trouble or "starting"
+        return f"<worker_state.Manager {state.status.value} {state.peer_id or '(no peer id)'}, {known}>"
+
+    # the status: plain functions, for the worker decides it and the network only follows
+
+    @property
+    def status(self) -> WorkerStatus:
+        """What the worker is doing: the local truth, whatever the server shows."""
+        return self.state.status
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that the status is about, pending or current."""
+        return self.state.job_id
+
+    def set_available(self) -> None:
+        """Free from now on; the job ids are cleared on the server too."""
+        self._change(Available())
+
+    def set_reserved(self, job_id: str) -> None:
+        """Promised to a client. `job_id`: 1 to 512 characters, else `ValueError` (`TypeError` if it is no string)."""
+        self._change(Reserved(job_id))
+
+    def set_busy(self, job_id: str) -> None:
+        """Working on a job. `job_id` as for `set_reserved`."""
+        self._change(Busy(job_id))
+
+    def set_maintenance(self) -> None:
+        """Alive, but not to be used."""
+        self._change(Maintenance())
+
+    @contextmanager
+    def busy(self, job_id: str) -> Iterator[None]:
+        """Busy inside, available after, however the block ends; unless the status was set to something else inside."""
+        mine = Busy(job_id)
+        self._change(mine)
+        try:
+            yield
+        finally:
+            if self.state.truth == mine:
+                self.set_available()
+
+    def _change(self, truth: Truth) -> None:
+        state = self.state
+        if truth != state.truth:
+            self._tell(m.ChangeStatus(state.revision + 1, truth))
+
+    # the registration
+
+    def reregister(self) -> None:
+        """Ask for a full `register` with the true status; it is done as soon as there is a link."""
+        self._tell(m.Reregister())
+
+    async def synced(self) -> None:
+        """Return when the server has confirmed exactly what is true now and an echo has proved the registration.
+
+        Waits as long as that takes: put `trio.move_on_after` around it. Raises `trio.ClosedResourceError` when the
+        manager has ended.
+        """
+        await self._states.wait_for(lambda state: state.synced)
+
+    @property
+    def session_string(self) -> str | None:
+        """What clients type in to reach this worker. It may change (see `states`). None with an API key."""
+        return self.state.session_string
+
+    # what can be seen
+
+    @property
+    def state(self) -> State:
+        """The present snapshot."""
+        return self._states.value
+
+    @property
+    def states(self) -> Watched[State]:
+        """`async for state in manager.states`: the present snapshot, then each newer one; some may be missed."""
+        return self._states
+
+    @property
+    def backlog(self) -> dict[str, int]:
+        """How many notes each actor has not read yet, by its name. Not 0 for longer than a moment means trouble."""
+        return self._backlog()
+
+    # the worker's other parts
+
+    @property
+    def signals(self) -> trio.MemoryReceiveChannel[wire.Message]:
+        """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
+        return self._signals
+
+    async def send_signal(self, message: Mapping[str, Any]) -> None:
+        """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
+
+        Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
+        with a `type` or is worker_state's own to send. A sent message is not known to have arrived.
+        """
+        if not isinstance(message.get("type"), str):
+            raise ValueError("a signal must have a 'type', a string")
+        if message["type"] in wire.OURS:
+            raise ValueError(f"{message['type']!r} is sent by worker_state itself")
+        wire.encode(message)
+        link = self._link()
+        if link is None or not self.state.registered:
+            await trio.lowlevel.checkpoint()
+            raise Disconnected("the worker is not registered just now, so the signal was not sent")
+        if not await link.send(dict(message)):
+            raise Disconnected("the link broke before the signal was sent")
