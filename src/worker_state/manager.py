@@ -232,13 +232,17 @@ async def _actors(config: Config, world: World, office: _Office) -> None:
                 nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
 
 
+def _differs(revision: int, state: State) -> bool:
+    return state.revision != revision
+
+
 async def _end_reservations(office: _Office, limit: float) -> None:
     """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
     async for state in office.state:
         if state.status != WorkerStatus.RESERVED:
             continue
         with trio.move_on_at(state.status_since + limit):
-            await office.state.wait_for(lambda now, then=state: now.revision != then.revision)
+            await office.state.wait_for(partial(_differs, state.revision))
         if office.state.value.revision == state.revision:
             log.warning("reserved for %g s and no job has begun: available again", limit)
             office.tell(m.ChangeStatus(state.revision + 1, Available()))
