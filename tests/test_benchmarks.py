@@ -1,0 +1,104 @@
+"""The benchmarks run to their end, print their tables and write what they have measured. How fast is not asked here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DEADLINE = 120.0
+
+
+def run(name: str, *arguments: object) -> str:
+    """What the benchmark prints; it must succeed and say nothing on stderr."""
+    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    return done.stdout.decode()
+
+
+def results(path: Path, name: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    assert report["benchmark"] == name
+    assert "trio" in report["surroundings"]["packages"]
+    return report
+
+
+def test_cycle_sets_worker_state_beside_a_bare_client(tmp_path: Path) -> None:
+    file = tmp_path / "cycle.json"
+    printed = run("cycle", "--cycles", 2, "--repeat", 2, "--hold", 3, "--json", file)
+    for text in ("same 3 frames", "Without HTTP", "With HTTP", "worker_state / this", "trio tasks"):
+        assert text in printed
+    report = results(file, "cycle")
+    assert [variant["name"] for variant in report["sockets"]] == ["worker_state", "bare trio-websocket"]
+    assert len(report["whole"]) == 4
+    for variant in report["sockets"] + report["whole"]:
+        assert len(variant["cpu_ms"]["values"]) == 2
+        assert variant["cpu_ms"]["min"] > 0
+    assert {kind: len(samples) for kind, samples in report["memory"]["samples"].items()} == {
+        "worker_state": 2,
+        "bare": 2,
+    }
+
+
+def test_cycle_leaves_the_memory_out_when_told_to(tmp_path: Path) -> None:
+    file = tmp_path / "cycle.json"
+    assert "Memory" not in run("cycle", "--cycles", 1, "--repeat", 1, "--hold", 0, "--json", file)
+    assert "memory" not in results(file, "cycle")
+
+
+def test_local_holds_its_bounds_in_every_state_of_the_link(tmp_path: Path) -> None:
+    file = tmp_path / "local.json"
+    printed = run("local", "--calls", 40, "--json", file)
+    for text in ("One at a time: 40 calls", "In one burst", "The most that was waiting", "within their bounds"):
+        assert text in printed
+    report = results(file, "local")
+    assert list(report["states"]) == ["up", "down", "stuck"]
+    assert report["broken"] == []
+    for state in report["states"].values():
+        assert set(state["one_at_a_time"]["calls"]) == {"set_reserved", "set_busy", "set_available", "reregister"}
+        # Whoever was already waiting for a note has got the first one without its lying in the mailbox.
+        assert 39 <= state["burst"]["depths"]["registration"] <= state["burst"]["bound"]
+        assert state["burst"]["drained"]["passes"] >= 1
+
+
+def test_importtime_shows_every_share_and_nothing_unwanted(tmp_path: Path) -> None:
+    file = tmp_path / "importtime.json"
+    printed = run("importtime", "--repeat", 1, "--json", file)
+    assert "worker_state (ours)" in printed
+    report = results(file, "importtime")
+    assert {"worker_state", "trio", "trio_websocket", "httpx", "ssl"} <= set(report["packages"])
+    assert not {"typer", "rich", "worker_state.devserver"} & set(report["unwanted"])
+
+
+@pytest.mark.parametrize("name", ["cycle", "local", "importtime"])
+def test_every_benchmark_explains_itself(name: str) -> None:
+    assert f"python -m benchmarks.{name}" in run(name, "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("cycle", ["--cycles", "0"]),
+        ("cycle", ["--hold", "-1"]),
+        ("local", ["--calls", "1"]),
+        ("importtime", ["--repeat", "0"]),
+    ],
+)
+def test_a_size_that_measures_nothing_is_refused(name: str, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=ROOT, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "must be at least" in done.stderr.decode()
