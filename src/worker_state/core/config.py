@@ -69,7 +69,7 @@ class Config:
     api_key: str | None = field(default=None, repr=False)
     tags: tuple[str, ...] = TAGS
     capabilities: Mapping[str, Any] = field(default_factory=dict)
-    timing: Timing = Timing()
+    timing: Timing = field(default_factory=Timing)
     show_session_string: bool = True
     """Whether the one log line at start-up may contain the session string, which is a secret."""
     reservation_limit: float | None = None
