@@ -156,6 +156,12 @@ def test_registration_lost(note: m.Note, trouble: str, connected: bool) -> None:
     assert (state.trouble, state.connected) == (trouble, connected)
 
 
+def test_evictions() -> None:
+    """Every registration that the server has forgotten is counted; one that it did not accept is none."""
+    notes = (*PROVED, m.RegistrationForgotten(1, "why"), m.RegistrationHeld("why"), registered())
+    assert after(*notes, m.RegistrationForgotten(1, "why")).evictions == 2
+
+
 def test_session_string_outlives_a_link() -> None:
     """A lost link does not take peer id, room or session string along: the same come back."""
     state = after(*PROVED, m.LinkLost(1, Closed(), 0.3))

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker_state.core import wire
-from worker_state.core.status import Available, Busy
+from worker_state.core.status import Available, Busy, Reserved
 from worker_state.core.wire import (
     Echo,
     Foreign,
@@ -97,6 +97,17 @@ def test_update_as_recorded() -> None:
     assert wire.update_metadata("PEER_1", sent["metadata"]) == sent
 
 
+def test_look_as_recorded() -> None:
+    """The least update that changes nothing is one that the real server has answered with all that it has stored."""
+    record = wire.metadata(("a", "b"), {"gpu_memory_mb": 1}, Reserved("job"))
+    assert wire.look("PEER_1", record) == {
+        "type": "update_metadata",
+        "peer_id": "PEER_1",
+        "metadata": {"tags": ["a", "b"], "properties": {"pending_job_id": "job"}},
+    }
+    assert wire.look("PEER_1", record).keys() == recorded("the worker's next probe shows it")["sent"].keys()
+
+
 def test_echo_comes_back() -> None:
     """The message to ourselves is read as the echo of the same sender and nonce."""
     assert read(wire.encode(wire.echo(ME, "nonce"))) == Echo(ME, "nonce")
@@ -129,6 +140,10 @@ FRAMES: list[tuple[str, Frame]] = [
     (
         '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": ["a", "b"]}',
         RegistrationAccepted("p", "r", "t", 2),
+    ),
+    (
+        '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "ice_servers": []}',
+        RegistrationAccepted("p", "r", "t", 0, long_lived=True),
     ),
     (
         '{"type": "registered_auth", "room_id": "r", "token": null, "peer_id": "p"}',
@@ -245,11 +260,12 @@ def test_read_is_total(text: str | bytes) -> None:
 def test_declared_field_types(message: wire.Message) -> None:
     """What the reader returns has the types that it declares, whatever types came."""
     match read(json.dumps(message)):
-        case RegistrationAccepted(peer_id, room_id, token, peers):
+        case RegistrationAccepted(peer_id, room_id, token, peers, long_lived):
             assert isinstance(peer_id, str)
             assert isinstance(room_id, str)
             assert token is None or isinstance(token, str)
             assert isinstance(peers, int)
+            assert isinstance(long_lived, bool)
         case MetadataStored(peer_id, metadata):
             assert isinstance(peer_id, str)
             assert isinstance(metadata, dict)
@@ -297,11 +313,12 @@ def test_recorded_frames(message: wire.Message) -> None:
     assert type(frame) is kind_of(message)
     match frame:
         case RegistrationAccepted():
-            assert (frame.peer_id, frame.room_id, frame.token, frame.peers) == (
+            assert frame == RegistrationAccepted(
                 message["peer_id"],
                 message["room_id"],
                 message["token"],
                 len(message["peer_list"]),
+                long_lived="mesh_ice_servers" in message,
             )
         case MetadataStored():
             assert frame == MetadataStored(message["peer_id"], message["metadata"])

@@ -4,7 +4,6 @@ Every refusal is a `ConfigError` whose sentence names the field. Types are stric
 but the searches of every client in the room (FAULTS F27).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
@@ -16,6 +15,11 @@ from worker_state.core.errors import ConfigError
 
 TAGS = ("sleap-rtc", "training-worker", "inference-worker")
 """The tags that clients in the field search for (PROTOCOL.md, "How clients discover a worker")."""
+
+LONGEST_TIME = 365 * 86400.0
+"""Seconds. Whoever means "for ever" has mistaken a field."""
+LARGEST_NUMBER = 2**63
+"""What every JSON parser of the field can hold."""
 
 _STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
 _NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
@@ -104,11 +108,15 @@ class Config:
         return self.room_id is None and self.api_key is None
 
 
+def _kind(value: object) -> str:
+    return "an empty one" if value == "" else type(value).__name__
+
+
 def _check_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{name} must be a positive number of seconds, not {value}")
+    if not 0 < value <= LONGEST_TIME:
+        raise ConfigError(f"{name} must be a positive number of seconds, at most a year")
 
 
 def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:
@@ -167,7 +175,7 @@ def _checked_tags(tags: object) -> tuple[str, ...]:
         raise ConfigError("tags must not be empty: clients discover a worker by its tags")
     for tag in tags:
         if not isinstance(tag, str) or not tag:
-            raise ConfigError(f"tags must be non-empty strings, {tag!r} is not")
+            raise ConfigError(f"tags must be non-empty strings, not {_kind(tag)}")
     return tuple(dict.fromkeys(tags))
 
 
@@ -179,7 +187,7 @@ def _checked_capabilities(capabilities: object) -> Mapping[str, Any]:
 
 def _checked_capability(name: object, value: object) -> Any:
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"capabilities must have non-empty strings as names, {name!r} is not")
+        raise ConfigError(f"capabilities must have non-empty strings as names, not {_kind(name)}")
     if name in _STATUS_KEYS:
         raise ConfigError(f"capabilities must not contain {name!r}: the status belongs to the manager")
     where = f"capabilities[{name!r}]"
@@ -189,12 +197,12 @@ def _checked_capability(name: object, value: object) -> Any:
         raise ConfigError(f"{where} must be a string, not {type(value).__name__}")
     if name in _LISTS and not isinstance(value, list | tuple):
         raise ConfigError(f"{where} must be a list of strings, not {type(value).__name__}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{where} must be a finite number")
+    if isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER:
+        raise ConfigError(f"{where} must be a finite number below 2**63")
     if isinstance(value, list | tuple):
         if not all(isinstance(each, str) for each in value):
             raise ConfigError(f"{where} must contain strings only")
         return tuple(value)
     if not isinstance(value, str | int | float | bool):
-        raise ConfigError(f"{where} must be a string, a number, a boolean or a list of strings, never {value!r}")
+        raise ConfigError(f"{where} must be a string, a number, a boolean or a list of strings, not {_kind(value)}")
     return value
