@@ -1,0 +1,41 @@
+"""Holds: the pauses before registering again on a link that is up."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker_state.core.holds import LONGEST, Holds
+
+
+@given(seed=st.integers(), first=st.floats(min_value=0.01, max_value=10))
+def test_pauses_grow(seed: int, first: float) -> None:
+    """Each pause is drawn from the upper half of its range, which doubles up to two minutes and is never 0."""
+    holds = Holds(Random(seed))
+    for count in range(40):
+        longest = min(LONGEST, first * 2.0 ** min(count, 20))
+        assert 0 < longest / 2 <= holds.pause(first, lived=1.0) <= longest
+
+
+def test_a_registration_that_lived() -> None:
+    """A registration that lived for over two minutes makes the next pause short again."""
+    holds = Holds(Random(1))
+    for _ in range(10):
+        holds.pause(0.1, lived=5.0)
+    assert holds.pause(0.1, lived=119.0) > 10
+
+    assert holds.pause(0.1, lived=121.0) <= 0.1
+
+
+def test_evictions_of_the_last_hour() -> None:
+    """Evictions are counted over one hour."""
+    holds = Holds(Random(1))
+    assert [holds.evicted(at) for at in (0.0, 10.0, 3599.0, 3605.0, 9000.0)] == [1, 2, 3, 3, 1]
+
+
+def test_repr() -> None:
+    """The `repr` tells how far it has come."""
+    holds = Holds(Random(1))
+    holds.pause(1.0, lived=0.0)
+    holds.evicted(0.0)
+    assert repr(holds) == "<Holds 1, 1 evictions within an hour>"

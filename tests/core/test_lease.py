@@ -1,0 +1,128 @@
+"""Leases: when an ID token or a room is renewed, and when another new one would be of no use."""
+
+import base64
+import json
+import math
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker_state.core import lease
+from worker_state.core.lease import Leased
+
+
+def token(**claims: object) -> str:
+    """A JWT with these claims, unsigned."""
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"header.{body}.signature"
+
+
+def test_token_life() -> None:
+    """A token's life is read from its own claims."""
+    assert lease.token_life(token(iat=1_000_000, exp=1_001_800)) == 1800
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbage",
+        "a.b.c",
+        "a.e30.c",
+        token(exp=5),
+        token(iat="x", exp="y"),
+        token(iat=0, exp=5),
+        token(iat=0, exp=1e12),
+        token(iat=[], exp={}),
+        "a.bnVsbA.c",
+        f"a.{base64.urlsafe_b64encode(b'[' * 100_000).decode()}.c",
+    ],
+)
+def test_token_life_unreadable(text: str) -> None:
+    """A token that does not tell a sensible life of its own is taken to live for an hour."""
+    assert lease.token_life(text) == 3600
+
+
+@given(st.text())
+def test_token_life_of_anything(text: str) -> None:
+    """Whatever the token is, its life is between a minute and a day."""
+    assert 60 <= lease.token_life(text) <= 86400
+
+
+@given(st.integers())
+def test_renewal_is_spread(seed: int) -> None:
+    """A token is renewed at 80 to 85 % of its life, and a room of two hours before 110 minutes and a half."""
+    random = Random(seed)
+    assert 2880 <= lease.renewal(3600, lease.RENEW_TOKEN, random) <= 3060
+    assert 6480 <= lease.renewal(7200, lease.RENEW_ROOM, random) <= 6630
+
+
+def test_granted() -> None:
+    """What is granted is held, and due after the time given."""
+    leased: Leased[str] = Leased()
+    assert leased.value is None
+    assert leased.due == math.inf
+
+    leased.grant("a", now=100.0, renew_after=50.0)
+
+    assert leased.value == "a"
+    assert leased.due == 150.0
+
+
+def test_refused() -> None:
+    """What is refused is dropped, so that a new one is fetched."""
+    leased: Leased[str] = Leased()
+    leased.grant("a", now=0.0, renew_after=50.0)
+
+    assert leased.refuse(now=3000.0)
+
+    assert leased.value is None
+    assert leased.due == math.inf
+
+
+def test_fresh_ones_refused() -> None:
+    """After two fresh ones in a row the third is kept: each new one leaves something on the server."""
+    leased: Leased[str] = Leased()
+    leased.grant("a", now=0.0)
+    assert leased.refuse(now=1.0)
+    leased.grant("b", now=2.0)
+    assert leased.refuse(now=3.0)
+    leased.grant("c", now=4.0)
+
+    assert not leased.refuse(now=5.0)
+
+    assert leased.value == "c"
+    assert leased.refuse(now=604.0)
+
+
+def test_accepted() -> None:
+    """An acceptance makes the next refusal the first again."""
+    leased: Leased[str] = Leased()
+    for now in (0.0, 1.0):
+        leased.grant("a", now=now)
+        assert leased.refuse(now=now)
+    leased.grant("b", now=2.0)
+
+    leased.accept()
+
+    assert leased.refuse(now=3.0)
+
+
+def test_put_off() -> None:
+    """What turns out to live longer is renewed later, never sooner."""
+    leased: Leased[str] = Leased()
+    leased.grant("a", now=0.0, renew_after=100.0)
+    leased.put_off(50.0)
+    assert leased.due == 100.0
+    leased.put_off(500.0)
+    assert leased.due == 500.0
+
+
+def test_repr() -> None:
+    """The `repr` tells whether something is held, not what."""
+    leased: Leased[str] = Leased()
+    assert repr(leased) == "<Leased none, due at inf>"
+    leased.grant("s3cret", now=0.0, renew_after=9.0)
+    assert repr(leased) == "<Leased held, due at 9>"

@@ -1,0 +1,850 @@
+"""The WebSocket side of the transport, against peers that do what the libraries cannot stand (FAULTS, part T)."""
+
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from tests.support.peers import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    SOON,
+    TEXT,
+    Peer,
+    Script,
+    close_frame,
+    frame,
+    nobody_listening,
+    serving,
+    switching,
+)
+from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.transport import MAX_MESSAGE, UNREAD, Socket, WebSocketDial
+
+PATIENT = 20.0
+
+
+def dialling(port: int, *, scheme: str = "ws", upgrade_within: float = PATIENT) -> WebSocketDial:
+    return WebSocketDial(f"{scheme}://127.0.0.1:{port}/", connect_within=PATIENT, upgrade_within=upgrade_within)
+
+
+@asynccontextmanager
+async def connected(script: Script) -> AsyncIterator[Socket]:
+    """An open socket to a peer that follows the script after its 101."""
+
+    async def upgraded(peer: Peer) -> None:
+        await peer.upgrade()
+        await script(peer)
+
+    async with serving(upgraded) as port, dialling(port)() as made:
+        assert not isinstance(made, DialFailure), made
+        yield made
+
+
+async def failure_of(script: Script, **options: Any) -> DialFailure:
+    """What a dial to this peer fails with; it may not take longer than its deadlines allow."""
+    async with serving(script) as port:
+        begun = trio.current_time()
+        async with dialling(port, **options)() as made:
+            assert isinstance(made, DialFailure), made
+        assert trio.current_time() - begun < SOON
+    return made
+
+
+@asynccontextmanager
+async def at_once() -> AsyncIterator[None]:
+    begun = trio.current_time()
+    yield
+    assert trio.current_time() - begun < SOON
+
+
+# --- an ordinary connection -------------------------------------------------------------------------------------------
+
+
+async def test_conversation() -> None:
+    """Text goes both ways whole and in order, a binary frame arrives as bytes."""
+
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            opcode, payload = await peer.frame()
+            assert opcode == TEXT
+            await peer.send(frame(TEXT, payload))
+        await peer.send(frame(BINARY, b"\x00\xff"))
+        await peer.end()
+
+    async with connected(script) as made:
+        assert await made.send("first") is None
+        assert await made.send("ä" * 40_000) is None
+        assert await made.receive() == "first"
+        assert await made.receive() == "ä" * 40_000
+        assert await made.receive() == b"\x00\xff"
+
+
+async def test_frames_behind_the_101() -> None:
+    """Frames in the same segment as the 101 are not lost."""
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade(behind=frame(TEXT, b"one") + frame(TEXT, b"two"))
+        await peer.end()
+
+    async with serving(script) as port, dialling(port)() as made:
+        assert not isinstance(made, DialFailure)
+        assert [await made.receive(), await made.receive()] == ["one", "two"]
+
+
+async def test_polite_close() -> None:
+    """A polite close sends 1000, waits for the answer and ends the connection."""
+    ends = list[Any]()
+
+    async def script(peer: Peer) -> None:
+        ends.append(await peer.frame())
+        await peer.send(close_frame(1000))
+        ends.append(await peer.end())
+
+    async with connected(script) as made:
+        async with at_once():
+            await made.close()
+        assert await made.receive() == Closed(1000)
+        assert isinstance(await made.send("late"), Closed)
+        await made.ping()
+        await made.close()
+    assert ends[0] == (CLOSE, b"\x03\xe8")
+
+
+async def test_end_without_a_close_frame() -> None:
+    """Leaving the context without a close aborts: the peer sees no Close frame, only the end of the connection."""
+    seen, done = list[bytes](), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        try:
+            while data := await peer.stream.receive_some():
+                seen.append(bytes(data))
+        except trio.BrokenResourceError:
+            seen.append(b"RST")
+        done.set()
+
+    async with serving(script) as port:
+        async with dialling(port)() as made:
+            assert not isinstance(made, DialFailure)
+        await done.wait()
+    assert seen == [b"RST"]
+
+
+async def test_dialling_again() -> None:
+    """One dial object makes any number of connections, each on its own."""
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.send(frame(TEXT, b"hello"))
+        await peer.end()
+
+    async with serving(script) as port:
+        dial = dialling(port)
+        async with dial() as one, dial() as other:
+            assert not isinstance(one, DialFailure)
+            assert not isinstance(other, DialFailure)
+            assert [await one.receive(), await other.receive()] == ["hello", "hello"]
+        async with dial() as third:
+            assert not isinstance(third, DialFailure)
+            assert await third.receive() == "hello"
+
+
+async def test_ping() -> None:
+    """A ping returns at the pong, and only then."""
+    answer = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        opcode, payload = await peer.frame()
+        assert opcode == PING
+        await answer.wait()
+        await peer.send(frame(PONG, payload))
+        await peer.end()
+
+    async with connected(script) as made:
+        with trio.move_on_after(0.1) as scope:
+            await made.ping()
+        assert scope.cancelled_caught
+
+    async with connected(script) as made:
+        answer.set()
+        async with at_once():
+            await made.ping()
+
+
+# --- dials that give no connection ------------------------------------------------------------------------------------
+
+
+async def test_refused() -> None:
+    """A port at which nobody listens is a refusal, known at once."""
+    async with nobody_listening() as port, at_once(), dialling(port)() as made:
+        assert made == DialFailure(Cause.REFUSED)
+
+
+class NoSuchName(trio.abc.HostnameResolver):
+    """A resolver that knows no name."""
+
+    async def getaddrinfo(self, *_: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def getnameinfo(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+
+async def test_unknown_name() -> None:
+    """A name that cannot be resolved is told from a host that cannot be reached."""
+    trio.socket.set_custom_hostname_resolver(NoSuchName())
+    async with WebSocketDial("ws://worker.example/", connect_within=PATIENT, upgrade_within=PATIENT)() as made:
+        assert made == DialFailure(Cause.UNREACHABLE, "the host name cannot be resolved")
+
+
+@pytest.mark.xfail(strict=True, reason="idna.IDNAError, a UnicodeError, is no OSError and leaves through the dial")
+async def test_impossible_name() -> None:
+    """A name that no resolver can even be asked for is a failure like any other."""
+    async with WebSocketDial("ws://☃☃.example/", connect_within=PATIENT, upgrade_within=PATIENT)() as made:
+        assert isinstance(made, DialFailure)
+
+
+@pytest.mark.parametrize("path", ["/é", "/?q=é"])
+@pytest.mark.xfail(strict=True, reason="the request cannot be written, and that is read as CLOSED by the server")
+async def test_path_of_another_script(path: str) -> None:
+    """A path with letters beyond ASCII, which `Config` accepts, is dialled or refused as a value."""
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.end()
+
+    async with serving(script) as port:
+        dial = WebSocketDial(f"ws://127.0.0.1:{port}{path}", connect_within=PATIENT, upgrade_within=1)
+        async with dial() as made:
+            assert not isinstance(made, DialFailure), made
+
+
+async def wait_for_ever(host: str, port: int) -> trio.abc.Stream:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+async def test_unanswered_connect(autojump_clock: MockClock) -> None:
+    """A host that does not answer is given up after the time for connecting."""
+    dial = WebSocketDial("ws://h/", connect_within=10, upgrade_within=60, open_stream=wait_for_ever)
+    async with dial() as made:
+        assert made == DialFailure(Cause.UNREACHABLE, "no answer in 10 s")
+    assert trio.current_time() == 10
+
+
+@pytest.mark.parametrize(
+    ("scheme", "failure", "seconds"),
+    [
+        ("ws", DialFailure(Cause.UNANSWERED, "nothing in 60 s"), 60),
+        ("wss", DialFailure(Cause.TLS, "no answer in 10 s"), 10),
+    ],
+)
+async def test_silent_peer(scheme: str, failure: DialFailure, seconds: float, autojump_clock: MockClock) -> None:
+    """A peer that accepts and says nothing is given up after the time for its stage, not before and not later."""
+    near, far = memory_stream_pair()
+
+    async def open_stream(host: str, port: int) -> trio.abc.Stream:
+        return near
+
+    dial = WebSocketDial(f"{scheme}://h/", connect_within=10, upgrade_within=60, open_stream=open_stream)
+    async with dial() as made:
+        assert made == failure
+        assert trio.current_time() == seconds
+    while await far.receive_some():
+        pass
+
+
+async def test_silent_peer_on_a_socket() -> None:
+    """The same over a real socket: the connection is ended at the deadline."""
+    done = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.end()
+        done.set()
+
+    async with serving(script) as port:
+        async with dialling(port, upgrade_within=0.2)() as made:
+            assert made == DialFailure(Cause.UNANSWERED, "nothing in 0.2 s")
+        await done.wait()
+
+
+ENDINGS: dict[str, Callable[[Peer], Awaitable[None]]] = {
+    "EOF": lambda peer: peer.stream.aclose(),
+    "RST": lambda peer: peer.reset(),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("after", ["nothing", "the request", "half the answer"])
+async def test_closed_before_the_101(ending: str, after: str) -> None:
+    """A peer that ends the connection before its 101 is known at once, whether it had read or begun to answer."""
+
+    async def script(peer: Peer) -> None:
+        if after != "nothing":
+            await peer.head()
+        if after == "half the answer":
+            await peer.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: web")
+        await ENDINGS[ending](peer)
+
+    failure = await failure_of(script)
+    assert failure.cause in (Cause.CLOSED, Cause.GARBAGE if after == "half the answer" else Cause.CLOSED)
+
+
+async def test_half_closed_before_the_101() -> None:
+    """A peer that stops sending but keeps the connection is known at once as well."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        assert isinstance(peer.stream, trio.SocketStream)
+        await peer.stream.send_eof()
+        await peer.end()
+
+    assert (await failure_of(script)).cause is Cause.CLOSED
+
+
+GARBAGE = [
+    b"220 mail.example.org ESMTP\r\n\r\n",
+    b"\x00\xff" * 100,
+    b"\r\n\r\n\r\n\r\nnothing\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: bm90aGluZw==\r\n\r\n",
+    b"HTTP/1.1 999999 What\r\n\r\n",
+    b"HTTP/1.1 101 x\r\n" + b"X-Pad: x\r\n" * 5_000 + b"\r\n",
+]
+
+
+@pytest.mark.parametrize("answer", GARBAGE)
+async def test_garbage_costs_no_time(answer: bytes) -> None:
+    """Bytes that are no WebSocket handshake end the dial at once, although the peer keeps the connection open."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer)
+        await peer.end()
+
+    assert (await failure_of(script)).cause in (Cause.GARBAGE, Cause.CLOSED)
+
+
+async def test_garbage_without_an_end() -> None:
+    """Bytes that might still become a handshake last no longer than the time for the upgrade."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"SSH-2.0-OpenSSH_9.6\r\n")
+        await peer.end()
+
+    assert (await failure_of(script, upgrade_within=0.2)).cause is Cause.UNANSWERED
+
+
+@pytest.mark.xfail(strict=True, reason="the library ends its reader silently, so that this is CLOSED and never GARBAGE")
+@pytest.mark.parametrize("answer", GARBAGE)
+async def test_garbage(answer: bytes) -> None:
+    """Bytes that are no WebSocket handshake are told from a connection that was closed."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer)
+        await peer.end()
+
+    assert await failure_of(script) == DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "hint"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 30\r\nContent-Length: 4\r\n\r\nbusy", 503, "30"),
+        (b"HTTP/1.1 503 Busy\r\nretry-after: 2.5\r\nContent-Length: 0\r\n\r\n", 503, "2.5"),
+        (b"HTTP/1.1 429 Slow\r\nRetry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\nContent-Length: 0\r\n\r\n", 429, "Wed"),
+        (b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", 403, None),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\r\n<html></html>", 200, None),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", 302, None),
+        (b"HTTP/1.1 500 Oops\r\nRetry-After: \xff\r\nContent-Length: 0\r\n\r\n", 500, "\ufffd"),
+        (b"HTTP/1.1 500 Oops\r\nRetry-After:\r\nContent-Length: 0\r\n\r\n", 500, None),
+    ],
+)
+async def test_rejected(answer: bytes, status: int, hint: str | None) -> None:
+    """An HTTP answer instead of the 101 is a rejection with its status and its Retry-After, if it has one."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(answer)
+        await peer.end()
+
+    failure = await failure_of(script)
+    assert (failure.cause, failure.detail, failure.status) == (Cause.REJECTED, f"HTTP {status}", status)
+    assert failure.retry_after == hint or (hint == "Wed" and str(failure.retry_after).startswith("Wed"))
+
+
+@pytest.mark.xfail(strict=True, reason="read as CLOSED before the 101: status and Retry-After are lost")
+async def test_rejected_until_the_end_of_the_connection() -> None:
+    """A rejection whose body ends with the connection, as HAProxy sends it, keeps its status and its Retry-After."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.0 503 Busy\r\nRetry-After: 30\r\n\r\nbusy")
+        await peer.stream.aclose()
+
+    assert await failure_of(script) == DialFailure(Cause.REJECTED, "HTTP 503", status=503, retry_after="30")
+
+
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"])
+async def test_endless_rejection(framing: bytes) -> None:
+    """A rejection with an endless body is broken off after 64 KiB, not collected until the memory is full."""
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.head()
+        await peer.send(b"HTTP/1.1 503 Busy\r\n" + framing + b"\r\n")
+        while True:
+            await peer.send(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+            sent += 1007
+
+    failure = await failure_of(script)
+    assert failure == DialFailure(Cause.CLOSED, "more than 65536 bytes in place of a handshake")
+    assert sent < 64 * 2**20
+
+
+async def test_truncated_rejection() -> None:
+    """A rejection whose body stops half-way, the connection left open, is bounded by the time for the upgrade."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 1000\r\n\r\nbusy")
+        await peer.end()
+
+    assert await failure_of(script, upgrade_within=0.3) == DialFailure(Cause.UNANSWERED, "nothing in 0.3 s")
+
+
+async def test_endless_dribble() -> None:
+    """A head that comes letter by letter lasts no longer than the time for the upgrade."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        while True:
+            await peer.send(b"H")
+            await trio.sleep(0.02)
+
+    failure = await failure_of(script, upgrade_within=0.3)
+    assert failure.cause in (Cause.UNANSWERED, Cause.GARBAGE)
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+async def plain_bytes(peer: Peer) -> None:
+    await peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    await peer.end()
+
+
+@pytest.mark.parametrize("script", [plain_bytes, *ENDINGS.values()], ids=["plain bytes", *ENDINGS])
+async def test_no_tls_there(script: Script) -> None:
+    """A peer that does not speak TLS, or ends the connection instead, is a TLS failure with its reason, at once."""
+    failure = await failure_of(script, scheme="wss")
+    assert failure.cause is Cause.TLS
+    assert failure.detail
+    assert failure.detail.isprintable()
+
+
+# --- what the request says --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "opened", "host", "target"),
+    [
+        ("ws://example.org:8080/", ("example.org", 8080), "example.org:8080", "/"),
+        ("ws://example.org", ("example.org", 80), "example.org", "/"),
+        ("ws://127.0.0.1:8080/a/b?c=d&e", ("127.0.0.1", 8080), "127.0.0.1:8080", "/a/b?c=d&e"),
+        ("ws://example.org?c=d", ("example.org", 80), "example.org", "/?c=d"),
+        ("ws://[::1]:8080/", ("::1", 8080), "[::1]:8080", "/"),
+        ("ws://[2001:db8::1]/", ("2001:db8::1", 80), "[2001:db8::1]", "/"),
+        ("WS://EXAMPLE.ORG/", ("example.org", 80), "example.org", "/"),
+        pytest.param(
+            *("ws://example.org:80/", ("example.org", 80), "example.org", "/"),
+            marks=pytest.mark.xfail(strict=True, reason="a default port that the URL names is not left out"),
+        ),
+    ],
+)
+async def test_request(url: str, opened: tuple[str, int], host: str, target: str, autojump_clock: MockClock) -> None:
+    """The request names the host as the URL does, an IPv6 literal in brackets, a default port left out."""
+    near, far = memory_stream_pair()
+
+    async def open_stream(host: str, port: int) -> trio.abc.Stream:
+        assert (host, port) == opened
+        return near
+
+    heads = list[str]()
+
+    async def answer() -> None:
+        head = await Peer(far).head()
+        heads.extend(head.decode("ascii").split("\r\n"))
+        await far.send_all(switching(head))
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            dial = WebSocketDial(url, connect_within=1, upgrade_within=1, open_stream=open_stream)
+            async with dial() as made:
+                assert not isinstance(made, DialFailure)
+    assert heads[0] == f"GET {target} HTTP/1.1"
+    assert [line for line in heads if line.lower().startswith("host:")] == [f"Host: {host}"]
+
+
+async def test_default_port_of_tls() -> None:
+    """Without a port a wss:// URL means 443."""
+    opened = list[tuple[str, int]]()
+
+    async def open_stream(host: str, port: int) -> trio.abc.Stream:
+        opened.append((host, port))
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    async with WebSocketDial("wss://h/", connect_within=1, upgrade_within=1, open_stream=open_stream)() as made:
+        assert made == DialFailure(Cause.UNREACHABLE, f"[Errno {errno.ENETUNREACH}] Network is unreachable")
+    assert opened == [("h", 443)]
+
+
+# --- how a connection ends --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "closed"),
+    [
+        (close_frame(1000), Closed(1000)),
+        (close_frame(1001, "going away"), Closed(1001, "going away")),
+        (close_frame(1011, "keepalive\x1b[2J"), Closed(1011, r"keepalive\x1b[2J")),
+        (close_frame(1012, "service restart"), Closed(1012, "service restart")),
+        (close_frame(4999), Closed(4999)),
+        (frame(CLOSE), Closed(1005)),
+    ],
+)
+async def test_closed_by_the_peer(last: bytes, closed: Closed) -> None:
+    """A Close frame ends the connection with its code and reason although the peer keeps the TCP connection open."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(TEXT, b"last words") + last)
+        await trio.sleep_forever()
+
+    async with at_once(), connected(script) as made:
+        assert await made.receive() == "last words"
+        assert await made.receive() == closed
+        assert await made.receive() == closed
+        assert await made.send("late") == closed
+        await made.ping()
+        await made.close()
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_end_of_the_connection(ending: str) -> None:
+    """The end of the connection without a Close frame is 1006, for a reader and for whoever sends after it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(TEXT, b"last words"))
+        await peer.frame()
+        await ENDINGS[ending](peer)
+
+    async with at_once(), connected(script) as made:
+        assert await made.receive() == "last words"
+        await made.send("go on")
+        assert await made.receive() == Closed(1006, "without a Close frame")
+        assert await made.send("late") == Closed(1006, "without a Close frame")
+        await made.ping()
+        await made.close()
+
+
+async def test_message_too_big() -> None:
+    """A message over 8 MiB ends the connection with 1009, and the end holds nothing up."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(TEXT, b"x" * (10 * 2**20)))
+        await trio.sleep_forever()
+
+    async with connected(script) as made:
+        closed = await made.receive()
+        assert isinstance(closed, Closed)
+        assert closed.code == 1009
+        begun = trio.current_time()
+    assert trio.current_time() - begun < SOON
+
+
+async def test_message_of_full_size() -> None:
+    """A registration's answer in a room of ten thousand, 5 MiB, arrives whole."""
+    text = b"x" * (5 * 2**20)
+    assert len(text) < MAX_MESSAGE
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(TEXT, text))
+        await peer.end()
+
+    async with connected(script) as made:
+        assert await made.receive() == text.decode("ascii")
+
+
+RANDOM = Random(20)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(TEXT, b"\xff\xfe"),
+        frame(3, b"reserved opcode"),
+        b"\xf1\x01x",
+        frame(PING, b"x" * 200),
+        b"\x81\x82mask\x00\x00",
+        frame(0, b"a continuation of nothing"),
+        frame(CLOSE, b"\x03"),
+        close_frame(1005),
+        close_frame(999),
+        frame(CLOSE, b"\x03\xe8\xff\xff"),
+        frame(TEXT)[:1] + b"\x7f" + b"\xff" * 8,
+        *(RANDOM.randbytes(400) for _ in range(10)),
+    ],
+)
+async def test_broken_frames(data: bytes) -> None:
+    """Whatever a peer sends after its 101 ends the connection or is read, and is never an exception."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send(data)
+        await peer.stream.aclose()
+
+    async with at_once(), connected(script) as made:
+        while not isinstance(await made.receive(), Closed):
+            pass
+        assert isinstance(await made.send("late"), Closed)
+        await made.ping()
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "aborted"])
+async def test_half_open_peer(close: bool) -> None:
+    """A peer that neither reads nor answers holds up neither the bounded close nor the end of the context."""
+
+    async def script(peer: Peer) -> None:
+        await trio.sleep_forever()
+
+    async with at_once(), connected(script) as made:
+        with trio.move_on_after(0.1):
+            await made.send("x" * 20_000_000)
+        if close:
+            with trio.move_on_after(0.1):
+                await made.close()
+
+
+async def test_close_that_is_not_answered() -> None:
+    """A close that the peer does not answer is bounded by the caller's deadline, and ends the connection then."""
+    ends, done = list[str](), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        assert (await peer.frame())[0] == CLOSE
+        ends.append(await peer.end())
+        done.set()
+
+    async with connected(script) as made:
+        with trio.move_on_after(0.1) as scope:
+            await made.close()
+        assert scope.cancelled_caught
+        async with at_once():
+            await done.wait()
+    assert len(ends) == 1
+
+
+async def test_ping_while_closing() -> None:
+    """A ping of the peer's while we are closing is no error: the close goes on and nothing escapes."""
+
+    async def script(peer: Peer) -> None:
+        assert (await peer.frame())[0] == CLOSE
+        await peer.send(frame(PING, b"still there?"))
+        await trio.sleep(0.05)
+        await peer.send(close_frame(1000))
+        await peer.end()
+
+    async with at_once(), connected(script) as made:
+        with trio.move_on_after(0.5):
+            await made.close()
+        assert isinstance(await made.receive(), Closed)
+
+
+async def test_ping_after_the_close_frames() -> None:
+    """A ping of the peer's behind its own Close frame is no error."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send(close_frame(1001) + frame(PING, b"still there?"))
+        await peer.end()
+
+    async with at_once(), connected(script) as made:
+        assert await made.receive() == Closed(1001)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_ping_on_a_dying_connection(ending: str) -> None:
+    """A ping whose connection dies under it may hang, as it says, but only until the caller's deadline."""
+
+    async def script(peer: Peer) -> None:
+        await peer.frame()
+        await ENDINGS[ending](peer)
+
+    async with connected(script) as made:
+        async with at_once():
+            with trio.move_on_after(0.2):
+                await made.ping()
+        assert await made.receive() == Closed(1006, "without a Close frame")
+
+
+async def test_pong_behind_unread_frames() -> None:
+    """The peer's ping is answered and ours returns although sixty frames wait unread, and none of them is lost."""
+    count = 60
+    assert count < UNREAD
+    pongs = list[bytes]()
+
+    async def script(peer: Peer) -> None:
+        for number in range(count):
+            await peer.send(frame(TEXT, str(number).encode()))
+        await peer.send(frame(PING, b"alive?"))
+        opcode, payload = 0, b""
+        while opcode != PONG:
+            opcode, payload = await peer.frame()
+            if opcode == PING:
+                await peer.send(frame(PONG, payload))
+        pongs.append(payload)
+        await peer.send(frame(TEXT, b"thanks"))
+        await peer.end()
+
+    async with connected(script) as made:
+        async with at_once():
+            await made.ping()
+        assert [await made.receive() for _ in range(count)] == [str(number) for number in range(count)]
+        assert await made.receive() == "thanks"
+    assert pongs == [b"alive?"]
+
+
+# --- cancelled at any stage -------------------------------------------------------------------------------------------
+
+
+async def handshake_only(peer: Peer) -> None:
+    await peer.take(1)
+
+
+async def upgraded(peer: Peer) -> None:
+    await peer.upgrade()
+
+
+async def receiving(made: Socket) -> None:
+    await made.receive()
+
+
+async def sending(made: Socket) -> None:
+    while await made.send("x" * 2**20) is None:
+        pass
+
+
+async def pinging(made: Socket) -> None:
+    await made.ping()
+
+
+async def closing(made: Socket) -> None:
+    await made.close()
+
+
+async def nothing(made: Socket) -> None:
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "begin", "stage"),
+    [
+        pytest.param("wss", handshake_only, nothing, id="TLS handshake"),
+        pytest.param("ws", handshake_only, nothing, id="upgrade"),
+        pytest.param("ws", upgraded, nothing, id="open"),
+        pytest.param("ws", upgraded, receiving, id="receiving"),
+        pytest.param("ws", upgraded, sending, id="sending"),
+        pytest.param("ws", upgraded, pinging, id="pinging"),
+        pytest.param("ws", upgraded, closing, id="closing"),
+    ],
+)
+async def test_cancelled(scheme: str, begin: Script, stage: Callable[[Socket], Awaitable[None]]) -> None:
+    """Cancelled in the middle of any stage, the peer sees the end at once, and only Cancelled is raised."""
+    begun, ended, cancelled, cancel = trio.Event(), trio.Event(), trio.Event(), trio.CancelScope()
+
+    async def script(peer: Peer) -> None:
+        await begin(peer)
+        begun.set()
+        if stage is sending:
+            await cancelled.wait()
+        await peer.end()
+        ended.set()
+
+    async def client() -> None:  # `cancelled` is not set when more than this one Cancelled comes out
+        with cancel:
+            async with dialling(port, scheme=scheme)() as made:
+                assert not isinstance(made, DialFailure)
+                await stage(made)
+        cancelled.set()
+
+    async with serving(script) as port, trio.open_nursery() as nursery:
+        nursery.start_soon(client)
+        await begun.wait()
+        await trio.sleep(0.1)  # for the client to come to the stage's await; correct also if it does not
+        async with at_once():
+            cancel.cancel()
+            await ended.wait()
+            await cancelled.wait()
+    assert cancel.cancelled_caught
+
+
+async def test_cancelled_while_connecting(autojump_clock: MockClock) -> None:
+    """Cancelled before there is a connection, a dial raises only Cancelled."""
+    dial = WebSocketDial("ws://h/", connect_within=10, upgrade_within=60, open_stream=wait_for_ever)
+    with trio.move_on_after(1) as scope:
+        async with dial():
+            raise AssertionError
+    assert scope.cancelled_caught
+    assert trio.current_time() == 1
+
+
+async def test_cancelled_beforehand() -> None:
+    """A dial in a scope that is cancelled already makes no connection, and leaves none."""
+    accepted = list[str]()
+
+    async def script(peer: Peer) -> None:
+        accepted.append(await peer.end())
+
+    async with serving(script) as port:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with dialling(port)():
+                raise AssertionError
+        assert scope.cancelled_caught
+
+
+async def test_error_in_the_body() -> None:
+    """What the body raises ends the connection and comes out, alone in its group."""
+    done = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.end()
+        done.set()
+
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with connected(script):
+            raise ZeroDivisionError
+
+
+async def test_quiet_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a normal nor a broken connection writes to the log above debug: that is the actors' to do."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(3))
+        await peer.reset()
+
+    with caplog.at_level(logging.INFO):
+        async with connected(script) as made:
+            assert isinstance(await made.receive(), Closed)
+    assert caplog.records == []
