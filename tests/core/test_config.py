@@ -365,26 +365,3 @@ def test_nothing_but_config_errors_for_timing(name: str, value: Any) -> None:
     """Whatever a time is said to be, it is accepted or refused by a `ConfigError`."""
     with suppress(ConfigError):
         Timing(**{name: value})
-
-
-@pytest.mark.parametrize(
-    ("websocket_url", "http_url", "exposed"),
-    [
-        ("ws://127.0.0.1:8080", "http://localhost:8001", ()),
-        ("ws://[::1]:8080", "http://127.0.0.9", ()),
-        ("wss://far.example", "https://far.example", ()),
-        ("ws://far.example/x?key=secret", "https://far.example", ("ws://far.example/x",)),
-        ("wss://far.example", "http://10.0.0.1", ("http://10.0.0.1",)),
-    ],
-)
-def test_exposed_urls(websocket_url: str, http_url: str, exposed: tuple[str, ...]) -> None:
-    """What is neither encrypted nor on this machine is told, without its query."""
-    assert config(websocket_url=websocket_url, http_url=http_url).exposed_urls == exposed
-
-
-@pytest.mark.parametrize("limit", [0, -1, float("nan"), True, "5"])
-def test_reservation_limit(limit: object) -> None:
-    """A reservation limit that is no positive number of seconds is refused by name."""
-    with pytest.raises(ConfigError, match="reservation_limit"):
-        config(reservation_limit=limit)
-    assert config(reservation_limit=5).reservation_limit == 5
