@@ -24,8 +24,9 @@ demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in
 
 test: lint ## check style and types, run every test, hold the coverage thresholds
 	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.
+	@# More processes than cores may be: much of a test over real sockets is waiting.
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export COVERAGE_FILE="$$data/coverage" && \
-	$(BIN)/coverage run -m pytest $(ARGS) && \
+	$(BIN)/coverage run -m pytest -n 4 --dist worksteal $(ARGS) && \
 	$(BIN)/coverage combine --quiet && \
 	echo "coverage of the core: 100 % of the branches" && \
 	$(BIN)/coverage report --include='src/worker_state/core/*' --fail-under=100 && \

@@ -9,7 +9,7 @@ from worker_state import Manager
 from worker_state.cli.screen import Screen
 from worker_state.devserver import DevServer
 
-PAUSE = 0.8  # seconds between the steps
+PAUSE = 0.6  # seconds between the steps
 
 
 async def walk(manager: Manager, server: DevServer, screen: Screen) -> None:
