@@ -139,7 +139,8 @@ class _Served:
         self._registers_sent = 0
         self._registers_answered = 0
         self._heard_at = trio.current_time()
-        # Ours: never dropped, and never many: each actor has at most one unanswered frame of each kind on a link.
+        # Ours: never dropped, and never many: each actor has at most one unanswered frame of each kind on a link,
+        # and what was sent before a further registration.
         self._ours, self._ours_out = trio.open_memory_channel[wire.Message](float("inf"))
         # The other parts': no buffer at all, so that a slow socket slows them down and nobody else.
         self._theirs, self._theirs_out = trio.open_memory_channel[wire.Message](0)
@@ -208,6 +209,7 @@ class _Served:
             if isinstance(frame, wire.RegistrationAccepted):
                 self._registers_answered += 1
             self._tell(m.FrameReceived(self._epoch, frame))
+            del text, frame  # an idle link must not hold on to the last frame, which may be megabytes (FAULTS F22)
 
     async def _watch_for_silence(self) -> None:
         """Ping when nothing was heard for a while, and call the link dead when nothing comes back either."""

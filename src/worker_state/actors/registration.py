@@ -114,9 +114,9 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
         case m.ChangeStatus(revision, truth):
             book.revision, book.truth = revision, truth
         case m.Reregister():
-            book.asked = True
-            if book.link is None:
+            if book.link is None and not book.asked:
                 log.error("cannot register again just now, there is no link: it is done as soon as there is one")
+            book.asked = True
         case m.LinkOpened(link):
             book.link = link
             book.step(Step.LINK_OPENED)

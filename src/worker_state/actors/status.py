@@ -44,7 +44,8 @@ class _Registered:
     """The revision that the server has stored, or None when it was seen to have stored something else."""
     update: _Update | None = None
     owed: int = 0
-    """Updates that were given up: their answers may still come, before those of later ones."""
+    """Updates that were given up or belong to an earlier registration: their answers may come before those of later
+    ones, since the server answers in order."""
     look_due: bool = False
     full_due: bool = False
     nonce: str | None = None
@@ -128,8 +129,10 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             book.link = book.registered = None
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
-            schedule = Schedule(means.random, now, note.peers)
+            before, schedule = book.registered, Schedule(means.random, now, note.peers)
             book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=note.revision)
+            if before is not None:  # the same link: an update that was sent behind the `register` is answered yet
+                book.registered.owed = before.owed + (before.update is not None)
             book.unsent_said = False
         case m.FrameReceived(epoch, frame) if book.registered is not None and epoch == book.registered.link.epoch:
             _apply_frame(book, book.registered, frame, means, now)
