@@ -1,4 +1,4 @@
-"""The echoes: dense while an eviction is likely, endless after that, thin in a large room; and the repairs."""
+"""The echoes: dense while an eviction is likely, endless after that, thin in a large room."""
 
 from itertools import pairwise
 from random import Random
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, EchoRefusals, RepairPauses, Schedule
+from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, Schedule
 
 
 def times(schedule: Schedule, count: int) -> list[tuple[float, bool]]:
@@ -100,98 +100,3 @@ def test_two_workers() -> None:
     one = {at for at, _ in times(Schedule(Random(1), 0.0, peers=0), 50)[1:]}
     other = {at for at, _ in times(Schedule(Random(2), 0.0, peers=0), 50)[1:]}
     assert not one & other
-
-
-# --- whether echoes are of any use ------------------------------------------------------------------------------------
-
-
-def refused(code: str, text: str = "", *, times: int = 2) -> EchoRefusals:
-    """What is known after so many echoes were lost, each with this error under way."""
-    refusals = EchoRefusals()
-    for _ in range(times):
-        refusals.suspect(code, text)
-        refusals.count()
-    return refusals
-
-
-@pytest.mark.parametrize(
-    ("code", "text", "in_force"),
-    [
-        ("UNKNOWN_MESSAGE_TYPE", "Unknown message type: peer_message", True),
-        ("UNKNOWN_MESSAGE_TYPE", "Unknown message type: hello", False),
-        ("SELF_DELIVERY_FORBIDDEN", "", True),
-        ("", "", True),
-        ("PEER_NOT_IN_ROOM", "Target peer nobody not in same room", False),
-        ("DELIVERY_FAILED", "peer_message", False),
-        ("INVALID_JSON", "", False),
-    ],
-)
-def test_echo_refused(code: str, text: str, in_force: bool) -> None:
-    """Two lost echoes in a row, each with an error that may be about it, say that the server refuses echoes."""
-    assert refused(code, text).in_force is in_force
-
-
-def test_echo_refused_once() -> None:
-    """One lost echo with an error proves no refusal, and counts as refused all the same."""
-    refusals = EchoRefusals()
-    refusals.suspect("ODD", "")
-    assert refusals.count() is True
-    assert not refusals.in_force
-
-
-def test_echo_lost() -> None:
-    """An echo that was lost without an error was not refused, and what was counted before begins anew."""
-    refusals = refused("ODD", times=1)
-    assert refusals.count() is False
-    refusals.suspect("ODD", "")
-    refusals.count()
-    assert not refusals.in_force
-
-
-def test_echo_came_back() -> None:
-    """A proof clears the suspicion and the count."""
-    refusals = refused("ODD", times=1)
-    refusals.suspect("ODD", "")
-    refusals.proved()
-    assert refusals.count() is False
-    refusals.suspect("ODD", "")
-    refusals.count()
-    assert not refusals.in_force
-
-
-def test_refusal_stays() -> None:
-    """Once in force the refusal stays, since the proofs that come then are no echoes."""
-    refusals = refused("ODD")
-    refusals.proved()
-    assert refusals.in_force
-
-
-# --- how fast differences are repaired --------------------------------------------------------------------------------
-
-
-def test_repairs() -> None:
-    """The first difference is repaired at once, the next after a second, each pause twice as long, up to a minute."""
-    pauses = RepairPauses()
-    untils = []
-    for _ in range(10):
-        pauses.found(100.0)
-        untils.append(pauses.until)
-    assert untils == [0, 101, 102, 104, 108, 116, 132, 160, 160, 160]
-
-
-def test_repaired() -> None:
-    """When no difference was found, the next one is repaired at once again."""
-    pauses = RepairPauses()
-    pauses.found(0.0)
-    pauses.found(0.0)
-    pauses.none()
-    pauses.found(100.0)
-    assert pauses.until <= 100.0
-
-
-def test_repairing_for_months() -> None:
-    """Somebody who rewrites the record for ever costs a repair a minute and no overflow."""
-    pauses = RepairPauses()
-    for _ in range(5_000):
-        pauses.found(0.0)
-    assert pauses.until == 60.0
