@@ -5,7 +5,7 @@ suite runs against this and against the real transport, so that it cannot lie.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -28,6 +28,12 @@ class FakeSocket:
         self._server = server
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self.closed: Closed | None = None
+        self.frozen: list[str] | None = None
+        """What the client has sent since the server stopped looking at this connection; None: it does look."""
+        self.deaf = False
+        """A proxy answers the pings; behind it there is nobody any more."""
+        self.half_open = False
+        """Over for the client, and the server does not know."""
 
     async def send(self, text: str) -> Closed | None:
         await trio.lowlevel.checkpoint()
@@ -46,7 +52,9 @@ class FakeSocket:
 
     async def ping(self) -> None:
         await trio.lowlevel.checkpoint()
-        if self._server.silent or self.closed is not None:
+        while self.frozen is not None:
+            await trio.sleep(0.1)
+        if (self._server.silent and not self._server.answers_pings) or self.closed is not None:
             await trio.sleep_forever()
 
     async def close(self) -> None:
@@ -55,14 +63,16 @@ class FakeSocket:
         self.end(Closed(1000))
 
     def deliver(self, text: str | bytes) -> None:
-        if self.closed is None:
+        if self.closed is None and not self.deaf:
             self._inbox_in.send_nowait(text)
 
-    def end(self, closed: Closed) -> None:
+    def end(self, closed: Closed, *, noticed: bool = True) -> None:
         if self.closed is None:
             self.closed = closed
+            self.half_open = not noticed or self.frozen is not None
             self._inbox_in.close()
-            self._server.lose(self)
+            if not self.half_open:
+                self._server.lose(self)
 
 
 class FakeServer:
@@ -78,11 +88,22 @@ class FakeServer:
         self.up = True
         self.silent = False
         """Takes frames and answers nothing, not even pings."""
+        self.answers_pings = False
+        """Though it is silent: as a proxy does."""
         self.stuck = False
         """Does not read: a send never comes back."""
         self.http_answers: dict[str, list[HttpAnswer | HttpFailure]] = {}
         """Next answers by path, in place of the rules'."""
         self.http_hangs: set[str] = set()
+        self.dials_hang = False
+        """TCP connects, and the upgrade is never answered."""
+        self.answer_instead: Callable[[FakeSocket, dict[str, Any]], dict[str, Any] | None] = lambda socket, frame: None
+        """What is answered to a frame in place of the rules' answer; None: the rules answer."""
+        self.held_registers = 0
+        self.ahead = 0.0
+        """Seconds that the server has lived through and trio's clock has not: the machine was suspended."""
+        self._registers_to_hold = 0
+        self._held: list[tuple[FakeSocket, str]] = []
 
     # the network
 
@@ -90,6 +111,10 @@ class FakeServer:
     async def dial(self) -> AsyncIterator[Socket | DialFailure]:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
+        if self.dials_hang:
+            await trio.sleep(60)
+            yield DialFailure(Cause.UNANSWERED, "nothing in 60 s")
+            return
         if not self.up:
             yield DialFailure(Cause.REFUSED)
             return
@@ -100,10 +125,68 @@ class FakeServer:
         finally:
             socket.end(Closed())
 
-    def cut(self) -> None:
-        """Every open connection is reset."""
+    def cut(self, peer_id: str | None = None, closed: Closed | None = None) -> None:
+        """The open connections of one peer, or all, are over; the server notices at once."""
+        for socket in self._sockets_of(peer_id):
+            socket.end(closed or Closed())
+
+    def disconnect_all(self, code: int, reason: str = "") -> None:
+        """Closes every connection politely."""
+        self.cut(closed=Closed(code, reason))
+
+    def restart(self) -> None:
+        """Cuts everything and forgets all registrations. Users and rooms stay."""
+        self.cut()
+        self.rooms.forget_peers()
+
+    def half_open(self, peer_id: str) -> None:
+        """The peer loses its connections, and the server does not know until `notice`."""
+        for socket in self._sockets_of(peer_id):
+            socket.end(Closed(), noticed=False)
+
+    def notice(self) -> None:
+        """The server finds out which connections are dead."""
         for socket in tuple(self.sockets):
-            socket.end(Closed())
+            if socket.half_open:
+                socket.half_open = False
+                self.lose(socket)
+
+    def freeze(self, peer_id: str) -> None:
+        """The server does nothing on this peer's connections, and notices nothing. Ends with `thaw`, as if nothing
+        had been."""
+        for socket in self._sockets_of(peer_id):
+            socket.frozen = []
+
+    def thaw(self) -> None:
+        for socket in tuple(self.sockets):
+            texts, socket.frozen = socket.frozen or [], None
+            for text in texts:
+                self._handle(socket, text)
+        self.notice()
+
+    def deafen(self, peer_id: str) -> None:
+        """The backend behind this peer's connections is dead; a proxy keeps them open and answers their pings."""
+        for socket in self._sockets_of(peer_id):
+            socket.deaf = True
+            self.rooms.gone(socket, self.now())
+
+    def hold_registers(self, times: int = 1) -> None:
+        """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
+        self._registers_to_hold = times
+
+    def release_registers(self, *, ghosts: bool = False) -> None:
+        """Those of dead sockets take effect too; with `ghosts` the entries outlive even the end of those sockets."""
+        held, self._held = self._held, []
+        self.held_registers = self._registers_to_hold = 0
+        for socket, text in held:
+            self._handle(socket, text)
+            if socket.closed is not None:
+                if ghosts:
+                    self.rooms.unanswered(socket)
+                self.rooms.gone(socket, self.now())
+
+    def _sockets_of(self, peer_id: str | None) -> list[FakeSocket]:
+        return [each for each in self.sockets if peer_id is None or self.rooms.peer_of(each) == peer_id]
 
     def lose(self, socket: FakeSocket) -> None:
         self.sockets.remove(socket)
@@ -111,7 +194,21 @@ class FakeServer:
 
     def receive(self, socket: FakeSocket, text: str) -> None:
         self.frames.append(json.loads(text))
-        if not self.silent:
+        if socket.frozen is not None:
+            socket.frozen.append(text)
+        elif not (self.silent or socket.deaf):
+            self._handle(socket, text)
+
+    def _handle(self, socket: FakeSocket, text: str) -> None:
+        frame = json.loads(text)
+        instead = self.answer_instead(socket, frame) if isinstance(frame, dict) else None
+        if instead is not None:
+            socket.deliver(json.dumps(instead))
+        elif self._registers_to_hold and frame.get("type") == "register":
+            self._registers_to_hold -= 1
+            self.held_registers += 1
+            self._held.append((socket, text))
+        else:
             self._perform(self.rooms.receive(socket, text, self.now()))
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -124,9 +221,8 @@ class FakeServer:
                 case Close(_, code, reason):
                     socket.end(Closed(code, reason))
 
-    @staticmethod
-    def now() -> float:
-        return EPOCH + trio.current_time()
+    def now(self) -> float:
+        return EPOCH + trio.current_time() + self.ahead
 
     # HTTP
 

@@ -9,9 +9,9 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import wraps
+from functools import partial, wraps
 from random import Random
-from typing import Any
+from typing import Any, Literal, overload
 
 import pytest
 import trio
@@ -31,6 +31,10 @@ from worker_state.manager import run_in_world
 
 Frame = dict[str, Any]
 CAPABILITIES = {"gpu_memory_mb": 24576, "gpu_model": "NVIDIA RTX A5000", "supported_models": ["base", "centroid"]}
+
+
+WEEK = 7 * 86400.0
+"""Seconds of the mock clock: what a scenario over fakes may take altogether."""
 
 
 class Client:
@@ -66,6 +70,7 @@ class World(ABC):
     """A server, a network and the workers of one test."""
 
     rooms: Rooms
+    server: FakeServer | DevServer
     patience: float
     """Seconds, of this world's clock, after which waiting has failed."""
 
@@ -83,8 +88,15 @@ class World(ABC):
     async def run(self, config: Config, task_status: "trio.TaskStatus[Manager]") -> None: ...
 
     @abstractmethod
-    def client_in(self, room_id: str) -> AbstractAsyncContextManager[Client]:
+    def connect(self) -> AbstractAsyncContextManager[Client]:
+        """Somebody with a connection and nothing else."""
+
+    @asynccontextmanager
+    async def client_in(self, room_id: str) -> AsyncIterator[Client]:
         """A client that has registered in this room."""
+        async with self.connect() as client:
+            await _register(self, room_id, client)
+            yield client
 
     def client(self, manager: Manager) -> AbstractAsyncContextManager[Client]:
         """A client in the worker's room."""
@@ -154,8 +166,13 @@ class World(ABC):
         """Every connection is reset."""
 
     @abstractmethod
+    def refuse(self) -> None:
+        """No connection can be opened."""
+
     def go_down(self) -> None:
         """Every connection is reset, and none can be opened."""
+        self.refuse()
+        self.cut()
 
     @abstractmethod
     def come_back(self) -> None: ...
@@ -183,36 +200,51 @@ class FakeWorld(World):
 
     patience = 2000.0
 
-    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture) -> None:
+    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, **rules: Any) -> None:
         super().__init__(nursery, log)
-        self.server = FakeServer()
+        self.server: FakeServer = FakeServer(**rules)
         self.rooms = self.server.rooms
         self.random = Random(7)
+        self.suspended = 0.0
+        """Seconds that the machine has been suspended, which trio's clock does not count."""
 
     def config(self, **changes: Any) -> Config:
         return Config("ws://fake", "http://fake", **{"capabilities": CAPABILITIES, **changes})
 
     async def run(self, config: Config, task_status: "trio.TaskStatus[Manager]") -> None:
         outside = Outside(
-            dial=self.server.dial, http=self.server, random=self.random, nonce=lambda: f"{self.random.getrandbits(64)}"
+            dial=self.server.dial,
+            http=self.server,
+            random=self.random,
+            nonce=lambda: f"{self.random.getrandbits(64)}",
+            awake=lambda: trio.current_time() + self.suspended,
         )
         await run_in_world(config, outside, task_status=task_status)
 
     @asynccontextmanager
-    async def client_in(self, room_id: str) -> AsyncIterator[Client]:
+    async def connect(self) -> AsyncIterator[Client]:
         socket = FakeSocket(self.server)
         self.server.sockets.append(socket)
 
         async def receive() -> str:
             text = await socket.receive()
+            if isinstance(text, Closed):
+                raise trio.BrokenResourceError(str(text))
             assert isinstance(text, str)
             return text
 
         async def send(text: str) -> None:
             self.server.receive(socket, text)
 
-        yield await _registered_client(self, room_id, send, receive)
-        socket.end(Closed())
+        try:
+            yield Client("", send, receive)
+        finally:
+            socket.end(Closed())
+
+    def suspend(self, seconds: float) -> None:
+        """The machine was suspended for so long: the server has lived on, trio's clock has not."""
+        self.suspended += seconds
+        self.server.ahead += seconds
 
     def now(self) -> float:
         return self.server.now()
@@ -223,9 +255,8 @@ class FakeWorld(World):
     def cut(self) -> None:
         self.server.cut()
 
-    def go_down(self) -> None:
+    def refuse(self) -> None:
         self.server.up = False
-        self.server.cut()
 
     def come_back(self) -> None:
         self.server.up = True
@@ -256,7 +287,7 @@ class RealWorld(World):
 
     def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, server: DevServer) -> None:
         super().__init__(nursery, log)
-        self.server = server
+        self.server: DevServer = server
         self.rooms = server.rooms
 
     def config(self, **changes: Any) -> Config:
@@ -266,15 +297,15 @@ class RealWorld(World):
         await run_state_manager(config, task_status=task_status)
 
     @asynccontextmanager
-    async def client_in(self, room_id: str) -> AsyncIterator[Client]:
-        async with open_websocket_url(self.server.ws_url) as socket:
+    async def connect(self) -> AsyncIterator[Client]:
+        async with open_websocket_url(self.server.ws_url, max_message_size=16 * 2**20) as socket:
 
             async def receive() -> str:
                 text = await socket.get_message()
                 assert isinstance(text, str)
                 return text
 
-            yield await _registered_client(self, room_id, socket.send_message, receive)
+            yield Client("", socket.send_message, receive)
 
     def now(self) -> float:
         return self.server.clock()
@@ -285,9 +316,8 @@ class RealWorld(World):
     def cut(self) -> None:
         self.server.cut()
 
-    def go_down(self) -> None:
+    def refuse(self) -> None:
         self.server.refuse_upgrades(503, times=10_000)
-        self.server.cut()
 
     def come_back(self) -> None:
         self.server.accept_upgrades()
@@ -318,13 +348,11 @@ class RealWorld(World):
         return connection
 
 
-async def _registered_client(
-    world: World, room_id: str, send: Callable[[str], Awaitable[object]], receive: Callable[[], Awaitable[str]]
-) -> Client:
+async def _register(world: World, room_id: str, client: Client) -> None:
     signed_in = world.rooms.sign_in(world.now()).body
     assert isinstance(signed_in, dict)
     room = world.rooms.rooms[room_id]
-    client = Client(str(signed_in["username"]), send, receive)
+    client.peer_id = str(signed_in["username"])
     await client.send(
         {
             "type": "register",
@@ -337,32 +365,64 @@ async def _registered_client(
         }
     )
     await client.receive("registered_auth")
-    return client
 
 
 Scenario = Callable[[World], Awaitable[None]]
 
 
-def scenario(body: Scenario) -> Callable[[str, pytest.LogCaptureFixture], None]:
-    """Make a test of a scenario that runs over fakes with the mock clock, and over real sockets."""
+Test = Callable[[str, pytest.LogCaptureFixture], None]
 
-    @pytest.mark.parametrize("kind", ["fake", "real"])
+
+@overload
+def scenario(body: Scenario) -> Test: ...
+
+
+@overload
+def scenario(
+    *, only: Literal["fake", "real"] | None = None, faster: float = 1.0, **rules: Any
+) -> Callable[[Scenario], Test]: ...
+
+
+def scenario(
+    body: Scenario | None = None,
+    *,
+    only: Literal["fake", "real"] | None = None,
+    faster: float = 1.0,
+    **rules: Any,
+) -> Test | Callable[[Scenario], Test]:
+    """Make a test of a scenario that runs over fakes with the mock clock, and over real sockets.
+
+    `only` one of the two, the reason beside it. Over real sockets trio's clock can run so many times `faster`, so that
+    seconds of waiting cost tenths. `rules` are the server's (`Rooms`).
+    """
+    if body is None:
+        return lambda each: _test_of(each, only, faster, rules)
+    return _test_of(body, only, faster, rules)
+
+
+def _test_of(body: Scenario, only: str | None, faster: float, rules: dict[str, Any]) -> Test:
+    @pytest.mark.parametrize("kind", ["fake", "real"] if only is None else [only])
     @wraps(body)
     def test(kind: str, caplog: pytest.LogCaptureFixture) -> None:
         caplog.clear()
         caplog.set_level(logging.DEBUG, logger="worker_state")
-        clock = MockClock(autojump_threshold=0) if kind == "fake" else None
-        trio.run(_play, body, kind, caplog, clock=clock)
+        clock = MockClock(autojump_threshold=0) if kind == "fake" else MockClock(rate=faster) if faster > 1 else None
+        trio.run(_play, body, kind, caplog, faster, rules, clock=clock)
 
     del test.__wrapped__  # pytest would look for a fixture of the scenario's argument
     return test
 
 
-async def _play(body: Scenario, kind: str, log: pytest.LogCaptureFixture) -> None:
+async def _play(body: Scenario, kind: str, log: pytest.LogCaptureFixture, faster: float, rules: dict[str, Any]) -> None:
     async with trio.open_nursery() as nursery:
         world: World
-        world = FakeWorld(nursery, log) if kind == "fake" else RealWorld(nursery, log, await nursery.start(serve))
-        with trio.fail_after(world.patience):
+        if kind == "fake":
+            world = FakeWorld(nursery, log, **rules)
+        else:
+            rooms = Rooms(random=Random(1), **rules)
+            world = RealWorld(nursery, log, await nursery.start(partial(serve, rooms=rooms)))
+            world.patience *= faster
+        with trio.fail_after(world.patience if kind == "real" else WEEK):
             await body(world)
             for manager in tuple(world._workers):
                 await world.stop(manager)
