@@ -1,4 +1,4 @@
-"""Byte streams: limited before the handshake, aborted at the end, and why a connection was not made."""
+"""Byte streams: aborted at the end, and why a connection was not made."""
 
 import errno
 import socket
@@ -6,79 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from trio.testing import MockClock, check_two_way_stream, lockstep_stream_pair, memory_stream_pair
+from trio.testing import MockClock
 
 from tests.support.peers import SOON, Peer, nobody_listening, serving
 from worker_state.core.verdict import Cause, DialFailure
-from worker_state.streams import LimitedHead, abort, why_not_connected
-
-# --- the limit --------------------------------------------------------------------------------------------------------
-
-
-async def test_below_the_limit() -> None:
-    """Up to the limit everything passes, the last byte included."""
-    near, far = memory_stream_pair()
-    limited = LimitedHead(near, 10)
-    await far.send_all(b"12345")
-    assert await limited.receive_some() == b"12345"
-    await far.send_all(b"67890")
-    assert await limited.receive_some() == b"67890"
-    assert limited.excess == ""
-
-
-async def test_over_the_limit() -> None:
-    """The first byte over the limit breaks the stream, and it stays broken."""
-    near, far = memory_stream_pair()
-    limited = LimitedHead(near, 10)
-    await far.send_all(b"1234567890")
-    await limited.receive_some()
-    for _ in range(2):
-        await far.send_all(b"x")
-        with pytest.raises(trio.BrokenResourceError, match="more than 10 bytes"):
-            await limited.receive_some()
-    assert limited.excess == "more than 10 bytes in place of a handshake"
-
-
-async def test_lifted() -> None:
-    """Once the handshake is done there is no limit."""
-    near, far = memory_stream_pair()
-    limited = LimitedHead(near, 10)
-    limited.lift()
-    await far.send_all(b"x" * 10_000)
-    assert len(await limited.receive_some()) == 10_000
-    assert limited.excess == ""
-
-
-async def test_sending_is_not_limited() -> None:
-    """What we send does not count."""
-    near, far = memory_stream_pair()
-    limited = LimitedHead(near, 10)
-    await limited.send_all(b"x" * 100)
-    assert await far.receive_some() == b"x" * 100
-    await far.send_all(b"1234567890")
-    assert await limited.receive_some() == b"1234567890"
-
-
-async def test_end_of_stream() -> None:
-    """The end of the stream comes through as the end, not as excess."""
-    near, far = memory_stream_pair()
-    limited = LimitedHead(near, 10)
-    await far.send_eof()
-    assert await limited.receive_some() == b""
-    assert limited.excess == ""
-
-
-async def test_limited_is_a_stream() -> None:
-    """A limited stream keeps every promise of trio's streams: cancellation, closing, busy and broken ends."""
-
-    async def maker(
-        pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]],
-    ) -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        near, far = pair()
-        return LimitedHead(near, 10**9), LimitedHead(far, 10**9)
-
-    await check_two_way_stream(lambda: maker(memory_stream_pair), lambda: maker(lockstep_stream_pair))
-
+from worker_state.streams import abort, why_not_connected
 
 # --- why there is no connection ---------------------------------------------------------------------------------------
 

@@ -116,20 +116,17 @@ async def test_base_url(base: str) -> None:
 
 
 @pytest.mark.parametrize("bearer", [f"{SECRET}\r\nX-Evil: 1", f"{SECRET}\n", f"{SECRET}\x00"])
-@pytest.mark.xfail(strict=True, reason="h11's complaint quotes the whole header value, and it goes into the failure")
 async def test_impossible_token(bearer: str) -> None:
     """An ID token that cannot stand in a header is a failure that does not repeat it."""
     why = await failing(answering(ok(b"")), bearer=bearer)
     assert SECRET not in why
 
 
-@pytest.mark.xfail(strict=True, reason="httpx raises UnicodeEncodeError, which is no HTTPError")
 async def test_token_of_another_script() -> None:
     """An ID token with letters beyond ASCII, as only a broken server gives it, is a failure like any other."""
     assert SECRET not in await failing(answering(ok(b"")), bearer=f"{SECRET}ä")
 
 
-@pytest.mark.xfail(strict=True, reason="httpx.InvalidURL is no HTTPError and leaves through the call")
 async def test_impossible_name() -> None:
     """A host name that cannot be looked up, which `Config` accepts, is a failure like any other."""
     with trio.fail_after(PATIENT):
@@ -209,10 +206,6 @@ async def test_gzip_bomb() -> None:
     assert isinstance(read_identity(outcome), HttpFailure)
 
 
-LEFT = "leaving the loop drops six of httpx's generators half-way: a ResourceWarning each, closed by the collector"
-
-
-@pytest.mark.xfail(strict=True, reason=LEFT)
 @pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("framing", ["Content-Length: 65537", "Content-Length: 99999999999", "Connection: close"])
 async def test_oversized_body(status: int, framing: str) -> None:
@@ -390,7 +383,7 @@ OVERSIZED = answering(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (MAX_BODY + 1))
     "script",
     [
         pytest.param(answering(ok(b"{}")), id="answered"),
-        pytest.param(OVERSIZED, id="broken off", marks=pytest.mark.xfail(strict=True, reason=LEFT)),
+        pytest.param(OVERSIZED, id="broken off"),
         pytest.param(drip, id="too slow"),
     ],
 )

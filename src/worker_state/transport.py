@@ -11,21 +11,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import cache
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import trio
-from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
-from wsproto.utilities import LocalProtocolError, ProtocolError
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import LocalProtocolError
 
 from worker_state import streams
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.wire import HttpAnswer, HttpFailure, shown
+from worker_state.handshake import Head
 
 MAX_MESSAGE = 8 * 2**20
 """Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (FAULTS F22)."""
 MAX_BODY = 64 * 2**10
 """Bytes of an HTTP answer, and of whatever comes before the 101 (FAULTS T3, T12). Real ones have some hundred."""
+PATH_SAFE = "/%?:@!$&'()*+,;=~-._"
+"""What may stand unquoted in a path or a query."""
 UNREAD = 64
 """Frames that may wait in the library: with its default of 1 an unread frame blocks the pongs (FAULTS T8, T28)."""
 HTTP_AT_ONCE = 20
@@ -100,9 +103,11 @@ class WebSocketDial:
         self._secure = parts.scheme == "wss"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if self._secure else 80)
-        self._resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._resource = quote(parts.path or "/", safe=PATH_SAFE) + (
+            f"?{quote(parts.query, safe=PATH_SAFE)}" if parts.query else ""
+        )
         name = f"[{self._host}]" if ":" in self._host else self._host
-        self._host_header = name if parts.port is None else f"{name}:{self._port}"
+        self._host_header = name if self._port == (443 if self._secure else 80) else f"{name}:{self._port}"
         self._connect_within = connect_within
         self._upgrade_within = upgrade_within
         self._open_stream = open_stream
@@ -126,7 +131,7 @@ class WebSocketDial:
         with trio.move_on_after(self._connect_within):
             try:
                 return await self._open_stream(self._host, self._port)
-            except OSError as exc:
+            except (OSError, UnicodeError) as exc:  # the latter for a name that no resolver can be asked for
                 return streams.why_not_connected(exc)
         return DialFailure(Cause.UNREACHABLE, f"no answer in {self._connect_within:g} s")
 
@@ -144,30 +149,28 @@ class WebSocketDial:
         return DialFailure(Cause.TLS, f"no answer in {self._connect_within:g} s")
 
     async def _upgrade(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> Socket | DialFailure:
-        limited = streams.LimitedHead(stream, MAX_BODY)
+        head = Head(stream)
         reader = _Reader(nursery)
         with trio.move_on_after(self._upgrade_within) as scope:
             reader.on_end = scope.cancel
             connection = await wrap_client_stream(
                 reader,  # type: ignore[arg-type]
-                limited,  # type: ignore[arg-type]
+                head,  # type: ignore[arg-type]
                 self._host_header,
                 self._resource,
                 max_message_size=MAX_MESSAGE,
                 message_queue_size=UNREAD,
             )
-            limited.lift()
+            head.done()
             return _WebSocket(connection, reader)
+        rejection = head.rejection()
+        if rejection is not None:
+            return rejection
         if not reader.ended:
             return DialFailure(Cause.UNANSWERED, f"nothing in {self._upgrade_within:g} s")
-        match reader.error:
-            case ConnectionRejected(status_code=status, headers=headers):
-                hint = dict(headers).get(b"retry-after", b"").decode("ascii", "replace") or None
-                return DialFailure(Cause.REJECTED, f"HTTP {status}", status=status, retry_after=hint)
-            case ProtocolError():
-                return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
-            case _:
-                return DialFailure(Cause.CLOSED, limited.excess or "before the handshake was done")
+        if head.received:
+            return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
+        return DialFailure(Cause.CLOSED, "before the handshake was done")
 
 
 class _Reader:
@@ -258,6 +261,8 @@ class HttpxHttp:
     ) -> HttpAnswer | HttpFailure:
         headers = {"Accept-Encoding": "identity"}
         if bearer is not None:
+            if not (bearer.isascii() and bearer.isprintable()):
+                return HttpFailure("the token cannot stand in a header")  # and must not stand in a complaint
             headers["Authorization"] = f"Bearer {bearer}"
         content = b""
         if body is not None:
@@ -267,7 +272,7 @@ class HttpxHttp:
             async with _limiter():
                 try:
                     return await self._post(path, content, headers)
-                except httpx.HTTPError as exc:
+                except (httpx.HTTPError, httpx.InvalidURL) as exc:
                     return HttpFailure(shown(f"{type(exc).__name__}: {exc}".rstrip(": ")))
         return HttpFailure(f"no whole answer in {self._within:g} s")
 
@@ -279,10 +284,13 @@ class HttpxHttp:
             client.stream("POST", self._base + path, content=content, headers=headers) as response,
         ):
             received = bytearray()
-            async for chunk in response.aiter_raw():
-                received += chunk
-                if len(received) > MAX_BODY:
-                    return HttpFailure(f"HTTP {response.status_code} with more than {MAX_BODY} bytes")
+            with trio.CancelScope() as enough:
+                async for chunk in response.aiter_raw():
+                    received += chunk
+                    if len(received) > MAX_BODY:
+                        enough.cancel()  # not `break`: only a cancel closes httpx's nested generators, innermost first
+            if len(received) > MAX_BODY:
+                return HttpFailure(f"HTTP {response.status_code} with more than {MAX_BODY} bytes")
             return HttpAnswer(
                 status=response.status_code,
                 content_type=response.headers.get("content-type", ""),

@@ -55,6 +55,13 @@ class Running:
         """The two addresses that a server prints."""
         return self.until("ws://").split()[-1], self.until("http://").split()[-1]
 
+    def kept_waiting(self) -> float:
+        """Seconds for which the process wanted to run and the machine had no core for it, where that is known."""
+        try:
+            return int(Path(f"/proc/{self.process.pid}/schedstat").read_text("ascii").split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
     def end(self) -> int:
         """Wait for the process; afterwards `lines` and `errors` (its stderr) are complete."""
         code = self.process.wait(DEADLINE)
