@@ -45,10 +45,13 @@ class Running:
     def until(self, text: str) -> str:
         """The next line that contains the text."""
         give_up_at = time.monotonic() + DEADLINE
-        while (line := self._read.get(timeout=max(0.0, give_up_at - time.monotonic()))) is not None:
-            self.lines.append(line)
-            if text in line:
-                return line
+        try:
+            while (line := self._read.get(timeout=max(0.0, give_up_at - time.monotonic()))) is not None:
+                self.lines.append(line)
+                if text in line:
+                    return line
+        except queue.Empty:
+            raise AssertionError(f"no {text!r} within {DEADLINE:g} s: {self.lines}") from None
         raise AssertionError(f"the output ended without {text!r}: {self.lines}")
 
     def addresses(self) -> tuple[str, str]:
