@@ -159,7 +159,6 @@ async def test_http_unknown_authority(certificate: Path) -> None:
     assert heads == []
 
 
-@pytest.mark.xfail(strict=True, reason="httpx's error is empty, so that the failure is 'ConnectError' and nothing else")
 async def test_http_says_why(certificate: Path) -> None:
     """The HTTP side says that it is the certificate, for nothing else helps whoever has to mend it."""
     async with secured(upgraded, certificate) as port:

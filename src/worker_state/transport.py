@@ -235,6 +235,15 @@ class _WebSocket:
         return Closed(1006, "without a Close frame")
 
 
+def _in_words(exc: BaseException) -> str:
+    """What went wrong, in the words of the first cause that has any: httpx hands some errors on without theirs."""
+    name = type(exc).__name__
+    cause: BaseException | None = exc
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return name if cause is None else shown(f"{name}: {cause}")
+
+
 # --- HTTP -------------------------------------------------------------------------------------------------------------
 
 _at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
@@ -273,7 +282,7 @@ class HttpxHttp:
                 try:
                     return await self._post(path, content, headers)
                 except (httpx.HTTPError, httpx.InvalidURL) as exc:
-                    return HttpFailure(shown(f"{type(exc).__name__}: {exc}".rstrip(": ")))
+                    return HttpFailure(_in_words(exc))
         return HttpFailure(f"no whole answer in {self._within:g} s")
 
     async def _post(self, path: str, content: bytes, headers: dict[str, str]) -> HttpAnswer | HttpFailure:

@@ -116,3 +116,11 @@ def test_arbitrary_text(text: str) -> None:
     except SessionStringError:
         return
     assert SessionString.parse(str(session)) == session
+
+
+def test_the_other_alphabet() -> None:
+    """The standard alphabet of base64 is refused: clients in the field read the urlsafe one only."""
+    text = str(SessionString("~~~???", "~~~???", "~~~???"))
+    assert "_" in text
+    with pytest.raises(SessionStringError, match="urlsafe base64"):
+        SessionString.parse(text.replace("_", "/").replace("-", "+", 1).replace("sleap+", "sleap-"))

@@ -40,6 +40,8 @@ class SessionString:
         if not text.startswith(PREFIX):
             raise SessionStringError(f"a session string begins with {PREFIX!r}")
         try:
+            if "+" in text or "/" in text:
+                raise binascii.Error("the other alphabet, which clients in the field do not read")
             raw = base64.b64decode(text.removeprefix(PREFIX).encode("ascii"), altchars=b"-_", validate=True)
         except (UnicodeEncodeError, binascii.Error):
             raise SessionStringError(

@@ -70,7 +70,7 @@ class State:
 
 
 def fold(state: State, note: m.Note, now: float) -> State:
-    """The snapshot after this note; the very same object when the note changes nothing in it."""
+    """The snapshot after this note; an equal one when the note changes nothing in it."""
     match note:
         case m.ChangeStatus(revision, truth):
             return replace(state, revision=revision, truth=truth, status_since=now)
