@@ -1,0 +1,156 @@
+"""The fast level: the worker's end of a connection as the protocols `Dial` and `Socket`, frames as they are.
+
+The server's end is `Frames`. Nothing is encoded, so this level finds what is wrong with the worker, not with framing.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+import trio
+
+from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
+from tests.simulation.server import Server
+from worker_state.core.config import Timing
+from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.devserver.effects import Message
+from worker_state.transport import Socket
+
+BUSY_DOORS = {"503": DialFailure(Cause.REJECTED, "HTTP 503", status=503), "429": DialFailure(
+    Cause.REJECTED, "HTTP 429", status=429, retry_after="7"
+)}
+
+
+class Frames:
+    """The server's end: frames travel as they are."""
+
+    def __init__(self, conn: Conn) -> None:
+        self._conn = conn
+
+    def text(self, message: Message) -> None:
+        self._conn.down.push(json.dumps(message))
+
+    def junk(self, data: str | bytes) -> None:
+        self._conn.down.push(data)
+
+    def ping(self) -> None:
+        self._conn.down.push(Ping(0))
+
+    def close(self, code: int, reason: str) -> None:
+        self._conn.down.push(CloseFrame(code, reason))
+
+
+class FastSocket:
+    """`Socket` without WebSocket."""
+
+    def __init__(self) -> None:
+        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
+        self._pings = 0
+        self._pongs: dict[int, trio.Event] = {}
+        self._over = trio.Event()
+        self.closed: Closed | None = None
+        self.conn: Conn
+
+    def arrive(self, item: Item) -> None:
+        """Something has come from the server."""
+        if self.closed is not None:
+            return
+        match item:
+            case str() | bytes():
+                self._inbox_in.send_nowait(item)
+            case Ping(answered=True):
+                self._pongs.pop(item.number).set()
+            case Ping():
+                self.conn.up.push(Ping(item.number, answered=True))
+            case CloseFrame():
+                self.conn.up.push(CloseFrame(item.code))
+                self._end(Closed(item.code, item.reason))
+            case _:
+                self._end(Closed(1006, "without a Close frame"))
+
+    def _end(self, closed: Closed) -> None:
+        self.closed = closed
+        self._inbox_in.close()
+        self._over.set()
+
+    async def send(self, text: str) -> Closed | None:
+        await trio.lowlevel.checkpoint()
+        while self.closed is None and self.conn.up.full:
+            await self.conn.up.wait_for_room()
+        if self.closed is None:
+            self.conn.up.push(text)
+        return self.closed
+
+    async def receive(self) -> str | bytes | Closed:
+        try:
+            return await self._inbox.receive()
+        except trio.EndOfChannel:
+            assert self.closed is not None
+            return self.closed
+
+    async def ping(self) -> None:
+        self._pings += 1
+        pong = self._pongs[self._pings] = trio.Event()
+        self.conn.up.push(Ping(self._pings))
+        await pong.wait()
+
+    async def close(self) -> None:
+        self.conn.up.push(CloseFrame(1000))
+        await self._over.wait()
+
+
+class FastDial:
+    """`Dial` of one worker."""
+
+    def __init__(self, server: Server, owner: str, chance: Random, timing: Timing) -> None:
+        self._server = server
+        self._owner = owner
+        self._chance = chance
+        self._timing = timing
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Socket | DialFailure]:
+        failure = await self._failure()
+        if failure is not None:
+            yield failure
+            return
+        socket = FastSocket()
+        conn = socket.conn = self._server.connect(self._owner, self._chance, socket.arrive)
+        conn.codec = Frames(conn)
+        try:
+            yield socket
+        finally:
+            conn.abandon(FIN if self._chance.random() < 0.5 else RST)
+
+    async def _failure(self) -> DialFailure | None:
+        await trio.sleep(self._chance.uniform(0.001, 0.08))
+        with trio.move_on_after(self._timing.upgrade):
+            await self._server.resumed.wait()
+        if not self._server.resumed.is_set():
+            return DialFailure(Cause.UNANSWERED, f"nothing in {self._timing.upgrade:g} s")
+        match self._server.door(self._owner):
+            case "open":
+                return None
+            case "refused":
+                return DialFailure(Cause.REFUSED)
+            case "unreachable":
+                await trio.sleep(self._timing.connect)
+                return DialFailure(Cause.UNREACHABLE, f"no answer in {self._timing.connect:g} s")
+            case "mute":
+                return await self._unanswered()
+            case "closes":
+                return DialFailure(Cause.CLOSED, "before the handshake was done")
+            case "garbage":
+                return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
+            case busy:
+                return BUSY_DOORS[busy]
+
+    async def _unanswered(self) -> DialFailure:
+        """Accepted, and then nothing, until the patience is over or the broken server is gone."""
+        give_up_at = trio.current_time() + self._timing.upgrade
+        while trio.current_time() < give_up_at:
+            await trio.sleep(min(0.5, give_up_at - trio.current_time()))
+            if self._server.door(self._owner) != "mute":
+                return DialFailure(Cause.CLOSED, "before the handshake was done")
+        return DialFailure(Cause.UNANSWERED, f"nothing in {self._timing.upgrade:g} s")

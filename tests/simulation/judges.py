@@ -1,0 +1,163 @@
+"""What must hold: throughout, after the faults have stopped, and when everybody has gone.
+
+`wrong` looks at the server's books, cheaply and often; `found_by_a_client` asks as a client would and is the one that
+counts.
+"""
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.simulation.conns import Conn
+from tests.simulation.office import DEEPEST
+from worker_state.core.config import TAGS
+from worker_state.core.session import SessionString
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Simulation
+    from tests.simulation.worker import Worker
+
+BOUND = 60.0
+"""Seconds from the last disturbance until every worker is right, unless a fault asks for more patience."""
+QUIET = 65.0
+"""Seconds for which nothing may disturb a worker before it is called healed: the server's late evictions come in 50."""
+RECENT = 3.0
+"""A status set within so many seconds need not be shown yet."""
+TASKS_OF_A_WORKER = 20
+
+
+async def watch(sim: "Simulation") -> None:
+    """What must hold at every moment, looked at every few seconds."""
+    while True:
+        await trio.sleep(2.3)
+        for worker in sim.living.values():
+            worker.check_truth()
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        if tasks > 12 + TASKS_OF_A_WORKER * len(sim.plan.kinds):
+            sim.violate("right", "world", f"{tasks} tasks")
+        if sim.trace.deepest > DEEPEST:
+            sim.violate("right", "world", f"{sim.trace.deepest} notes in one mailbox")
+            sim.trace.deepest = 0
+        _judge_doubles(sim)
+
+
+def _judge_doubles(sim: "Simulation") -> None:
+    """Never two registrations of one worker through sockets that it holds."""
+    seen: dict[str, Conn] = {}
+    for peers in sim.server.rooms._registry._peers.values():
+        for peer in peers.values():
+            conn = peer.connection
+            if isinstance(conn, Conn) and conn.client_open:
+                if conn.owner in seen:
+                    sim.violate("right", conn.owner, f"registered twice, over {seen[conn.owner]!r} and {conn!r}")
+                seen[conn.owner] = conn
+
+
+def wrong(sim: "Simulation", worker: "Worker") -> str | None:
+    """Why a client would not find this worker as it is; None: it would."""
+    manager = worker.manager
+    if manager is None or worker.name not in sim.living:
+        return "it has not started"
+    state, rooms = manager.state, sim.server.rooms
+    peer = rooms.peer(state.peer_id or "")
+    if peer is None:
+        return "the server does not list it"
+    if not isinstance(peer.connection, Conn):
+        return "it is listed for a stranger"
+    if not (peer.connection.client_open and peer.connection.server_open):
+        return f"it is listed for a dead connection, {peer.connection!r}"
+    room_id = rooms._registry.room_of(state.peer_id)
+    room = rooms.rooms.get(room_id or "")
+    if room is None or room.expired(sim.server.wall) or room_id != state.room_id:
+        return "clients cannot come into its room"
+    tags, properties = peer.metadata.get("tags") or [], peer.metadata.get("properties") or {}
+    if not set(TAGS) <= set(tags):
+        return f"its tags are {tags}"
+    status, job = worker.truth
+    shown = tuple(properties.get(name, "-") for name in ("status", "current_job_id", "pending_job_id", "gpu_memory_mb"))
+    wanted = (status, job if status == "busy" else None, job if status == "reserved" else None, 24576)
+    if shown != wanted and trio.current_time() - worker.changed_at > RECENT:
+        return f"the server shows {shown} in place of {wanted}"
+    return None
+
+
+async def settle(sim: "Simulation") -> None:
+    """The faults are over: wait until everybody is right and stays so, or has been wrong for too long."""
+    last_wrong: dict[int, float] = {}
+    blamed: set[int] = set()
+    while True:
+        await trio.sleep(0.25)
+        waiting = False
+        for slot, worker in sim.slots.items():
+            if worker.name in sim.exempt or worker.left_at is not None or slot in blamed:
+                continue
+            disturbed = max(sim.disturbed_at.get("", 0.0), sim.disturbed_at.get(worker.name, 0.0))
+            reason = wrong(sim, worker)
+            if reason is not None:
+                last_wrong[slot] = sim.net.now
+                bound, why = max((BOUND, ""), sim.patience.get("", (0.0, "")), sim.patience.get(worker.name, (0.0, "")))
+                if sim.net.now - disturbed > bound:
+                    blamed.add(slot)
+                    sim.violate("right", worker.name, f"{bound:g} s after the last fault {reason} ({why or 'the bound'})")
+            waiting = waiting or reason is not None or sim.net.now - disturbed < QUIET
+        if not waiting:
+            break
+    for slot, worker in sim.slots.items():
+        if slot not in blamed and worker.name not in sim.exempt and worker.left_at is None:
+            disturbed = max(sim.disturbed_at.get("", 0.0), sim.disturbed_at.get(worker.name, 0.0))
+            took = max(0.0, last_wrong.get(slot, 0.0) - disturbed)
+            patience = max(sim.patience.get("", (0.0, "")), sim.patience.get(worker.name, (0.0, "")))
+            (sim.result.healed_slowly if patience[0] > BOUND else sim.result.healed).append(took)
+            why = await found_by_a_client(sim, worker)
+            if why is not None:
+                sim.violate("right", worker.name, f"a client does not find it: {why}")
+
+
+async def found_by_a_client(sim: "Simulation", worker: "Worker") -> str | None:
+    """What an independent client finds that has been given the session string; None if all is well."""
+    sim.clients += 1
+    me, connection = f"client-{sim.clients}", ("client", sim.clients)
+    manager, server = worker.manager, sim.server
+    assert manager is not None
+    if manager.session_string is None:
+        room_id, peer_id = manager.state.room_id or "", manager.state.peer_id or ""
+    else:
+        session = SessionString.parse(manager.session_string)
+        room_id, peer_id = session.room_id, session.peer_id
+        row = server.rooms.rooms.get(room_id)
+        if row is not None and row.token != session.token:
+            return "the token in its session string is wrong"
+    try:
+        answers = server.stranger(connection, sim.admission_to(me, room_id, "client"))
+        if not any(answer.get("type") == "registered_auth" for answer in answers):
+            return f"refused: {answers}"
+        status, job = worker.truth
+        filters = {"role": "worker", "tags": [TAGS[1]], "properties": {"status": status, "gpu_memory_mb": {"$gte": 24000}}}
+        answers = server.stranger(connection, {"type": "discover_peers", "from_peer_id": me, "filters": filters})
+        peers = {peer["peer_id"]: peer for peer in answers[-1]["peers"]}
+        if peer_id not in peers:
+            recent = trio.current_time() - worker.changed_at < RECENT
+            return None if recent else f"not among {len(peers)} found"
+        properties = peers[peer_id]["metadata"]["properties"]
+        if job not in (properties["current_job_id"] or properties["pending_job_id"], None):
+            return f"with the job {properties}"
+        payload = {"check": me}
+        server.stranger(
+            connection, {"type": "peer_message", "from_peer_id": me, "to_peer_id": peer_id, "payload": payload}
+        )
+        with trio.move_on_after(5):
+            while me not in worker.heard:
+                await trio.sleep(0.05)
+        return None if me in worker.heard else "a message does not come through"
+    finally:
+        server.stranger_leaves(connection)
+
+
+async def judge_the_end(sim: "Simulation") -> None:
+    """Everybody has gone: within a minute the server shows nobody."""
+    await trio.sleep(61)
+    for room_id, peers in sim.server.rooms._registry._peers.items():
+        for peer in peers.values():
+            if isinstance(peer.connection, Conn):
+                old = "" if sim.server.rooms.rooms.get(room_id) else "(of no client's interest: its room is gone) "
+                sim.violate("right", peer.connection.owner, f"a ghost {old}over {peer.connection!r}")

@@ -1,0 +1,156 @@
+"""Simulated time and its events, and the pipes that things travel in.
+
+The network and the server live on a heap of events, not in tasks: so they go on while the workers' process is stopped
+(`Net.stop_workers`), as the rest of the world does.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import trio
+from trio.testing import MockClock
+
+T = TypeVar("T")
+
+
+class Net:
+    """The world's clock. It runs with the workers' clock, but for the time that these were suspended."""
+
+    def __init__(self, clock: MockClock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._ahead = 0.0
+        """How far the world's clock is ahead of the workers', which stood still while they were suspended."""
+        self._inside: float | None = None
+        self._asleep: trio.CancelScope | None = None
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self._inside if self._inside is not None else trio.current_time() + self._ahead
+
+    def at(self, when: float, act: Callable[[], None]) -> None:
+        """Do this then. In order, also among what is due at the same time."""
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, act))
+        if self._asleep is not None and when - self._ahead < self._asleep.deadline:
+            self._asleep.deadline = when - self._ahead
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        self.at(self.now + seconds, act)
+
+    async def run(self) -> None:
+        """Let events happen when they are due, for ever."""
+        while True:
+            # A little beyond: sums of times are rounded, and what is due must not be waited for without end.
+            self._run_until(trio.current_time() + self._ahead + 1e-6)
+            self._asleep = trio.CancelScope()
+            if self._heap:
+                self._asleep.deadline = self._heap[0][0] - self._ahead
+            with self._asleep:
+                await trio.sleep_forever()
+
+    def stop_workers(self, seconds: float, *, their_clock_runs: bool) -> None:
+        """The workers' process does nothing for so long, everything else goes on.
+
+        A stopped process (SIGSTOP) sees that its clock has jumped; on a suspended machine the monotonic clock stood
+        still as well (FAULTS T18).
+        """
+        self._run_until(self.now + seconds)
+        if their_clock_runs:
+            self._clock.jump(seconds)
+        else:
+            self._ahead += seconds
+
+    def _run_until(self, end: float) -> None:
+        heap = self._heap
+        before = self._inside
+        while heap and heap[0][0] <= end:
+            when, _, act = heapq.heappop(heap)
+            self._inside = when
+            act()
+        self._inside = before
+
+
+class Pipe(Generic[T]):
+    """One direction of one connection: in order, after a latency; can be stalled, slowed down and cut."""
+
+    WINDOW = 32
+    """Things under way before a sender has to wait: the kernels' buffers."""
+
+    def __init__(self, net: Net, latency: float, deliver: Callable[[T], None]) -> None:
+        self._net = net
+        self.latency = latency
+        self._deliver = deliver
+        self._under_way: deque[T] = deque()
+        self._arrived = 0
+        self._free_at = 0.0
+        self._stalls = 0
+        self._moved = trio.Event()
+        self.cut = False
+        self.on_push: Callable[[T], bool] | None = None
+        """A fault that waits for the next thing: True when it has taken it."""
+
+    @property
+    def stalled(self) -> bool:
+        return self._stalls > 0
+
+    @property
+    def full(self) -> bool:
+        return len(self._under_way) >= self.WINDOW and not self.cut
+
+    async def wait_for_room(self) -> None:
+        await self._moved.wait()
+
+    def push(self, item: T) -> None:
+        """Send. Never waits: who wants to be slowed down looks at `full` before."""
+        if self.cut:
+            return
+        if self.on_push is not None and self.on_push(item):
+            return
+        self.put(item)
+
+    def put(self, item: T) -> None:
+        """Past the fault that waits."""
+        self._free_at = max(self._net.now + self.latency, self._free_at)
+        self._under_way.append(item)
+        self._net.at(self._free_at, self._arrive)
+
+    def stall(self) -> Callable[[], None]:
+        """Nothing arrives any more, until what this returns is called. Stalls add up."""
+        self._stalls += 1
+
+        def release() -> None:
+            self._stalls -= 1
+            self._flush()
+
+        return release
+
+    def cut_off(self) -> None:
+        """What is under way is lost, and so is everything that follows."""
+        self.cut = True
+        self._under_way.clear()
+        self._arrived = 0
+        self._wake()
+
+    def _arrive(self) -> None:
+        if not self.cut:
+            self._arrived += 1
+            self._flush()
+
+    def _flush(self) -> None:
+        moved = False
+        while self._arrived and not self._stalls and not self.cut:
+            self._arrived -= 1
+            moved = True
+            self._deliver(self._under_way.popleft())
+        if moved:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._moved.statistics().tasks_waiting:
+            self._moved.set()
+            self._moved = trio.Event()

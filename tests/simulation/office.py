@@ -1,0 +1,69 @@
+"""Looking over the manager's shoulder: every note that goes through its `tell` is counted and put on the timeline.
+
+The one place that takes a private part of the product's: `manager._Office`, replaced by a subclass for a run.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.simulation.trace import Trace
+from worker_state import manager as product
+from worker_state.core import messages as m
+from worker_state.core.config import Config
+
+DEEPEST = 1000
+"""Notes that may wait in one mailbox."""
+
+
+def branch(note: m.Note) -> str | None:
+    """Which branch of the product this note shows, in words without numbers; None for what is too common."""
+    match note:
+        case m.LinkLost(_, closed, _):
+            return f"link lost: {closed.cause.name}"
+        case m.DialFailed(failure, _):
+            return f"dial failed: {failure.cause.name}"
+        case m.DropLink(_, why):
+            return f"link dropped: {why.split(' in ')[0]}"
+        case m.RegistrationForgotten(_, why):
+            return f"forgotten: {why.lstrip('0123456789 ')}"
+        case m.RegistrationHeld(why):
+            return f"held: {why}"
+        case m.FrameIgnored(why):
+            return f"ignored: {why[:40]}"
+        case m.FrameReceived():
+            return None
+        case _:
+            return type(note).__name__
+
+
+@contextmanager
+def recorded(trace: Trace, now: Callable[[], float], begins_to_leave: Callable[[str], None]) -> Iterator[None]:
+    """For the time of a run, every office counts."""
+    original: Any = product._Office
+
+    class Recorded(original):  # type: ignore[misc]
+        def __init__(self, config: Config) -> None:
+            super().__init__(config)
+            self._who = str(config.capabilities["hostname"])
+            self._told = 0
+
+        def tell(self, note: m.Note) -> None:
+            name = branch(note)
+            if name is not None:
+                trace.branches[name] += 1
+                if not isinstance(note, m.PresenceProved | m.StatusConfirmed | m.ChangeStatus | m.FrameIgnored):
+                    trace.note(now(), self._who, ": %s", name)
+            if isinstance(note, m.BeginLeave):
+                begins_to_leave(self._who)
+            self._told += 1
+            if self._told % 32 == 0:
+                depth = max(send.statistics().current_buffer_used for send, _ in self.mailboxes.values())
+                trace.deepest = max(trace.deepest, depth)
+            super().tell(note)
+
+    product._Office = Recorded  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        product._Office = original  # type: ignore[misc]

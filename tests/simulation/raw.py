@@ -1,0 +1,222 @@
+"""The byte level: the product's own `WebSocketDial` over an in-memory stream, and real WebSocket framing at both ends.
+
+The server's end is wsproto without any task, so that it goes on while the workers are stopped. A connection can break at
+any byte, and bytes arrive in pieces.
+"""
+
+import json
+from random import Random
+
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Message as WebSocketMessage,
+    Ping as WebSocketPing,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item
+from tests.simulation.server import Server
+from worker_state.core.config import Timing
+from worker_state.devserver.effects import Message
+from worker_state.transport import WebSocketDial
+
+GARBAGE = (
+    b"SSH-2.0-OpenSSH_9.6\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n",
+    b"\x00" * 70_000,
+)
+REJECTIONS = {"503": (503, []), "429": (429, [(b"retry-after", b"7")])}
+
+
+class Framed:
+    """The server's end of one connection: bytes in, frames to the server; frames of the server, bytes out."""
+
+    def __init__(self, conn: Conn, server: Server, chance: Random, mood: str) -> None:
+        self._conn = conn
+        self._server = server
+        self._chance = chance
+        self._mood = mood
+        self._ws = WSConnection(ConnectionType.SERVER)
+        self._text = ""
+        self._open = False
+
+    # from the server
+
+    def text(self, message: Message) -> None:
+        self._send(WebSocketMessage(data=json.dumps(message)))
+
+    def junk(self, data: str | bytes) -> None:
+        self._send(WebSocketMessage(data=data))
+
+    def ping(self) -> None:
+        self._send(WebSocketPing(payload=b"devserver"))
+
+    def close(self, code: int, reason: str) -> None:
+        self._send(CloseConnection(code=code, reason=reason or None))
+
+    def _send(self, event: WebSocketMessage | WebSocketPing | CloseConnection) -> None:
+        if self._open:
+            try:
+                self._put(self._ws.send(event))
+            except LocalProtocolError:
+                pass  # the connection is closing, and nothing can be said on it any more
+
+    def _put(self, data: bytes) -> None:
+        """In pieces, as TCP does."""
+        while data:
+            size = len(data) if self._chance.random() < 0.7 else self._chance.randrange(1, len(data) + 1)
+            self._conn.down.push(data[:size])
+            data = data[size:]
+
+    # from the worker
+
+    def receive(self, data: bytes) -> None:
+        if self._mood in ("mute", "closes"):
+            return
+        try:
+            self._ws.receive_data(data)
+            for event in self._ws.events():
+                self._take(event)
+        except RemoteProtocolError:
+            self._conn.server_closes(1002)
+
+    def _take(self, event: object) -> None:
+        match event:
+            case Request():
+                self._answer_upgrade()
+            case TextMessage(data=text, message_finished=finished):
+                self._text += text
+                if finished:
+                    whole, self._text = self._text, ""
+                    self._server.take_frame(self._conn, whole)
+            case BytesMessage():
+                pass
+            case WebSocketPing():
+                self._put(self._ws.send(event.response()))
+            case CloseConnection(code=code):
+                if self._open:
+                    self._server.take_frame(self._conn, CloseFrame(code))
+            case _:
+                pass
+
+    def _answer_upgrade(self) -> None:
+        match self._mood:
+            case "open":
+                self._open = True
+                self._put(self._ws.send(AcceptConnection()))
+            case "garbage":
+                self._put(self._chance.choice(GARBAGE))
+                if self._chance.random() < 0.5:
+                    self._hang_up()
+            case mood:
+                status, headers = REJECTIONS[mood]
+                self._put(self._ws.send(RejectConnection(status_code=status, headers=headers)))
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._conn.down.put(FIN)
+        self._conn.server_notices()
+
+
+class MemoryStream(trio.abc.Stream):
+    """The worker's end of a TCP connection."""
+
+    def __init__(self) -> None:
+        self.conn: Conn
+        self._received = bytearray()
+        self._end: Item | None = None
+        self._closed = False
+        self._news = trio.Event()
+
+    def arrive(self, item: Item) -> None:
+        """Bytes, or how it ends."""
+        if self._end is None:
+            if isinstance(item, bytes):
+                self._received += item
+            else:
+                self._end = item
+                if item is RST:
+                    self._received.clear()
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError
+            if self._received:
+                taken = bytes(self._received[: max_bytes or 65536])
+                del self._received[: len(taken)]
+                return taken
+            if self._end is FIN:
+                return b""
+            if self._end is RST:
+                raise trio.BrokenResourceError
+            await self._news.wait()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        while not self._closed and self._end is not RST and self.conn.up.full:
+            await self.conn.up.wait_for_room()
+        if self._closed:
+            raise trio.ClosedResourceError
+        if self._end is RST:
+            raise trio.BrokenResourceError
+        self.conn.up.push(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._tell()
+            self.conn.abandon(FIN)
+        await trio.lowlevel.checkpoint()
+
+
+class ByteDial(WebSocketDial):
+    """The product's dial, with streams of ours under it."""
+
+    def __init__(self, server: Server, owner: str, chance: Random, timing: Timing) -> None:
+        super().__init__(
+            "ws://sim", connect_within=timing.connect, upgrade_within=timing.upgrade, open_stream=self._open
+        )
+        self._server = server
+        self._owner = owner
+        self._chance = chance
+
+    async def _open(self, host: str, port: int) -> trio.abc.Stream:
+        await trio.sleep(self._chance.uniform(0.001, 0.04))
+        mood = self._server.door(self._owner)
+        if mood == "refused":
+            raise OSError("all attempts failed") from ExceptionGroup("", [ConnectionRefusedError()])
+        if mood == "unreachable":
+            await trio.sleep_forever()
+        stream = MemoryStream()
+        conn = stream.conn = self._server.connect(self._owner, self._chance, stream.arrive)
+        conn.codec = Framed(conn, self._server, self._chance, mood)
+        if mood == "closes":
+            conn.down.put(self._chance.choice((FIN, RST)))
+        elif mood == "mute":
+            self._end_with_the_mood(conn)
+        return stream
+
+    def _end_with_the_mood(self, conn: Conn) -> None:
+        """A server that says nothing is gone one day, and its connections with it."""
+        if self._server.door(self._owner) != "mute":
+            conn.break_(0.0, 0.0)
+        elif conn.client_open:
+            self._server.net.after(1.0, lambda: self._end_with_the_mood(conn))

@@ -1,0 +1,259 @@
+"""One worker of the simulation: the real manager in a made-up world, its program, and what it may be blamed for.
+
+Everything that it does to the outside passes through here (`_Watched…`), so that impoliteness is seen where it happens.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from math import inf
+from random import Random
+from typing import TYPE_CHECKING
+
+import trio
+
+from tests.simulation.fast import FastDial
+from tests.simulation.raw import ByteDial
+from tests.simulation.server import KEY
+from tests.simulation.trace import current_worker
+from tests.simulation.web import Web
+from worker_state import Config, Manager
+from worker_state.core.errors import Disconnected, StartupFailed
+from worker_state.core.verdict import Closed, DialFailure
+from worker_state.manager import World, run_in_world
+from worker_state.transport import Dial, Socket
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Simulation
+
+DIALS_A_MINUTE = 20
+REGISTERS_A_MINUTE = 12
+"""On a link that has registered before; the first one of each link is the dial's."""
+UPDATES_A_MINUTE = 40
+SLACK = 0.1
+"""Seconds that an exit may take beyond what was promised: the latencies of the last frames."""
+
+
+class _WatchedSocket:
+    """A socket, and what is sent over it."""
+
+    def __init__(self, socket: Socket, worker: "Worker") -> None:
+        self._socket = socket
+        self._worker = worker
+        self._registers = 0
+        self.receive = socket.receive
+        self.ping = socket.ping
+        self.close = socket.close
+
+    async def send(self, text: str) -> Closed | None:
+        kind = text.split('"', 4)[3]
+        self._worker.sends(kind, again=kind == "register" and self._registers > 0)
+        self._registers += kind == "register"
+        return await self._socket.send(text)
+
+
+class Worker:
+    """One life of one worker, from its start to its exit."""
+
+    def __init__(self, sim: "Simulation", name: str, program: str, config: Config, chance: Random) -> None:
+        self.sim = sim
+        self.name = name
+        self.program = program
+        self.config = config
+        self.chance = chance
+        self.web = Web(sim.server, name, chance, config.timing.http, partial(sim.violate, "polite", name))
+        self.manager: Manager | None = None
+        self.scope = trio.CancelScope()
+        self.left_at: float | None = None
+        """When it was told to go, by its own clock."""
+        self.leaving_since = inf
+        """When its manager has told its actors so."""
+        self.failed_start = False
+        self.truth: tuple[str, str | None] = ("available", None)
+        """What it has set last."""
+        self.changed_at = -1e9
+        self.heard: set[str] = set()
+        """The checks that have come through to it."""
+        self.dials: deque[float] = deque()
+        self.registers: deque[float] = deque()
+        self.updates: deque[float] = deque()
+        self.links = 0
+        self.link_over_at: float | None = None
+        self.asked = 0
+        """How often it has called `reregister()` itself."""
+
+    # life
+
+    async def live(self) -> None:
+        """Until it is told to go, or cannot start."""
+        current_worker.set(self.name)
+        sim = self.sim
+        with self.scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    self.manager = await nursery.start(partial(run_in_world, self.config, self._world()))
+                    sim.note(self.name, "started as %s", self.manager.state.peer_id)
+                    nursery.start_soon(self._listen)
+                    await self._work(self.manager)
+            except* StartupFailed as failed:
+                self.failed_start = True
+                sim.note(self.name, "did not start: %s", str(failed.exceptions[0]))
+                if self.manager is not None:
+                    sim.violate("right", self.name, "StartupFailed after it had started")
+            except* Exception as errors:  # noqa: BLE001 - this is what no exception may do
+                sim.violate("right", self.name, f"an exception left: {errors.exceptions!r}")
+        if self.left_at is not None:
+            self._judge_exit(self.left_at)
+        if any(conn.client_open for conn in sim.server.desks if conn.owner == self.name):
+            sim.violate("right", self.name, "a socket is open after the exit")
+
+    def leave(self) -> None:
+        """Cancel it."""
+        if self.left_at is None:
+            self.left_at = trio.current_time()
+            self._jumped, self._troubles = self.sim.jumped, self.sim.web_troubles
+            self.sim.note(self.name, "is told to go")
+            self.scope.cancel()
+
+    def _world(self) -> World:
+        sim, chance = self.sim, self.chance
+        return World(
+            dial=self._dial,
+            http=self.web,
+            random=Random(chance.getrandbits(64)),
+            nonce=lambda: f"{chance.getrandbits(128):032x}",
+            **sim.clocks(),
+        )
+
+    def _inner_dial(self) -> Dial:
+        make = ByteDial if self.sim.plan.level == "bytes" else FastDial
+        return make(self.sim.server, self.name, self.chance, self.config.timing)
+
+    @asynccontextmanager
+    async def _dial(self) -> AsyncIterator[Socket | DialFailure]:
+        self.dialled(trio.current_time())
+        try:
+            async with self._inner_dial()() as socket:
+                yield socket if isinstance(socket, DialFailure) else _WatchedSocket(socket, self)
+        finally:
+            self.link_over_at = trio.current_time()
+
+    # its program
+
+    async def _work(self, manager: Manager) -> None:
+        chance = self.chance
+        while True:
+            match self.program:
+                case "idle":
+                    await trio.sleep_forever()
+                case "jobs":
+                    await trio.sleep(chance.uniform(5, 120))
+                    self._set(manager, "reserved")
+                    await trio.sleep(chance.uniform(0.01, 20))
+                    self._set(manager, "busy")
+                    with trio.move_on_after(5):
+                        await manager.synced()
+                    await trio.sleep(chance.uniform(1, 300))
+                    self._set(manager, "available")
+                case _ if self.sim.ending:
+                    await trio.sleep_forever()
+                case _:
+                    await trio.sleep(chance.choice((0.0, 0.001, 0.05, 1.0, 20.0, 60.0)) * chance.random())
+                    self._set(manager, chance.choice(("available", "reserved", "busy", "maintenance")))
+                    if chance.random() < 0.03:
+                        self.asked += 1
+                        manager.reregister()
+                    if chance.random() < 0.05:
+                        await self._signal(manager)
+
+    def _set(self, manager: Manager, status: str) -> None:
+        job = f"job-{self.chance.getrandbits(32):08x}" if status in ("reserved", "busy") else None
+        match status, job:
+            case "reserved", str():
+                manager.set_reserved(job)
+            case "busy", str():
+                manager.set_busy(job)
+            case "maintenance", _:
+                manager.set_maintenance()
+            case _:
+                manager.set_available()
+        self.truth, self.changed_at = (status, job), trio.current_time()
+        self.sim.note(self.name, "is %s now", status)
+        self.check_truth()
+
+    async def _signal(self, manager: Manager) -> None:
+        try:
+            await manager.send_signal({"type": "offer", "target": "nobody", "sdp": "v=0"})
+        except Disconnected:
+            self.sim.trace.branches["signal: Disconnected"] += 1
+
+    async def _listen(self) -> None:
+        assert self.manager is not None
+        async for signal in self.manager.signals:
+            match signal:
+                case {"payload": {"check": str(check)}}:
+                    self.heard.add(check)
+
+    # what it may be blamed for
+
+    def check_truth(self) -> None:
+        """The local status is the last one set, whatever the network does."""
+        if self.manager is not None and (self.manager.status, self.manager.job_id) != self.truth:
+            self.sim.violate("right", self.name, f"it is {self.truth}, but says {self.manager!r}")
+
+    def dialled(self, now: float) -> None:
+        self.links += 1
+        self.sim.note(self.name, "dials (%d)", self.links)
+        if now > self.leaving_since:
+            self.sim.violate("right", self.name, "a dial after the exit began")
+        if self.link_over_at is not None and now - self.link_over_at < 0.05:
+            self.sim.violate("polite", self.name, f"dialled {now - self.link_over_at:g} s after the last link")
+        self._count(self.dials, now, DIALS_A_MINUTE, "dials")
+
+    def sends(self, kind: str, *, again: bool) -> None:
+        """A frame goes into the socket."""
+        now = trio.current_time()
+        if kind != "peer_message":
+            self.sim.note(self.name, "sends %s", kind)
+        if kind == "register":
+            self.sim.trace.branches["register again on the same link" if again else "register on a new link"] += 1
+            if now > self.leaving_since:
+                self.sim.violate("right", self.name, "a register after the exit began")
+            if again and not self.asked:
+                self._count(self.registers, now, REGISTERS_A_MINUTE, "registers on a link that had registered")
+            self.asked = max(0, self.asked - 1)
+        elif kind == "update_metadata" and self.program in ("idle", "jobs"):
+            self._count(self.updates, now, UPDATES_A_MINUTE, "updates")
+
+    def _count(self, times: deque[float], now: float, limit: int, what: str) -> None:
+        times.append(now)
+        while now - times[0] > 60:
+            times.popleft()
+        if len(times) > limit:
+            self.sim.violate("polite", self.name, f"{len(times)} {what} in a minute")
+
+    def _judge_exit(self, left_at: float) -> None:
+        sim, timing = self.sim, self.config.timing
+        took = trio.current_time() - left_at - (sim.jumped - self._jumped)
+        sim.note(self.name, "is gone after %.2f s", took)
+        sim.exits.append(took)
+        if took > timing.exit + timing.close + SLACK:
+            sim.violate("right", self.name, f"the exit took {took:.2f} s")
+        if sim.web_troubles == self._troubles and not sim.web_troubled():
+            for username, told_at in self.web.known.items():
+                if told_at <= left_at + timing.exit / 2 and username in sim.server.rooms.users:
+                    sim.violate("right", self.name, f"{username} was not deleted, and could have been")
+
+
+def new_config(sim: "Simulation", name: str, kind: str) -> Config:
+    """What this worker is told: a room of its own, a given room, or an API key."""
+    capabilities = {"hostname": name, "gpu_memory_mb": 24576, "supported_models": ["base", "centroid"]}
+    match kind:
+        case "member":
+            room = sim.given_room
+            return Config("ws://sim", "http://sim", room_id=room[0], room_token=room[1], capabilities=capabilities)
+        case "key":
+            return Config("ws://sim", "http://sim", api_key=KEY, capabilities=capabilities)
+        case _:
+            return Config("ws://sim", "http://sim", capabilities=capabilities)

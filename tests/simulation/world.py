@@ -1,0 +1,324 @@
+"""One run: a seed becomes a world of workers, a server and faults, and ends with a verdict.
+
+The plan (who, how long, which faults, which end) is drawn first and all of it; then the world runs; the judges look
+throughout (`judges`) and above all after the faults have stopped. Nothing here draws from anything but the seed.
+"""
+
+import gc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from random import Random
+from typing import Any
+
+import trio
+from trio.testing import MockClock
+
+from tests.simulation import judges
+from tests.simulation.conns import Conn
+from tests.simulation.determinism import determined
+from tests.simulation.faults import DOORS
+from tests.simulation.net import Net
+from tests.simulation.office import recorded
+from tests.simulation.plan import Plan
+from tests.simulation.server import EPOCH, KEY, KEY_ROOM, Server
+from tests.simulation.strangers import FAULTS
+from tests.simulation.trace import Trace, logging_into
+from tests.simulation.worker import Worker, new_config
+from worker_state.devserver.effects import Message
+from worker_state.manager import World
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that must never be."""
+
+    judge: str
+    who: str
+    what: str
+    at: float
+
+
+@dataclass
+class Result:
+    """What a run has shown."""
+
+    plan: Plan
+    trace: Trace
+    violations: list[Violation] = field(default_factory=list)
+    healed: list[float] = field(default_factory=list)
+    """Seconds from the last thing that disturbed a worker until it was right for good."""
+    healed_slowly: list[float] = field(default_factory=list)
+    """The same where a fault asked for more patience than usual."""
+    exits: list[float] = field(default_factory=list)
+    worker_seconds: float = 0.0
+    faults: int = 0
+
+
+class Simulation:
+    """The world of one run, as faults and judges see it."""
+
+    def __init__(self, plan: Plan, clock: MockClock, *, whole_trace: bool) -> None:
+        self.plan = plan
+        self.trace = Trace(whole=whole_trace)
+        self.result = Result(plan, self.trace)
+        self.exits = self.result.exits
+        self.net = Net(clock)
+        self.chance = Random(f"{plan.seed} faults")
+        self._chance_of_workers = Random(f"{plan.seed} workers")
+        self.server = Server(
+            self.net,
+            self.trace,
+            Random(f"{plan.seed} server"),
+            generation=plan.generation,
+            token_life=plan.token_life,
+            room_life=None,
+        )
+        self.server.on_evicted = self.disturbed
+        self.server.on_connect = self._connected
+        self.server.on_deletion = self.keep_given_room
+        self.living: dict[str, Worker] = {}
+        self.slots: dict[int, Worker] = {}
+        self.gone: list[Worker] = []
+        self.on_connect: dict[str, Callable[[Conn], None]] = {}
+        self.impersonated: set[str] = set()
+        self.lost_rooms: set[str] = set()
+        self.exempt: set[str] = set()
+        """Workers that cannot be right, since something of theirs stays broken."""
+        self.given_room: tuple[str, str] = ("", "")
+        self.disturbed_at: dict[str, float] = {}
+        self.patience: dict[str, tuple[float, str]] = {}
+        self.jumped = 0.0
+        self.web_troubles = 0
+        self.clients = 0
+        self.ending = False
+        """The faults are over: no worker that leaves is replaced any more; one that could not start tries again."""
+        self.closing = False
+        """All workers are told to go."""
+        self._held: list[Callable[[], None]] = []
+
+    # what faults do
+
+    def hold(self, seconds: float, release: Callable[[], None], whom: str = "") -> None:
+        """Something has taken hold of this worker (or all), and is to end after so many seconds, or with all faults."""
+
+        def end() -> None:
+            if end in self._held:
+                self._held.remove(end)
+                release()
+                self.disturbed(whom)
+
+        self._held.append(end)
+        self.net.after(max(0.0, seconds), end)
+
+    def later(self, seconds: float, whom: str, act: Callable[[], None]) -> None:
+        """Part of a fault happens so much later: not at all once the faults are over, unless it releases something."""
+        self.hold(seconds, act, whom)
+
+    def release_all(self) -> None:
+        """The network and the server work again; in any order."""
+        while self._held:
+            self.chance.choice(self._held)()
+
+    def disturbed(self, whom: str = "") -> None:
+        """Up to now this worker (or every one) was kept from being right."""
+        self.disturbed_at[whom] = self.net.now
+
+    def patient(self, whom: str, bound: float, why: str) -> None:
+        """What has been done to this worker (or all) may take longer to heal, by design."""
+        if bound > self.patience.get(whom, (0.0, ""))[0]:
+            self.patience[whom] = bound, why
+
+    def stop_workers(self, seconds: float) -> None:
+        runs = self.chance.random() < 0.6
+        self.note("fault", "the workers' process is stopped for %.1f s, its clock %s", seconds, "runs" if runs else "too")
+        if runs:
+            self.jumped += seconds
+        for conn in tuple(self.server.desks):
+            if conn.client_open and seconds > 40:
+                self.net.after(self.chance.uniform(40, 50), conn.server_notices)
+        self.net.stop_workers(seconds, their_clock_runs=runs)
+        self.disturbed()
+
+    # whom they find
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.living)
+
+    def any_worker(self) -> Worker | None:
+        return self.living[self.chance.choice(self.names())] if self.living else None
+
+    def conn_of(self, name: str) -> Conn | None:
+        """The worker's present connection, if the server knows it too."""
+        for conn in reversed(self.server.desks):
+            if conn.owner == name and conn.client_open and conn.server_open:
+                return conn
+        return None
+
+    def any_conn(self) -> Conn | None:
+        worker = self.any_worker()
+        return None if worker is None else self.conn_of(worker.name)
+
+    def is_shared(self, room_id: str) -> bool:
+        return room_id in (self.given_room[0], KEY_ROOM)
+
+    def admission(self, peer_id: str, role: str = "worker") -> Message:
+        """What a member of this peer's room sends to register under a peer id."""
+        room_id = self.server.rooms._registry.room_of(peer_id)
+        return self.admission_to(peer_id, room_id or "", role)
+
+    def admission_to(self, peer_id: str, room_id: str, role: str) -> Message:
+        frame: Message = {"type": "register", "peer_id": peer_id, "role": role, "metadata": {"tags": ["x"], "properties": {}}}
+        row = self.server.rooms.rooms.get(room_id)
+        if row is None or row.token is None:
+            return frame | {"api_key": KEY}
+        identity = self.server.rooms.sign_in(self.server.wall).body
+        assert isinstance(identity, dict)
+        self.server.rooms._identities.users.pop(str(identity["username"]))
+        return frame | {"room_id": room_id, "token": row.token, "id_token": identity["id_token"]}
+
+    # what is noted
+
+    def note(self, who: str, what: str, *arguments: object) -> None:
+        self.trace.note(self.net.now, who, what, *arguments)
+
+    def violate(self, judge: str, who: str, what: str) -> None:
+        self.note(who, "VIOLATION (%s): %s", judge, what)
+        if len(self.result.violations) < 20:
+            self.result.violations.append(Violation(judge, who, what, self.net.now))
+
+    def has_begun_to_leave(self, name: str) -> None:
+        """The manager has told its actors to leave: at this very moment something may still be on its way."""
+        worker = self.living[name]
+        worker.leaving_since = min(worker.leaving_since, trio.current_time())
+
+    def web_troubled(self) -> bool:
+        return bool(self.server.web) or not self.server.resumed.is_set()
+
+    def clocks(self) -> dict[str, Any]:
+        """The clocks that the manager asks for beside trio's."""
+        names = {each.name for each in fields(World)}
+        return {"wall": lambda: EPOCH + self.net.now} if "wall" in names else {}
+
+    def _connected(self, conn: Conn) -> None:
+        watch = self.on_connect.pop(conn.owner, None)
+        if watch is not None:
+            watch(conn)
+
+    # the run
+
+    async def run(self) -> None:
+        plan = self.plan
+        if plan.generation == "v2" or "member" in plan.kinds:
+            self._make_given_room()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.net.run)
+            nursery.start_soon(judges.watch, self)
+            async with trio.open_nursery() as workers:
+                for slot in range(len(plan.kinds)):
+                    workers.start_soon(self._slot, slot, plan.kinds[slot], plan.programs[slot])
+                await self._faults()
+                self.ending = True
+                if plan.end != "never":
+                    self.release_all()
+                    self._something_stays_broken()
+                    self.disturbed()
+                    await judges.settle(self)
+                self.closing = True
+                for worker in tuple(self.living.values()):
+                    worker.leave()
+            self.release_all()
+            await judges.judge_the_end(self)
+            nursery.cancel_scope.cancel()
+
+    def _something_stays_broken(self) -> None:
+        """Some faults never end; all that does not need what they broke has to work even so."""
+        match self.plan.end:
+            case "web dead":
+                self.server.web.append((self.chance.choice(("refused", "hangs", "500")), ""))
+                self.web_troubles += 1
+            case "one cut off" if self.living:
+                name = self.chance.choice(self.names())
+                self.exempt.add(name)
+                self.server.doors.append((self.chance.choice(DOORS), name))
+                conn = self.conn_of(name)
+                if conn is not None:
+                    conn.break_(0.0, 30.0)
+            case _:
+                pass
+
+    def _make_given_room(self) -> None:
+        rooms, wall = self.server.rooms, self.server.wall
+        body = rooms.sign_in(wall).body
+        assert isinstance(body, dict)
+        made = rooms.create_room(f"Bearer {body['id_token']}", wall).body
+        assert isinstance(made, dict)
+        self.given_room = str(made["room_id"]), str(made["token"])
+        rooms._identities.users.pop(str(body["username"]))
+        # A room that somebody looks after.
+        self._given_row = replace(rooms.rooms[self.given_room[0]], expires_at=None)
+        rooms._registry.rows[self.given_room[0]] = self._given_row
+
+    def keep_given_room(self) -> None:
+        """The last one to leave deletes the room, and somebody makes it again for those who come."""
+        if self.given_room[0] and self.given_room[0] not in self.lost_rooms:
+            self.server.rooms._registry.rows.setdefault(self.given_room[0], self._given_row)
+
+    async def _slot(self, slot: int, kind: str, program: str) -> None:
+        """A worker, and after it another one, as a supervisor would see to."""
+        chance = Random(self._chance_of_workers.getrandbits(64))
+        life = 0
+        while not self.closing and (not self.ending or self.slots[slot].left_at is None):
+            life += 1
+            name = f"w{slot}.{life}"
+            worker = Worker(self, name, program, new_config(self, name, kind), Random(chance.getrandbits(64)))
+            self.living[name] = self.slots[slot] = worker
+            began = self.net.now
+            await worker.live()
+            self.result.worker_seconds += self.net.now - began
+            del self.living[name]
+            self.gone.append(worker)
+            self.disturbed_at.pop(name, None)
+            await trio.sleep(chance.uniform(0.5, 3))
+
+    async def _faults(self) -> None:
+        plan = self.plan
+        end = self.net.now + plan.seconds
+        names = plan.faults
+        while True:
+            pause = self.chance.expovariate(1 / plan.interval) if names else plan.seconds
+            await trio.sleep(max(0.0, min(pause, end - self.net.now)))
+            if self.net.now >= end:
+                return
+            name = self.chance.choice(names)
+            if self.living and FAULTS[name](self):
+                self.trace.faults[name] += 1
+                self.result.faults += 1
+                self.note("fault", "%s", name)
+                self.disturbed()
+
+
+def simulate(plan: Plan, *, whole_trace: bool = False) -> Result:
+    """Run one plan. The same plan gives the same result, and the same trace, in any process."""
+    clock = MockClock(autojump_threshold=0)
+    with determined(str(plan.seed)), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        simulation: list[Simulation] = []
+
+        async def main() -> None:
+            sim = Simulation(plan, clock, whole_trace=whole_trace)
+            simulation.append(sim)
+
+            def now() -> float:
+                return sim.net.now
+
+            with logging_into(sim.trace, now), recorded(sim.trace, now, sim.has_begun_to_leave):
+                await sim.run()
+
+        trio.run(partial(main), clock=clock)
+        gc.collect(1)
+    (sim,) = simulation
+    for warning in warned:
+        sim.result.violations.append(Violation("right", "world", f"warning: {warning.message}", -1.0))
+    return sim.result
