@@ -41,7 +41,6 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.DialFailed: (),
     m.LinkOpened: (REGISTRATION, STATUS),
     m.LinkLost: (REGISTRATION, STATUS),
-    m.FrameReceived: (REGISTRATION, STATUS),
     m.IdentityRequested: (CLEANUP,),
     m.IdentityCreated: (REGISTRATION, CLEANUP),
     m.IdentityRefused: (REGISTRATION, CLEANUP),
@@ -56,7 +55,19 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.SignalDropped: (),
     m.StartupAborted: (),
 }
-"""Who hears what. Everything also reaches the snapshot (`core.state.fold`). A test holds this table to be total."""
+"""Who hears what. Everything also reaches the snapshot (`core.state.fold`). A test holds both tables to be total."""
+
+FRAME_ROUTES: dict[type[wire.Frame], tuple[str, ...]] = {
+    wire.RegistrationAccepted: (REGISTRATION,),
+    wire.Refusal: (REGISTRATION,),
+    wire.MetadataStored: (STATUS,),
+    wire.NotInRoom: (STATUS,),
+    wire.Echo: (STATUS,),
+    wire.Foreign: (STATUS,),  # an error of an unknown kind may be the refusal of an echo
+    wire.Ping: (),
+    wire.Malformed: (),
+}
+"""The same for `FrameReceived`, by what was received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,7 @@ class _Office:
 
     def tell(self, note: m.Note) -> None:
         """Put the note where it belongs. Never waits."""
-        for name in ROUTES[type(note)]:
+        for name in FRAME_ROUTES[type(note.frame)] if isinstance(note, m.FrameReceived) else ROUTES[type(note)]:
             self.mailboxes[name][0].send_nowait(note)
         match note:
             case m.FrameReceived(_, wire.Foreign(message)):

@@ -113,7 +113,7 @@ def run_command(
     try:
         configure(*(addresses or ("ws://localhost", "http://localhost")))
     except ConfigError as error:
-        raise _bad_usage(_in_options(f"{error}.")) from None
+        raise _bad_usage(in_options(f"{error}.")) from None
     screen = Screen(level)
     show_log(screen)
     trio.run(work, Plan(configure, addresses, demo, not withhold_session_string), screen)
@@ -147,7 +147,8 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _in_options(sentence: str) -> str:
+def in_options(sentence: str) -> str:
+    """The sentence about a field as one about its option."""
     for name, option in OPTION_OF_FIELD.items():
         if sentence.startswith(name):
             return option + sentence.removeprefix(name)

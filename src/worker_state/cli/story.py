@@ -11,12 +11,13 @@ STATUS_STYLES = {"available": "green", "reserved": "yellow", "busy": "blue", "ma
 
 def doing(state: State) -> str:
     """The local truth: "busy with job 17"."""
-    match state.status.value, state.job_id:
-        case "reserved", str(job):
-            return f"reserved for job {shown(job)}"
-        case "busy", str(job):
-            return f"busy with job {shown(job)}"
-        case status, _:
+    job = shown(state.job_id or "")
+    match state.status.value:
+        case "reserved":
+            return f"reserved for job {job}"
+        case "busy":
+            return f"busy with job {job}"
+        case status:
             return status
 
 
