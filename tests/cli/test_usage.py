@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from worker_state.cli import app
+from worker_state.cli.run import in_options
 
 SERVER = ["--ws", "ws://localhost:8080", "--http", "http://localhost:8001"]
 SECRET = "a-room-token-that-nobody-must-see"
@@ -50,6 +51,11 @@ def test_run_refuses_options_that_make_no_sense(arguments: list[str], named: str
     assert named in result.stderr
     assert "Traceback" not in result.stderr
     assert SECRET not in result.stderr
+
+
+def test_a_refusal_names_the_option_where_there_is_one_and_the_field_elsewhere() -> None:
+    assert in_options("room_id must not be empty.") == "--room must not be empty."
+    assert in_options("timing must be a Timing.") == "timing must be a Timing."
 
 
 @pytest.mark.parametrize(
