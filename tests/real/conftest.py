@@ -14,8 +14,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the test's own, to be stopped, killed and started again."""
+    """A server of the module's own, to be stopped, killed and started again."""
     with keeping(tmp_path_factory.mktemp("mortal")) as server:
         yield server
