@@ -18,6 +18,8 @@ FAULTS: dict[str, Fault] = {}
 NEVER = 1e12
 DOORS = ("refused", "unreachable", "mute", "closes", "garbage", "503", "429")
 CODES = (1000, 1001, 1009, 1011, 1012, 1013)
+NOT_OURS = '{"type": "error", "reason": "Peer is offline"}'
+"""No server that conforms sends this while a `register` is unanswered."""
 JUNK: tuple[str | bytes, ...] = (
     b"\x00\xff binary",
     "no JSON",
@@ -25,7 +27,7 @@ JUNK: tuple[str | bytes, ...] = (
     "null",
     '{"type": 7}',
     '{"no": "type"}',
-    '{"type": "error", "reason": "Peer is offline"}',
+    NOT_OURS,
     '{"type": "error", "code": "UNKNOWN_MESSAGE_TYPE", "message": "?"}',
     '{"type": "metadata_updated", "peer_id": "somebody-else", "metadata": {}}',
     '{"type": "registered_auth"}',
@@ -216,7 +218,7 @@ def junk_before_answer(sim: "Simulation") -> bool:
     """Other frames come before the answer to the next `register` (F24)."""
     conn = sim.any_conn()
     if conn is not None:
-        sim.server.before_answer[conn.owner] = [sim.chance.choice(JUNK) for _ in range(3)]
+        sim.server.before_answer[conn.owner] = [sim.chance.choice([each for each in JUNK if each != NOT_OURS]) for _ in range(3)]
         conn.break_(0.0, 0.0)
     return conn is not None
 

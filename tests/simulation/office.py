@@ -38,7 +38,7 @@ def branch(note: m.Note) -> str | None:
 
 
 @contextmanager
-def recorded(trace: Trace, now: Callable[[], float], begins_to_leave: Callable[[str], None]) -> Iterator[None]:
+def recorded(trace: Trace, now: Callable[[], float], hear: Callable[[str, m.Note], None]) -> Iterator[None]:
     """For the time of a run, every office counts."""
     original: Any = product._Office
 
@@ -54,8 +54,7 @@ def recorded(trace: Trace, now: Callable[[], float], begins_to_leave: Callable[[
                 trace.branches[name] += 1
                 if not isinstance(note, m.PresenceProved | m.StatusConfirmed | m.ChangeStatus | m.FrameIgnored):
                     trace.note(now(), self._who, ": %s", name)
-            if isinstance(note, m.BeginLeave):
-                begins_to_leave(self._who)
+            hear(self._who, note)
             self._told += 1
             if self._told % 32 == 0:
                 depth = max(send.statistics().current_buffer_used for send, _ in self.mailboxes.values())

@@ -192,7 +192,7 @@ class ByteDial(WebSocketDial):
 
     def __init__(self, server: Server, owner: str, chance: Random, timing: Timing) -> None:
         super().__init__(
-            "ws://sim", connect_within=timing.connect, upgrade_within=timing.upgrade, open_stream=self._open
+            "ws://127.0.0.1", connect_within=timing.connect, upgrade_within=timing.upgrade, open_stream=self._open
         )
         self._server = server
         self._owner = owner

@@ -103,6 +103,9 @@ def impostor(sim: "Simulation") -> bool:
 @fault
 def token_expires(sim: "Simulation") -> bool:
     """Every ID token is over, earlier than it said, and somebody has to register again (F16)."""
+    if sim.net.now < sim.next_expiry:
+        return False
+    sim.next_expiry = sim.net.now + 12.0
     expiry = sim.server.rooms._identities._expiry
     for token in expiry:
         expiry[token] = sim.server.wall - 1

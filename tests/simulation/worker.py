@@ -252,8 +252,8 @@ def new_config(sim: "Simulation", name: str, kind: str) -> Config:
     match kind:
         case "member":
             room = sim.given_room
-            return Config("ws://sim", "http://sim", room_id=room[0], room_token=room[1], capabilities=capabilities)
+            return Config("ws://127.0.0.1", "http://127.0.0.1", room_id=room[0], room_token=room[1], capabilities=capabilities)
         case "key":
-            return Config("ws://sim", "http://sim", api_key=KEY, capabilities=capabilities)
+            return Config("ws://127.0.0.1", "http://127.0.0.1", api_key=KEY, capabilities=capabilities)
         case _:
-            return Config("ws://sim", "http://sim", capabilities=capabilities)
+            return Config("ws://127.0.0.1", "http://127.0.0.1", capabilities=capabilities)

@@ -26,7 +26,9 @@ from tests.simulation.server import EPOCH, KEY, KEY_ROOM, Server
 from tests.simulation.strangers import FAULTS
 from tests.simulation.trace import Trace, logging_into
 from tests.simulation.worker import Worker, new_config
+from worker_state.core import messages as m
 from worker_state.devserver.effects import Message
+from worker_state.devserver.registry import Room
 from worker_state.manager import World
 
 
@@ -87,9 +89,13 @@ class Simulation:
         self.exempt: set[str] = set()
         """Workers that cannot be right, since something of theirs stays broken."""
         self.given_room: tuple[str, str] = ("", "")
+        self._kept: dict[str, Room] = {}
+        """The rooms that somebody looks after."""
         self.disturbed_at: dict[str, float] = {}
         self.patience: dict[str, tuple[float, str]] = {}
         self.jumped = 0.0
+        self.evictions: dict[str, list[float]] = {}
+        self.next_expiry = 0.0
         self.web_troubles = 0
         self.clients = 0
         self.ending = False
@@ -133,12 +139,12 @@ class Simulation:
     def stop_workers(self, seconds: float) -> None:
         runs = self.chance.random() < 0.6
         self.note("fault", "the workers' process is stopped for %.1f s, its clock %s", seconds, "runs" if runs else "too")
-        if runs:
-            self.jumped += seconds
         for conn in tuple(self.server.desks):
             if conn.client_open and seconds > 40:
                 self.net.after(self.chance.uniform(40, 50), conn.server_notices)
         self.net.stop_workers(seconds, their_clock_runs=runs)
+        if runs:
+            self.jumped += seconds
         self.disturbed()
 
     # whom they find
@@ -188,10 +194,22 @@ class Simulation:
         if len(self.result.violations) < 20:
             self.result.violations.append(Violation(judge, who, what, self.net.now))
 
-    def has_begun_to_leave(self, name: str) -> None:
-        """The manager has told its actors to leave: at this very moment something may still be on its way."""
-        worker = self.living[name]
-        worker.leaving_since = min(worker.leaving_since, trio.current_time())
+    def overhear(self, name: str, note: m.Note) -> None:
+        """What a worker's actors tell each other, as far as it matters to the judges."""
+        match note:
+            case m.BeginLeave():
+                # At this very moment something may still be on its way.
+                worker = self.living[name]
+                worker.leaving_since = min(worker.leaving_since, trio.current_time())
+            case m.DialFailed(pause=float(pause)) | m.LinkLost(pause=float(pause)) if pause > 5:
+                self.patient(name, 125, "many links had failed or not lived, so it dialled after a long pause")
+            case m.RegistrationForgotten():
+                evictions = self.evictions.setdefault(name, [])
+                evictions.append(self.net.now)
+                if len(evictions) > 6 and self.net.now - evictions[-7] < 900:
+                    self.patient(name, 200, "after many evictions it registers ever more slowly")
+            case _:
+                pass
 
     def web_troubled(self) -> bool:
         return bool(self.server.web) or not self.server.resumed.is_set()
@@ -210,8 +228,7 @@ class Simulation:
 
     async def run(self) -> None:
         plan = self.plan
-        if plan.generation == "v2" or "member" in plan.kinds:
-            self._make_given_room()
+        self._make_given_room()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.net.run)
             nursery.start_soon(judges.watch, self)
@@ -256,14 +273,15 @@ class Simulation:
         assert isinstance(made, dict)
         self.given_room = str(made["room_id"]), str(made["token"])
         rooms._identities.users.pop(str(body["username"]))
-        # A room that somebody looks after.
-        self._given_row = replace(rooms.rooms[self.given_room[0]], expires_at=None)
-        rooms._registry.rows[self.given_room[0]] = self._given_row
+        rows = rooms._registry.rows
+        rows[self.given_room[0]] = replace(rows[self.given_room[0]], expires_at=None)
+        self._kept = {room_id: row for room_id, row in rows.items() if self.is_shared(room_id)}
 
     def keep_given_room(self) -> None:
         """The last one to leave deletes the room, and somebody makes it again for those who come."""
-        if self.given_room[0] and self.given_room[0] not in self.lost_rooms:
-            self.server.rooms._registry.rows.setdefault(self.given_room[0], self._given_row)
+        for room_id, row in self._kept.items():
+            if room_id not in self.lost_rooms:
+                self.server.rooms._registry.rows.setdefault(room_id, row)
 
     async def _slot(self, slot: int, kind: str, program: str) -> None:
         """A worker, and after it another one, as a supervisor would see to."""
@@ -313,7 +331,7 @@ def simulate(plan: Plan, *, whole_trace: bool = False) -> Result:
             def now() -> float:
                 return sim.net.now
 
-            with logging_into(sim.trace, now), recorded(sim.trace, now, sim.has_begun_to_leave):
+            with logging_into(sim.trace, now), recorded(sim.trace, now, sim.overhear):
                 await sim.run()
 
         trio.run(partial(main), clock=clock)
