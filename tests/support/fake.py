@@ -30,6 +30,8 @@ class FakeSocket:
         self.closed: Closed | None = None
         self.frozen: list[str] | None = None
         """What the client has sent since the server stopped looking at this connection; None: it does look."""
+        self.unsent: list[str | bytes] = []
+        """What the server could not send meanwhile."""
         self.deaf = False
         """A proxy answers the pings; behind it there is nobody any more."""
         self.half_open = False
@@ -63,7 +65,9 @@ class FakeSocket:
         self.end(Closed(1000))
 
     def deliver(self, text: str | bytes) -> None:
-        if self.closed is None and not self.deaf:
+        if self.frozen is not None:
+            self.unsent.append(text)
+        elif self.closed is None and not self.deaf:
             self._inbox_in.send_nowait(text)
 
     def end(self, closed: Closed, *, noticed: bool = True) -> None:
@@ -95,6 +99,8 @@ class FakeServer:
         self.http_answers: dict[str, list[HttpAnswer | HttpFailure]] = {}
         """Next answers by path, in place of the rules'."""
         self.http_hangs: set[str] = set()
+        self.latency = 0.0
+        """Seconds that a dial takes, and each way of an HTTP request."""
         self.dials_hang = False
         """TCP connects, and the upgrade is never answered."""
         self.answer_instead: Callable[[FakeSocket, dict[str, Any]], dict[str, Any] | None] = lambda socket, frame: None
@@ -111,6 +117,7 @@ class FakeServer:
     async def dial(self) -> AsyncIterator[Socket | DialFailure]:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
+        await trio.sleep(self.latency)
         if self.dials_hang:
             await trio.sleep(60)
             yield DialFailure(Cause.UNANSWERED, "nothing in 60 s")
@@ -160,6 +167,9 @@ class FakeServer:
     def thaw(self) -> None:
         for socket in tuple(self.sockets):
             texts, socket.frozen = socket.frozen or [], None
+            unsent, socket.unsent = socket.unsent, []
+            for each in unsent:
+                socket.deliver(each)
             for text in texts:
                 self._handle(socket, text)
         self.notice()
@@ -231,11 +241,17 @@ class FakeServer:
     ) -> HttpAnswer | HttpFailure:
         await trio.lowlevel.checkpoint()
         self.requests.append((path, None if body is None else dict(body), trio.current_time()))
+        await trio.sleep(self.latency)
         if path in self.http_hangs:
             await trio.sleep(30)
             return HttpFailure("no whole answer in 30 s")
         if self.http_answers.get(path):
             return self.http_answers[path].pop(0)
+        answer = self._answer_to(path, body, bearer)
+        await trio.sleep(self.latency)
+        return answer
+
+    def _answer_to(self, path: str, body: Mapping[str, Any] | None, bearer: str | None) -> HttpAnswer:
         match path:
             case "/anonymous-signin":
                 return _answer(self.rooms.sign_in(self.now()))

@@ -1,0 +1,144 @@
+"""Leaving, at whatever moment and whatever the server does: in bounded time, and all is removed that can be."""
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.support.fake import FakeServer
+from tests.support.worlds import FakeWorld, World, scenario
+from worker_state import Config, Manager, Timing
+from worker_state.manager import World as Outside
+from worker_state.manager import run_in_world
+
+TIMING = Timing(exit=2.0, close=0.5)
+Fault = Callable[[FakeServer], None]
+
+
+def down(server: FakeServer) -> None:
+    server.up = False
+    server.cut()
+
+
+def hang(server: FakeServer) -> None:
+    server.http_hangs |= {"/anonymous-signin", "/create-room", "/delete-peer"}
+
+
+def fail_to_delete(server: FakeServer) -> None:
+    server.http_hangs.add("/delete-peer")
+
+
+def mute(server: FakeServer) -> None:
+    server.silent = True
+
+
+def jam(server: FakeServer) -> None:
+    server.stuck = True
+
+
+def stop_answering_dials(server: FakeServer) -> None:
+    server.dials_hang = True
+    server.cut()
+
+
+def hold(server: FakeServer) -> None:
+    server.hold_registers(10)
+
+
+def go_on(server: FakeServer) -> None:
+    pass
+
+
+FAULTS: tuple[Fault, ...] = (go_on, down, hang, fail_to_delete, mute, jam, stop_answering_dials, hold)
+MOMENTS = [number / 20 for number in range(1, 27)]
+"""Seconds: sign-in, room, dial and registration take half of one, then comes a lost link, and the way back."""
+
+
+@pytest.mark.parametrize("begins", [0.0, 0.6], ids=["from the start", "later"])
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.__name__.replace("_", " ") for fault in FAULTS])
+def test_cancelled_at_every_moment(fault: Fault, begins: float) -> None:
+    """Cancelled at any await, the worker is gone within its two bounds, without a task or a removable identity left."""
+
+    async def try_all() -> None:
+        for moment in MOMENTS:
+            for steps in (0, 2):
+                await leave(fault, begins, moment, steps)
+
+    trio.run(try_all, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.xfail(strict=True, reason="cancelled before its first turn, the registration actor signs in all the same")
+def test_cancelled_in_its_first_steps() -> None:
+    """Cancelled before it has done anything, the worker leaves nothing behind either."""
+
+    async def try_all() -> None:
+        for steps in range(20):
+            await leave(go_on, 0.0, 0.0, steps)
+
+    trio.run(try_all, clock=MockClock(autojump_threshold=0))
+
+
+async def leave(fault: Fault, begins: float, moment: float, steps: int) -> None:
+    """One life, cancelled so many seconds and scheduler steps after its beginning."""
+    server, zero = FakeServer(), trio.current_time()
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    server.latency = 0.1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live, server, fault, begins)
+        await trio.sleep_until(zero + moment)
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+        cancelled_at = trio.current_time()
+    took = trio.current_time() - cancelled_at
+    assert took <= TIMING.exit + TIMING.close + 0.01, (moment, steps)
+    assert trio.lowlevel.current_statistics().tasks_living == tasks, (moment, steps)
+    assert not server.sockets
+    server.stuck = server.silent = False
+    server.release_registers()
+    assert len(server.rooms._registry) == 0, (moment, steps)
+    if "/delete-peer" not in server.http_hangs:
+        assert not server.rooms.users, (moment, steps)
+
+
+async def live(server: FakeServer, fault: Fault, begins: float) -> None:
+    random = Random(3)
+    outside = Outside(server.dial, server, random, nonce=lambda: f"{random.getrandbits(64)}")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(happen, server, fault, begins)
+        manager: Manager = await nursery.start(
+            run_in_world, Config("ws://localhost", "http://localhost", timing=TIMING), outside
+        )
+        manager.set_busy("job-1")
+        await trio.sleep(0.2)
+        server.cut()
+        manager.set_available()
+        await manager.synced()
+        manager.reregister()
+        await trio.sleep_forever()
+
+
+async def happen(server: FakeServer, fault: Fault, begins: float) -> None:
+    await trio.sleep(begins)
+    fault(server)
+
+
+@scenario
+async def test_cancelled_while_starting(world: World) -> None:
+    """Cancelled at any point of its start, the worker leaves no user and no listing behind."""
+    if isinstance(world, FakeWorld):
+        world.server.latency = 0.004
+    for milliseconds in (0, 1, 2, 4, 8, 12, 16, 24, 32):
+        with trio.CancelScope() as scope:
+            world.nursery.start_soon(cancel_after_sign_in, world, milliseconds / 1000, scope)
+            await world.run(world.config(timing=TIMING), trio.TASK_STATUS_IGNORED)
+        await world.until(lambda: not world.rooms.users)
+        await world.until(lambda: len(world.rooms._registry) == 0)
+
+
+async def cancel_after_sign_in(world: World, seconds: float, scope: trio.CancelScope) -> None:
+    await world.until(lambda: world.rooms.users)
+    await trio.sleep(seconds)
+    scope.cancel()
