@@ -108,7 +108,7 @@ GARBAGE: dict[str, Script] = {
     "503 for ever": answers("503 Service Unavailable", "Content-Length: 4\r\n", b"busy"),
     "503, truncated": answers("503 Service Unavailable", "Content-Length: 4000\r\n", b"busy"),
     "503, endless": endless_503,
-    "429, come back tomorrow": answers("429 Too Many Requests", "Retry-After: 86400\r\nContent-Length: 0\r\n", b""),
+    "429, come back in a second": answers("429 Too Many Requests", "Retry-After: 1\r\nContent-Length: 0\r\n", b""),
     "a captive portal": answers("200 OK", "Content-Type: text/html\r\nContent-Length: 13\r\n", b"<html></html>"),
     "moved": answers("302 Found", "Location: http://127.0.0.1:1/\r\nContent-Length: 0\r\n", b""),
     "101 and silence": switches_and_is_silent,

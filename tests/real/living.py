@@ -238,9 +238,6 @@ async def idles(seconds: float = 0.5) -> None:
     assert time.process_time() - began < 0.6 * seconds
 
 
-Case = Callable[[str], Awaitable[None]]
-
-
 async def all_at_once(cases: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
     """Every case in a task of its own, for much of each is waiting; the failure of one says its name."""
 

@@ -14,7 +14,7 @@ from tests.real.proxy import End, proxying
 DESCRIPTORS = Path("/proc/self/fd")
 CYCLES = 50
 WARM_UP = 3
-QUIET = 0.3
+QUIET = 0.2
 """Seconds without a change."""
 
 
