@@ -33,7 +33,7 @@ async def create_room(http: "Http", id_token: str) -> wire.Room:
     room = answer if isinstance(answer, wire.HttpFailure) else wire.read_room(answer, id_token)
     if isinstance(room, wire.HttpFailure):
         log.error("room creation failed: %s", room.why)
-        raise RoomCreationFailed(f"the server created no room: {room.why}")
+        raise RoomCreationFailed(f"the server created no room: {room.why}", room.status)
     return room
 
 
@@ -53,7 +53,7 @@ async def create_room_and_tell(http: "Http", id_token: str, starting: bool, tell
     try:
         room = await create_room(http, id_token)
     except RoomCreationFailed as error:
-        tell(m.RoomRefused(str(error)))
+        tell(m.RoomRefused(str(error), token_refused=error.status == 401))
         if starting:
             tell(m.StartupAborted(error))
         return

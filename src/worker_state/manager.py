@@ -20,7 +20,7 @@ from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.errors import StartupFailed
-from worker_state.core.pace import Pace
+from worker_state.core.pace import Pace, PaceParameters
 from worker_state.core.state import State, fold
 from worker_state.core.status import Available, WorkerStatus
 from worker_state.facade import Manager
@@ -78,6 +78,7 @@ class World:
     http: Http
     random: Random
     nonce: Callable[[], str]
+    pace: PaceParameters = PaceParameters()
     awake: Callable[[], float] = trio.current_time
     """A clock in seconds that goes on while the machine is suspended (trio's own does not, FAULTS T18)."""
 
@@ -215,7 +216,7 @@ async def _actors(config: Config, world: World, office: _Office) -> None:
             connection.run,
             inbox[CONNECTION],
             dial=world.dial,
-            pace=Pace(world.random),
+            pace=Pace(world.random, world.pace),
             timing=timing,
             tell=tell,
         ),

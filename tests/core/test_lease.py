@@ -76,7 +76,7 @@ def test_refused() -> None:
     leased: Leased[str] = Leased()
     leased.grant("a", now=0.0, renew_after=50.0)
 
-    assert leased.refuse(now=3000.0)
+    assert leased.refuse(now=3000.0) == 0.2
 
     assert leased.value is None
     assert leased.due == math.inf
@@ -86,15 +86,15 @@ def test_fresh_ones_refused() -> None:
     """After two fresh ones in a row the third is kept: each new one leaves something on the server."""
     leased: Leased[str] = Leased()
     leased.grant("a", now=0.0)
-    assert leased.refuse(now=1.0)
+    assert leased.refuse(now=1.0) is not None
     leased.grant("b", now=2.0)
-    assert leased.refuse(now=3.0)
+    assert leased.refuse(now=3.0) is not None
     leased.grant("c", now=4.0)
 
-    assert not leased.refuse(now=5.0)
+    assert leased.refuse(now=5.0) is None
 
     assert leased.value == "c"
-    assert leased.refuse(now=604.0)
+    assert leased.refuse(now=604.0) is not None
 
 
 def test_accepted() -> None:
@@ -102,12 +102,26 @@ def test_accepted() -> None:
     leased: Leased[str] = Leased()
     for now in (0.0, 1.0):
         leased.grant("a", now=now)
-        assert leased.refuse(now=now)
+        assert leased.refuse(now=now) is not None
     leased.grant("b", now=2.0)
 
     leased.accept()
 
-    assert leased.refuse(now=3.0)
+    assert leased.refuse(now=3.0) is not None
+
+
+def test_accepted_once_and_then_refused() -> None:
+    """When each new one is accepted once and then refused, they are had ever more slowly, at most every ten minutes."""
+    leased: Leased[str] = Leased()
+    pauses = []
+    for now in range(0, 3600, 100):
+        leased.grant("a", now=float(now))
+        leased.accept()
+        pauses.append(leased.refuse(now=float(now)))
+    assert pauses[:3] == pytest.approx([0.2, 0.34, 0.578])
+    assert pauses[-1] == 600
+    leased.grant("a", now=99_999.0)
+    assert leased.refuse(now=99_999.0) == 0.2
 
 
 def test_put_off() -> None:

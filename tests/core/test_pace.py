@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker_state.core.pace import Pace, PaceParameters
+from worker_state.core.verdict import Cause, hint
 
 SEEDS = range(200)
 PARAMETERS = PaceParameters()
@@ -22,7 +23,7 @@ class Top(Random):
 
 
 def tell(pace: Pace, happening: float | None) -> float:
-    return pace.failed() if happening is None else pace.lost(happening)
+    return pace.failed(Cause.UNANSWERED) if happening is None else pace.lost(happening)
 
 
 @given(seed=st.integers(), happenings=happenings)
@@ -34,27 +35,27 @@ def test_bounds(seed: int, happenings: list[float | None]) -> None:
 
 
 def test_growth() -> None:
-    """The range doubles with each failed dial, from half a second to a minute, and stays there."""
+    """The range doubles with each failed dial, from half a second to half a minute, and stays there."""
     pace = Pace(Top(1))
-    assert [pace.failed() for _ in range(10)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert [pace.failed(Cause.UNANSWERED) for _ in range(10)] == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
 
 
 def test_thousands_of_failures() -> None:
-    """A server that is away for a month costs a pause of half a minute to a minute each time, and no overflow."""
+    """A server that is away for a month costs two to four dials a minute, and no overflow."""
     pace = Pace(Random(1))
-    assert all(30 <= pause <= 60 for pause in [pace.failed() for _ in range(5_000)][7:])
+    assert all(15 <= pause <= 30 for pause in [pace.failed(Cause.UNANSWERED) for _ in range(5_000)][7:])
 
 
 @pytest.mark.parametrize("failures_before", [0, 1, 3, 20])
 def test_jitter(failures_before: int) -> None:
     """Each pause is drawn from the upper half of its range, from all of it."""
-    span = min(60.0, 0.5 * 2**failures_before)
+    span = min(30.0, 0.5 * 2**failures_before)
     drawn = []
     for seed in SEEDS:
         pace = Pace(Random(seed))
         for _ in range(failures_before):
-            pace.failed()
-        drawn.append(pace.failed())
+            pace.failed(Cause.UNANSWERED)
+        drawn.append(pace.failed(Cause.UNANSWERED))
     assert all(span / 2 <= pause <= span for pause in drawn)
     assert min(drawn) < span * 0.55
     assert max(drawn) > span * 0.95
@@ -71,7 +72,12 @@ def test_blip() -> None:
 def test_short_link(registered_for: float) -> None:
     """A link that was never registered, or for less than 30 s, counts as a failed dial."""
     pace = Pace(Top(1))
-    assert [pace.failed(), pace.failed(), pace.lost(registered_for), pace.failed()] == [0.5, 1, 2, 4]
+    assert [
+        pace.failed(Cause.UNANSWERED),
+        pace.failed(Cause.UNANSWERED),
+        pace.lost(registered_for),
+        pace.failed(Cause.UNANSWERED),
+    ] == [0.5, 1, 2, 4]
 
 
 @pytest.mark.parametrize("registered_for", [30.0, 86_400.0])
@@ -79,32 +85,39 @@ def test_reset(registered_for: float) -> None:
     """Only a link that was registered for 30 s makes the pauses short again."""
     pace = Pace(Top(1))
     for _ in range(9):
-        pace.failed()
-    assert [pace.lost(registered_for), pace.failed(), pace.failed()] == [0.3, 0.5, 1]
+        pace.failed(Cause.UNANSWERED)
+    assert [pace.lost(registered_for), pace.failed(Cause.UNANSWERED), pace.failed(Cause.UNANSWERED)] == [0.3, 0.5, 1]
 
 
 def test_accept_then_close() -> None:
-    """A server that accepts and closes at once is not hammered: fifty links cost over half an hour."""
+    """A server that accepts and closes at once is not hammered: fifty links cost over twelve minutes."""
     pace = Pace(Random(1))
-    assert sum(pace.lost(0.5) for _ in range(50)) > 20 * 60
+    assert sum(pace.lost(0.5) for _ in range(50)) > 12 * 60
 
 
 def test_two_seeds() -> None:
     """Two workers with different seeds do not dial together."""
     one, other = Pace(Random(1)), Pace(Random(2))
-    assert not {one.failed() for _ in range(20)} & {other.failed() for _ in range(20)}
+    assert not {one.failed(Cause.UNANSWERED) for _ in range(20)} & {other.failed(Cause.UNANSWERED) for _ in range(20)}
 
 
 def test_same_seed() -> None:
     """The same seed gives the same pauses, so that a simulation can be repeated."""
     one, other = Pace(Random(7)), Pace(Random(7))
-    assert [one.failed() for _ in range(20)] == [other.failed() for _ in range(20)]
+    assert [one.failed(Cause.UNANSWERED) for _ in range(20)] == [other.failed(Cause.UNANSWERED) for _ in range(20)]
 
 
 def test_parameters() -> None:
     """Every number of the rule can be given."""
     pace = Pace(Top(1), PaceParameters(blip=1, first=2, cap=5, lived=10))
-    assert [pace.failed(), pace.failed(), pace.failed(), pace.lost(9), pace.lost(10), pace.failed()] == [
+    assert [
+        pace.failed(Cause.UNANSWERED),
+        pace.failed(Cause.UNANSWERED),
+        pace.failed(Cause.UNANSWERED),
+        pace.lost(9),
+        pace.lost(10),
+        pace.failed(Cause.UNANSWERED),
+    ] == [
         2,
         4,
         5,
@@ -117,6 +130,36 @@ def test_parameters() -> None:
 def test_repr() -> None:
     """The repr says how many failures there have been."""
     pace = Pace(Random(1))
-    pace.failed()
+    pace.failed(Cause.UNANSWERED)
     pace.lost(0)
     assert repr(pace) == "<Pace after 2 failures>"
+
+
+@pytest.mark.parametrize("cause", [Cause.REFUSED, Cause.UNREACHABLE])
+def test_nobody_there(cause: Cause) -> None:
+    """While nobody is there at all, the pauses stay at most 12 s: asking costs nobody anything."""
+    pace = Pace(Top(1))
+    assert [pace.failed(cause) for _ in range(8)] == [0.5, 1, 2, 4, 8, 12, 12, 12]
+
+
+@given(seed=st.integers(), seconds=st.floats(min_value=0, max_value=1e6))
+def test_hint(seed: int, seconds: float) -> None:
+    """A hint of the server's is waited for and somewhat more, so that not everybody is back at once; two minutes at most."""
+    wanted = min(seconds, 120.0)
+    pause = Pace(Random(seed)).failed(Cause.REJECTED, seconds)
+    assert wanted <= pause <= max(0.5, wanted + max(0.25, 0.1 * wanted))
+
+
+@pytest.mark.parametrize("nonsense", [-1.0, float("nan"), float("inf")])
+def test_nonsense_for_a_hint(nonsense: float) -> None:
+    """A hint that is no time is none."""
+    assert Pace(Top(1)).failed(Cause.REJECTED, nonsense) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7", 7.0), ("0", 0.0), ("-1", None), ("", None), (None, None), ("1.5", None), ("٣", None), ("Wed, 21 Oct", None)],
+)
+def test_retry_after(text: str | None, seconds: float | None) -> None:
+    """A `Retry-After` is read when it is a number of seconds."""
+    assert hint(text) == seconds

@@ -206,7 +206,7 @@ UNTOUCHED: list[m.Note] = [
     m.IdentityCreated(wire.Identity("u", SECRET)),
     m.IdentityRefused(),
     m.RoomCreated(wire.Room("r", SECRET)),
-    m.RoomRefused("why"),
+    m.RoomRefused("why", token_refused=False),
     m.StartupAborted(StartupFailed("why")),
 ]
 

@@ -16,7 +16,7 @@ from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Timing
 from worker_state.core.pace import Pace
-from worker_state.core.verdict import Cause, Closed, DialFailure, politely_closable
+from worker_state.core.verdict import Cause, Closed, DialFailure, hint, politely_closable
 
 if TYPE_CHECKING:
     from worker_state.transport import Dial, Socket
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOO_BIG = 1009
+TOO_BIG_PAUSE = 60.0
+"""Seconds. An answer to `register` that was too big will be as big on the next link (FAULTS F22)."""
 OVERSLEPT = 1.0
 """Seconds. A deadline noticed later than this says that we were stopped, not that the peer is dead: ask again (T15)."""
 
@@ -90,13 +92,13 @@ async def _keep_link(book: _Book, dial: "Dial", pace: Pace, timing: Timing, tell
                 tell(m.LinkLost(book.epoch, outcome, None))
             return
         if isinstance(outcome, DialFailure):
-            pause = pace.failed()
+            pause = pace.failed(outcome.cause, hint(outcome.retry_after))
             _log_failure(book, outcome, pause)
             tell(m.DialFailed(outcome, pause))
         else:
             lived = 0.0 if book.registered_at is None else trio.current_time() - book.registered_at
-            # Too big a message will be as big on the next link (FAULTS F22): no quick try for that.
-            pause = pace.lost(0.0 if outcome.code == TOO_BIG else lived)
+            too_big = outcome.code == TOO_BIG and book.registered_at is None
+            pause = pace.failed(Cause.CLOSED, TOO_BIG_PAUSE) if too_big else pace.lost(lived)
             log.warning("connection lost: %s; dialling again in %.1f s", outcome, pause)
             tell(m.LinkLost(book.epoch, outcome, pause))
         book.cuttable = trio.CancelScope()

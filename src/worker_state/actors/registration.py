@@ -8,8 +8,7 @@ means, `verdict` knows; when something is to be renewed, `lease`.
 
 import logging
 import math
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -82,15 +81,15 @@ async def run(
     `DropLink`, `OpenLinks`, `StartupAborted`."""
     book = _first_book(config, random)
     async with trio.open_nursery() as nursery:
-        while not book.has_left():
+        while True:
+            # All that has been said comes before anything is done: nothing may begin once leaving has.
+            while mailbox.statistics().current_buffer_used and not book.has_left():
+                _apply(book, mailbox.receive_nowait(), config, random, tell, trio.current_time())
+            if book.has_left():
+                break
             wake_at = _reconcile(book, config, http, nursery, tell, trio.current_time())
-            notes: deque[m.Note] = deque()
             with trio.move_on_at(wake_at):
-                notes.append(await mailbox.receive())
-            while mailbox.statistics().current_buffer_used:
-                notes.append(mailbox.receive_nowait())
-            while notes and not book.has_left():
-                _apply(book, notes.popleft(), config, random, tell, trio.current_time())
+                _apply(book, await mailbox.receive(), config, random, tell, trio.current_time())
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
 
@@ -142,6 +141,8 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
                 tell(m.DropLink(book.link.epoch, "a new room needs a new socket"))
         case m.IdentityRefused() | m.RoomRefused():
             book.errand_under_way = False
+            if isinstance(note, m.RoomRefused) and note.token_refused:
+                book.id_token.refuse(now)
             # Growing with every failure in a row, from seconds to ten minutes; what is still held goes on being used.
             book.errand_at = now + random.uniform(0.5, 1.0) * min(600.0, 10.0 * 2.0**book.failures)
             book.failures = min(book.failures + 1, 20)
@@ -164,11 +165,20 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
         case wire.Refusal() if book.phase is Phase.REGISTERING:
             book.step(Step.REFUSED)
             book.answer_by = math.inf
-            _obey(book, v.of_refusal(frame, own_room=config.creates_room), random, tell, now)
-        case wire.Refusal(reason):
-            tell(m.FrameIgnored(f"an error that answers nothing of ours: {wire.shown(reason)}"))
+            verdict = v.of_refusal(_masked(frame, book, config), own_room=config.creates_room)
+            _obey(book, verdict, random, tell, now)
+        case wire.Refusal():
+            reason = wire.shown(_masked(frame, book, config).reason)
+            tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
         case _:
             pass
+
+
+def _masked(frame: wire.Refusal, book: _Book, config: Config) -> wire.Refusal:
+    """The refusal without our secrets, should the server repeat them: its words go into the log and the snapshot."""
+    room = book.room.value
+    secrets = (book.id_token.value, None if room is None else room.token, config.api_key)
+    return replace(frame, reason=wire.masked(frame.reason, secrets))
 
 
 def _is_ours(book: _Book, frame: wire.RegistrationAccepted) -> bool:
@@ -211,16 +221,21 @@ def _accept(
 def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: float) -> None:
     """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
     match verdict:
-        case v.Renew(v.Lease.IDENTITY) if book.id_token.refuse(now):
-            pass
-        case v.Renew(v.Lease.ROOM) if book.room.refuse(now):
-            log.warning("the room of this worker is of no use any more (%s): creating a new one", verdict.reason)
+        case v.Renew(what):
+            pause = (book.id_token if what is v.Lease.IDENTITY else book.room).refuse(now)
+            if pause is None:
+                book.register_at = now + random.uniform(*SLOWLY)
+            else:
+                book.errand_at = now + random.uniform(0.5, 1.0) * pause
+                log.warning(
+                    "the %s of this worker is of no use any more (%s): creating a new one", what, verdict.reason
+                )
         case v.Retry(pause):
             book.register_at = now + book.holds.pause(pause, lived=0.0)
         case v.GiveUp(reason) if not book.started:
             tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason}")))
             book.given_up = True
-        case v.GiveUp() | v.Renew():
+        case v.GiveUp():
             book.register_at = now + random.uniform(*SLOWLY)
     if book.said != verdict.reason:
         book.said = verdict.reason

@@ -43,10 +43,11 @@ class Timing:
     """One HTTP request as a whole, body included (FAULTS T11)."""
     send: float = 20.0
     """One frame into the socket; a server that has stopped reading costs the link after this."""
-    ping_every: float = 20.0
+    ping_every: float = 8.0
     """Between WebSocket pings, when nothing else shows that the link lives."""
     silence: float = 25.0
-    """Without a pong or a frame after a ping: the link is dead. Below 25 s a paused server would be abandoned (F23)."""
+    """Without a pong or a frame after a ping: the link is dead. Below 25 s a paused server would be abandoned (F23).
+    A dead link is noticed `ping_every + silence` seconds after its last sign of life."""
     exit: float = 2.0
     """Everything that is owed at the exit, all together (`/delete-peer` for each identity)."""
     close: float = 0.5

@@ -27,6 +27,11 @@ class SignInFailed(StartupFailed):
 class RoomCreationFailed(StartupFailed):
     """`POST /create-room` gave no room; the text carries the HTTP status and the response text."""
 
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        """The HTTP status, or None when there was no answer at all."""
+
 
 class RegistrationRefused(StartupFailed):
     """The server refused the first registration for a reason that trying again cannot mend (a wrong room, say)."""

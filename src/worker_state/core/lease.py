@@ -6,6 +6,7 @@ Pure: times are arguments, in seconds of whatever clock the caller uses. Nothing
 import base64
 import json
 import math
+from collections import deque
 from random import Random
 from typing import Generic, TypeVar
 
@@ -26,6 +27,10 @@ FRESH_ONES = 2
 STALE = 600.0
 """Seconds after which, even so, one more is tried (FAULTS F21, F38: the fault is the server's, and may be mended)."""
 
+FIRST_PAUSE = 0.2
+"""Seconds before the first renewal that follows a refusal; the next within an hour wait 1.7 times as long each."""
+HOUR = 3600.0
+
 
 class Leased(Generic[T]):
     """Something that was granted, runs out, and can be refused."""
@@ -36,6 +41,7 @@ class Leased(Generic[T]):
         """When to renew, if nobody refuses it before."""
         self._since = -math.inf
         self._refusals = 0
+        self._refused_at: deque[float] = deque()
 
     def __repr__(self) -> str:
         return f"<Leased {'held' if self.value is not None else 'none'}, due at {self.due:g}>"
@@ -48,13 +54,20 @@ class Leased(Generic[T]):
         """The server has accepted it."""
         self._refusals = 0
 
-    def refuse(self, now: float) -> bool:
-        """The server has refused it. True: drop it and get a new one. False: new ones are refused too, so wait."""
+    def refuse(self, now: float) -> float | None:
+        """The server has refused it: it is dropped, and a new one may be had after so many seconds.
+
+        Or it is kept (None), because new ones were refused too: then only waiting helps. The seconds grow with the
+        refusals of the last hour: a server that accepts each one once must not be given a user a second.
+        """
         self._refusals += 1
         if self._refusals > FRESH_ONES and now - self._since < STALE:
-            return False
+            return None
+        self._refused_at.append(now)
+        while now - self._refused_at[0] > HOUR:
+            self._refused_at.popleft()
         self.value, self.due = None, math.inf
-        return True
+        return min(STALE, FIRST_PAUSE * 1.7 ** (len(self._refused_at) - 1))
 
     def put_off(self, until: float) -> None:
         """Renewing has failed: what is held goes on being used, and is renewed not before this."""

@@ -125,9 +125,10 @@ class RoomCreated:
 
 @dataclass(frozen=True, slots=True)
 class RoomRefused:
-    """No room was created."""
+    """No room was created. `token_refused`: because the ID token was not good enough (HTTP 401)."""
 
     why: str
+    token_refused: bool
 
 
 @dataclass(frozen=True, slots=True)

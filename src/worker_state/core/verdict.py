@@ -52,6 +52,11 @@ class Closed:
         return f"closed with {self.code}" + (f" ({self.reason})" if self.reason else "")
 
 
+def hint(retry_after: str | None) -> float | None:
+    """The seconds of a `Retry-After`, or None: the form with a date would need both clocks to agree."""
+    return float(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None
+
+
 class Lease(StrEnum):
     """What can run out and be renewed."""
 

@@ -5,7 +5,7 @@ Nothing in here knows what to do about a frame; it only says what it is. Whateve
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -240,9 +240,13 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class HttpFailure:
-    """There was no HTTP answer: refused, reset, too slow, too large. `why` is a phrase for a person."""
+    """There was no usable HTTP answer: refused, reset, too slow, too large, another status than 200.
+
+    `why` is a phrase for a person; `status` is None when there was no answer at all.
+    """
 
     why: str
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,12 +301,20 @@ def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
 def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
     if answer.status != 200:
         text = answer.body.decode("utf-8", "replace")
-        return HttpFailure(f"HTTP {answer.status}: {shown(text.replace(secret, '[secret]') if secret else text)}")
+        return HttpFailure(f"HTTP {answer.status}: {shown(masked(text, [secret]))}", answer.status)
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
         kind = shown(answer.content_type, 40) or "no content type"
         return HttpFailure(f"HTTP 200, but the body is no JSON ({kind})")
+
+
+def masked(text: str, secrets: Iterable[str | None]) -> str:
+    """Text of the server's without secrets of ours that it may repeat."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[secret]")
+    return text
 
 
 def shown(text: str, limit: int = 200) -> str:
