@@ -10,6 +10,7 @@ import trio
 
 from tests.simulation.conns import Conn
 from tests.simulation.office import DEEPEST
+from worker_state.core import messages as m
 from worker_state.core.config import TAGS
 from worker_state.core.session import SessionString
 
@@ -24,6 +25,37 @@ QUIET = 65.0
 RECENT = 3.0
 """A status set within so many seconds need not be shown yet."""
 TASKS_OF_A_WORKER = 20
+
+
+def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tuple[float, str] | None:
+    """How much longer than usual this note may make it, and why: the pauses that politeness asks for."""
+    match note:
+        case m.DialFailed(pause=float(pause)) | m.LinkLost(pause=float(pause)) if pause > 5:
+            return BOUND + pause + 5, "many links had failed or not lived, so it dialled after a long pause"
+        case m.IdentityRefused() | m.RoomRefused():
+            failures = _heard(heard, now, "HTTP failed")
+            return BOUND + min(600.0, 10 * 2.0**failures) + 30, "HTTP failed, so it is tried again ever more slowly"
+        case m.IdentityCreated() | m.RoomCreated():
+            heard[:] = [each for each in heard if each[1] != "HTTP failed"]
+        case m.RegistrationForgotten():
+            evictions = _heard(heard, now, "forgotten")
+            return BOUND + min(120.0, 0.1 * 2.0**evictions) + 5, "after many evictions it registers ever more slowly"
+        case m.RegistrationHeld(("the ID token is refused" | "room expired" | "wrong room token" | "room not found") as why):
+            if _heard(heard, now, why) > 2:
+                return 700.0, "fresh credentials were refused, so new ones are tried only after ten minutes"
+        case m.RegistrationHeld():
+            refusals = _heard(heard, now, "held")
+            return BOUND + min(120.0, 5 * 2.0**refusals) + 5, "after refusals it registers ever more slowly"
+        case _:
+            pass
+    return None
+
+
+def _heard(heard: list[tuple[float, str]], now: float, what: str) -> int:
+    """How often within the last quarter of an hour, this time included."""
+    heard.append((now, what))
+    heard[:] = [each for each in heard if now - each[0] < 900]
+    return sum(kind == what for _, kind in heard)
 
 
 async def watch(sim: "Simulation") -> None:
@@ -85,8 +117,9 @@ async def settle(sim: "Simulation") -> None:
     """The faults are over: wait until everybody is right and stays so, or has been wrong for too long."""
     last_wrong: dict[int, float] = {}
     blamed: set[int] = set()
+    began = sim.net.now
     while True:
-        await trio.sleep(0.25)
+        await trio.sleep(0.25 if sim.net.now - began < QUIET else 2.0)
         waiting = False
         for slot, worker in sim.slots.items():
             if worker.name in sim.exempt or worker.left_at is not None or slot in blamed:
@@ -95,7 +128,7 @@ async def settle(sim: "Simulation") -> None:
             reason = wrong(sim, worker)
             if reason is not None:
                 last_wrong[slot] = sim.net.now
-                bound, why = max((BOUND, ""), sim.patience.get("", (0.0, "")), sim.patience.get(worker.name, (0.0, "")))
+                bound, why = max((BOUND, ""), sim.patience_with(worker.name, disturbed))
                 if sim.net.now - disturbed > bound:
                     blamed.add(slot)
                     sim.violate("right", worker.name, f"{bound:g} s after the last fault {reason} ({why or 'the bound'})")
@@ -106,8 +139,8 @@ async def settle(sim: "Simulation") -> None:
         if slot not in blamed and worker.name not in sim.exempt and worker.left_at is None:
             disturbed = max(sim.disturbed_at.get("", 0.0), sim.disturbed_at.get(worker.name, 0.0))
             took = max(0.0, last_wrong.get(slot, 0.0) - disturbed)
-            patience = max(sim.patience.get("", (0.0, "")), sim.patience.get(worker.name, (0.0, "")))
-            (sim.result.healed_slowly if patience[0] > BOUND else sim.result.healed).append(took)
+            patience, _ = sim.patience_with(worker.name, disturbed)
+            (sim.result.healed_slowly if patience > BOUND else sim.result.healed).append(took)
             why = await found_by_a_client(sim, worker)
             if why is not None:
                 sim.violate("right", worker.name, f"a client does not find it: {why}")

@@ -3,6 +3,7 @@
 They are in the same table as those of `faults`. A stranger's own network is perfect.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from tests.simulation.conns import RST
 from tests.simulation.faults import FAULTS, fault
 from tests.simulation.web import MOODS
 
+from worker_state.devserver.registry import Room
+
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation
 
 __all__ = ["FAULTS", "RENEWALS"]
 
-RENEWALS = frozenset({"token_expires", "room_expires", "room_deleted", "stale_keys", "wrong_clock", "strange_deletion"})
+RENEWALS = frozenset({"token_expires", "room_expires", "room_deleted", "room_token_changed", "stale_keys", "wrong_clock", "strange_deletion"})
 """Faults after which the worker needs HTTP."""
 
 
@@ -92,8 +95,6 @@ def impostor(sim: "Simulation") -> bool:
         sim.server.stranger_leaves(("impostor", name))
 
     sim.hold(times * 10.0 + sim.chance.uniform(-9, 60), leave, name)
-    if times > 1:
-        sim.patient(name, 200, "after many evictions it registers ever more slowly")
     return True
 
 
@@ -119,7 +120,6 @@ def stale_keys(sim: "Simulation") -> bool:
     rooms = sim.server.rooms
     rooms.stale_keys()
     _cut_or_forget(sim)
-    sim.patient("", 700, "fresh tokens were refused, so it signs in again only after ten minutes")
     sim.hold(sim.chance.uniform(2, 200), lambda: rooms.stale_keys(False))
     return True
 
@@ -127,26 +127,33 @@ def stale_keys(sim: "Simulation") -> bool:
 @fault
 def room_expires(sim: "Simulation") -> bool:
     """A room is over, and its workers have to register again (F10)."""
-    return _lose_a_room(sim, delete=False)
+    return _lose_a_room(sim, lambda row: replace(row, expires_at=sim.server.wall - 1))
 
 
 @fault
 def room_deleted(sim: "Simulation") -> bool:
     """The last connected peer was deleted, and the room with it, while others were coming back (F11)."""
-    return _lose_a_room(sim, delete=True)
+    return _lose_a_room(sim, lambda row: None)
 
 
-def _lose_a_room(sim: "Simulation", *, delete: bool) -> bool:
+@fault
+def room_token_changed(sim: "Simulation") -> bool:
+    """The room has another token: "Invalid token", this time with a type (F17)."""
+    return _lose_a_room(sim, lambda row: replace(row, token="another"))
+
+
+def _lose_a_room(sim: "Simulation", change: Callable[[Room], Room | None]) -> bool:
     rows = sim.server.rooms._registry.rows
     worker = sim.any_worker()
     room_id = worker.manager.state.room_id if worker is not None and worker.manager is not None else None
     row = None if room_id is None else rows.get(room_id)
     if room_id is None or row is None or room_id in sim.lost_rooms:
         return False
-    if delete:
+    changed = change(row)
+    if changed is None:
         del rows[room_id]
     else:
-        rows[room_id] = replace(row, expires_at=sim.server.wall - 1)
+        rows[room_id] = changed
     for name in sim.names():
         each = sim.living[name].manager
         if each is not None and each.state.room_id == room_id:
@@ -173,7 +180,6 @@ def wrong_clock(sim: "Simulation") -> bool:
         return False
     sim.server.skew = 3 * 3600.0
     _cut_or_forget(sim)
-    sim.patient("", 700, "fresh credentials were refused, so new ones are tried only after ten minutes")
 
     def mend() -> None:
         sim.server.skew = 0.0
@@ -187,7 +193,6 @@ def store_fails(sim: "Simulation") -> bool:
     """"DynamoDB error" for the next registers, which may have taken effect (F20)."""
     sim.server.rooms.fail_store(sim.chance.choice((1, 3)), registered=sim.chance.random() < 0.5)
     _cut_or_forget(sim)
-    sim.patient("", 100, "after an error of the store it pauses")
     sim.hold(30, lambda: sim.server.rooms.fail_store(0))
     return True
 
@@ -214,7 +219,6 @@ def web(sim: "Simulation") -> bool:
     sim.server.web.append(entry)
     sim.web_troubles += 1
     sim.trace.faults[f"web {entry[0]}"] += 1
-    sim.patient("", 700, "HTTP failed, so it is tried again ever more slowly")
     sim.hold(sim.chance.choice((5.0, 40.0, 200.0)) * sim.chance.random(), lambda: sim.server.web.remove(entry))
     return True
 

@@ -74,6 +74,8 @@ class Web:
                 net.after(0.5, handle)
                 return
             given = BAD_ANSWERS.get(mood or "") or self._handle(path, body, bearer)
+            if mood == "401" and path == "/create-room":
+                server.refusals[self._owner] += 1
             if mood not in SILENT:
                 net.after(self._chance.uniform(0.001, 0.04), partial(answer, given))
 

@@ -123,7 +123,7 @@ class Worker:
             http=self.web,
             random=Random(chance.getrandbits(64)),
             nonce=lambda: f"{chance.getrandbits(128):032x}",
-            **sim.clocks(),
+            awake=lambda: sim.net.now,
         )
 
     def _inner_dial(self) -> Dial:
@@ -240,7 +240,7 @@ class Worker:
         sim.exits.append(took)
         if took > timing.exit + timing.close + SLACK:
             sim.violate("right", self.name, f"the exit took {took:.2f} s")
-        if sim.web_troubles == self._troubles and not sim.web_troubled():
+        if sim.web_troubles == self._troubles and not sim.web_troubled() and sim.jumped == self._jumped:
             for username, told_at in self.web.known.items():
                 if told_at <= left_at + timing.exit / 2 and username in sim.server.rooms.users:
                     sim.violate("right", self.name, f"{username} was not deleted, and could have been")

@@ -6,11 +6,11 @@ throughout (`judges`) and above all after the faults have stopped. Nothing here 
 
 import gc
 import warnings
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import Any
 
 import trio
 from trio.testing import MockClock
@@ -22,14 +22,13 @@ from tests.simulation.faults import DOORS
 from tests.simulation.net import Net
 from tests.simulation.office import recorded
 from tests.simulation.plan import Plan
-from tests.simulation.server import EPOCH, KEY, KEY_ROOM, Server
+from tests.simulation.server import KEY, KEY_ROOM, Server
 from tests.simulation.strangers import FAULTS
 from tests.simulation.trace import Trace, logging_into
 from tests.simulation.worker import Worker, new_config
 from worker_state.core import messages as m
 from worker_state.devserver.effects import Message
 from worker_state.devserver.registry import Room
-from worker_state.manager import World
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,10 @@ class Simulation:
         self._kept: dict[str, Room] = {}
         """The rooms that somebody looks after."""
         self.disturbed_at: dict[str, float] = {}
-        self.patience: dict[str, tuple[float, str]] = {}
+        self.patience: deque[tuple[str, float, float, str]] = deque(maxlen=300)
         self.jumped = 0.0
-        self.evictions: dict[str, list[float]] = {}
+        self.heard: dict[str, list[tuple[float, str]]] = {}
+        """By worker: refusals and evictions, and when."""
         self.next_expiry = 0.0
         self.web_troubles = 0
         self.clients = 0
@@ -133,8 +133,16 @@ class Simulation:
 
     def patient(self, whom: str, bound: float, why: str) -> None:
         """What has been done to this worker (or all) may take longer to heal, by design."""
-        if bound > self.patience.get(whom, (0.0, ""))[0]:
-            self.patience[whom] = bound, why
+        self.patience.append((whom, self.net.now, bound, why))
+
+    def patience_with(self, name: str, disturbed: float) -> tuple[float, str]:
+        """How long this worker may take after it was disturbed for the last time, and why."""
+        asked = [
+            (bound, why)
+            for whom, at, bound, why in self.patience
+            if whom in ("", name) and at + bound > disturbed
+        ]
+        return max(asked, default=(0.0, ""))
 
     def stop_workers(self, seconds: float) -> None:
         runs = self.chance.random() < 0.6
@@ -196,28 +204,16 @@ class Simulation:
 
     def overhear(self, name: str, note: m.Note) -> None:
         """What a worker's actors tell each other, as far as it matters to the judges."""
-        match note:
-            case m.BeginLeave():
-                # At this very moment something may still be on its way.
-                worker = self.living[name]
-                worker.leaving_since = min(worker.leaving_since, trio.current_time())
-            case m.DialFailed(pause=float(pause)) | m.LinkLost(pause=float(pause)) if pause > 5:
-                self.patient(name, 125, "many links had failed or not lived, so it dialled after a long pause")
-            case m.RegistrationForgotten():
-                evictions = self.evictions.setdefault(name, [])
-                evictions.append(self.net.now)
-                if len(evictions) > 6 and self.net.now - evictions[-7] < 900:
-                    self.patient(name, 200, "after many evictions it registers ever more slowly")
-            case _:
-                pass
+        if isinstance(note, m.BeginLeave):
+            # At this very moment something may still be on its way.
+            worker = self.living[name]
+            worker.leaving_since = min(worker.leaving_since, trio.current_time())
+        asked = judges.patience_for(note, self.heard.setdefault(name, []), self.net.now)
+        if asked is not None:
+            self.patient(name, *asked)
 
     def web_troubled(self) -> bool:
         return bool(self.server.web) or not self.server.resumed.is_set()
-
-    def clocks(self) -> dict[str, Any]:
-        """The clocks that the manager asks for beside trio's."""
-        names = {each.name for each in fields(World)}
-        return {"wall": lambda: EPOCH + self.net.now} if "wall" in names else {}
 
     def _connected(self, conn: Conn) -> None:
         watch = self.on_connect.pop(conn.owner, None)

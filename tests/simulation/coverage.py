@@ -1,0 +1,71 @@
+"""What must have happened over many seeds: every fault, every branch of recovery. A run without them proves nothing.
+
+Branches are the notes of the product's actors (`office.branch`), its log lines, and what the server answered.
+"""
+
+from collections import Counter
+
+from tests.simulation.faults import DOORS
+from tests.simulation.strangers import FAULTS
+from tests.simulation.web import MOODS
+
+FAULT_NAMES = (*FAULTS, *(f"door {mood}" for mood in DOORS), *(f"web {mood}" for mood in MOODS))
+
+BRANCHES = (
+    # how dials and links end
+    "dial failed: REFUSED",
+    "dial failed: UNREACHABLE",
+    "dial failed: UNANSWERED",
+    "dial failed: REJECTED",
+    "dial failed: GARBAGE",
+    "dial failed: CLOSED",
+    "link lost: CLOSED",
+    "link lost: SILENT",
+    "link lost: STUCK",
+    "link lost: DROPPED",
+    "link dropped: no answer to register",
+    "link dropped: a new room needs a new socket",
+    # how registrations end and are refused
+    "forgotten: it answers NOT_IN_ROOM",
+    "forgotten: frames were not answered",
+    "held: DynamoDB error",
+    "held: the ID token is refused",
+    "held: room not found",
+    "held: room expired",
+    "held: wrong room token",
+    "refused: Invalid token",
+    "refused: Invalid token (identity)",
+    "refused: Room expired",
+    "refused: Room not found",
+    "refused: DynamoDB error",
+    "register again on the same link",
+    "register on a new link",
+    "late eviction",
+    # renewals, start, exit
+    "IdentityCreated",
+    "IdentityRefused",
+    "RoomCreated",
+    "RoomRefused",
+    "StartupAborted",
+    "Reregister",
+    "BeginLeave",
+    "PresenceProved",
+    "StatusConfirmed",
+    "signal: Disconnected",
+    # said to people
+    "log: this process stood still",
+    "log: forgotten %d times within an hour",
+    "log: an identity could not be deleted",
+    "log: not everything could be deleted",
+    "log: could not send",
+    "log: status %s cannot be sent",
+    "repairing it",
+    "ignored: an acknowledgement of",
+    "ignored: an echo that is not ours",
+)
+
+
+def missing(faults: Counter[str], branches: Counter[str]) -> list[str]:
+    """What has not happened; a branch is recognised by any part of its name."""
+    never = [f"fault {name}" for name in FAULT_NAMES if not faults[name]]
+    return never + [f"branch {name}" for name in BRANCHES if not any(name in seen for seen in branches)]
