@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random, SystemRandom
 
@@ -78,7 +78,7 @@ class World:
     http: Http
     random: Random
     nonce: Callable[[], str]
-    pace: PaceParameters = PaceParameters()
+    pace: PaceParameters = field(default_factory=PaceParameters)
     awake: Callable[[], float] = trio.current_time
     """A clock in seconds that goes on while the machine is suspended (trio's own does not, FAULTS T18)."""
 

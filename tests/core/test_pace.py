@@ -144,7 +144,7 @@ def test_nobody_there(cause: Cause) -> None:
 
 @given(seed=st.integers(), seconds=st.floats(min_value=0, max_value=1e6))
 def test_hint(seed: int, seconds: float) -> None:
-    """A hint of the server's is waited for and somewhat more, so that not everybody is back at once; two minutes at most."""
+    """A hint of the server's is waited for and somewhat more, spread, and two minutes at most."""
     wanted = min(seconds, 120.0)
     pause = Pace(Random(seed)).failed(Cause.REJECTED, seconds)
     assert wanted <= pause <= max(0.5, wanted + max(0.25, 0.1 * wanted))

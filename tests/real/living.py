@@ -21,14 +21,14 @@ from tests.support.worlds import Client
 from worker_state import Config, Manager, SessionString, Timing
 from worker_state.manager import World, run_in_world
 
-BOUND = 15.0
+BOUND = 60.0
 """Seconds within which a worker has to be found again. Most need less than one; this is for a machine that is busy."""
-SLACK = 4.0
+SLACK = 8.0
 """Seconds that a busy machine may add to a bound of ours."""
-LAG = 2.0
+LAG = 5.0
 """Seconds. A loop that was blocked for so long was blocked by somebody."""
 SWIFT = Timing(
-    connect=2.0, upgrade=0.5, register=0.8, answer=0.6, http=10.0, send=0.8, ping_every=0.3, silence=0.5, exit=2.0
+    connect=5.0, upgrade=0.6, register=1.0, answer=0.7, http=20.0, send=1.0, ping_every=0.3, silence=0.6, exit=2.0
 )
 """Deadlines so short that a fault is over within a test. HTTP keeps most of its patience: a start must not fail."""
 NOT_YET = (OSError, HandshakeError, ConnectionClosed, httpx.HTTPError, trio.BrokenResourceError, KeyError)
@@ -138,9 +138,9 @@ async def living_behind(
 @asynccontextmanager
 async def client_in(server: Server, session: SessionString) -> AsyncIterator[Client]:
     """Somebody who has typed in this session string: signed in and registered in its room, past every proxy."""
-    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=2.0) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5.0) as http:
         user = (await http.post(f"{server.http_url}/anonymous-signin")).raise_for_status().json()
-    async with open_websocket_url(server.ws_url, connect_timeout=2.0, disconnect_timeout=0.5) as socket:
+    async with open_websocket_url(server.ws_url, connect_timeout=5.0, disconnect_timeout=0.5) as socket:
 
         async def receive() -> str:
             return str(await socket.get_message())
@@ -167,7 +167,7 @@ async def is_found(server: Server, worker: Worker, *, within: float = BOUND) -> 
     last: object = "nobody"
     with trio.move_on_after(within):
         while True:
-            with trio.move_on_after(2.0):
+            with trio.move_on_after(6.0):
                 try:
                     async with client_in(server, SessionString.parse(worker.manager.session_string or "")) as client:
                         for _ in range(20):
@@ -252,3 +252,4 @@ async def all_at_once(cases: Mapping[str, Callable[[], Awaitable[None]]]) -> Non
     async with trio.open_nursery() as nursery:
         for name, case in cases.items():
             nursery.start_soon(run, name, case)
+            await trio.sleep(0.02)  # a crowd that knocks at the same moment is another test's business

@@ -9,6 +9,7 @@ import trio
 
 from tests.real.keeper import Server
 from tests.real.living import (
+    BOUND,
     SWIFT,
     Worker,
     all_at_once,
@@ -33,7 +34,7 @@ MID_FRAME_DOWN = 200
 async def dialled(proxy: Proxy, times: int) -> None:
     """So many dials from now on."""
     wanted = len(proxy.dials) + times
-    with trio.fail_after(15):
+    with trio.fail_after(BOUND):
         while len(proxy.dials) < wanted:
             await trio.sleep(0.01)
 
@@ -208,7 +209,7 @@ async def test_a_worker_is_found_through_a_slow_or_narrow_network(server: Server
     """Where every byte takes its time, a worker comes back from a cut all the same, and its changes are shown."""
 
     async def one(worsen: Callable[[Proxy], None]) -> None:
-        patient = replace(SWIFT, upgrade=5.0, register=5.0, answer=5.0, silence=5.0, send=5.0)
+        patient = replace(SWIFT, upgrade=20.0, register=20.0, answer=20.0, silence=20.0, send=20.0)
         async with living_behind(server, timing=patient) as (worker, proxy):
             worsen(proxy)
             proxy.cut("RST")
