@@ -36,7 +36,7 @@ def test_a_worker_is_found_when_a_network_that_was_gone_is_back(tmp_path: Path) 
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
