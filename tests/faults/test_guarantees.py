@@ -48,7 +48,6 @@ async def test_suspended_with_a_link_that_died(world: World) -> None:
     assert manager.state.epoch == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a refused /create-room does not renew the ID token")
 @scenario(only="fake")  # a clock that stands still
 async def test_suspended_while_a_room_is_missing(world: World) -> None:
     """A worker that wakes with no room and an ID token that is over renews both."""

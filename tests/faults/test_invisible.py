@@ -79,7 +79,8 @@ def test_f03_register_of_an_abandoned_socket(ghosts: bool, caplog: pytest.LogCap
             world.server.release_registers(ghosts=ghosts)
         else:
             world.server.release_registers()
-        await world.until(lambda: manager.state.evictions == 1)
+        with trio.fail_after(10):
+            await world.until(lambda: manager.state.evictions == 1)
         await assert_right(world, manager)
 
     binds("fake", caplog)

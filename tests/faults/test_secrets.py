@@ -99,7 +99,6 @@ async def test_noisy_life(world: World) -> None:
     said.check()
 
 
-@pytest.mark.xfail(strict=True, reason="the words of a refusal are logged and shown as they are")
 @scenario
 async def test_refusal_that_repeats_our_secrets(world: World) -> None:
     """A refusal that repeats what was sent, asked for or not, is shown without that."""
