@@ -8,7 +8,7 @@ means, `verdict` knows; when something is to be renewed, `lease`.
 
 import logging
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -16,10 +16,11 @@ from uuid import UUID
 import trio
 
 from worker_state import errands
-from worker_state.core import lease, wire
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
+from worker_state.core import wire
 from worker_state.core.config import Config
+from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
 from worker_state.core.holds import Holds
 from worker_state.core.phase import Phase, Step, after
@@ -41,10 +42,9 @@ MANY_EVICTIONS = 3
 class _Book:
     """What this actor knows; nobody else sees it."""
 
+    credentials: Credentials
     holds: Holds
-    peer_id: str | None = None
-    id_token: lease.Leased[str] = field(default_factory=lease.Leased)
-    room: lease.Leased[wire.Room] = field(default_factory=lease.Leased)
+    peer_id: str | None
     truth: Truth = field(default_factory=Available)
     revision: int = 0
     link: m.Link | None = None
@@ -79,7 +79,9 @@ async def run(
 ) -> None:
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
     `DropLink`, `OpenLinks`, `StartupAborted`."""
-    book = _first_book(config, random)
+    # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
+    name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
+    book = _Book(Credentials(config), Holds(random), name)
     async with trio.open_nursery() as nursery:
         while True:
             # All that has been said comes before anything is done: nothing may begin once leaving has.
@@ -92,17 +94,6 @@ async def run(
                 _apply(book, await mailbox.receive(), config, random, tell, trio.current_time())
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
-
-
-def _first_book(config: Config, random: Random) -> _Book:
-    """What is known before anything has happened."""
-    book = _Book(Holds(random))
-    if config.room_id is not None and config.room_token is not None:
-        book.room.grant(wire.Room(config.room_id, config.room_token), 0.0)
-    if config.api_key is not None:
-        # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
-        book.peer_id = str(UUID(int=random.getrandbits(128), version=4))
-    return book
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
@@ -131,18 +122,17 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
         case m.IdentityCreated(identity):
             _errand_done(book)
             book.peer_id = book.peer_id or identity.username
-            life = lease.token_life(identity.id_token)
-            book.id_token.grant(identity.id_token, now, lease.renewal(life, lease.RENEW_TOKEN, random))
+            book.credentials.grant_token(identity.id_token, now, random)
         case m.RoomCreated(room):
             _errand_done(book)
-            book.room.grant(room, now, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
+            book.credentials.grant_room(room, now, random)
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
                 tell(m.DropLink(book.link.epoch, "a new room needs a new socket"))
         case m.IdentityRefused() | m.RoomRefused():
             book.errand_under_way = False
             if isinstance(note, m.RoomRefused) and note.token_refused:
-                book.id_token.refuse(now)
+                book.credentials.id_token.refuse(now)
             # Growing with every failure in a row, from seconds to ten minutes; what is still held goes on being used.
             book.errand_at = now + random.uniform(0.5, 1.0) * min(600.0, 10.0 * 2.0**book.failures)
             book.failures = min(book.failures + 1, 20)
@@ -158,32 +148,23 @@ def _errand_done(book: _Book) -> None:
 
 def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random, tell: m.Tell, now: float) -> None:
     match frame:
-        case wire.RegistrationAccepted() if book.phase is Phase.REGISTERING and _is_ours(book, frame):
-            _accept(book, frame, config, random, tell, now)
-        case wire.RegistrationAccepted():
-            tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
-        case wire.Refusal() if book.phase is Phase.REGISTERING:
-            book.step(Step.REFUSED)
-            book.answer_by = math.inf
-            verdict = v.of_refusal(_masked(frame, book, config), own_room=config.creates_room)
-            _obey(book, verdict, random, tell, now)
-        case wire.Refusal():
-            reason = wire.shown(_masked(frame, book, config).reason)
-            tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
+        case wire.RegistrationAccepted(peer_id, room_id):
+            ours = peer_id == book.peer_id and book.credentials.names(room_id)
+            if ours and book.phase is Phase.REGISTERING:
+                _accept(book, frame, config, random, tell, now)
+            else:
+                tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
+        case wire.Refusal(reason, typed):
+            refusal = wire.Refusal(book.credentials.masked(reason), typed)
+            if book.phase is Phase.REGISTERING:
+                book.step(Step.REFUSED)
+                book.answer_by = math.inf
+                _obey(book, v.of_refusal(refusal, own_room=config.creates_room), random, tell, now)
+            else:
+                reason = wire.shown(refusal.reason)
+                tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
         case _:
             pass
-
-
-def _masked(frame: wire.Refusal, book: _Book, config: Config) -> wire.Refusal:
-    """The refusal without our secrets, should the server repeat them: its words go into the log and the snapshot."""
-    room = book.room.value
-    secrets = (book.id_token.value, None if room is None else room.token, config.api_key)
-    return replace(frame, reason=wire.masked(frame.reason, secrets))
-
-
-def _is_ours(book: _Book, frame: wire.RegistrationAccepted) -> bool:
-    room = book.room.value
-    return frame.peer_id == book.peer_id and (room is None or frame.room_id == room.room_id)
 
 
 def _accept(
@@ -193,11 +174,9 @@ def _accept(
     assert book.peer_id is not None
     book.step(Step.ACCEPTED)
     book.answer_by, book.accepted_at, book.said = math.inf, now, None
-    book.id_token.accept()
-    book.room.accept()
-    if frame.long_lived and config.creates_room:
-        book.room.put_off(now + lease.renewal(lease.ROOM_LIFE_V3, lease.RENEW_ROOM, random))
-    token = book.room.value.token if book.room.value is not None else frame.token
+    book.credentials.accept(frame, now, random)
+    room = book.credentials.room.value
+    token = frame.token if room is None else room.token
     if book.started:
         log.info("Worker re-registered with signaling server")
     elif token is None or not config.show_session_string:
@@ -222,7 +201,8 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
     """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
     match verdict:
         case v.Renew(what):
-            pause = (book.id_token if what is v.Lease.IDENTITY else book.room).refuse(now)
+            leased = book.credentials.id_token if what is v.Lease.IDENTITY else book.credentials.room
+            pause = leased.refuse(now)
             if pause is None:
                 book.register_at = now + random.uniform(*SLOWLY)
             else:
@@ -263,33 +243,25 @@ def _reconcile(book: _Book, config: Config, http: "Http", nursery: trio.Nursery,
     """Start what is due; returns until when nothing else will be, unless a note comes."""
     if book.given_up:
         return math.inf
-    errand_at = _when_errand(book, config)
+    errand_at = _when_errand(book)
     if now >= errand_at:
         book.errand_under_way = True
-        _start_errand(book, config, http, nursery, tell, now)
+        _start_errand(book, http, nursery, tell, now)
         errand_at = math.inf
     return min(errand_at, _register_when_due(book, config, tell, now))
 
 
-def _when_errand(book: _Book, config: Config) -> float:
-    """When the next errand is due: at once for what is missing, in time for what runs out, the room only when idle."""
+def _when_errand(book: _Book) -> float:
     if book.errand_under_way:
         return math.inf
-    wanted = math.inf
-    if config.api_key is None:
-        wanted = -math.inf if book.id_token.value is None else book.id_token.due
-    if config.creates_room and book.id_token.value is not None:
-        idle = not isinstance(book.truth, Busy | Reserved)
-        if book.room.value is None:
-            wanted = -math.inf
-        elif idle and book.phase is Phase.REGISTERED:
-            wanted = min(wanted, book.room.due)
-    return max(wanted, book.errand_at) if wanted < math.inf else math.inf
+    idle = book.phase is Phase.REGISTERED and not isinstance(book.truth, Busy | Reserved)
+    due = book.credentials.due(idle=idle)
+    return max(due, book.errand_at) if due < math.inf else math.inf
 
 
-def _start_errand(book: _Book, config: Config, http: "Http", nursery: trio.Nursery, tell: m.Tell, now: float) -> None:
-    id_token = book.id_token.value
-    if id_token is None or now >= book.id_token.due:
+def _start_errand(book: _Book, http: "Http", nursery: trio.Nursery, tell: m.Tell, now: float) -> None:
+    id_token = book.credentials.id_token.value
+    if id_token is None or book.credentials.token_is_due(now):
         tell(m.IdentityRequested())
         nursery.start_soon(errands.sign_in_and_tell, http, not book.started, tell)
     else:
@@ -302,7 +274,7 @@ def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) ->
             book.answer_by = math.inf
             tell(m.DropLink(book.link.epoch, f"no answer to register in {config.timing.register:g} s"))
         return book.answer_by
-    if config.api_key is None and (book.id_token.value is None or book.room.value is None):
+    if not book.credentials.complete:
         return math.inf
     if not book.linking:
         book.linking = True
@@ -317,14 +289,7 @@ def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) ->
 def _send_register(book: _Book, config: Config, now: float) -> None:
     assert book.link is not None
     assert book.peer_id is not None
-    record = wire.metadata(config.tags, config.capabilities, book.truth)
-    if config.api_key is not None:
-        frame = wire.register_by_key(book.peer_id, config.api_key, record)
-    else:
-        assert book.room.value is not None
-        assert book.id_token.value is not None
-        room = book.room.value
-        frame = wire.register(book.peer_id, room.room_id, room.token, book.id_token.value, record)
+    frame = book.credentials.register(book.peer_id, wire.metadata(config.tags, config.capabilities, book.truth))
     book.step(Step.REGISTER_SENT)
     book.sent_revision, book.asked = book.revision, False
     book.answer_by = now + config.timing.register

@@ -1,0 +1,75 @@
+"""What a worker registers with: its ID token and its room, or an API key, and when the next of them has to be fetched.
+
+Pure. Which call fetches what, and what a refusal leads to, is the registration actor's business.
+"""
+
+import math
+from random import Random
+
+from worker_state.core import lease, wire
+from worker_state.core.config import Config
+
+
+class Credentials:
+    """Everything that stands in a `register` beside the record."""
+
+    def __init__(self, config: Config) -> None:
+        self.id_token: lease.Leased[str] = lease.Leased()
+        self.room: lease.Leased[wire.Room] = lease.Leased()
+        self._api_key = config.api_key
+        self._own_room = config.creates_room
+        if config.room_id is not None and config.room_token is not None:
+            self.room.grant(wire.Room(config.room_id, config.room_token), 0.0)
+
+    @property
+    def complete(self) -> bool:
+        """There is all that a `register` needs."""
+        return self._api_key is not None or (self.id_token.value is not None and self.room.value is not None)
+
+    def grant_token(self, id_token: str, now: float, random: Random) -> None:
+        """A new ID token, to be renewed at 80 % of the life that it claims."""
+        life = lease.token_life(id_token)
+        self.id_token.grant(id_token, now, lease.renewal(life, lease.RENEW_TOKEN, random))
+
+    def grant_room(self, room: wire.Room, now: float, random: Random) -> None:
+        """A new room of our own, to be replaced before its two hours are over."""
+        self.room.grant(room, now, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
+
+    def accept(self, answer: wire.RegistrationAccepted, now: float, random: Random) -> None:
+        """The server has taken them; on v3.0 a room of our own lives for a month."""
+        self.id_token.accept()
+        self.room.accept()
+        if answer.long_lived and self._own_room:
+            self.room.put_off(now + lease.renewal(lease.ROOM_LIFE_V3, lease.RENEW_ROOM, random))
+
+    def due(self, *, idle: bool) -> float:
+        """When something has to be fetched: at once what is missing, in time what runs out, the room only when idle."""
+        if self._api_key is not None:
+            return math.inf
+        if self.id_token.value is None:
+            return -math.inf
+        due = self.id_token.due
+        if self._own_room and self.room.value is None:
+            return -math.inf
+        return min(due, self.room.due) if self._own_room and idle else due
+
+    def token_is_due(self, now: float) -> bool:
+        """What has to be fetched is an ID token; else it is a room."""
+        return self.id_token.value is None or now >= self.id_token.due
+
+    def names(self, room_id: str) -> bool:
+        """Whether an answer that names this room can be meant for us."""
+        return self.room.value is None or self.room.value.room_id == room_id
+
+    def register(self, peer_id: str, record: wire.Message) -> wire.Message:
+        """The full `register`; they have to be complete."""
+        if self._api_key is not None:
+            return wire.register_by_key(peer_id, self._api_key, record)
+        assert self.room.value is not None
+        assert self.id_token.value is not None
+        return wire.register(peer_id, self.room.value.room_id, self.room.value.token, self.id_token.value, record)
+
+    def masked(self, text: str) -> str:
+        """Text of the server's without any of these, should it repeat one: its words go into the log."""
+        room = self.room.value
+        return wire.masked(text, (self.id_token.value, None if room is None else room.token, self._api_key))

@@ -1,0 +1,88 @@
+"""Credentials: what a `register` takes, and when the next of it has to be fetched."""
+
+import math
+from random import Random
+
+import pytest
+
+from worker_state.core.config import Config
+from worker_state.core.credentials import Credentials
+from worker_state.core.status import Available
+from worker_state.core.wire import RegistrationAccepted, Room, metadata
+
+RECORD = metadata(["t"], {}, Available())
+
+
+def credentials(**config: str) -> Credentials:
+    return Credentials(Config("ws://127.0.0.1", "http://127.0.0.1", **config))  # type: ignore[arg-type]
+
+
+def accepted(*, long_lived: bool) -> RegistrationAccepted:
+    return RegistrationAccepted("p", "r", "t", 0, long_lived=long_lived)
+
+
+def test_of_our_own() -> None:
+    """A worker with a room of its own needs a token first, then the room, then nothing until one of them runs out."""
+    ours = credentials()
+    assert ours.due(idle=False) == -math.inf
+    assert ours.token_is_due(0.0)
+    ours.grant_token("token", 100.0, Random(1))
+    assert not ours.complete
+    assert ours.due(idle=False) == -math.inf
+    assert not ours.token_is_due(100.0)
+    ours.grant_room(Room("r", "secret"), 200.0, Random(1))
+    assert ours.complete
+    assert 100 + 2880 <= ours.due(idle=False) <= 100 + 3060
+    assert ours.token_is_due(100 + 3060)
+
+
+def test_the_room_waits_until_the_worker_is_idle() -> None:
+    """A room that runs out is replaced only when the worker is idle, for its session string changes."""
+    ours = credentials()
+    ours.grant_room(Room("r", "secret"), 0.0, Random(1))
+    ours.grant_token("token", 6000.0, Random(1))
+    assert 6480 <= ours.due(idle=True) <= 6630
+    assert ours.due(idle=False) > 8000
+
+
+def test_a_server_whose_rooms_live_for_a_month() -> None:
+    """On v3.0 a room of our own is not replaced within the day."""
+    ours = credentials()
+    ours.grant_room(Room("r", "secret"), 0.0, Random(1))
+    ours.grant_token("token", 0.0, Random(1))
+    ours.accept(accepted(long_lived=False), 1.0, Random(1))
+    assert ours.room.due < 7200
+    ours.accept(accepted(long_lived=True), 1.0, Random(1))
+    assert ours.room.due > 20 * 86400
+
+
+def test_given() -> None:
+    """A given room is never replaced; its ID token is."""
+    given = credentials(room_id="r", room_token="secret")
+    assert not given.complete
+    given.grant_token("token", 0.0, Random(1))
+    given.accept(accepted(long_lived=True), 1.0, Random(1))
+    assert given.complete
+    assert given.due(idle=True) == given.id_token.due
+    assert given.register("p", RECORD)["token"] == "secret"
+    assert given.names("r")
+    assert not given.names("other")
+
+
+def test_by_key() -> None:
+    """With an API key nothing is fetched, ever, and any room may be the answer's."""
+    by_key = credentials(api_key="slp_secret")
+    assert by_key.complete
+    assert by_key.due(idle=True) == math.inf
+    assert by_key.register("p", RECORD)["api_key"] == "slp_secret"
+    assert by_key.names("whatever")
+
+
+@pytest.mark.parametrize("secret", ["token-1", "room-secret", "slp_secret"])
+def test_masked(secret: str) -> None:
+    """Whatever of these a server repeats is taken out of its words."""
+    ours = credentials(api_key="slp_secret") if secret == "slp_secret" else credentials()
+    ours.grant_token("token-1", 0.0, Random(1))
+    ours.grant_room(Room("r", "room-secret"), 0.0, Random(1))
+    assert ours.masked(f"no {secret} here") == "no [secret] here"
+    assert credentials().masked(f"no {secret} here") == f"no {secret} here"
