@@ -504,6 +504,31 @@ async def test_f32_no_resurrection(world: World) -> None:
     assert len(world.rooms._registry) == 0
 
 
+@scenario(only="fake")  # a socket that takes nothing
+async def test_f32_register_in_the_queue(world: World) -> None:
+    """A `register` that still waits behind another frame when leaving begins is not sent any more."""
+    assert isinstance(world, FakeWorld)
+    manager = await started(world, timing=Timing(exit=4.0))
+    await trio.sleep(3.0)
+    registers = len(tokens(world))
+    world.hang_http("/delete-peer")
+    world.server.stuck = True
+    manager.set_available()
+    await trio.sleep(0.1)
+    manager.reregister()
+    await trio.sleep(0.1)
+
+    async def loosen() -> None:
+        await trio.sleep(0.5)
+        world.server.stuck = False
+
+    world.nursery.start_soon(loosen)
+    await world.stop(manager)
+    assert world.shown(manager)[0] == "-"
+    assert world.sent("update_metadata")[-1]["metadata"]["properties"]["status"] == "available"
+    assert len(tokens(world)) == registers
+
+
 @scenario
 async def test_f33_delete_then_close(world: World) -> None:
     """At the exit the deletion comes before the end of the socket, so that the room goes too."""
