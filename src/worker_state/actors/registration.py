@@ -128,7 +128,7 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.credentials.grant_room(room, now, random)
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
-                tell(m.DropLink(book.link.epoch, "a new room needs a new socket"))
+                _drop_link(book, "a new room needs a new socket", tell)
         case m.IdentityRefused() | m.RoomRefused():
             book.errand_under_way = False
             if isinstance(note, m.RoomRefused) and note.token_refused:
@@ -140,6 +140,14 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.step(Step.LEAVE_BEGUN)
         case _:
             pass
+
+
+def _drop_link(book: _Book, why: str, tell: m.Tell) -> None:
+    """Have the link aborted; it is lost to us at once, for nothing may be sent on it any more."""
+    assert book.link is not None
+    tell(m.DropLink(book.link.epoch, why))
+    book.link, book.answer_by = None, math.inf
+    book.step(Step.LINK_LOST)
 
 
 def _errand_done(book: _Book) -> None:
@@ -271,8 +279,7 @@ def _start_errand(book: _Book, http: "Http", nursery: trio.Nursery, tell: m.Tell
 def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) -> float:
     if book.phase is Phase.REGISTERING:
         if now >= book.answer_by and book.link is not None:
-            book.answer_by = math.inf
-            tell(m.DropLink(book.link.epoch, f"no answer to register in {config.timing.register:g} s"))
+            _drop_link(book, f"no answer to register in {config.timing.register:g} s", tell)
         return book.answer_by
     if not book.credentials.complete:
         return math.inf

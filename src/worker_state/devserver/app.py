@@ -52,7 +52,12 @@ async def serve(
         rooms = Rooms(random=Random(), generation=generation)
     rooms.forget_peers()
     ws_listeners = await trio.open_tcp_listeners(ws_port, host=address)
-    http_listeners = await trio.open_tcp_listeners(http_port, host=address)
+    try:
+        http_listeners = await trio.open_tcp_listeners(http_port, host=address)
+    except OSError:
+        for listener in ws_listeners:
+            listener.socket.close()
+        raise
     ports = [listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners)]
     server = DevServer(address, ports[0], ports[1], rooms, clock)
     async with trio.open_nursery() as nursery:
