@@ -17,9 +17,10 @@ from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Message
 from worker_state.transport import Socket
 
-BUSY_DOORS = {"503": DialFailure(Cause.REJECTED, "HTTP 503", status=503), "429": DialFailure(
-    Cause.REJECTED, "HTTP 429", status=429, retry_after="7"
-)}
+BUSY_DOORS = {
+    "503": DialFailure(Cause.REJECTED, "HTTP 503", status=503),
+    "429": DialFailure(Cause.REJECTED, "HTTP 429", status=429, retry_after="7"),
+}
 
 
 class Frames:
@@ -118,6 +119,8 @@ class FastDial:
         socket = FastSocket()
         conn = socket.conn = self._server.connect(self._owner, self._chance, socket.arrive)
         conn.codec = Frames(conn)
+        if self._server.door(self._owner) == "slams":
+            self._server.net.after(0.02, lambda: conn.server_closes(1013))
         try:
             yield socket
         finally:
@@ -130,7 +133,7 @@ class FastDial:
         if not self._server.resumed.is_set():
             return DialFailure(Cause.UNANSWERED, f"nothing in {self._timing.upgrade:g} s")
         match self._server.door(self._owner):
-            case "open":
+            case "open" | "slams":
                 return None
             case "refused":
                 return DialFailure(Cause.REFUSED)

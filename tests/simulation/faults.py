@@ -16,7 +16,7 @@ Fault = Callable[["Simulation"], bool]
 FAULTS: dict[str, Fault] = {}
 
 NEVER = 1e12
-DOORS = ("refused", "unreachable", "mute", "closes", "garbage", "503", "429")
+DOORS = ("refused", "unreachable", "mute", "closes", "slams", "garbage", "503", "429")
 CODES = (1000, 1001, 1009, 1011, 1012, 1013)
 NOT_OURS = '{"type": "error", "reason": "Peer is offline"}'
 """No server that conforms sends this while a `register` is unanswered."""
@@ -197,9 +197,13 @@ def swizzle(sim: "Simulation") -> bool:
     conns = [conn for conn in map(sim.conn_of, sim.names()) if conn is not None and sim.chance.random() < 0.7]
     sim.chance.shuffle(conns)
     for conn in conns:
-        sim.later(sim.chance.uniform(0, 5), conn.owner, lambda conn=conn: sim.hold(  # type: ignore[misc]
-            sim.chance.uniform(1, 25), conn.stall(up=True, down=True), conn.owner
-        ))
+        sim.later(
+            sim.chance.uniform(0, 5),
+            conn.owner,
+            lambda conn=conn: sim.hold(  # type: ignore[misc]
+                sim.chance.uniform(1, 25), conn.stall(up=True, down=True), conn.owner
+            ),
+        )
     return bool(conns)
 
 
@@ -218,7 +222,9 @@ def junk_before_answer(sim: "Simulation") -> bool:
     """Other frames come before the answer to the next `register` (F24)."""
     conn = sim.any_conn()
     if conn is not None:
-        sim.server.before_answer[conn.owner] = [sim.chance.choice([each for each in JUNK if each != NOT_OURS]) for _ in range(3)]
+        sim.server.before_answer[conn.owner] = [
+            sim.chance.choice([each for each in JUNK if each != NOT_OURS]) for _ in range(3)
+        ]
         conn.break_(0.0, 0.0)
     return conn is not None
 

@@ -40,7 +40,9 @@ def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tu
         case m.RegistrationForgotten():
             evictions = _heard(heard, now, "forgotten")
             return BOUND + min(120.0, 0.1 * 2.0**evictions) + 5, "after many evictions it registers ever more slowly"
-        case m.RegistrationHeld(("the ID token is refused" | "room expired" | "wrong room token" | "room not found") as why):
+        case m.RegistrationHeld(
+            ("the ID token is refused" | "room expired" | "wrong room token" | "room not found") as why
+        ):
             if _heard(heard, now, why) > 2:
                 return 700.0, "fresh credentials were refused, so new ones are tried only after ten minutes"
         case m.RegistrationHeld():
@@ -61,7 +63,7 @@ def _heard(heard: list[tuple[float, str]], now: float, what: str) -> int:
 async def watch(sim: "Simulation") -> None:
     """What must hold at every moment, looked at every few seconds."""
     while True:
-        await trio.sleep(2.3)
+        await trio.sleep(5.3)
         for worker in sim.living.values():
             worker.check_truth()
         tasks = trio.lowlevel.current_statistics().tasks_living
@@ -131,7 +133,9 @@ async def settle(sim: "Simulation") -> None:
                 bound, why = max((BOUND, ""), sim.patience_with(worker.name, disturbed))
                 if sim.net.now - disturbed > bound:
                     blamed.add(slot)
-                    sim.violate("right", worker.name, f"{bound:g} s after the last fault {reason} ({why or 'the bound'})")
+                    sim.violate(
+                        "right", worker.name, f"{bound:g} s after the last fault {reason} ({why or 'the bound'})"
+                    )
             waiting = waiting or reason is not None or sim.net.now - disturbed < QUIET
         if not waiting:
             break
@@ -165,7 +169,11 @@ async def found_by_a_client(sim: "Simulation", worker: "Worker") -> str | None:
         if not any(answer.get("type") == "registered_auth" for answer in answers):
             return f"refused: {answers}"
         status, job = worker.truth
-        filters = {"role": "worker", "tags": [TAGS[1]], "properties": {"status": status, "gpu_memory_mb": {"$gte": 24000}}}
+        filters = {
+            "role": "worker",
+            "tags": [TAGS[1]],
+            "properties": {"status": status, "gpu_memory_mb": {"$gte": 24000}},
+        }
         answers = server.stranger(connection, {"type": "discover_peers", "from_peer_id": me, "filters": filters})
         peers = {peer["peer_id"]: peer for peer in answers[-1]["peers"]}
         if peer_id not in peers:
@@ -184,6 +192,39 @@ async def found_by_a_client(sim: "Simulation", worker: "Worker") -> str | None:
         return None if me in worker.heard else "a message does not come through"
     finally:
         server.stranger_leaves(connection)
+
+
+CALM = frozenset(
+    {
+        "BeginLeave",
+        "ChangeStatus",
+        "CloseLink",
+        "IdentityCreated",
+        "IdentityRequested",
+        "LinkOpened",
+        "OpenLinks",
+        "PresenceProved",
+        "RoomCreated",
+        "StatusConfirmed",
+        "WorkerRegistered",
+        "link dropped: a new room needs a new socket",
+        "link lost: DROPPED",
+        "register on a new link",
+    }
+)
+"""All that may happen where nothing goes wrong."""
+
+
+def judge_calm(sim: "Simulation") -> None:
+    """Without a fault nothing needs healing: no registration again, no repair, no link but for a new room."""
+    branches = sim.trace.branches
+    for name in branches:
+        if not name.startswith("log: ") and name not in CALM:
+            sim.violate("calm", "world", f"{name}, and nothing had gone wrong")
+    planned = branches["link dropped: a new room needs a new socket"] + len(sim.plan.kinds)
+    for name in ("link lost: DROPPED", "register on a new link", "WorkerRegistered"):
+        if branches[name] != planned:
+            sim.violate("calm", "world", f"{name} {branches[name]} times in place of {planned}")
 
 
 async def judge_the_end(sim: "Simulation") -> None:

@@ -46,9 +46,11 @@ def draw(seed: int) -> Plan:
     chance = Random(f"{seed} plan")
     generation: Generation = "v2" if chance.random() < 0.75 else "v3"
     count = chance.choice((1, 2, 3, 4, 6))
-    kinds = tuple(chance.choice(("own", "own", "member") if generation == "v2" else ("own", "key")) for _ in range(count))
+    kinds = tuple(
+        chance.choice(("own", "own", "member") if generation == "v2" else ("own", "key")) for _ in range(count)
+    )
     programs = tuple(chance.choice(("idle", "idle", "jobs", "restless")) for _ in range(count))
-    long = chance.random() < 0.08
+    long = chance.random() < 0.04
     level = "bytes" if chance.random() < 0.2 else "fast"
     end = chance.choice(("heals",) * 6 + ("never", "never", "web dead", "one cut off"))
     faults = CATALOGUE
@@ -63,8 +65,8 @@ def draw(seed: int) -> Plan:
         kinds=kinds,
         programs=programs,
         token_life=3600.0 if end == "web dead" else chance.choice((3600.0, 3600.0, 600.0, 300.0)),
-        seconds=3 * 3600.0 if long else chance.uniform(60, 600),
-        interval=chance.uniform(120, 600) if long else chance.choice((0.7, 2.0, 6.0, 20.0)),
+        seconds=3 * 3600.0 if long else chance.uniform(40, 300),
+        interval=chance.uniform(120, 600) if long else chance.choice((0.3, 0.7, 2.0, 6.0)),
         faults=faults,
         end=end,
     )

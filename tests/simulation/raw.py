@@ -109,9 +109,11 @@ class Framed:
 
     def _answer_upgrade(self) -> None:
         match self._mood:
-            case "open":
+            case "open" | "slams":
                 self._open = True
                 self._put(self._ws.send(AcceptConnection()))
+                if self._mood == "slams":
+                    self._server.net.after(0.02, lambda: self._conn.server_closes(1013))
             case "garbage":
                 self._put(self._chance.choice(GARBAGE))
                 if self._chance.random() < 0.5:

@@ -40,7 +40,14 @@ class Server:
     """One server: rules, connections, moods."""
 
     def __init__(
-        self, net: Net, trace: Trace, chance: Random, *, generation: Generation, token_life: float, room_life: float | None
+        self,
+        net: Net,
+        trace: Trace,
+        chance: Random,
+        *,
+        generation: Generation,
+        token_life: float,
+        room_life: float | None,
     ) -> None:
         self.net = net
         self.trace = trace
@@ -93,9 +100,7 @@ class Server:
     def connect(self, owner: str, chance: Random, at_client: Callable[[Item], None]) -> Conn:
         """A TCP connection."""
         self._count += 1
-        conn = Conn(
-            self.net, chance, self._count, owner, at_client=at_client, at_server=self.take, lost=self._lost
-        )
+        conn = Conn(self.net, chance, self._count, owner, at_client=at_client, at_server=self.take, lost=self._lost)
         self.desks[conn] = _Desk()
         self.on_connect(conn)
         return conn

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS", "RENEWALS"]
 
-RENEWALS = frozenset({"token_expires", "room_expires", "room_deleted", "room_token_changed", "stale_keys", "wrong_clock", "strange_deletion"})
+RENEWALS = frozenset(
+    {
+        "token_expires",
+        "room_expires",
+        "room_deleted",
+        "room_token_changed",
+        "stale_keys",
+        "wrong_clock",
+        "strange_deletion",
+    }
+)
 """Faults after which the worker needs HTTP."""
 
 
@@ -190,8 +200,8 @@ def wrong_clock(sim: "Simulation") -> bool:
 
 @fault
 def store_fails(sim: "Simulation") -> bool:
-    """"DynamoDB error" for the next registers, which may have taken effect (F20)."""
-    sim.server.rooms.fail_store(sim.chance.choice((1, 3)), registered=sim.chance.random() < 0.5)
+    """ "DynamoDB error" for the next registers, which may have taken effect (F20)."""
+    sim.server.rooms.fail_store(sim.chance.choice((1, 3, 60)), registered=sim.chance.random() < 0.5)
     _cut_or_forget(sim)
     sim.hold(30, lambda: sim.server.rooms.fail_store(0))
     return True
@@ -253,5 +263,3 @@ def leaves_half_open(sim: "Simulation") -> bool:
         sim.hold(sim.chance.uniform(1, 30), conn.stall(up=True, down=True), conn.owner)
     sim.later(sim.chance.choice((0.0, 0.5, 20.0)), worker.name, worker.leave)
     return True
-
-

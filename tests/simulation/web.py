@@ -19,7 +19,9 @@ from worker_state.devserver.effects import Reply
 BAD_ANSWERS = {
     "500": HttpAnswer(500, "text/plain", b"Internal Server Error"),
     "500 json": HttpAnswer(500, "application/json", b'{"detail": "Anonymous sign-in failed: too many requests"}'),
-    "422": HttpAnswer(422, "application/json", b'{"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]}'),
+    "422": HttpAnswer(
+        422, "application/json", b'{"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]}'
+    ),
     "portal": HttpAnswer(200, "text/html", b"<html><body>Please log in to the guest network</body></html>"),
     "401": HttpAnswer(401, "application/json", b'{"detail": "Token verification failed: Signature has expired."}'),
     "list": HttpAnswer(200, "application/json", b"[[[1, 2], null]]"),

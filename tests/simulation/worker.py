@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tests.simulation import judges
 from tests.simulation.fast import FastDial
 from tests.simulation.raw import ByteDial
 from tests.simulation.server import KEY
@@ -80,6 +81,8 @@ class Worker:
         self.updates: deque[float] = deque()
         self.links = 0
         self.link_over_at: float | None = None
+        self._room_id: str | None = None
+        """The room that is to be deleted at the exit."""
         self.asked = 0
         """How often it has called `reregister()` itself."""
 
@@ -113,6 +116,9 @@ class Worker:
         if self.left_at is None:
             self.left_at = trio.current_time()
             self._jumped, self._troubles = self.sim.jumped, self.sim.web_troubles
+            self._troubled = self.sim.web_troubled()
+            if self.manager is not None and self.config.creates_room and judges.wrong(self.sim, self) is None:
+                self._room_id = self.manager.state.room_id
             self.sim.note(self.name, "is told to go")
             self.scope.cancel()
 
@@ -240,7 +246,10 @@ class Worker:
         sim.exits.append(took)
         if took > timing.exit + timing.close + SLACK:
             sim.violate("right", self.name, f"the exit took {took:.2f} s")
-        if sim.web_troubles == self._troubles and not sim.web_troubled() and sim.jumped == self._jumped:
+        if took < timing.exit and not self._troubled and self._room_id in sim.server.rooms.rooms:
+            if sim.web_troubles == self._troubles and sim.evicted_at.get(self.name, -inf) < sim.net.now - took - 1:
+                sim.violate("right", self.name, "its room was not deleted: was the socket closed first?")
+        if sim.web_troubles == self._troubles and not self._troubled and sim.jumped == self._jumped:
             for username, told_at in self.web.known.items():
                 if told_at <= left_at + timing.exit / 2 and username in sim.server.rooms.users:
                     sim.violate("right", self.name, f"{username} was not deleted, and could have been")
@@ -252,7 +261,9 @@ def new_config(sim: "Simulation", name: str, kind: str) -> Config:
     match kind:
         case "member":
             room = sim.given_room
-            return Config("ws://127.0.0.1", "http://127.0.0.1", room_id=room[0], room_token=room[1], capabilities=capabilities)
+            return Config(
+                "ws://127.0.0.1", "http://127.0.0.1", room_id=room[0], room_token=room[1], capabilities=capabilities
+            )
         case "key":
             return Config("ws://127.0.0.1", "http://127.0.0.1", api_key=KEY, capabilities=capabilities)
         case _:

@@ -76,7 +76,7 @@ class Simulation:
             token_life=plan.token_life,
             room_life=None,
         )
-        self.server.on_evicted = self.disturbed
+        self.server.on_evicted = self._evicted
         self.server.on_connect = self._connected
         self.server.on_deletion = self.keep_given_room
         self.living: dict[str, Worker] = {}
@@ -93,9 +93,13 @@ class Simulation:
         self.disturbed_at: dict[str, float] = {}
         self.patience: deque[tuple[str, float, float, str]] = deque(maxlen=300)
         self.jumped = 0.0
+        """Seconds by which the workers' clock has jumped."""
+        self.stopped = 0.0
+        """Seconds for which the workers did not run."""
         self.heard: dict[str, list[tuple[float, str]]] = {}
         """By worker: refusals and evictions, and when."""
         self.next_expiry = 0.0
+        self.evicted_at: dict[str, float] = {}
         self.web_troubles = 0
         self.clients = 0
         self.ending = False
@@ -138,19 +142,20 @@ class Simulation:
     def patience_with(self, name: str, disturbed: float) -> tuple[float, str]:
         """How long this worker may take after it was disturbed for the last time, and why."""
         asked = [
-            (bound, why)
-            for whom, at, bound, why in self.patience
-            if whom in ("", name) and at + bound > disturbed
+            (bound, why) for whom, at, bound, why in self.patience if whom in ("", name) and at + bound > disturbed
         ]
         return max(asked, default=(0.0, ""))
 
     def stop_workers(self, seconds: float) -> None:
         runs = self.chance.random() < 0.6
-        self.note("fault", "the workers' process is stopped for %.1f s, its clock %s", seconds, "runs" if runs else "too")
+        self.note(
+            "fault", "the workers' process is stopped for %.1f s, its clock %s", seconds, "runs" if runs else "too"
+        )
         for conn in tuple(self.server.desks):
             if conn.client_open and seconds > 40:
                 self.net.after(self.chance.uniform(40, 50), conn.server_notices)
         self.net.stop_workers(seconds, their_clock_runs=runs)
+        self.stopped += seconds
         if runs:
             self.jumped += seconds
         self.disturbed()
@@ -183,7 +188,12 @@ class Simulation:
         return self.admission_to(peer_id, room_id or "", role)
 
     def admission_to(self, peer_id: str, room_id: str, role: str) -> Message:
-        frame: Message = {"type": "register", "peer_id": peer_id, "role": role, "metadata": {"tags": ["x"], "properties": {}}}
+        frame: Message = {
+            "type": "register",
+            "peer_id": peer_id,
+            "role": role,
+            "metadata": {"tags": ["x"], "properties": {}},
+        }
         row = self.server.rooms.rooms.get(room_id)
         if row is None or row.token is None:
             return frame | {"api_key": KEY}
@@ -215,6 +225,10 @@ class Simulation:
     def web_troubled(self) -> bool:
         return bool(self.server.web) or not self.server.resumed.is_set()
 
+    def _evicted(self, whom: str) -> None:
+        self.evicted_at[whom] = self.net.now
+        self.disturbed(whom)
+
     def _connected(self, conn: Conn) -> None:
         watch = self.on_connect.pop(conn.owner, None)
         if watch is not None:
@@ -226,7 +240,6 @@ class Simulation:
         plan = self.plan
         self._make_given_room()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.net.run)
             nursery.start_soon(judges.watch, self)
             async with trio.open_nursery() as workers:
                 for slot in range(len(plan.kinds)):
@@ -243,6 +256,8 @@ class Simulation:
                     worker.leave()
             self.release_all()
             await judges.judge_the_end(self)
+            if not plan.faults and "restless" not in plan.programs:
+                judges.judge_calm(self)
             nursery.cancel_scope.cancel()
 
     def _something_stays_broken(self) -> None:
@@ -298,12 +313,12 @@ class Simulation:
 
     async def _faults(self) -> None:
         plan = self.plan
-        end = self.net.now + plan.seconds
+        end = plan.seconds
         names = plan.faults
         while True:
             pause = self.chance.expovariate(1 / plan.interval) if names else plan.seconds
-            await trio.sleep(max(0.0, min(pause, end - self.net.now)))
-            if self.net.now >= end:
+            await trio.sleep(max(0.0, min(pause, end + self.stopped - self.net.now)))
+            if self.net.now >= end + self.stopped:
                 return
             name = self.chance.choice(names)
             if self.living and FAULTS[name](self):

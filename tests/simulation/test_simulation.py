@@ -1,0 +1,102 @@
+"""The sentence of the design, tried: whatever network, server and clock do, once they work the worker is found as it is.
+
+A share of the long run (`benchmarks/simulate.py`), small enough for every test run. The seeds are fixed, so a failure is
+always there again.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.coverage import BRANCHES, missing
+from tests.simulation.plan import Plan, calm, draw
+from tests.simulation.runs import Tally, run_plan
+from tests.simulation.strangers import FAULTS
+from tests.simulation.world import Violation, simulate
+
+ROOT = Path(__file__).parents[2]
+
+DENSE = tuple(range(1, 31))
+SPARSE = Plan(
+    seed=7,
+    kinds=("own", "own", "member", "own", "member", "own"),
+    programs=("idle", "jobs", "idle", "jobs", "idle", "idle"),
+    seconds=2.5 * 3600.0,
+    interval=240.0,
+)
+"""Long enough for tokens and rooms to run out by themselves, between faults."""
+
+
+@pytest.fixture(scope="module")
+def tally() -> Tally:
+    """What all the seeds together have shown."""
+    tally = Tally()
+    for plan in (*map(draw, DENSE), SPARSE):
+        tally.add(run_plan(plan))
+    return tally
+
+
+def test_every_worker_is_found_as_it_is_once_the_faults_are_over(tally: Tally) -> None:
+    assert not tally.failed, tally.complaint()
+
+
+def test_the_run_is_large_enough_to_mean_something(tally: Tally) -> None:
+    assert tally.took_hold >= 500
+    assert tally.worker_seconds >= 30 * 3600
+    assert len(tally.healed) + len(tally.healed_slowly) >= 50
+
+
+def test_every_fault_and_every_branch_of_recovery_has_happened(tally: Tally) -> None:
+    assert missing(tally.faults, tally.branches) == []
+
+
+def test_nothing_needs_healing_where_nothing_goes_wrong() -> None:
+    """Three hours without a fault: tokens are renewed and rooms replaced in time, and nothing else happens."""
+    outcome = run_plan(calm(1, hours=3.0))
+    assert outcome.violations == []
+    happened = outcome.branches
+    # A room of one's own is replaced after 108 to 110 minutes: by the two workers who do not share one.
+    assert happened["link dropped: a new room needs a new socket"] == 2
+    # A sign-in at the start, and then after 48 to 51 minutes each.
+    assert happened["IdentityCreated"] == 4 * 4
+
+
+@pytest.mark.parametrize("level", ["fast", "bytes"])
+def test_the_same_seed_gives_the_same_trace_in_any_process(level: str) -> None:
+    program = (
+        "import sys\n"
+        "from tests.simulation.plan import Plan\n"
+        "from tests.simulation.world import Violation, simulate\n"
+        f"plan = Plan(seed=5, level={level!r}, kinds=('own', 'member', 'own'), programs=('restless', 'jobs', 'idle'),\n"
+        "    seconds=120.0, interval=1.0)\n"
+        "sys.stdout.write('\\n'.join(simulate(plan, whole_trace=True).trace.lines()))\n"
+    )
+
+    def trace(hash_seed: str) -> bytes:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        run = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False
+        )
+        assert run.returncode == 0, run.stderr.decode()
+        return run.stdout
+
+    first, second = trace("1"), trace("2")
+    assert len(first.splitlines()) > 300
+    assert first == second
+
+
+def test_a_broken_promise_is_reported_with_the_seed_that_shows_it_again() -> None:
+    tally = Tally()
+    outcome = run_plan(Plan(seed=3, seconds=30.0, faults=("reset",), interval=5.0))
+    outcome.violations.append(Violation("right", "w0.1", "made up", 1.0))
+    tally.add(outcome)
+    assert "benchmarks.simulate --seed 3 --trace" in tally.complaint()
+
+
+def test_the_catalogue_is_whole() -> None:
+    assert len(FAULTS) >= 35
+    assert len(BRANCHES) == len(set(BRANCHES))
+    assert simulate(Plan(seed=1, seconds=5.0, faults=())).violations == []
