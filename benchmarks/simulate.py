@@ -1,11 +1,10 @@
 """The long run of the simulation: many seeds, bounded in time, with every violation replayable by one command.
 
-`--seeds N --first S --jobs J --minutes M`, `--json FILE`; `--seed S --trace` replays one. Exit 1: something was violated;
-exit 2: nothing was, but a fault or a branch of recovery never happened.
+`--seeds N --first S --jobs J --minutes M`, `--json FILE`; `--seed S --trace` replays one. Exit 1: something was
+violated; exit 2: nothing was, but a fault or a branch of recovery never happened.
 """
 
 import json
-import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -67,7 +66,11 @@ def report(tally: Tally, console: Console) -> None:
     table.add_row("faults that took hold", f"{tally.took_hold}")
     table.add_row("faults per CPU second", f"{tally.took_hold / max(tally.cpu, 1e-9):.0f}")
     table.add_row("simulated worker hours", f"{hours:.1f}")
-    for name, values in (("healed", tally.healed), ("healed, pauses asked for", tally.healed_slowly), ("exits", tally.exits)):
+    for name, values in (
+        ("healed", tally.healed),
+        ("healed, pauses asked for", tally.healed_slowly),
+        ("exits", tally.exits),
+    ):
         figures = f"{share(values, 0.5):.2f} / {share(values, 0.99):.2f} / {share(values, 1.0):.2f} s ({len(values)})"
         table.add_row(f"{name}: median / 99 % / longest", figures)
     console.print(table)
@@ -92,7 +95,13 @@ def as_json(tally: Tally) -> str:
         "healed_slowly": {str(part): share(tally.healed_slowly, part) for part in (0.5, 0.99, 1.0)}
         | {"count": len(tally.healed_slowly)},
         "violations": [
-            {"seed": outcome.seed, "judge": each.judge, "who": each.who, "what": each.what, "again": replay_command(outcome.seed)}
+            {
+                "seed": outcome.seed,
+                "judge": each.judge,
+                "who": each.who,
+                "what": each.what,
+                "again": replay_command(outcome.seed),
+            }
             for outcome in tally.failed
             for each in outcome.violations
         ],
@@ -126,4 +135,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(main))
+    typer.run(main)

@@ -16,8 +16,8 @@ import trio_websocket
 import wsproto.frame_protocol
 import wsproto.utilities
 
-_trio_run: Any = trio._core._run  # type: ignore[attr-defined]
-_websocket: Any = trio_websocket._impl  # type: ignore[attr-defined]
+_trio_run: Any = trio._core._run
+_websocket: Any = trio_websocket._impl
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from worker_state.core.config import TAGS
 from worker_state.core.session import SessionString
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Simulation
     from tests.simulation.worker import Worker
+    from tests.simulation.world import Simulation
 
 BOUND = 60.0
 """Seconds from the last disturbance until every worker is right, unless a fault asks for more patience."""
@@ -145,9 +145,9 @@ async def settle(sim: "Simulation") -> None:
             took = max(0.0, last_wrong.get(slot, 0.0) - disturbed)
             patience, _ = sim.patience_with(worker.name, disturbed)
             (sim.result.healed_slowly if patience > BOUND else sim.result.healed).append(took)
-            why = await found_by_a_client(sim, worker)
-            if why is not None:
-                sim.violate("right", worker.name, f"a client does not find it: {why}")
+            missed = await found_by_a_client(sim, worker)
+            if missed is not None:
+                sim.violate("right", worker.name, f"a client does not find it: {missed}")
 
 
 async def found_by_a_client(sim: "Simulation", worker: "Worker") -> str | None:

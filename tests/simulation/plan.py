@@ -35,8 +35,8 @@ class Plan:
 
     def __str__(self) -> str:
         return (
-            f"seed {self.seed}: {self.level}, {self.generation}, {len(self.kinds)} workers, {self.seconds:.0f} s, a fault "
-            f"every {self.interval:g} s, {self.end}; {'/'.join(self.kinds)}; {'/'.join(self.programs)}; "
+            f"seed {self.seed}: {self.level}, {self.generation}, {len(self.kinds)} workers, {self.seconds:.0f} s, "
+            f"a fault every {self.interval:g} s, {self.end}; {'/'.join(self.kinds)}; {'/'.join(self.programs)}; "
             f"{', '.join(self.faults)}"
         )
 

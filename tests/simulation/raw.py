@@ -1,10 +1,11 @@
 """The byte level: the product's own `WebSocketDial` over an in-memory stream, and real WebSocket framing at both ends.
 
-The server's end is wsproto without any task, so that it goes on while the workers are stopped. A connection can break at
-any byte, and bytes arrive in pieces.
+The server's end is wsproto without any task, so that it goes on while the workers are stopped. A connection can break
+at any byte, and bytes arrive in pieces.
 """
 
 import json
+from contextlib import suppress
 from random import Random
 
 import trio
@@ -13,12 +14,11 @@ from wsproto.events import (
     AcceptConnection,
     BytesMessage,
     CloseConnection,
-    Message as WebSocketMessage,
-    Ping as WebSocketPing,
     RejectConnection,
     Request,
     TextMessage,
 )
+from wsproto.events import Ping as WebSocketPing
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item
@@ -30,7 +30,10 @@ from worker_state.transport import WebSocketDial
 GARBAGE = (
     b"SSH-2.0-OpenSSH_9.6\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n",
+    (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: no\r\n\r\n"
+    ),
     b"\x00" * 70_000,
 )
 REJECTIONS = {"503": (503, []), "429": (429, [(b"retry-after", b"7")])}
@@ -51,10 +54,10 @@ class Framed:
     # from the server
 
     def text(self, message: Message) -> None:
-        self._send(WebSocketMessage(data=json.dumps(message)))
+        self._send(TextMessage(data=json.dumps(message)))
 
     def junk(self, data: str | bytes) -> None:
-        self._send(WebSocketMessage(data=data))
+        self._send(TextMessage(data=data) if isinstance(data, str) else BytesMessage(data=data))
 
     def ping(self) -> None:
         self._send(WebSocketPing(payload=b"devserver"))
@@ -62,12 +65,10 @@ class Framed:
     def close(self, code: int, reason: str) -> None:
         self._send(CloseConnection(code=code, reason=reason or None))
 
-    def _send(self, event: WebSocketMessage | WebSocketPing | CloseConnection) -> None:
+    def _send(self, event: TextMessage | BytesMessage | WebSocketPing | CloseConnection) -> None:
         if self._open:
-            try:
+            with suppress(LocalProtocolError):  # it is closing, and nothing can be said on it any more
                 self._put(self._ws.send(event))
-            except LocalProtocolError:
-                pass  # the connection is closing, and nothing can be said on it any more
 
     def _put(self, data: bytes) -> None:
         """In pieces, as TCP does."""

@@ -65,7 +65,7 @@ def run_plan(plan: Plan) -> Outcome:
     try:
         with cut_off_after(LIMIT):
             result = simulate(plan)
-    except (TooLong, Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - a run that ends so is a finding
+    except (TooLong, Exception, BaseExceptionGroup) as error:
         if isinstance(error, BaseExceptionGroup) and error.subgroup((KeyboardInterrupt, SystemExit)):
             raise
         crash = Violation("right", "world", f"the run ended with {error!r:.500}", -1.0)

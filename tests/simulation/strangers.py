@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.conns import RST
 from tests.simulation.faults import FAULTS, fault
 from tests.simulation.web import MOODS
-
 from worker_state.devserver.registry import Room
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""The sentence of the design, tried: whatever network, server and clock do, once they work the worker is found as it is.
+"""The sentence of the design, tried: whatever network, server and clock do, in the end the worker is found as it is.
 
-A share of the long run (`benchmarks/simulate.py`), small enough for every test run. The seeds are fixed, so a failure is
-always there again.
+A share of the long run (`benchmarks/simulate.py`), small enough for every test run. The seeds are fixed, so a failure
+is always there again.
 """
 
 import os

@@ -246,10 +246,11 @@ class Worker:
         sim.exits.append(took)
         if took > timing.exit + timing.close + SLACK:
             sim.violate("right", self.name, f"the exit took {took:.2f} s")
-        if took < timing.exit and not self._troubled and self._room_id in sim.server.rooms.rooms:
-            if sim.web_troubles == self._troubles and sim.evicted_at.get(self.name, -inf) < sim.net.now - took - 1:
-                sim.violate("right", self.name, "its room was not deleted: was the socket closed first?")
-        if sim.web_troubles == self._troubles and not self._troubled and sim.jumped == self._jumped:
+        web_worked = sim.web_troubles == self._troubles and not self._troubled and sim.jumped == self._jumped
+        evicted = sim.evicted_at.get(self.name, -inf) > sim.net.now - took - 1
+        if web_worked and took < timing.exit and not evicted and self._room_id in sim.server.rooms.rooms:
+            sim.violate("right", self.name, "its room was not deleted: was the socket closed first?")
+        if web_worked:
             for username, told_at in self.web.known.items():
                 if told_at <= left_at + timing.exit / 2 and username in sim.server.rooms.users:
                     sim.violate("right", self.name, f"{username} was not deleted, and could have been")

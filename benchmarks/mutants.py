@@ -1,0 +1,283 @@
+"""Does the simulation see what it is there to see? Small sabotages of the product, each of which it must find.
+
+Each is applied to a copy of `src` in a temporary directory, which a process of its own puts first on its path; there
+the seeds run until one shows a violation. Exit 1: one was not found, or its text is no longer in the source.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "worker_state"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One sabotage."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant(
+        "never echo, never look",
+        "actors/status.py",
+        "        _probe(book, registered, means, now)\n",
+        "        registered.schedule.sent(now)\n",
+    ),
+    Mutant(
+        "no full update with the steady echo",
+        "actors/status.py",
+        "steady = registered.schedule.sent(now)",
+        "steady = registered.schedule.sent(now) and False",
+    ),
+    Mutant(
+        "ignore a lost echo",
+        "actors/status.py",
+        "        if not book.refusals.count():\n            registered.misses += 1",
+        "        if not book.refusals.count():\n            pass",
+    ),
+    Mutant(
+        "ignore that the server has forgotten us",
+        "actors/registration.py",
+        "            if book.phase is Phase.REGISTERED:\n                _evicted(book, why, now)",
+        "            pass",
+    ),
+    Mutant(
+        "forget the tags in updates",
+        "core/wire.py",
+        '{"type": "update_metadata", "peer_id": peer_id, "metadata": record}',
+        '{"type": "update_metadata", "peer_id": peer_id, "metadata": {"properties": record["properties"]}}',
+    ),
+    Mutant(
+        "no null for the job that is over",
+        "core/status.py",
+        '        "current_job_id": truth.job_id if isinstance(truth, Busy) else None,',
+        '        **({"current_job_id": truth.job_id} if isinstance(truth, Busy) else {}),',
+    ),
+    Mutant(
+        "no update for a change while registering",
+        "actors/status.py",
+        "confirmed=note.revision)",
+        "confirmed=book.revision)",
+    ),
+    Mutant(
+        "no update for a change while registered",
+        "actors/status.py",
+        "stale = registered.confirmed != book.revision",
+        "stale = registered.confirmed is None",
+    ),
+    Mutant(
+        "register with the status of the start",
+        "actors/registration.py",
+        "            book.revision, book.truth = revision, truth",
+        "            book.revision = revision",
+    ),
+    Mutant(
+        "no renewal of the ID token in time",
+        "core/lease.py",
+        "RENEW_TOKEN = (0.80, 0.85)",
+        "RENEW_TOKEN = (80.0, 85.0)",
+    ),
+    Mutant(
+        "renew the ID token all the time", "core/lease.py", "RENEW_TOKEN = (0.80, 0.85)", "RENEW_TOKEN = (0.10, 0.12)"
+    ),
+    Mutant("keep the room until it is over", "core/lease.py", "RENEW_ROOM = (0.90, 0.92)", "RENEW_ROOM = (90.0, 92.0)"),
+    Mutant(
+        "a refused ID token is tried again",
+        "core/verdict.py",
+        'return Renew(Lease.IDENTITY, "the ID token is refused")',
+        'return Retry(TRANSIENT_PAUSE, "the ID token is refused")',
+    ),
+    Mutant(
+        "a lost room is waited for",
+        "core/verdict.py",
+        "return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)",
+        "return GiveUp(meaning)",
+    ),
+    Mutant(
+        "a 401 for a room is no refusal of the token",
+        "actors/registration.py",
+        "if isinstance(note, m.RoomRefused) and note.token_refused:",
+        "if False:",
+    ),
+    Mutant(
+        "a new peer id with each sign-in",
+        "actors/registration.py",
+        "book.peer_id = book.peer_id or identity.username",
+        "book.peer_id = identity.username",
+    ),
+    Mutant(
+        "no search for silence",
+        "actors/connection.py",
+        'self._end(Closed(reason=f"no pong in {timing.silence:g} s", cause=Cause.SILENT))',
+        "pass",
+    ),
+    Mutant(
+        "no time limit for a register",
+        "actors/registration.py",
+        "book.answer_by = now + config.timing.register",
+        "book.answer_by = math.inf",
+    ),
+    Mutant("no delay between dials", "core/pace.py", "return self._random.uniform(span / 2, span)", "return 0.0"),
+    Mutant(
+        "backoff is reset when a link opens",
+        "core/pace.py",
+        "if registered_for < self._parameters.lived:",
+        "if registered_for < 0:",
+    ),
+    Mutant(
+        "HTTP is tried again at once",
+        "actors/registration.py",
+        "book.errand_at = now + random.uniform(0.5, 1.0) * min(600.0, 10.0 * 2.0**book.failures)",
+        "book.errand_at = now + 1.0",
+    ),
+    Mutant(
+        "no pause after an error of the store", "core/verdict.py", "TRANSIENT_PAUSE = 5.0", "TRANSIENT_PAUSE = 0.01"
+    ),
+    Mutant(
+        "pay only the first identity",
+        "actors/cleanup.py",
+        "for username in tuple(ledger.owed):",
+        "for username in tuple(ledger.owed[:1]):",
+    ),
+    Mutant(
+        "close before the deletion",
+        "actors/cleanup.py",
+        "        with trio.move_on_after(within, shield=True) as scope:\n",
+        "        tell(m.CloseLink())\n"
+        "        with trio.CancelScope(shield=True):\n"
+        "            await trio.sleep(0.3)\n"
+        "        with trio.move_on_after(within, shield=True) as scope:\n",
+    ),
+    Mutant(
+        "no time limit for the deletion",
+        "actors/cleanup.py",
+        "trio.move_on_after(within, shield=True)",
+        "trio.move_on_after(within + 20, shield=True)",
+    ),
+    Mutant(
+        "an exit does not wait for the sign-in under way",
+        "actors/cleanup.py",
+        "        while ledger.awaited:",
+        "        while False:",
+    ),
+    Mutant(
+        "a Close frame behind an unanswered register",
+        "actors/connection.py",
+        "            if politely_closable(",
+        "            if True or politely_closable(",
+    ),
+    Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
+    Mutant(
+        "an exception for an unknown frame",
+        "core/wire.py",
+        '    if isinstance(text, bytes):\n        return Malformed("a binary frame")\n',
+        "",
+    ),
+)
+
+HUNT = """
+import json, sys
+from tests.simulation import runs
+from tests.simulation.plan import calm, draw
+runs.LIMIT = 20.0
+for plan in [calm(1, hours=3.0), *(draw(seed) for seed in range(1, int(sys.argv[1]) + 1))]:
+    outcome = runs.run_plan(plan)
+    if outcome.violations:
+        first = outcome.violations[0]
+        print(json.dumps([plan.seed if plan.faults else "calm", first.judge, first.what]))
+        break
+"""
+
+
+@dataclass(frozen=True)
+class Caught:
+    """What gave a mutant away."""
+
+    seed: object
+    judge: str
+    what: str
+
+
+def hunt(source: Path, seeds: int, seconds: float) -> Caught | None:
+    """Run the seeds over this copy of the product until something is violated."""
+    path = os.pathsep.join((str(source), str(ROOT)))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", HUNT, str(seeds)]
+    try:
+        run = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if run.returncode != 0:
+        return Caught("-", "start", run.stderr.strip().rpartition("\n")[2])
+    return Caught(*json.loads(run.stdout)) if run.stdout.strip() else None
+
+
+def copies(mutants: tuple[Mutant, ...]) -> Iterator[tuple[Mutant, Path | None]]:
+    """Each mutant with its copy of the sources, or with None if its text is no longer there (once, and only once)."""
+    for mutant in mutants:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "src"
+            shutil.copytree(SOURCE, copy / "worker_state", ignore=shutil.ignore_patterns("__pycache__"))
+            file = copy / "worker_state" / mutant.file
+            text = file.read_text()
+            if text.count(mutant.old) != 1:
+                yield mutant, None
+                continue
+            file.write_text(text.replace(mutant.old, mutant.new))
+            yield mutant, copy
+
+
+def main(
+    seeds: Annotated[int, typer.Option(help="Seeds for each mutant, at most.")] = 120,
+    seconds: Annotated[float, typer.Option(help="Seconds for each mutant, at most.")] = 180.0,
+    only: Annotated[str, typer.Option(help="Only mutants whose name contains this.")] = "",
+) -> None:
+    """Try every mutant, and the product as it is."""
+    console = Console(stderr=True)
+    table = Table("mutant", "caught", "judge", "seed", "by what", title="sabotages of the product")
+    chosen = tuple(mutant for mutant in MUTANTS if only in mutant.name)
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(SOURCE, Path(folder) / "worker_state", ignore=shutil.ignore_patterns("__pycache__"))
+        sound = hunt(Path(folder), seeds if not only else 20, 600)
+    if sound is not None:
+        bad += 1
+        table.add_row("(none)", "[red]yes[/]", sound.judge, str(sound.seed), sound.what)
+    for mutant, copy in copies(chosen):
+        began = time.monotonic()
+        caught = None if copy is None else hunt(copy, seeds, seconds)
+        took = time.monotonic() - began
+        if copy is None:
+            verdict = "[red]its text is not in the source any more[/]"
+        else:
+            verdict = f"[green]in {took:.0f} s[/]" if caught else f"[red]no, in {took:.0f} s[/]"
+        bad += caught is None
+        shown = (caught.judge, str(caught.seed), caught.what[:90]) if caught else ("", "", "")
+        table.add_row(mutant.name, verdict, *shown)
+        console.print(f"{mutant.name}: {verdict}")
+    console.print(table)
+    raise typer.Exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
