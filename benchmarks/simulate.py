@@ -105,7 +105,7 @@ def as_json(tally: Tally) -> str:
             for outcome in tally.failed
             for each in outcome.violations
         ],
-        "never_happened": missing(tally.faults, tally.branches),
+        "never_happened": missing(tally.faults, tally.branches, long=True),
     }
     return json.dumps(figures, indent=2)
 
@@ -128,7 +128,7 @@ def main(
     report(tally, console)
     if json_file is not None:
         json_file.write_text(as_json(tally) + "\n")
-    never = missing(tally.faults, tally.branches)
+    never = missing(tally.faults, tally.branches, long=True)
     for name in never:
         console.print(f"never happened: {name}", markup=False)
     raise typer.Exit(1 if tally.failed else 2 if never else 0)

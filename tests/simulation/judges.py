@@ -165,7 +165,7 @@ async def found_by_a_client(sim: "Simulation", worker: "Worker") -> str | None:
         if row is not None and row.token != session.token:
             return "the token in its session string is wrong"
     try:
-        answers = server.stranger(connection, sim.admission_to(me, room_id, "client"))
+        answers = server.stranger(connection, sim.shared.admission(me, room_id, "client"))
         if not any(answer.get("type") == "registered_auth" for answer in answers):
             return f"refused: {answers}"
         status, job = worker.truth

@@ -42,7 +42,9 @@ class Plan:
 
 
 def draw(seed: int) -> Plan:
-    """The plan of this seed."""
+    """The plan of this seed: the first ones let each fault happen alone, the others mix them."""
+    if seed <= len(CATALOGUE):
+        return alone(seed)
     chance = Random(f"{seed} plan")
     generation: Generation = "v2" if chance.random() < 0.75 else "v3"
     count = chance.choice((1, 2, 3, 4, 6))
@@ -69,6 +71,22 @@ def draw(seed: int) -> Plan:
         interval=chance.uniform(120, 600) if long else chance.choice((0.3, 0.7, 2.0, 6.0)),
         faults=faults,
         end=end,
+    )
+
+
+def alone(seed: int) -> Plan:
+    """One fault only, now and then, to workers that mostly do nothing: nothing else heals by chance what it does."""
+    name = CATALOGUE[seed - 1]
+    v2 = seed % 3 != 0
+    return Plan(
+        seed=seed,
+        level="bytes" if seed % 4 == 1 else "fast",
+        generation="v2" if v2 else "v3",
+        kinds=("own", "own", "member", "own") if v2 else ("own", "own", "key", "key"),
+        programs=("idle", "idle", "idle", "jobs"),
+        seconds=240.0,
+        interval=15.0,
+        faults=(name,),
     )
 
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.simulation.plan import Plan, draw
-from tests.simulation.world import Violation, simulate
+from tests.simulation.result import Violation
+from tests.simulation.world import simulate
 
 LIMIT = 60.0
 """Seconds of CPU for one seed; the longest take five."""

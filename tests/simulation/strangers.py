@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.conns import RST
-from tests.simulation.faults import FAULTS, fault
+from tests.simulation.faults import fault
+from tests.simulation.junk import FAULTS
 from tests.simulation.web import MOODS
 from worker_state.devserver.registry import Room
 
@@ -77,7 +78,7 @@ def strange_deletion(sim: "Simulation") -> bool:
     target = _target(sim)
     if target is not None:
         sim.server.rooms.delete_peer({"peer_id": target[1]}, sim.server.wall)
-        sim.keep_given_room()
+        sim.shared.keep()
     return target is not None
 
 
@@ -89,7 +90,7 @@ def impostor(sim: "Simulation") -> bool:
         return False
     name, peer_id = target
     sim.impersonated.add(name)
-    frame = sim.admission(peer_id)
+    frame = sim.shared.admission(peer_id)
     times = sim.chance.choice((1, 1, 1, 12))
 
     def register() -> None:
@@ -156,7 +157,7 @@ def _lose_a_room(sim: "Simulation", change: Callable[[Room], Room | None]) -> bo
     worker = sim.any_worker()
     room_id = worker.manager.state.room_id if worker is not None and worker.manager is not None else None
     row = None if room_id is None else rows.get(room_id)
-    if room_id is None or row is None or room_id in sim.lost_rooms:
+    if room_id is None or row is None or room_id in sim.shared.lost:
         return False
     changed = change(row)
     if changed is None:
@@ -169,13 +170,13 @@ def _lose_a_room(sim: "Simulation", change: Callable[[Room], Room | None]) -> bo
             conn = sim.conn_of(name)
             if conn is not None:
                 conn.break_(0.0, 0.0)
-    if sim.is_shared(room_id):
+    if room_id in sim.shared:
         # Somebody whose room it is makes it work again.
-        sim.lost_rooms.add(room_id)
+        sim.shared.lost.add(room_id)
         sim.patient("", 190, "a room that was given to it is tried again slowly")
 
         def mend() -> None:
-            sim.lost_rooms.discard(room_id)
+            sim.shared.lost.discard(room_id)
             rows[room_id] = row
 
         sim.hold(sim.chance.uniform(5, 60), mend)

@@ -13,13 +13,15 @@ import pytest
 
 from tests.simulation.coverage import BRANCHES, missing
 from tests.simulation.plan import Plan, calm, draw
+from tests.simulation.result import Violation
 from tests.simulation.runs import Tally, run_plan
 from tests.simulation.strangers import FAULTS
-from tests.simulation.world import Violation, simulate
+from tests.simulation.world import simulate
 
 ROOT = Path(__file__).parents[2]
 
-DENSE = tuple(range(1, 31))
+DENSE = tuple(range(1, len(FAULTS) + 21))
+"""Each fault alone, and twenty mixtures."""
 SPARSE = Plan(
     seed=7,
     kinds=("own", "own", "member", "own", "member", "own"),
@@ -69,7 +71,7 @@ def test_the_same_seed_gives_the_same_trace_in_any_process(level: str) -> None:
     program = (
         "import sys\n"
         "from tests.simulation.plan import Plan\n"
-        "from tests.simulation.world import Violation, simulate\n"
+        "from tests.simulation.world import simulate\n"
         f"plan = Plan(seed=5, level={level!r}, kinds=('own', 'member', 'own'), programs=('restless', 'jobs', 'idle'),\n"
         "    seconds=120.0, interval=1.0)\n"
         "sys.stdout.write('\\n'.join(simulate(plan, whole_trace=True).trace.lines()))\n"

@@ -261,7 +261,7 @@ def new_config(sim: "Simulation", name: str, kind: str) -> Config:
     capabilities = {"hostname": name, "gpu_memory_mb": 24576, "supported_models": ["base", "centroid"]}
     match kind:
         case "member":
-            room = sim.given_room
+            room = sim.shared.given
             return Config(
                 "ws://127.0.0.1", "http://127.0.0.1", room_id=room[0], room_token=room[1], capabilities=capabilities
             )

@@ -8,7 +8,6 @@ import gc
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -22,39 +21,13 @@ from tests.simulation.faults import DOORS
 from tests.simulation.net import Net
 from tests.simulation.office import recorded
 from tests.simulation.plan import Plan
-from tests.simulation.server import KEY, KEY_ROOM, Server
+from tests.simulation.result import Result, Violation
+from tests.simulation.server import Server
+from tests.simulation.shared import SharedRooms
 from tests.simulation.strangers import FAULTS
 from tests.simulation.trace import Trace, logging_into
 from tests.simulation.worker import Worker, new_config
 from worker_state.core import messages as m
-from worker_state.devserver.effects import Message
-from worker_state.devserver.registry import Room
-
-
-@dataclass(frozen=True)
-class Violation:
-    """Something that must never be."""
-
-    judge: str
-    who: str
-    what: str
-    at: float
-
-
-@dataclass
-class Result:
-    """What a run has shown."""
-
-    plan: Plan
-    trace: Trace
-    violations: list[Violation] = field(default_factory=list)
-    healed: list[float] = field(default_factory=list)
-    """Seconds from the last thing that disturbed a worker until it was right for good."""
-    healed_slowly: list[float] = field(default_factory=list)
-    """The same where a fault asked for more patience than usual."""
-    exits: list[float] = field(default_factory=list)
-    worker_seconds: float = 0.0
-    faults: int = 0
 
 
 class Simulation:
@@ -78,18 +51,15 @@ class Simulation:
         )
         self.server.on_evicted = self._evicted
         self.server.on_connect = self._connected
-        self.server.on_deletion = self.keep_given_room
+        self.shared = SharedRooms(self.server)
+        self.server.on_deletion = self.shared.keep
         self.living: dict[str, Worker] = {}
         self.slots: dict[int, Worker] = {}
         self.gone: list[Worker] = []
         self.on_connect: dict[str, Callable[[Conn], None]] = {}
         self.impersonated: set[str] = set()
-        self.lost_rooms: set[str] = set()
         self.exempt: set[str] = set()
         """Workers that cannot be right, since something of theirs stays broken."""
-        self.given_room: tuple[str, str] = ("", "")
-        self._kept: dict[str, Room] = {}
-        """The rooms that somebody looks after."""
         self.disturbed_at: dict[str, float] = {}
         self.patience: deque[tuple[str, float, float, str]] = deque(maxlen=300)
         self.jumped = 0.0
@@ -179,29 +149,6 @@ class Simulation:
         worker = self.any_worker()
         return None if worker is None else self.conn_of(worker.name)
 
-    def is_shared(self, room_id: str) -> bool:
-        return room_id in (self.given_room[0], KEY_ROOM)
-
-    def admission(self, peer_id: str, role: str = "worker") -> Message:
-        """What a member of this peer's room sends to register under a peer id."""
-        room_id = self.server.rooms._registry.room_of(peer_id)
-        return self.admission_to(peer_id, room_id or "", role)
-
-    def admission_to(self, peer_id: str, room_id: str, role: str) -> Message:
-        frame: Message = {
-            "type": "register",
-            "peer_id": peer_id,
-            "role": role,
-            "metadata": {"tags": ["x"], "properties": {}},
-        }
-        row = self.server.rooms.rooms.get(room_id)
-        if row is None or row.token is None:
-            return frame | {"api_key": KEY}
-        identity = self.server.rooms.sign_in(self.server.wall).body
-        assert isinstance(identity, dict)
-        self.server.rooms._identities.users.pop(str(identity["username"]))
-        return frame | {"room_id": room_id, "token": row.token, "id_token": identity["id_token"]}
-
     # what is noted
 
     def note(self, who: str, what: str, *arguments: object) -> None:
@@ -238,7 +185,6 @@ class Simulation:
 
     async def run(self) -> None:
         plan = self.plan
-        self._make_given_room()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(judges.watch, self)
             async with trio.open_nursery() as workers:
@@ -275,24 +221,6 @@ class Simulation:
                     conn.break_(0.0, 30.0)
             case _:
                 pass
-
-    def _make_given_room(self) -> None:
-        rooms, wall = self.server.rooms, self.server.wall
-        body = rooms.sign_in(wall).body
-        assert isinstance(body, dict)
-        made = rooms.create_room(f"Bearer {body['id_token']}", wall).body
-        assert isinstance(made, dict)
-        self.given_room = str(made["room_id"]), str(made["token"])
-        rooms._identities.users.pop(str(body["username"]))
-        rows = rooms._registry.rows
-        rows[self.given_room[0]] = replace(rows[self.given_room[0]], expires_at=None)
-        self._kept = {room_id: row for room_id, row in rows.items() if self.is_shared(room_id)}
-
-    def keep_given_room(self) -> None:
-        """The last one to leave deletes the room, and somebody makes it again for those who come."""
-        for room_id, row in self._kept.items():
-            if room_id not in self.lost_rooms:
-                self.server.rooms._registry.rows.setdefault(room_id, row)
 
     async def _slot(self, slot: int, kind: str, program: str) -> None:
         """A worker, and after it another one, as a supervisor would see to."""
