@@ -62,6 +62,7 @@ def _heard(heard: list[tuple[float, str]], now: float, what: str) -> int:
 
 async def watch(sim: "Simulation") -> None:
     """What must hold at every moment, looked at every few seconds."""
+    suspects: dict[str, str] = {}
     while True:
         await trio.sleep(5.3)
         for worker in sim.living.values():
@@ -73,6 +74,11 @@ async def watch(sim: "Simulation") -> None:
             sim.violate("right", "world", f"{sim.trace.deepest} notes in one mailbox")
             sim.trace.deepest = 0
         _judge_doubles(sim)
+        if not sim.plan.faults:
+            before = suspects
+            suspects = {each.name: reason for each in sim.living.values() if (reason := wrong(sim, each))}
+            for name in sorted(before.keys() & suspects.keys()):
+                sim.violate("calm", name, f"{suspects[name]}, and nothing had gone wrong")
 
 
 def _judge_doubles(sim: "Simulation") -> None:

@@ -104,7 +104,10 @@ def impostor(sim: "Simulation") -> bool:
         sim.impersonated.discard(name)
         sim.server.stranger_leaves(("impostor", name))
 
-    sim.hold(times * 10.0 + sim.chance.uniform(-9, 60), leave, name)
+    if sim.chance.random() < 0.4:
+        sim.later(times * 10.0, name, lambda: sim.impersonated.discard(name))  # it stays, and says nothing any more
+    else:
+        sim.hold(times * 10.0 + sim.chance.uniform(-9, 60), leave, name)
     return True
 
 

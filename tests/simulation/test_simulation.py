@@ -20,8 +20,8 @@ from tests.simulation.world import simulate
 
 ROOT = Path(__file__).parents[2]
 
-DENSE = tuple(range(1, len(FAULTS) + 21))
-"""Each fault alone, and twenty mixtures."""
+DENSE = tuple(range(len(FAULTS) + 21))
+"""None, each fault alone, and twenty mixtures."""
 SPARSE = Plan(
     seed=7,
     kinds=("own", "own", "member", "own", "member", "own"),

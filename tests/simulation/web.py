@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from tests.simulation.server import Server
-from worker_state.core.wire import HttpAnswer, HttpFailure
+from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.devserver.effects import Reply
 
 BAD_ANSWERS = {

@@ -170,6 +170,9 @@ class Worker:
                     if chance.random() < 0.03:
                         self.asked += 1
                         manager.reregister()
+                        if chance.random() < 0.7:
+                            await trio.sleep(chance.uniform(0, 0.1))
+                            self._set(manager, "maintenance" if self.truth[0] == "available" else "available")
                     if chance.random() < 0.05:
                         await self._signal(manager)
 
