@@ -11,7 +11,7 @@ LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format lock clean
+.PHONY: help run demo test coverage mutants lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -22,9 +22,11 @@ run: $(READY) ## run a worker against a development server of its own (ARGS="--h
 demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in ten seconds
 	@$(BIN)/worker-state run --demo $(ARGS)
 
-test: lint ## check style and types, run every test, hold the coverage thresholds
+test: lint ## check style and types, run every test (under a minute)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+
+coverage: $(READY) ## run every test again, slowly, and hold the coverage thresholds
 	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.
-	@# More processes than cores may be: much of a test over real sockets is waiting.
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export COVERAGE_FILE="$$data/coverage" && \
 	$(BIN)/coverage run -m pytest -n 4 --dist worksteal $(ARGS) && \
 	$(BIN)/coverage combine --quiet && \
@@ -32,6 +34,9 @@ test: lint ## check style and types, run every test, hold the coverage threshold
 	$(BIN)/coverage report --include='src/worker_state/core/*' --fail-under=100 && \
 	echo "coverage of the rest: at least 95 %" && \
 	$(BIN)/coverage report --omit='src/worker_state/core/*' --fail-under=95
+
+mutants: $(READY) ## sabotage the product in many small ways, and see the simulation catch each of them
+	$(BIN)/python benchmarks/mutants.py $(ARGS)
 
 lint: $(READY) ## check style and types only
 	$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from benchmarks.server import Seat
 from worker_state import Config, Manager, open_state_manager
-from worker_state.core.wire import HttpAnswer
+from worker_state.core.answers import HttpAnswer
 from worker_state.manager import World, run_in_world
 
 JOB = "job-of-the-benchmark"

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from tests.support.peers import CLOSE, SOON, TEXT, Peer, Script, close_frame, frame, serving
+from worker_state.core.answers import HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.core.wire import HttpFailure
 from worker_state.transport import HttpxHttp, WebSocketDial
 
 PATIENT = 20.0

@@ -7,8 +7,8 @@ exists on the server has to reach the ledger.
 import logging
 from typing import TYPE_CHECKING
 
+from worker_state.core import answers
 from worker_state.core import messages as m
-from worker_state.core import wire
 from worker_state.core.errors import RoomCreationFailed, SignInFailed
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-async def sign_in(http: "Http") -> wire.Identity | None:
+async def sign_in(http: "Http") -> answers.Identity | None:
     """`POST /anonymous-signin`: a new identity, or None with an error logged. Each one has to be deleted at the end."""
     answer = await http.post("/anonymous-signin")
-    identity = answer if isinstance(answer, wire.HttpFailure) else wire.read_identity(answer)
-    if isinstance(identity, wire.HttpFailure):
+    identity = answer if isinstance(answer, answers.HttpFailure) else answers.read_identity(answer)
+    if isinstance(identity, answers.HttpFailure):
         log.error("sign-in failed: %s", identity.why)
         return None
     return identity
 
 
-async def create_room(http: "Http", id_token: str) -> wire.Room:
+async def create_room(http: "Http", id_token: str) -> answers.Room:
     """`POST /create-room`: a new room. Raises `RoomCreationFailed` with the HTTP status and text, which it logs."""
     answer = await http.post("/create-room", bearer=id_token)
-    room = answer if isinstance(answer, wire.HttpFailure) else wire.read_room(answer, id_token)
-    if isinstance(room, wire.HttpFailure):
+    room = answer if isinstance(answer, answers.HttpFailure) else answers.read_room(answer, id_token)
+    if isinstance(room, answers.HttpFailure):
         log.error("room creation failed: %s", room.why)
         raise RoomCreationFailed(f"the server created no room: {room.why}", room.status)
     return room

@@ -10,7 +10,7 @@ from contextlib import suppress
 import trio
 
 from worker_state.core.verdict import Cause, DialFailure
-from worker_state.core.wire import shown
+from worker_state.core.words import shown
 
 
 def why_not_connected(exc: OSError | UnicodeError) -> DialFailure:

@@ -19,8 +19,9 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 from wsproto.utilities import LocalProtocolError
 
 from worker_state import streams
+from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.core.wire import HttpAnswer, HttpFailure, shown
+from worker_state.core.words import shown
 from worker_state.handshake import Head
 
 MAX_MESSAGE = 8 * 2**20

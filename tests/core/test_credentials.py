@@ -5,10 +5,11 @@ from random import Random
 
 import pytest
 
+from worker_state.core.answers import Room
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.status import Available
-from worker_state.core.wire import RegistrationAccepted, Room, metadata
+from worker_state.core.wire import RegistrationAccepted, metadata
 
 RECORD = metadata(["t"], {}, Available())
 

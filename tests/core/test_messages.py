@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import pytest
 
+from worker_state.core import answers, wire
 from worker_state.core import messages as m
-from worker_state.core import wire
 from worker_state.core.errors import StartupFailed
 
 SECRET = "s3cr3t"
@@ -62,8 +62,8 @@ def test_link_is_its_epoch() -> None:
 
 
 SECRETIVE: list[Any] = [
-    m.IdentityCreated(wire.Identity("u", SECRET)),
-    m.RoomCreated(wire.Room("r", SECRET)),
+    m.IdentityCreated(answers.Identity("u", SECRET)),
+    m.RoomCreated(answers.Room("r", SECRET)),
     m.WorkerRegistered(1, 0, "p", "r", SECRET, 0, settled=True, at=0.0),
     m.FrameReceived(1, wire.RegistrationAccepted("p", "r", SECRET, 0)),
     m.FrameReceived(1, wire.MetadataStored("p", {"_token_id": SECRET})),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker_state.core import answers, wire
 from worker_state.core import messages as m
-from worker_state.core import wire
 from worker_state.core.errors import StartupFailed
 from worker_state.core.session import SessionString
 from worker_state.core.state import State, fold
@@ -203,9 +203,9 @@ UNTOUCHED: list[m.Note] = [
     m.CloseLink(),
     m.FrameReceived(1, wire.Ping()),
     m.IdentityRequested(),
-    m.IdentityCreated(wire.Identity("u", SECRET)),
+    m.IdentityCreated(answers.Identity("u", SECRET)),
     m.IdentityRefused(),
-    m.RoomCreated(wire.Room("r", SECRET)),
+    m.RoomCreated(answers.Room("r", SECRET)),
     m.RoomRefused("why", token_refused=False),
     m.StartupAborted(StartupFailed("why")),
 ]

@@ -12,8 +12,8 @@ from typing import Any
 
 import trio
 
+from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.core.wire import HttpAnswer, HttpFailure
 from worker_state.devserver.effects import Close, Effect, Reply, Send
 from worker_state.devserver.rooms import Rooms
 from worker_state.transport import Socket

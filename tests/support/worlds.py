@@ -20,8 +20,8 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 
 from tests.support.fake import FakeServer, FakeSocket
 from worker_state import Config, Manager, run_state_manager
+from worker_state.core.answers import HttpAnswer
 from worker_state.core.verdict import Closed
-from worker_state.core.wire import HttpAnswer
 from worker_state.devserver.app import serve
 from worker_state.devserver.connection import Connection
 from worker_state.devserver.rooms import Rooms

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from worker_state.core import answers
 from worker_state.core import messages as m
-from worker_state.core import wire
 
 if TYPE_CHECKING:
     from worker_state.transport import Http
@@ -73,11 +73,11 @@ async def _pay(ledger: _Ledger, mailbox: trio.MemoryReceiveChannel[m.Note], http
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     try:
         answer = await http.post("/delete-peer", body={"peer_id": username})
-        report = answer if isinstance(answer, wire.HttpFailure) else wire.read_deletion(answer)
+        report = answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
     except Exception:  # the one place: nothing may fail a shutdown, not even a bug of ours
         log.exception("deleting an identity failed unexpectedly")
         return
-    if isinstance(report, wire.HttpFailure):
+    if isinstance(report, answers.HttpFailure):
         log.error("an identity could not be deleted: %s", report.why)
         return
     ledger.owed.remove(username)

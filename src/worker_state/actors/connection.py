@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from worker_state.core import messages as m
-from worker_state.core import wire
+from worker_state.core import wire, words
 from worker_state.core.config import Timing
 from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure, hint, politely_closable
@@ -196,7 +196,7 @@ class _Served:
             with trio.move_on_after(self._timing.send) as scope:
                 closed = await self._socket.send(wire.encode(message))
                 if closed is not None:
-                    log.error("could not send %s: %s", wire.shown(str(message["type"])), closed)
+                    log.error("could not send %s: %s", words.shown(str(message["type"])), closed)
                     self._end(closed)
             if scope.cancelled_caught:
                 self._end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))

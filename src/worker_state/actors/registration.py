@@ -18,7 +18,7 @@ import trio
 from worker_state import errands
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
-from worker_state.core import wire
+from worker_state.core import wire, words
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
@@ -169,7 +169,7 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
                 book.answer_by = math.inf
                 _obey(book, v.of_refusal(refusal, own_room=config.creates_room), random, tell, now)
             else:
-                reason = wire.shown(refusal.reason)
+                reason = words.shown(refusal.reason)
                 tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
         case _:
             pass
@@ -188,7 +188,7 @@ def _accept(
     if book.started:
         log.info("Worker re-registered with signaling server")
     elif token is None or not config.show_session_string:
-        log.info("worker registered in room %s", wire.shown(frame.room_id))
+        log.info("worker registered in room %s", words.shown(frame.room_id))
     else:
         log.info("worker registered, session string: %s", SessionString(frame.room_id, token, book.peer_id))
     book.started = True

@@ -9,7 +9,7 @@ import typer
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.core.errors import SessionStringError
 from worker_state.core.session import SessionString
-from worker_state.core.wire import shown
+from worker_state.core.words import shown
 
 session_app = typer.Typer(
     no_args_is_help=True,

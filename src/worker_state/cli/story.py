@@ -4,7 +4,8 @@ Pure text, and a function of the snapshot alone, so that a line never depends on
 """
 
 from worker_state.core.state import State
-from worker_state.core.wire import Message, shown
+from worker_state.core.wire import Message
+from worker_state.core.words import shown
 
 STATUS_STYLES = {"available": "green", "reserved": "yellow", "busy": "blue", "maintenance": "magenta"}
 

@@ -6,7 +6,7 @@ Pure. Which call fetches what, and what a refusal leads to, is the registration 
 import math
 from random import Random
 
-from worker_state.core import lease, wire
+from worker_state.core import answers, lease, wire, words
 from worker_state.core.config import Config
 
 
@@ -15,11 +15,11 @@ class Credentials:
 
     def __init__(self, config: Config) -> None:
         self.id_token: lease.Leased[str] = lease.Leased()
-        self.room: lease.Leased[wire.Room] = lease.Leased()
+        self.room: lease.Leased[answers.Room] = lease.Leased()
         self._api_key = config.api_key
         self._own_room = config.creates_room
         if config.room_id is not None and config.room_token is not None:
-            self.room.grant(wire.Room(config.room_id, config.room_token), 0.0)
+            self.room.grant(answers.Room(config.room_id, config.room_token), 0.0)
 
     @property
     def complete(self) -> bool:
@@ -31,7 +31,7 @@ class Credentials:
         life = lease.token_life(id_token)
         self.id_token.grant(id_token, now, lease.renewal(life, lease.RENEW_TOKEN, random))
 
-    def grant_room(self, room: wire.Room, now: float, random: Random) -> None:
+    def grant_room(self, room: answers.Room, now: float, random: Random) -> None:
         """A new room of our own, to be replaced before its two hours are over."""
         self.room.grant(room, now, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
 
@@ -72,4 +72,4 @@ class Credentials:
     def masked(self, text: str) -> str:
         """Text of the server's without any of these, should it repeat one: its words go into the log."""
         room = self.room.value
-        return wire.masked(text, (self.id_token.value, None if room is None else room.token, self._api_key))
+        return words.masked(text, (self.id_token.value, None if room is None else room.token, self._api_key))

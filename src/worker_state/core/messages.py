@@ -7,10 +7,11 @@ An answer is a later event; nobody waits for one. Which actor hears which of the
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from worker_state.core.answers import Identity, Room
 from worker_state.core.errors import StartupFailed
 from worker_state.core.status import Truth
 from worker_state.core.verdict import Closed, DialFailure
-from worker_state.core.wire import Frame, Identity, Message, Room
+from worker_state.core.wire import Frame, Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ actors'. Unknown trouble always means trying again (FAULTS F19).
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker_state.core.wire import Refusal, shown
+from worker_state.core.wire import Refusal
+from worker_state.core.words import shown
 
 
 class Cause(StrEnum):

@@ -1,11 +1,11 @@
-"""Every frame and HTTP body of the protocol: ONE constructor for each that we send, ONE reader for all that we get.
+"""Every frame of the protocol: ONE constructor for each that we send, ONE reader for all that we get.
 
 Nothing in here knows what to do about a frame; it only says what it is. Whatever the network sends becomes a value:
 `read` and its kin never raise. Keep out: sockets, retries, clocks.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -223,101 +223,3 @@ def differences(stored: Message, wanted: Message) -> tuple[str, ...]:
         if name not in kept or kept[name] != expected:
             found.append(name)
     return tuple(found)
-
-
-# --- what we get: HTTP ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """An HTTP answer as it came, at most 64 KiB of it."""
-
-    status: int
-    content_type: str
-    body: bytes = field(repr=False)
-    retry_after: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HttpFailure:
-    """There was no usable HTTP answer: refused, reset, too slow, too large, another status than 200.
-
-    `why` is a phrase for a person; `status` is None when there was no answer at all.
-    """
-
-    why: str
-    status: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a sign-in gives. The username is the peer id, and what `/delete-peer` takes."""
-
-    username: str
-    id_token: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """A room and its token."""
-
-    room_id: str
-    token: str = field(repr=False)
-
-
-def read_identity(answer: HttpAnswer) -> Identity | HttpFailure:
-    """The answer of `POST /anonymous-signin`; status, content and types are checked before use (FAULTS F25)."""
-    match _read_body(answer):
-        case HttpFailure() as failure:
-            return failure
-        case {"username": str(username), "id_token": str(id_token)} if username and id_token:
-            return Identity(username, id_token)
-        case _:
-            return HttpFailure("HTTP 200, but no username and id_token in it")
-
-
-def read_room(answer: HttpAnswer, id_token: str) -> Room | HttpFailure:
-    """The answer of `POST /create-room`; a server that repeats the `id_token` it was given does not get it logged."""
-    match _read_body(answer, secret=id_token):
-        case HttpFailure() as failure:
-            return failure
-        case {"room_id": str(room_id), "token": str(token)} if room_id and token:
-            return Room(room_id, token)
-        case _:
-            return HttpFailure("HTTP 200, but no room_id and token in it")
-
-
-def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
-    """The text of `POST /delete-peer`. The server says 200 even when it failed: no proof, only a report (F34)."""
-    match _read_body(answer):
-        case HttpFailure() as failure:
-            return failure
-        case {"status": str(text)}:
-            return shown(text)
-        case _:
-            return HttpFailure("HTTP 200, but no status in it")
-
-
-def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
-    if answer.status != 200:
-        text = answer.body.decode("utf-8", "replace")
-        return HttpFailure(f"HTTP {answer.status}: {shown(masked(text, [secret]))}", answer.status)
-    try:
-        return json.loads(answer.body)
-    except (ValueError, RecursionError):
-        kind = shown(answer.content_type, 40) or "no content type"
-        return HttpFailure(f"HTTP 200, but the body is no JSON ({kind})")
-
-
-def masked(text: str, secrets: Iterable[str | None]) -> str:
-    """Text of the server's without secrets of ours that it may repeat."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[secret]")
-    return text
-
-
-def shown(text: str, limit: int = 200) -> str:
-    """Text of the server's, made safe for a log or a terminal: one line, no control characters, not endless."""
-    text = text if len(text) <= limit else text[:limit] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

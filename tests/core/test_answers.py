@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker_state.core import wire
-from worker_state.core.wire import HttpAnswer, HttpFailure, Identity, Room, shown
+from worker_state.core import answers, wire
+from worker_state.core.answers import HttpAnswer, HttpFailure, Identity, Room
+from worker_state.core.words import shown
 
 
 def answer(body: Any, status: int = 200, content_type: str = "application/json") -> HttpAnswer:
@@ -17,15 +18,15 @@ def answer(body: Any, status: int = 200, content_type: str = "application/json")
 
 
 def read_room(given_: HttpAnswer) -> Room | HttpFailure:
-    return wire.read_room(given_, "id-token")
+    return answers.read_room(given_, "id-token")
 
 
-READERS: list[Callable[[HttpAnswer], Any]] = [wire.read_identity, read_room, wire.read_deletion]
+READERS: list[Callable[[HttpAnswer], Any]] = [answers.read_identity, read_room, answers.read_deletion]
 
 
 def test_identity() -> None:
     """A sign-in's answer gives the username and the token."""
-    assert wire.read_identity(answer({"id_token": "jwt", "username": "u", "more": 1})) == Identity("u", "jwt")
+    assert answers.read_identity(answer({"id_token": "jwt", "username": "u", "more": 1})) == Identity("u", "jwt")
 
 
 def test_room() -> None:
@@ -35,7 +36,7 @@ def test_room() -> None:
 
 def test_deletion() -> None:
     """A deletion's answer is the server's own text, made safe to log."""
-    assert wire.read_deletion(answer({"status": "peer deleted\x1b"})) == r"peer deleted\x1b"
+    assert answers.read_deletion(answer({"status": "peer deleted\x1b"})) == r"peer deleted\x1b"
 
 
 INCOMPLETE: list[Any] = [
@@ -105,13 +106,13 @@ def test_readers_are_total(given_: HttpAnswer) -> None:
 
 def test_repeated_token() -> None:
     """A server that repeats the ID token in its complaint does not get it into the log."""
-    failure = wire.read_room(answer({"detail": "Token verification failed: sekrit"}, 401), "sekrit")
+    failure = answers.read_room(answer({"detail": "Token verification failed: sekrit"}, 401), "sekrit")
     assert failure == HttpFailure('HTTP 401: {"detail": "Token verification failed: [secret]"}', 401)
 
 
 def test_repeated_token_at_the_edge() -> None:
     """A repeated ID token is hidden before the text is cut, not after, so that no half of it is left."""
-    failure = wire.read_room(answer(b"x" * 195 + b"sekrit" * 40, 401), "sekrit" * 40)
+    failure = answers.read_room(answer(b"x" * 195 + b"sekrit" * 40, 401), "sekrit" * 40)
     assert isinstance(failure, HttpFailure)
     assert "sek" not in failure.why
 
@@ -147,8 +148,8 @@ SECRET = "s3cr3t"
         HttpAnswer(200, "application/json", SECRET.encode()),
         Identity("u", SECRET),
         Room("r", SECRET),
-        wire.read_identity(answer({"id_token": SECRET})),
-        wire.read_identity(answer(SECRET.encode())),
+        answers.read_identity(answer({"id_token": SECRET})),
+        answers.read_identity(answer(SECRET.encode())),
         read_room(answer({"token": SECRET})),
     ],
     ids=lambda thing: type(thing).__name__,

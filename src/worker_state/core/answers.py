@@ -1,0 +1,90 @@
+"""The HTTP answers of the server: what each of the three calls brings, or why it brought nothing.
+
+Whatever the network sends becomes a value; nothing in here raises, and nothing decides what to do about it.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+from worker_state.core.words import masked, shown
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An HTTP answer as it came, at most 64 KiB of it."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFailure:
+    """There was no usable HTTP answer: refused, reset, too slow, too large, another status than 200.
+
+    `why` is a phrase for a person; `status` is None when there was no answer at all.
+    """
+
+    why: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a sign-in gives. The username is the peer id, and what `/delete-peer` takes."""
+
+    username: str
+    id_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room and its token."""
+
+    room_id: str
+    token: str = field(repr=False)
+
+
+def read_identity(answer: HttpAnswer) -> Identity | HttpFailure:
+    """The answer of `POST /anonymous-signin`; status, content and types are checked before use (FAULTS F25)."""
+    match _read_body(answer):
+        case HttpFailure() as failure:
+            return failure
+        case {"username": str(username), "id_token": str(id_token)} if username and id_token:
+            return Identity(username, id_token)
+        case _:
+            return HttpFailure("HTTP 200, but no username and id_token in it")
+
+
+def read_room(answer: HttpAnswer, id_token: str) -> Room | HttpFailure:
+    """The answer of `POST /create-room`; a server that repeats the `id_token` it was given does not get it logged."""
+    match _read_body(answer, secret=id_token):
+        case HttpFailure() as failure:
+            return failure
+        case {"room_id": str(room_id), "token": str(token)} if room_id and token:
+            return Room(room_id, token)
+        case _:
+            return HttpFailure("HTTP 200, but no room_id and token in it")
+
+
+def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
+    """The text of `POST /delete-peer`. The server says 200 even when it failed: no proof, only a report (F34)."""
+    match _read_body(answer):
+        case HttpFailure() as failure:
+            return failure
+        case {"status": str(text)}:
+            return shown(text)
+        case _:
+            return HttpFailure("HTTP 200, but no status in it")
+
+
+def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
+    if answer.status != 200:
+        text = answer.body.decode("utf-8", "replace")
+        return HttpFailure(f"HTTP {answer.status}: {shown(masked(text, [secret]))}", answer.status)
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        kind = shown(answer.content_type, 40) or "no content type"
+        return HttpFailure(f"HTTP 200, but the body is no JSON ({kind})")
