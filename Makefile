@@ -11,7 +11,7 @@ LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage mutants lint format lock clean
+.PHONY: help run demo test coverage simulate mutants lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ coverage: $(READY) ## run every test again, slowly, and hold the coverage thresh
 	$(BIN)/coverage report --include='src/worker_state/core/*' --fail-under=100 && \
 	echo "coverage of the rest: at least 95 %" && \
 	$(BIN)/coverage report --omit='src/worker_state/core/*' --fail-under=95
+
+simulate: $(READY) ## run many seeds of the simulation (ARGS="--seeds 1000 --minutes 20" for more)
+	$(BIN)/python benchmarks/simulate.py $(ARGS)
 
 mutants: $(READY) ## sabotage the product in many small ways, and see the simulation catch each of them
 	$(BIN)/python benchmarks/mutants.py $(ARGS)
