@@ -149,7 +149,10 @@ MUTANTS = (
         "book.errand_at = now + 1.0",
     ),
     Mutant(
-        "no pause after an error of the store", "core/verdict.py", "TRANSIENT_PAUSE = 5.0", "TRANSIENT_PAUSE = 0.01"
+        "no pause after an error of the store",
+        "actors/registration.py",
+        "            book.register_at = now + book.holds.pause(pause, lived=0.0)",
+        "            book.register_at = now",
     ),
     Mutant(
         "pay only the first identity",
@@ -186,9 +189,9 @@ MUTANTS = (
     ),
     Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
     Mutant(
-        "an exception for an unknown frame",
+        "an exception for a frame of a strange shape",
         "core/wire.py",
-        '    if isinstance(text, bytes):\n        return Malformed("a binary frame")\n',
+        '    except RecursionError:\n        return Malformed("JSON, nested too deeply")\n',
         "",
     ),
 )

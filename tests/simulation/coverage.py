@@ -6,7 +6,7 @@ Branches are the notes of the product's actors (`office.branch`), its log lines,
 from collections import Counter
 
 from tests.simulation.faults import DOORS
-from tests.simulation.strangers import FAULTS
+from tests.simulation.leaving import FAULTS
 from tests.simulation.web import MOODS
 
 FAULT_NAMES = (*FAULTS, *(f"door {mood}" for mood in DOORS), *(f"web {mood}" for mood in MOODS))

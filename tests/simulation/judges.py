@@ -186,7 +186,8 @@ async def found_by_a_client(sim: "Simulation", worker: "Worker") -> str | None:
             recent = trio.current_time() - worker.changed_at < RECENT
             return None if recent else f"not among {len(peers)} found"
         properties = peers[peer_id]["metadata"]["properties"]
-        if job not in (properties["current_job_id"] or properties["pending_job_id"], None):
+        shown = properties["current_job_id"] or properties["pending_job_id"]
+        if job != shown and trio.current_time() - worker.changed_at > RECENT:
             return f"with the job {properties}"
         payload = {"check": me}
         server.stranger(

@@ -6,7 +6,8 @@ A run allows only some of the faults, so that each gets worlds in which the othe
 from dataclasses import dataclass
 from random import Random
 
-from tests.simulation.strangers import FAULTS, RENEWALS
+from tests.simulation.leaving import FAULTS
+from tests.simulation.strangers import RENEWALS
 from worker_state.devserver.admission import Generation
 
 CATALOGUE = tuple(FAULTS)

@@ -74,6 +74,12 @@ class Server:
         self.refusals: Counter[str] = Counter()
         """By worker: answers after which a sign-in is due."""
         self.on_evicted: Callable[[str], None] = lambda owner: None
+        self.on_room_refused: dict[str, Callable[[], None]] = {}
+        """By worker: what is to happen when its room is found to be gone."""
+        self.on_registering: dict[str, Callable[[], None]] = {}
+        self.on_sign_in: dict[str, Callable[[], None]] = {}
+        """By worker: what is to happen when a `register` or a sign-in of its is being handled."""
+        self.store_is_slow = False
         self.on_deletion: Callable[[], None] = lambda: None
         self.on_connect: Callable[[Conn], None] = lambda conn: None
         self.strangers: dict[Hashable, list[Message]] = {}
@@ -148,7 +154,9 @@ class Server:
                 return
             if '"type":"register"' in item:
                 desk.busy = True
-                self.net.after(self.chance.uniform(0.001, 0.03), partial(self._registered, conn, desk, item))
+                self.on_registering.pop(conn.owner, lambda: None)()
+                seconds = self.chance.uniform(0.5, 3) if self.store_is_slow else self.chance.uniform(0.001, 0.03)
+                self.net.after(seconds, partial(self._registered, conn, desk, item))
             elif conn.owner not in self.deaf:
                 self.perform(self.rooms.receive(conn, item, self.wall))
         if desk.over and not desk.busy and not desk.waiting:
@@ -178,6 +186,8 @@ class Server:
         reason = message.get("reason") or message.get("error")
         self.trace.note(self.net.now, "server", "%r of %s: %s", conn, conn.owner, reason or message.get("type"))
         if reason is not None:
+            if reason == "Room not found":
+                self.on_room_refused.pop(conn.owner, lambda: None)()
             self.trace.branches[f"refused: {reason}{'' if 'type' in message else ' (identity)'}"] += 1
             if "type" not in message or str(reason) in ROOM_REFUSALS:
                 self.refusals[conn.owner] += 1
@@ -200,7 +210,9 @@ class Server:
         self.rooms.gone(conn, self.wall)
         self.trace.note(self.net.now, "server", "%r of %s ends", conn, conn.owner)
         if peer is not None and isinstance(peer.connection, Conn) and peer.connection.client_open:
-            self.on_evicted(conn.owner)
+            # That a dead connection is noticed is no new harm, unless it is the living one that loses by it.
+            if peer.connection is not conn or not conn.up.cut:
+                self.on_evicted(conn.owner)
             if peer.connection is not conn:
                 self.trace.branches["late eviction"] += 1
                 self.trace.note(self.net.now, "server", "that evicts %r of %s", peer.connection, conn.owner)

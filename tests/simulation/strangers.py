@@ -24,6 +24,7 @@ RENEWALS = frozenset(
         "room_expires",
         "room_deleted",
         "room_token_changed",
+        "room_and_token",
         "stale_keys",
         "wrong_clock",
         "strange_deletion",
@@ -123,7 +124,7 @@ def token_expires(sim: "Simulation") -> bool:
     expiry = sim.server.rooms._identities._expiry
     for token in expiry:
         expiry[token] = sim.server.wall - 1
-    _cut_or_forget(sim)
+    cut_or_forget(sim)
     return bool(expiry)
 
 
@@ -132,7 +133,7 @@ def stale_keys(sim: "Simulation") -> bool:
     """Every ID token is refused for a while (F21)."""
     rooms = sim.server.rooms
     rooms.stale_keys()
-    _cut_or_forget(sim)
+    cut_or_forget(sim)
     sim.hold(sim.chance.uniform(2, 200), lambda: rooms.stale_keys(False))
     return True
 
@@ -147,6 +148,22 @@ def room_expires(sim: "Simulation") -> bool:
 def room_deleted(sim: "Simulation") -> bool:
     """The last connected peer was deleted, and the room with it, while others were coming back (F11)."""
     return _lose_a_room(sim, lambda row: None)
+
+
+@fault
+def room_and_token(sim: "Simulation") -> bool:
+    """The room is gone, and the ID token is over just when a new one is asked for."""
+
+    def expire() -> None:
+        expiry = sim.server.rooms._identities._expiry
+        for token in expiry:
+            expiry[token] = sim.server.wall - 1
+
+    if not _lose_a_room(sim, lambda row: None):
+        return False
+    for name in sim.names():
+        sim.server.on_room_refused[name] = expire
+    return True
 
 
 @fault
@@ -192,7 +209,7 @@ def wrong_clock(sim: "Simulation") -> bool:
     if sim.server.skew:
         return False
     sim.server.skew = 3 * 3600.0
-    _cut_or_forget(sim)
+    cut_or_forget(sim)
 
     def mend() -> None:
         sim.server.skew = 0.0
@@ -205,12 +222,12 @@ def wrong_clock(sim: "Simulation") -> bool:
 def store_fails(sim: "Simulation") -> bool:
     """ "DynamoDB error" for the next registers, which may have taken effect (F20)."""
     sim.server.rooms.fail_store(sim.chance.choice((1, 3, 60)), registered=sim.chance.random() < 0.5)
-    _cut_or_forget(sim)
+    cut_or_forget(sim)
     sim.hold(30, lambda: sim.server.rooms.fail_store(0))
     return True
 
 
-def _cut_or_forget(sim: "Simulation") -> None:
+def cut_or_forget(sim: "Simulation") -> None:
     """Make the workers register again, over new links or the old ones."""
     if sim.chance.random() < 0.5:
         sim.server.rooms.forget_peers()
@@ -241,28 +258,3 @@ def web_and_token(sim: "Simulation") -> bool:
     """HTTP fails just when it is needed."""
     web(sim)
     return token_expires(sim)
-
-
-@fault
-def leaves_while_web_fails(sim: "Simulation") -> bool:
-    """The exit meets an HTTP server that is no help."""
-    web(sim)
-    worker = sim.any_worker()
-    if worker is not None:
-        worker.leave()
-    return worker is not None
-
-
-@fault
-def leaves_half_open(sim: "Simulation") -> bool:
-    """The exit meets a connection that is dead without knowing it, or a server that reads nothing."""
-    worker = sim.any_worker()
-    conn = None if worker is None else sim.conn_of(worker.name)
-    if worker is None or conn is None:
-        return False
-    if sim.chance.random() < 0.5:
-        conn.break_(1e12, sim.chance.uniform(20, 50))
-    else:
-        sim.hold(sim.chance.uniform(1, 30), conn.stall(up=True, down=True), conn.owner)
-    sim.later(sim.chance.choice((0.0, 0.5, 20.0)), worker.name, worker.leave)
-    return True

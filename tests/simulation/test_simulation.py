@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.coverage import BRANCHES, missing
+from tests.simulation.leaving import FAULTS
 from tests.simulation.plan import Plan, calm, draw
 from tests.simulation.result import Violation
 from tests.simulation.runs import Tally, run_plan
-from tests.simulation.strangers import FAULTS
 from tests.simulation.world import simulate
 
 ROOT = Path(__file__).parents[2]

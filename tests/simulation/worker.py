@@ -83,6 +83,7 @@ class Worker:
         self.link_over_at: float | None = None
         self._room_id: str | None = None
         """The room that is to be deleted at the exit."""
+        self._peer_id: str | None = None
         self.asked = 0
         """How often it has called `reregister()` itself."""
 
@@ -207,9 +208,13 @@ class Worker:
     # what it may be blamed for
 
     def check_truth(self) -> None:
-        """The local status is the last one set, whatever the network does."""
+        """The local status is the last one set, and the peer id the first, whatever the network does."""
         if self.manager is not None and (self.manager.status, self.manager.job_id) != self.truth:
             self.sim.violate("right", self.name, f"it is {self.truth}, but says {self.manager!r}")
+        if self.manager is not None:
+            self._peer_id = self._peer_id or self.manager.state.peer_id
+            if self.manager.state.peer_id != self._peer_id:
+                self.sim.violate("right", self.name, "it has another peer id than before")
 
     def dialled(self, now: float) -> None:
         self.links += 1

@@ -18,13 +18,13 @@ from tests.simulation import judges
 from tests.simulation.conns import Conn
 from tests.simulation.determinism import determined
 from tests.simulation.faults import DOORS
+from tests.simulation.leaving import FAULTS
 from tests.simulation.net import Net
 from tests.simulation.office import recorded
 from tests.simulation.plan import Plan
 from tests.simulation.result import Result, Violation
 from tests.simulation.server import Server
 from tests.simulation.shared import SharedRooms
-from tests.simulation.strangers import FAULTS
 from tests.simulation.trace import Trace, logging_into
 from tests.simulation.worker import Worker, new_config
 from worker_state.core import messages as m
