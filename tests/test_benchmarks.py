@@ -37,7 +37,7 @@ def results(path: Path, name: str) -> dict[str, Any]:
 
 def test_cycle_sets_worker_state_beside_a_bare_client(tmp_path: Path) -> None:
     file = tmp_path / "cycle.json"
-    printed = run("cycle", "--cycles", 2, "--repeat", 2, "--hold", 3, "--json", file)
+    printed = run("cycle", "--cycles", 1, "--repeat", 2, "--hold", 2, "--json", file)
     for text in ("same 3 frames", "Without HTTP", "With HTTP", "worker_state / this", "trio tasks"):
         assert text in printed
     report = results(file, "cycle")
@@ -50,12 +50,6 @@ def test_cycle_sets_worker_state_beside_a_bare_client(tmp_path: Path) -> None:
         "worker_state": 2,
         "bare": 2,
     }
-
-
-def test_cycle_leaves_the_memory_out_when_told_to(tmp_path: Path) -> None:
-    file = tmp_path / "cycle.json"
-    assert "Memory" not in run("cycle", "--cycles", 1, "--repeat", 1, "--hold", 0, "--json", file)
-    assert "memory" not in results(file, "cycle")
 
 
 def test_local_holds_its_bounds_in_every_state_of_the_link(tmp_path: Path) -> None:
@@ -82,20 +76,7 @@ def test_importtime_shows_every_share_and_nothing_unwanted(tmp_path: Path) -> No
     assert not {"typer", "rich", "worker_state.devserver"} & set(report["unwanted"])
 
 
-@pytest.mark.parametrize("name", ["cycle", "local", "importtime"])
-def test_every_benchmark_explains_itself(name: str) -> None:
-    assert f"python -m benchmarks.{name}" in run(name, "--help")
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("cycle", ["--cycles", "0"]),
-        ("cycle", ["--hold", "-1"]),
-        ("local", ["--calls", "1"]),
-        ("importtime", ["--repeat", "0"]),
-    ],
-)
+@pytest.mark.parametrize(("name", "arguments"), [("cycle", ["--cycles", "0"]), ("importtime", ["--repeat", "0"])])
 def test_a_size_that_measures_nothing_is_refused(name: str, arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=ROOT, capture_output=True, timeout=60, check=False

@@ -130,6 +130,30 @@ def late_register(sim: "Simulation") -> bool:
 
 
 @fault
+def register_into_nothing(sim: "Simulation") -> bool:
+    """The connection dies with the next `register` on it, and nobody notices."""
+    worker = sim.any_worker()
+    if worker is None or worker.name in sim.on_connect:
+        return False
+
+    def watch(conn: Conn) -> None:
+        def die(item: Item) -> bool:
+            if isinstance(item, bytes) and item.startswith(b"GET"):
+                return False
+            conn.break_(NEVER, sim.chance.uniform(25, 50))
+            sim.disturbed(conn.owner)
+            return True
+
+        conn.up.on_push = die
+
+    sim.on_connect[worker.name] = watch
+    conn = sim.conn_of(worker.name)
+    if conn is not None:
+        conn.break_(0.0, 0.0)
+    return True
+
+
+@fault
 def stall(sim: "Simulation") -> bool:
     """Nothing passes for a while, one way or both; then everything does."""
     conn = sim.any_conn()
@@ -259,6 +283,9 @@ def deaf(sim: "Simulation") -> bool:
         return False
     sim.server.deaf.add(name)
     sim.patient(name, 100, "frames that were never answered")
+    conn = sim.conn_of(name)
+    if conn is not None and sim.chance.random() < 0.5:
+        conn.break_(0.0, 0.0)
     sim.hold(sim.chance.uniform(2, 50), lambda: sim.server.deaf.discard(name), name)
     return True
 

@@ -88,7 +88,7 @@ def alone(seed: int) -> Plan:
         kinds=("own", "own", "member", "own") if v2 else ("own", "own", "key", "key"),
         programs=("idle", "idle", "idle", "jobs"),
         seconds=240.0,
-        interval=15.0,
+        interval=15.0 if seed % 2 else 40.0,
         faults=(name,),
     )
 
