@@ -243,7 +243,7 @@ def door(sim: "Simulation") -> bool:
         conn = sim.conn_of(name)
         if conn is not None and sim.chance.random() < 0.8:
             conn.break_(0.0, sim.chance.choice((0.0, 0.0, 40.0)))
-    seconds = sim.chance.choice((1.0, 10.0, 90.0)) * sim.chance.random()
+    seconds = sim.chance.choice((1.0, 10.0, 90.0, 150.0)) * sim.chance.random()
     sim.hold(seconds, lambda: sim.server.doors.remove(entry), whom)
     return True
 
@@ -288,19 +288,3 @@ def deaf(sim: "Simulation") -> bool:
         conn.break_(0.0, 0.0)
     sim.hold(sim.chance.uniform(2, 50), lambda: sim.server.deaf.discard(name), name)
     return True
-
-
-@fault
-def workers_stopped(sim: "Simulation") -> bool:
-    """SIGSTOP and SIGCONT, or the lid is closed and opened."""
-    sim.stop_workers(sim.chance.choice((1.0, 15.0, 60.0, 600.0)) * sim.chance.random())
-    return True
-
-
-@fault
-def worker_leaves(sim: "Simulation") -> bool:
-    """At any instant; another one takes its place."""
-    worker = sim.any_worker()
-    if worker is not None:
-        worker.leave()
-    return worker is not None

@@ -1,4 +1,4 @@
-"""The last faults of the table: a worker is told to go at the worst moment."""
+"""The last faults of the table: workers that are stopped, and workers that are told to go at the worst moment."""
 
 from typing import TYPE_CHECKING
 
@@ -62,3 +62,19 @@ def leaves_while_registering(sim: "Simulation") -> bool:
     cut_or_forget(sim)
     sim.hold(20.0, hurry)
     return True
+
+
+@fault
+def workers_stopped(sim: "Simulation") -> bool:
+    """SIGSTOP and SIGCONT, or the lid is closed and opened."""
+    sim.stop_workers(sim.chance.choice((1.0, 15.0, 60.0, 600.0)) * sim.chance.random())
+    return True
+
+
+@fault
+def worker_leaves(sim: "Simulation") -> bool:
+    """At any instant; another one takes its place."""
+    worker = sim.any_worker()
+    if worker is not None:
+        worker.leave()
+    return worker is not None
