@@ -80,6 +80,8 @@ class Server:
         self.on_sign_in: dict[str, Callable[[], None]] = {}
         """By worker: what is to happen when a `register` or a sign-in of its is being handled."""
         self.store_is_slow = False
+        self.unlisted_at: dict[str, float] = {}
+        """By worker: when the end of a connection took its registration away."""
         self.on_deletion: Callable[[], None] = lambda: None
         self.on_connect: Callable[[Conn], None] = lambda conn: None
         self.strangers: dict[Hashable, list[Message]] = {}
@@ -209,6 +211,8 @@ class Server:
         peer = None if peer_id is None else self.rooms.peer(peer_id)
         self.rooms.gone(conn, self.wall)
         self.trace.note(self.net.now, "server", "%r of %s ends", conn, conn.owner)
+        if peer is not None:
+            self.unlisted_at[conn.owner] = self.net.now
         if peer is not None and isinstance(peer.connection, Conn) and peer.connection.client_open:
             # That a dead connection is noticed is no new harm, unless it is the living one that loses by it.
             if peer.connection is not conn or not conn.up.cut:

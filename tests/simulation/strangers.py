@@ -159,8 +159,9 @@ def room_and_token(sim: "Simulation") -> bool:
         for token in expiry:
             expiry[token] = sim.server.wall - 1
 
-    if not _lose_a_room(sim, lambda row: None):
+    if sim.net.now < sim.next_expiry or not _lose_a_room(sim, lambda row: None):
         return False
+    sim.next_expiry = sim.net.now + 30.0
     for name in sim.names():
         sim.server.on_room_refused[name] = expire
     return True

@@ -255,7 +255,7 @@ class Worker:
         if took > timing.exit + timing.close + SLACK:
             sim.violate("right", self.name, f"the exit took {took:.2f} s")
         web_worked = sim.web_troubles == self._troubles and not self._troubled and sim.jumped == self._jumped
-        evicted = sim.evicted_at.get(self.name, -inf) > sim.net.now - took - 1
+        evicted = sim.server.unlisted_at.get(self.name, -inf) > sim.net.now - took - 1
         if web_worked and took < timing.exit and not evicted and self._room_id in sim.server.rooms.rooms:
             sim.violate("right", self.name, "its room was not deleted: was the socket closed first?")
         if web_worked:

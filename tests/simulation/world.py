@@ -49,7 +49,7 @@ class Simulation:
             token_life=plan.token_life,
             room_life=None,
         )
-        self.server.on_evicted = self._evicted
+        self.server.on_evicted = self.disturbed
         self.server.on_connect = self._connected
         self.shared = SharedRooms(self.server)
         self.server.on_deletion = self.shared.keep
@@ -69,7 +69,6 @@ class Simulation:
         self.heard: dict[str, list[tuple[float, str]]] = {}
         """By worker: refusals and evictions, and when."""
         self.next_expiry = 0.0
-        self.evicted_at: dict[str, float] = {}
         self.web_troubles = 0
         self.clients = 0
         self.ending = False
@@ -171,10 +170,6 @@ class Simulation:
 
     def web_troubled(self) -> bool:
         return bool(self.server.web) or not self.server.resumed.is_set()
-
-    def _evicted(self, whom: str) -> None:
-        self.evicted_at[whom] = self.net.now
-        self.disturbed(whom)
 
     def _connected(self, conn: Conn) -> None:
         watch = self.on_connect.pop(conn.owner, None)
