@@ -163,3 +163,12 @@ def test_nonsense_for_a_hint(nonsense: float) -> None:
 def test_retry_after(text: str | None, seconds: float | None) -> None:
     """A `Retry-After` is read when it is a number of seconds."""
     assert hint(text) == seconds
+
+
+def test_moved() -> None:
+    """A link that we ended ourselves to move is followed by a quick dial, and what failed before is not forgotten."""
+    pace = Pace(Top(1))
+    pace.failed(Cause.CLOSED)
+    pace.failed(Cause.CLOSED)
+    assert pace.moved() == 0.3
+    assert pace.failed(Cause.CLOSED) == 2

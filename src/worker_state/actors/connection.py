@@ -66,8 +66,8 @@ def _apply(book: _Book, note: m.Note) -> None:
             book.wanted.set()
         case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and book.registered_at is None:
             book.registered_at = at
-        case m.DropLink(epoch, why) if epoch == book.epoch and book.end is not None:
-            book.end(Closed(reason=why, cause=Cause.DROPPED))
+        case m.DropLink(epoch, why, cause) if epoch == book.epoch and book.end is not None:
+            book.end(Closed(reason=why, cause=cause))
         case m.BeginLeave():
             book.leaving = True
             book.wanted.set()
@@ -96,14 +96,20 @@ async def _keep_link(book: _Book, dial: "Dial", pace: Pace, timing: Timing, tell
             _log_failure(book, outcome, pause)
             tell(m.DialFailed(outcome, pause))
         else:
-            lived = 0.0 if book.registered_at is None else trio.current_time() - book.registered_at
-            too_big = outcome.code == TOO_BIG and book.registered_at is None
-            pause = pace.failed(Cause.CLOSED, TOO_BIG_PAUSE) if too_big else pace.lost(lived)
+            pause = _pause_after(book, outcome, pace, trio.current_time())
             log.warning("connection lost: %s; dialling again in %.1f s", outcome, pause)
             tell(m.LinkLost(book.epoch, outcome, pause))
         book.cuttable = trio.CancelScope()
         with book.cuttable:
             await trio.sleep(pause)
+
+
+def _pause_after(book: _Book, closed: Closed, pace: Pace, now: float) -> float:
+    if closed.cause is Cause.MOVED:
+        return pace.moved()
+    if closed.code == TOO_BIG and book.registered_at is None:
+        return pace.failed(Cause.CLOSED, TOO_BIG_PAUSE)
+    return pace.lost(0.0 if book.registered_at is None else now - book.registered_at)
 
 
 def _log_failure(book: _Book, failure: DialFailure, pause: float) -> None:

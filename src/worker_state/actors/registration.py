@@ -16,9 +16,9 @@ from uuid import UUID
 import trio
 
 from worker_state import errands
+from worker_state.core import lease, wire, words
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
-from worker_state.core import wire, words
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 SLOWLY = (60.0, 120.0)
 """Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say)."""
+MISSING, RENEWING = 60.0, 600.0
+"""Seconds. The longest pause between HTTP calls that fail: for what is missing, and for what is only due."""
 MANY_EVICTIONS = 3
 """In an hour: more than the network's accidents explain (FAULTS F04)."""
 
@@ -128,13 +130,17 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.credentials.grant_room(room, now, random)
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
-                _drop_link(book, "a new room needs a new socket", tell)
+                _drop_link(book, "a new room needs a new socket", tell, v.Cause.MOVED)
+        case m.RoomRefused(token_refused=True):
+            book.errand_under_way = False
+            pause = book.credentials.id_token.refuse(now)
+            book.errand_at = now + random.uniform(0.5, 1.0) * (lease.STALE if pause is None else pause)
         case m.IdentityRefused() | m.RoomRefused():
             book.errand_under_way = False
-            if isinstance(note, m.RoomRefused) and note.token_refused:
-                book.credentials.id_token.refuse(now)
-            # Growing with every failure in a row, from seconds to ten minutes; what is still held goes on being used.
-            book.errand_at = now + random.uniform(0.5, 1.0) * min(600.0, 10.0 * 2.0**book.failures)
+            # Growing with every failure in a row. Without credentials nobody finds the worker, so it asks every minute;
+            # while they are only due for renewal, they go on being used, and ten minutes do.
+            longest = RENEWING if book.credentials.complete else MISSING
+            book.errand_at = now + random.uniform(0.5, 1.0) * min(longest, 10.0 * 2.0**book.failures)
             book.failures = min(book.failures + 1, 20)
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
@@ -142,10 +148,10 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             pass
 
 
-def _drop_link(book: _Book, why: str, tell: m.Tell) -> None:
+def _drop_link(book: _Book, why: str, tell: m.Tell, cause: v.Cause = v.Cause.DROPPED) -> None:
     """Have the link aborted; it is lost to us at once, for nothing may be sent on it any more."""
     assert book.link is not None
-    tell(m.DropLink(book.link.epoch, why))
+    tell(m.DropLink(book.link.epoch, why, cause))
     book.link, book.answer_by = None, math.inf
     book.step(Step.LINK_LOST)
 

@@ -24,7 +24,7 @@ RENEW_ROOM = (0.90, 0.92)
 """The same for a room of our own: 108 to 110 of 120 minutes (FAULTS F10)."""
 FRESH_ONES = 2
 """So many new ones are tried when they are refused one after the other; each of them leaves something on the server."""
-STALE = 600.0
+STALE = 300.0
 """Seconds after which, even so, one more is tried (FAULTS F21, F38: the fault is the server's, and may be mended)."""
 
 FIRST_PAUSE = 0.2

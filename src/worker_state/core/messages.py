@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from worker_state.core.answers import Identity, Room
 from worker_state.core.errors import StartupFailed
 from worker_state.core.status import Truth
-from worker_state.core.verdict import Closed, DialFailure
+from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.wire import Frame, Message
 
 
@@ -49,10 +49,11 @@ class OpenLinks:
 
 @dataclass(frozen=True, slots=True)
 class DropLink:
-    """Abort this link: whatever its pings say, it is of no use."""
+    """Abort this link: whatever its pings say, it is of no use, or of no use any more."""
 
     epoch: int
     why: str
+    cause: Cause = Cause.DROPPED
 
 
 @dataclass(frozen=True, slots=True)

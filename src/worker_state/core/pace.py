@@ -52,6 +52,10 @@ class Pace:
         self._failures = 0
         return self._draw(self._parameters.blip)
 
+    def moved(self) -> float:
+        """We have ended a link that served, to open another. How long to wait, in seconds; it resets nothing."""
+        return self._draw(self._parameters.blip)
+
     def failed(self, cause: Cause, hint: float | None = None) -> float:
         """A dial has given no link, for this cause; the server asked for so many seconds. How long to wait; never 0."""
         away = cause in (Cause.REFUSED, Cause.UNREACHABLE)

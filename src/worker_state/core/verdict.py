@@ -24,6 +24,7 @@ class Cause(StrEnum):
     SILENT = "silent"
     STUCK = "not reading"
     DROPPED = "dropped by us"
+    MOVED = "left for a new room"
 
 
 @dataclass(frozen=True, slots=True)
