@@ -30,7 +30,8 @@ SILENT = ("hangs", "lost")
 """Moods in which there is no answer; "lost" is the one in which the request takes effect all the same."""
 MOODS = (*BAD_ANSWERS, *SILENT, "refused")
 
-REQUESTS_A_MINUTE = 12
+REQUESTS_A_MINUTE = 20
+"""One for each refusal is right, and the pauses of `core.lease` allow ten for a token and ten for a room."""
 
 Answer = HttpAnswer | HttpFailure
 
@@ -52,6 +53,7 @@ class Web:
         self.known: dict[str, float] = {}
         """The users whose names this worker was told, and when."""
         self._asked: deque[float] = deque()
+        self._judged = True
         self.on_identity: Callable[[HttpAnswer], HttpAnswer] = lambda answer: answer
 
     def mood(self, path: str) -> str | None:
@@ -64,7 +66,7 @@ class Web:
         server, net = self._server, self._server.net
         self._judge_rate(path)
         mood = self.mood(path)
-        answered, answers = trio.Event(), list[Answer]()
+        answered, answers, abandoned = trio.Event(), list[Answer](), trio.Event()
         server.trace.note(net.now, self._owner, "POST %s%s", path, f" ({mood})" if mood else "")
 
         def answer(given: Answer) -> None:
@@ -75,6 +77,8 @@ class Web:
             if not server.resumed.is_set():
                 net.after(0.5, handle)
                 return
+            # What was asked by a request that the worker has given up meanwhile is nothing that it asks again.
+            self._judged = not abandoned.is_set()
             given = BAD_ANSWERS.get(mood or "") or self._handle(path, body, bearer)
             if mood == "401" and path == "/create-room":
                 server.refusals[self._owner] += 1
@@ -87,6 +91,8 @@ class Web:
             net.after(self._chance.uniform(0.001, 0.04), handle)
         with trio.move_on_after(self._within):
             await answered.wait()
+        if not answers:
+            abandoned.set()
         given = answers[0] if answers else HttpFailure(f"no whole answer in {self._within:g} s")
         if isinstance(given, HttpAnswer) and given.status == 200 and mood is None:
             self._untold.discard(path)
@@ -132,6 +138,8 @@ class Web:
         server = self._server
         now, refusals = server.net.now, server.refusals[self._owner]
         before = self._last.get(path)
+        if not self._judged:
+            return
         if before is not None and now - before[0] < not_within and refusals == before[1] and path not in self._untold:
             self._blame(f"{path} again after {now - before[0]:.0f} s, and nothing had been refused")
         self._last[path] = now, refusals
