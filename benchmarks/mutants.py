@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "a 401 for a room is no refusal of the token",
         "actors/registration.py",
-        "if isinstance(note, m.RoomRefused) and note.token_refused:",
-        "if False:",
+        "        case m.RoomRefused(token_refused=True):",
+        "        case m.RoomRefused(token_refused=True) if False:",
     ),
     Mutant(
         "a new peer id with each sign-in",
@@ -145,7 +145,7 @@ MUTANTS = (
     Mutant(
         "HTTP is tried again at once",
         "actors/registration.py",
-        "book.errand_at = now + random.uniform(0.5, 1.0) * min(600.0, 10.0 * 2.0**book.failures)",
+        "book.errand_at = now + random.uniform(0.5, 1.0) * min(longest, 10.0 * 2.0**book.failures)",
         "book.errand_at = now + 1.0",
     ),
     Mutant(

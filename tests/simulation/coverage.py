@@ -23,6 +23,7 @@ BRANCHES = (
     "link lost: SILENT",
     "link lost: STUCK",
     "link lost: DROPPED",
+    "link lost: MOVED",
     "link dropped: no answer to register",
     "link dropped: a new room needs a new socket",
     # how registrations end and are refused

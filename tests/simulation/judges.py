@@ -216,6 +216,7 @@ CALM = frozenset(
         "WorkerRegistered",
         "link dropped: a new room needs a new socket",
         "link lost: DROPPED",
+        "link lost: MOVED",
         "register on a new link",
     }
 )
@@ -228,10 +229,12 @@ def judge_calm(sim: "Simulation") -> None:
     for name in branches:
         if not name.startswith("log: ") and name not in CALM:
             sim.violate("calm", "world", f"{name}, and nothing had gone wrong")
-    planned = branches["link dropped: a new room needs a new socket"] + len(sim.plan.kinds)
-    for name in ("link lost: DROPPED", "register on a new link", "WorkerRegistered"):
-        if branches[name] != planned:
-            sim.violate("calm", "world", f"{name} {branches[name]} times in place of {planned}")
+    moves, lives = branches["link dropped: a new room needs a new socket"], len(sim.plan.kinds)
+    planned = {"link lost: MOVED": moves, "link lost: DROPPED": lives}
+    planned |= dict.fromkeys(("register on a new link", "WorkerRegistered"), moves + lives)
+    for name, times in planned.items():
+        if branches[name] != times:
+            sim.violate("calm", "world", f"{name} {branches[name]} times in place of {times}")
 
 
 async def judge_the_end(sim: "Simulation") -> None:
