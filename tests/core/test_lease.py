@@ -97,6 +97,14 @@ def test_fresh_ones_refused() -> None:
     assert leased.refuse(now=304.0) is not None
 
 
+def test_old_ones_refused() -> None:
+    """What had lived for a minute before it was refused says nothing about the next one."""
+    leased: Leased[str] = Leased()
+    for now in (0.0, 100.0, 200.0, 300.0):
+        leased.grant("a", now=now)
+        assert leased.refuse(now=now + 61.0) is not None
+
+
 def test_accepted() -> None:
     """An acceptance makes the next refusal the first again."""
     leased: Leased[str] = Leased()

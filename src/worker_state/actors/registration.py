@@ -16,9 +16,9 @@ from uuid import UUID
 import trio
 
 from worker_state import errands
-from worker_state.core import lease, wire, words
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
+from worker_state.core import wire, words
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
@@ -131,17 +131,17 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
                 _drop_link(book, "a new room needs a new socket", tell, v.Cause.MOVED)
-        case m.RoomRefused(token_refused=True):
-            book.errand_under_way = False
-            pause = book.credentials.id_token.refuse(now)
-            book.errand_at = now + random.uniform(0.5, 1.0) * (lease.STALE if pause is None else pause)
         case m.IdentityRefused() | m.RoomRefused():
             book.errand_under_way = False
-            # Growing with every failure in a row. Without credentials nobody finds the worker, so it asks every minute;
-            # while they are only due for renewal, they go on being used, and ten minutes do.
-            longest = RENEWING if book.credentials.complete else MISSING
-            book.errand_at = now + random.uniform(0.5, 1.0) * min(longest, 10.0 * 2.0**book.failures)
-            book.failures = min(book.failures + 1, 20)
+            refused = isinstance(note, m.RoomRefused) and note.token_refused
+            pause = book.credentials.id_token.refuse(now) if refused else None
+            if pause is None:
+                # Growing with every failure in a row. Without credentials nobody finds the worker, so it asks every
+                # minute; while they are only due for renewal, they go on being used, and ten minutes do.
+                longest = RENEWING if book.credentials.complete else MISSING
+                pause = min(longest, 10.0 * 2.0**book.failures)
+                book.failures = min(book.failures + 1, 20)
+            book.errand_at = now + random.uniform(0.5, 1.0) * pause
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
         case _:

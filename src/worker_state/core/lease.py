@@ -24,6 +24,8 @@ RENEW_ROOM = (0.90, 0.92)
 """The same for a room of our own: 108 to 110 of 120 minutes (FAULTS F10)."""
 FRESH_ONES = 2
 """So many new ones are tried when they are refused one after the other; each of them leaves something on the server."""
+FRESH = 60.0
+"""Seconds. Only what is refused while it is younger than this says that the next one would be refused as well."""
 STALE = 300.0
 """Seconds after which, even so, one more is tried (FAULTS F21, F38: the fault is the server's, and may be mended)."""
 
@@ -60,7 +62,7 @@ class Leased(Generic[T]):
         Or it is kept (None), because new ones were refused too: then only waiting helps. The seconds grow with the
         refusals of the last hour: a server that accepts each one once must not be given a user a second.
         """
-        self._refusals += 1
+        self._refusals = self._refusals + 1 if now - self._since < FRESH else 1
         if self._refusals > FRESH_ONES and now - self._since < STALE:
             return None
         self._refused_at.append(now)
