@@ -21,6 +21,18 @@ import trio
 from worker_state.devserver import DevServer, serve
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Close a process's pipes, which tells it to go, and wait; kill it when it does not."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @dataclass(frozen=True)
 class Seat:
     """An identity and a room, made on the server beforehand."""
@@ -52,14 +64,7 @@ class Server:
 
     def stop(self) -> None:
         """End the process: from then on its ports refuse."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
 
     def seats(self, count: int) -> list[Seat]:
         """So many identities, each with a room of its own."""

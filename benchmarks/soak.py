@@ -33,6 +33,7 @@ import trio
 
 from benchmarks.held import memory
 from benchmarks.report import Table, write_json
+from benchmarks.server import end
 from worker_state import Config, Manager
 from worker_state.devserver import DevServer, serve
 from worker_state.manager import World, run_in_world
@@ -207,14 +208,7 @@ class Server:
         self._process.stdin.flush()
 
     def stop(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def test_accepted() -> None:
 
 
 def test_accepted_once_and_then_refused() -> None:
-    """When each new one is accepted once and then refused, they are had ever more slowly, at most every five minutes."""
+    """When each new one is accepted once and then refused, they are had ever more slowly, at most every 5 min."""
     leased: Leased[str] = Leased()
     pauses = []
     for now in range(0, 3600, 100):

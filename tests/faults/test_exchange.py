@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.support.fake import FakeSocket
-from tests.support.right import assert_right, name_of, stays
+from tests.support.right import assert_right, back, name_of, started, stays
 from tests.support.worlds import FakeWorld, RealWorld, World, scenario
 from worker_state import Config, ConfigError, Manager, RegistrationRefused, Timing
 from worker_state.core.lease import STALE
@@ -23,20 +23,6 @@ from worker_state.devserver.registry import Peer
 
 MINUTE = 60.0
 HOUR = 3600.0
-
-
-async def started(world: World, **changes: object) -> Manager:
-    """A worker that is busy and proved."""
-    manager = await world.start(**changes)
-    manager.set_busy("job-1")
-    await manager.synced()
-    return manager
-
-
-async def back(world: World, manager: Manager, epoch: int = 2) -> None:
-    """The worker is registered again, on this link, and proved."""
-    await world.until(lambda: manager.state.epoch == epoch)
-    await manager.synced()
 
 
 def tokens(world: World) -> list[str]:

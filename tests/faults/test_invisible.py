@@ -9,24 +9,10 @@ import logging
 import pytest
 import trio
 
-from tests.support.right import BOUND, assert_right, name_of, stays
+from tests.support.right import BOUND, assert_right, back, name_of, started, stays
 from tests.support.worlds import Client, FakeWorld, Frame, RealWorld, World, scenario
 from worker_state import Manager, SessionString, Timing
 from worker_state.core.config import TAGS
-
-
-async def started(world: World, **changes: object) -> Manager:
-    """A worker that is busy and proved."""
-    manager = await world.start(**changes)
-    manager.set_busy("job-1")
-    await manager.synced()
-    return manager
-
-
-async def back(world: World, manager: Manager, epoch: int = 2) -> None:
-    """The worker is registered again, on this link, and proved."""
-    await world.until(lambda: manager.state.epoch == epoch)
-    await manager.synced()
 
 
 def hour(hours: float) -> float:

@@ -69,3 +69,17 @@ def name_of(manager: Manager) -> str:
     """The peer id of a worker that has one."""
     assert manager.state.peer_id is not None
     return manager.state.peer_id
+
+
+async def started(world: World, **changes: object) -> Manager:
+    """A worker that is busy and proved."""
+    manager = await world.start(**changes)
+    manager.set_busy("job-1")
+    await manager.synced()
+    return manager
+
+
+async def back(world: World, manager: Manager, epoch: int = 2) -> None:
+    """The worker is registered again, on this link, and proved."""
+    await world.until(lambda: manager.state.epoch == epoch)
+    await manager.synced()
