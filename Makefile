@@ -22,13 +22,13 @@ run: $(READY) ## run a worker against a development server of its own (ARGS="--h
 demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in ten seconds
 	@$(BIN)/worker-state run --demo $(ARGS)
 
-test: lint ## check style and types, run every test (under a minute)
-	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+test: lint ## check style and types, run the tests (all but the slow ones)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow" $(ARGS)
 
-coverage: $(READY) ## run every test again, slowly, and hold the coverage thresholds
+coverage: $(READY) ## run every test, slowly, and hold the coverage thresholds
 	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export COVERAGE_FILE="$$data/coverage" && \
-	$(BIN)/coverage run -m pytest -n 4 --dist worksteal $(ARGS) && \
+	$(BIN)/coverage run -m pytest -n 4 --dist loadgroup $(ARGS) && \
 	$(BIN)/coverage combine --quiet && \
 	echo "coverage of the core: 100 % of the branches" && \
 	$(BIN)/coverage report --include='src/worker_state/core/*' --fail-under=100 && \

@@ -94,6 +94,7 @@ def test_fresh_ones_refused() -> None:
     assert leased.refuse(now=5.0) is None
 
     assert leased.value == "c"
+    assert leased.refuse(now=200.0) is None
     assert leased.refuse(now=304.0) is not None
 
 

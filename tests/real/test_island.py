@@ -11,6 +11,8 @@ import pytest
 
 from tests.real.keeper import ROOT
 
+pytestmark = pytest.mark.slow
+
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net"]
 
 

@@ -43,6 +43,8 @@ class Leased(Generic[T]):
         """When to renew, if nobody refuses it before."""
         self._since = -math.inf
         self._refusals = 0
+        self._kept = False
+        """Refused, and held on to all the same."""
         self._refused_at: deque[float] = deque()
 
     def __repr__(self) -> str:
@@ -50,7 +52,7 @@ class Leased(Generic[T]):
 
     def grant(self, value: T, now: float, renew_after: float = math.inf) -> None:
         """A new one, to be renewed after so many seconds."""
-        self.value, self._since, self.due = value, now, now + renew_after
+        self.value, self._since, self.due, self._kept = value, now, now + renew_after, False
 
     def accept(self) -> None:
         """The server has accepted it."""
@@ -62,8 +64,10 @@ class Leased(Generic[T]):
         Or it is kept (None), because new ones were refused too: then only waiting helps. The seconds grow with the
         refusals of the last hour: a server that accepts each one once must not be given a user a second.
         """
-        self._refusals = self._refusals + 1 if now - self._since < FRESH else 1
-        if self._refusals > FRESH_ONES and now - self._since < STALE:
+        fresh = self._kept or now - self._since < FRESH
+        self._refusals = self._refusals + 1 if fresh else 1
+        self._kept = self._refusals > FRESH_ONES and now - self._since < STALE
+        if self._kept:
             return None
         self._refused_at.append(now)
         while now - self._refused_at[0] > HOUR:
