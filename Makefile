@@ -7,8 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two stamps, each written last, so that an interrupted set-up never looks done: the locked
 # dependencies (rebuilt from nothing when the lock changes) and the package itself (cheap).
-LOCKED := $(VENV)/.locked
-READY := $(VENV)/.ready
+# They are named after the place: a checkout that was moved or copied sets itself up again.
+PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
+LOCKED := $(VENV)/.locked-$(PLACE)
+READY := $(VENV)/.ready-$(PLACE)
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test coverage simulate mutants lint format lock clean

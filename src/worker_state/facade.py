@@ -133,11 +133,14 @@ class Manager:
         Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
         with a `type` or is worker_state's own to send. A sent message is not known to have arrived.
         """
-        if not isinstance(message.get("type"), str):
-            raise ValueError("a signal must have a 'type', a string")
+        if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
+            raise ValueError("a signal must be a mapping with a 'type', a string")
         if message["type"] in wire.OURS:
             raise ValueError(f"{message['type']!r} is sent by worker_state itself")
-        wire.encode(message)
+        try:
+            wire.encode(message)
+        except RecursionError:
+            raise ValueError("a signal must not be nested so deeply") from None
         link = self._link()
         if link is None or not self.state.registered:
             await trio.lowlevel.checkpoint()

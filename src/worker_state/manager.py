@@ -6,6 +6,7 @@ names. Decisions about the protocol are made in the actors and in `core`, not he
 
 import logging
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -104,6 +105,7 @@ class _Office:
     """The mailboxes, the snapshot and the stream of signals; every note passes through here."""
 
     def __init__(self, config: Config) -> None:
+        self._thread = threading.get_ident()
         self.state = Watched(State(status_since=trio.current_time()))
         # Unbounded, since a ring of bounded ones can deadlock; the benchmark shows how deep they get.
         self.mailboxes = {
@@ -116,7 +118,12 @@ class _Office:
         """The worker has been registered for the first time, or it will not be."""
 
     def tell(self, note: m.Note) -> None:
-        """Put the note where it belongs. Never waits."""
+        """Put the note where it belongs. Never waits. Raises `RuntimeError` in any thread but trio's own."""
+        if threading.get_ident() != self._thread:
+            # Half a note would be worse than none: trio's channels wake nobody from a foreign thread.
+            raise RuntimeError(
+                "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
+            )
         for name in FRAME_ROUTES[type(note.frame)] if isinstance(note, m.FrameReceived) else ROUTES[type(note)]:
             self.mailboxes[name][0].send_nowait(note)
         match note:

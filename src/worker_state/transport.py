@@ -282,7 +282,7 @@ class HttpxHttp:
             async with _limiter():
                 try:
                     return await self._post(path, content, headers)
-                except (httpx.HTTPError, httpx.InvalidURL) as exc:
+                except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:  # the last for an impossible host
                     return HttpFailure(_in_words(exc))
         return HttpFailure(f"no whole answer in {self._within:g} s")
 

@@ -206,3 +206,33 @@ async def test_two_workers(world: World) -> None:
 
     assert world.shown(first) == ("busy", "job-1", None)
     assert len(world.rooms.users) == 1
+
+
+@scenario
+async def test_from_another_thread(world: World) -> None:
+    """A call from another thread is refused and changes nothing, and through trio's own bridge it works."""
+    manager = await world.start()
+    await manager.synced()
+
+    with pytest.raises(RuntimeError, match="from_thread"):
+        await trio.to_thread.run_sync(manager.set_busy, "job-1")
+    assert manager.status == "available"
+    await trio.to_thread.run_sync(lambda: trio.from_thread.run_sync(manager.set_busy, "job-1"))
+
+    await manager.synced()
+    assert world.shown(manager) == ("busy", "job-1", None)
+
+
+@scenario
+async def test_new_session_string(world: World) -> None:
+    """When the room was lost and a new one is created, the new session string is logged and shown by the state."""
+    manager = await world.start()
+    await manager.synced()
+    before = manager.session_string
+    world.rooms.delete_peer({"peer_id": manager.state.peer_id}, world.now())
+
+    manager.set_busy("job-1")
+    await world.until(lambda: manager.session_string != before)
+
+    assert manager.session_string is not None
+    assert len(world.logged(logging.WARNING, "old session string", manager.session_string)) == 1

@@ -18,7 +18,8 @@ from tests.simulation.result import Violation
 from tests.simulation.runs import Outcome, Tally, run_plan
 from tests.simulation.world import simulate
 
-pytestmark = pytest.mark.xdist_group("simulation")  # one process: what all the seeds have shown is found out once
+# One process: what all the seeds have shown is found out once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simulation")]
 
 ROOT = Path(__file__).parents[2]
 

@@ -66,6 +66,8 @@ class _Book:
     linking: bool = False
     started: bool = False
     given_up: bool = False
+    room_said: str = ""
+    """The room whose session string was said last."""
     said: str | None = None
     """The refusal that was logged last: it is not repeated."""
 
@@ -191,13 +193,8 @@ def _accept(
     book.credentials.accept(frame, now, random)
     room = book.credentials.room.value
     token = frame.token if room is None else room.token
-    if book.started:
-        log.info("Worker re-registered with signaling server")
-    elif token is None or not config.show_session_string:
-        log.info("worker registered in room %s", words.shown(frame.room_id))
-    else:
-        log.info("worker registered, session string: %s", SessionString(frame.room_id, token, book.peer_id))
-    book.started = True
+    _say_accepted(book, frame.room_id, token if config.show_session_string else None)
+    book.started, book.room_said = True, frame.room_id
     registered = m.WorkerRegistered(
         epoch=book.link.epoch,
         revision=book.sent_revision,
@@ -209,6 +206,19 @@ def _accept(
         at=now,
     )
     tell(registered)
+
+
+def _say_accepted(book: _Book, room_id: str, token: str | None) -> None:
+    assert book.peer_id is not None
+    if book.started:
+        log.info("Worker re-registered with signaling server")
+    elif token is None:
+        log.info("worker registered in room %s", words.shown(room_id))
+    else:
+        log.info("worker registered, session string: %s", SessionString(room_id, token, book.peer_id))
+    if book.started and room_id != book.room_said:
+        shown = "(withheld)" if token is None else SessionString(room_id, token, book.peer_id)
+        log.warning("the old session string is of no use any more, the new one is: %s", shown)
 
 
 def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: float) -> None:
