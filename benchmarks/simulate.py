@@ -1,7 +1,8 @@
 """The long run of the simulation: many seeds, bounded in time, with every violation replayable by one command.
 
 `--seeds N --first S --jobs J --minutes M`, `--json FILE`; `--seed S --trace` replays one. Exit 1: something was
-violated; exit 2: nothing was, but a fault or a branch of recovery never happened.
+violated; exit 2: nothing was, but in so many seeds a fault or a branch of
+recovery never happened.
 """
 
 import json
@@ -19,6 +20,9 @@ from tests.simulation.coverage import missing
 from tests.simulation.plan import draw
 from tests.simulation.runs import Outcome, Tally, replay_command, run_seed, share
 from tests.simulation.world import simulate
+
+ENOUGH = 500
+"""Seeds in which everything has to have happened; fewer may miss a rare branch by chance."""
 
 
 def replay(seed: int, *, trace: bool, who: str | None) -> int:
@@ -131,7 +135,7 @@ def main(
     never = missing(tally.faults, tally.branches, long=True)
     for name in never:
         console.print(f"never happened: {name}", markup=False)
-    raise typer.Exit(1 if tally.failed else 2 if never else 0)
+    raise typer.Exit(1 if tally.failed else 2 if never and seeds >= ENOUGH else 0)
 
 
 if __name__ == "__main__":
