@@ -5,7 +5,7 @@ happened is counted. What lasts is ended through `Simulation.hold`.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tests.simulation.conns import RST, Conn, Item
 
@@ -64,40 +64,36 @@ def nobody_notices(sim: "Simulation") -> bool:
     return conn is not None
 
 
-@fault
-def frame_lost(sim: "Simulation") -> bool:
-    """The next thing that the worker sends never arrives, or half of it, and then the connection is reset."""
+def _lose_next(sim: "Simulation", which: Literal["up", "down"], broken_after: float) -> bool:
+    """What is sent next this way over some connection never arrives, or half of it; soon after that it is reset."""
     conn = sim.any_conn()
-    if conn is None or conn.up.on_push is not None:
+    if conn is None:
+        return False
+    pipe = conn.up if which == "up" else conn.down
+    if pipe.on_push is not None:
         return False
 
     def lose(item: Item) -> bool:
-        conn.up.on_push = None
+        pipe.on_push = None
         if isinstance(item, bytes) and len(item) > 1:
-            conn.up.put(item[: sim.chance.randrange(1, len(item))])
-        sim.later(0.02, conn.owner, lambda: conn.break_(0.0, sim.chance.choice((0.0, 30.0))))
+            pipe.put(item[: sim.chance.randrange(1, len(item))])
+        sim.later(broken_after, conn.owner, lambda: conn.break_(0.0, sim.chance.choice((0.0, 30.0))))
         return True
 
-    conn.up.on_push = lose
+    pipe.on_push = lose
     return True
+
+
+@fault
+def frame_lost(sim: "Simulation") -> bool:
+    """The next thing that the worker sends never arrives, or half of it, and then the connection is reset."""
+    return _lose_next(sim, "up", 0.02)
 
 
 @fault
 def answer_lost(sim: "Simulation") -> bool:
     """The next answer never arrives, or half of it, and then the connection is reset."""
-    conn = sim.any_conn()
-    if conn is None or conn.down.on_push is not None:
-        return False
-
-    def lose(item: Item) -> bool:
-        conn.down.on_push = None
-        if isinstance(item, bytes) and len(item) > 1:
-            conn.down.put(item[: sim.chance.randrange(1, len(item))])
-        sim.later(0.05, conn.owner, lambda: conn.break_(0.0, sim.chance.choice((0.0, 30.0))))
-        return True
-
-    conn.down.on_push = lose
-    return True
+    return _lose_next(sim, "down", 0.05)
 
 
 @fault

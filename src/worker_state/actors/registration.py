@@ -115,9 +115,7 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.link = link
             book.step(Step.LINK_OPENED)
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
-            book.link = None
-            book.answer_by = math.inf
-            book.step(Step.LINK_LOST)
+            _lose_link(book)
         case m.FrameReceived(epoch, frame) if book.link is not None and epoch == book.link.epoch:
             _apply_frame(book, frame, config, random, tell, now)
         case m.RegistrationForgotten(epoch, why) if book.link is not None and epoch == book.link.epoch:
@@ -154,6 +152,10 @@ def _drop_link(book: _Book, why: str, tell: m.Tell, cause: v.Cause = v.Cause.DRO
     """Have the link aborted; it is lost to us at once, for nothing may be sent on it any more."""
     assert book.link is not None
     tell(m.DropLink(book.link.epoch, why, cause))
+    _lose_link(book)
+
+
+def _lose_link(book: _Book) -> None:
     book.link, book.answer_by = None, math.inf
     book.step(Step.LINK_LOST)
 

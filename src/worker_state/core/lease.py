@@ -76,7 +76,7 @@ class Leased(Generic[T]):
         return min(STALE, FIRST_PAUSE * 1.7 ** (len(self._refused_at) - 1))
 
     def put_off(self, until: float) -> None:
-        """Renewing has failed: what is held goes on being used, and is renewed not before this."""
+        """What is held turns out to live longer: it is renewed not before this."""
         self.due = max(self.due, until)
 
 
