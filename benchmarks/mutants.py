@@ -151,7 +151,7 @@ MUTANTS = (
     Mutant(
         "no pause after an error of the store",
         "actors/registration.py",
-        "            book.register_at = now + book.holds.pause(pause, lived=0.0)",
+        "            book.register_at = now + book.holds.refused(pause)",
         "            book.register_at = now",
     ),
     Mutant(

@@ -5,37 +5,50 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.core.holds import LONGEST, Holds
+from worker_state.core.holds import EVICTED, LONGEST_REFUSED, Holds
 
 
 @given(seed=st.integers(), first=st.floats(min_value=0.01, max_value=10))
-def test_pauses_grow(seed: int, first: float) -> None:
-    """Each pause is drawn from the upper half of its range, which doubles up to two minutes and is never 0."""
+def test_pauses_after_refusals_grow(seed: int, first: float) -> None:
+    """Each pause is drawn from the upper half of its range, which doubles up to half a minute and is never 0."""
     holds = Holds(Random(seed))
     for count in range(40):
-        longest = min(LONGEST, first * 2.0 ** min(count, 20))
-        assert 0 < longest / 2 <= holds.pause(first, lived=1.0) <= longest
+        longest = min(LONGEST_REFUSED, first * 2.0 ** min(count, 20))
+        assert 0 < longest / 2 <= holds.refused(first) <= longest
+
+
+@given(seed=st.integers())
+def test_pauses_after_evictions_grow(seed: int) -> None:
+    """The same after evictions, from a tenth of a second up to two minutes: two may share an identity for ever."""
+    holds = Holds(Random(seed))
+    first, longest = EVICTED
+    for count in range(40):
+        span = min(longest, first * 2.0 ** min(count, 20))
+        assert 0 < span / 2 <= holds.evicted(0.0, lived=1.0) <= span
 
 
 def test_a_registration_that_lived() -> None:
     """A registration that lived for over two minutes makes the next pause short again."""
     holds = Holds(Random(1))
     for _ in range(10):
-        holds.pause(0.1, lived=5.0)
-    assert holds.pause(0.1, lived=119.0) > 10
+        holds.evicted(0.0, lived=5.0)
+    assert holds.evicted(0.0, lived=119.0) > 10
 
-    assert holds.pause(0.1, lived=121.0) <= 0.1
+    assert holds.evicted(0.0, lived=121.0) <= 0.1
 
 
 def test_evictions_of_the_last_hour() -> None:
     """Evictions are counted over one hour."""
-    holds = Holds(Random(1))
-    assert [holds.evicted(at) for at in (0.0, 10.0, 3599.0, 3605.0, 9000.0)] == [1, 2, 3, 3, 1]
+    holds, counts = Holds(Random(1)), []
+    for at in (0.0, 10.0, 3599.0, 3605.0, 9000.0):
+        holds.evicted(at, lived=0.0)
+        counts.append(holds.evictions)
+    assert counts == [1, 2, 3, 3, 1]
 
 
 def test_repr() -> None:
     """The `repr` tells how far it has come."""
     holds = Holds(Random(1))
-    holds.pause(1.0, lived=0.0)
-    holds.evicted(0.0)
-    assert repr(holds) == "<Holds 1, 1 evictions within an hour>"
+    holds.refused(1.0)
+    holds.evicted(0.0, lived=0.0)
+    assert repr(holds) == "<Holds 2, 1 evictions within an hour>"

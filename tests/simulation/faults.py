@@ -257,7 +257,7 @@ def restart(sim: "Simulation") -> bool:
 @fault
 def forgets(sim: "Simulation") -> bool:
     """All registrations are gone, and the connections live on."""
-    sim.server.rooms.forget_peers()
+    sim.server.forgets()
     return True
 
 

@@ -12,6 +12,7 @@ from tests.simulation.conns import Conn
 from tests.simulation.office import DEEPEST
 from worker_state.core import messages as m
 from worker_state.core.config import TAGS
+from worker_state.core.lease import STALE
 from worker_state.core.session import SessionString
 
 if TYPE_CHECKING:
@@ -30,24 +31,18 @@ TASKS_OF_A_WORKER = 20
 def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tuple[float, str] | None:
     """How much longer than usual this note may make it, and why: the pauses that politeness asks for."""
     match note:
-        case m.DialFailed(pause=float(pause)) | m.LinkLost(pause=float(pause)) if pause > 5:
-            return BOUND + pause + 5, "many links had failed or not lived, so it dialled after a long pause"
-        case m.IdentityRefused() | m.RoomRefused():
-            failures = _heard(heard, now, "HTTP failed")
-            return BOUND + min(600.0, 10 * 2.0**failures) + 30, "HTTP failed, so it is tried again ever more slowly"
-        case m.IdentityCreated() | m.RoomCreated():
-            heard[:] = [each for each in heard if each[1] != "HTTP failed"]
+        case m.DialFailed(pause=float(pause)) if pause > 40:
+            return BOUND + pause, "the server has asked for a long pause"
+        case m.LinkLost(pause=float(pause)) if pause > 40:
+            return BOUND + pause, "the server's answer was too big, which the next one will be too"
         case m.RegistrationForgotten():
-            evictions = _heard(heard, now, "forgotten")
-            return BOUND + min(120.0, 0.1 * 2.0**evictions) + 5, "after many evictions it registers ever more slowly"
-        case m.RegistrationHeld(
-            ("the ID token is refused" | "room expired" | "wrong room token" | "room not found") as why
-        ):
-            if _heard(heard, now, why) > 2:
-                return 700.0, "fresh credentials were refused, so new ones are tried only after ten minutes"
-        case m.RegistrationHeld():
-            refusals = _heard(heard, now, "held")
-            return BOUND + min(120.0, 5 * 2.0**refusals) + 5, "after refusals it registers ever more slowly"
+            pause = 0.1 * 2.0 ** _heard(heard, now, "forgotten")
+            if pause > 40:
+                return BOUND + min(120.0, pause), "after many evictions it registers ever more slowly"
+        case m.RegistrationHeld("the ID token is refused" | "room expired" | "wrong room token" | "room not found"):
+            refused = _heard(heard, now, "refused")
+            if refused > 2:
+                return STALE + 2 * BOUND, "fresh credentials were refused, so new ones are tried only after minutes"
         case _:
             pass
     return None
@@ -130,7 +125,7 @@ async def settle(sim: "Simulation") -> None:
         await trio.sleep(0.25 if sim.net.now - began < QUIET else 2.0)
         waiting = False
         for slot, worker in sim.slots.items():
-            if worker.name in sim.exempt or worker.left_at is not None or slot in blamed:
+            if sim.excused(worker) or slot in blamed:
                 continue
             disturbed = max(sim.disturbed_at.get("", 0.0), sim.disturbed_at.get(worker.name, 0.0))
             reason = wrong(sim, worker)
@@ -146,7 +141,7 @@ async def settle(sim: "Simulation") -> None:
         if not waiting:
             break
     for slot, worker in sim.slots.items():
-        if slot not in blamed and worker.name not in sim.exempt and worker.left_at is None:
+        if slot not in blamed and not sim.excused(worker):
             disturbed = max(sim.disturbed_at.get("", 0.0), sim.disturbed_at.get(worker.name, 0.0))
             took = max(0.0, last_wrong.get(slot, 0.0) - disturbed)
             patience, _ = sim.patience_with(worker.name, disturbed)

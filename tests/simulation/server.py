@@ -228,7 +228,12 @@ class Server:
         self._held.clear()
         for conn in tuple(self.desks):
             conn.break_(self.chance.uniform(0.001, 0.05), 0.0)
+        self.forgets()
+
+    def forgets(self) -> None:
+        """All registrations are gone; the connections may live on."""
         self.rooms.forget_peers()
+        self.unlisted_at |= {conn.owner: self.net.now for conn in self.desks}
 
     def pause(self) -> Callable[[], None]:
         """The process is stopped: the kernel goes on accepting, nothing is answered. Ends by what is returned."""

@@ -70,6 +70,7 @@ def refused_register(sim: "Simulation") -> bool:
         frame = {"type": "register", "peer_id": target[1], "room_id": "x", "token": "x", "id_token": "x"}
         sim.server.stranger("evictor", frame)
         sim.server.stranger_leaves("evictor")
+        sim.server.unlisted_at[target[0]] = sim.net.now
     return target is not None
 
 
@@ -158,6 +159,7 @@ def room_and_token(sim: "Simulation") -> bool:
         expiry = sim.server.rooms._identities._expiry
         for token in expiry:
             expiry[token] = sim.server.wall - 1
+        sim.disturbed()
 
     if sim.net.now < sim.next_expiry or not _lose_a_room(sim, lambda row: None):
         return False
@@ -231,7 +233,7 @@ def store_fails(sim: "Simulation") -> bool:
 def cut_or_forget(sim: "Simulation") -> None:
     """Make the workers register again, over new links or the old ones."""
     if sim.chance.random() < 0.5:
-        sim.server.rooms.forget_peers()
+        sim.server.forgets()
         return
     for name in sim.names():
         conn = sim.conn_of(name)

@@ -56,6 +56,15 @@ class Web:
         self._judged = True
         self.on_identity: Callable[[HttpAnswer], HttpAnswer] = lambda answer: answer
 
+    def lasts(self, seconds: float) -> bool:
+        """Whether what it was granted is good for so long from now; not, when there is nothing yet."""
+        server = self._server
+        lives = {"/anonymous-signin": server.rooms._identities.token_life, "/create-room": server.rooms._room_life}
+        granted = {path: at for path, (at, _) in self._last.items() if path not in self._untold}
+        return "/anonymous-signin" in granted and all(
+            at + lives[path] > server.net.now + seconds for path, at in granted.items()
+        )
+
     def mood(self, path: str) -> str | None:
         for mood, which in reversed(self._server.web):
             if which in ("", path):

@@ -148,6 +148,11 @@ class Simulation:
         worker = self.any_worker()
         return None if worker is None else self.conn_of(worker.name)
 
+    def excused(self, worker: Worker) -> bool:
+        """Nothing is promised of it at the end: it was told to go, or needs what stays broken."""
+        cannot_start = self.plan.end == "web dead" and worker.manager is None
+        return worker.name in self.exempt or worker.left_at is not None or cannot_start
+
     # what is noted
 
     def note(self, who: str, what: str, *arguments: object) -> None:
@@ -207,6 +212,10 @@ class Simulation:
             case "web dead":
                 self.server.web.append((self.chance.choice(("refused", "hangs", "500")), ""))
                 self.web_troubles += 1
+                # Who has yet to be granted something, or soon has to again, cannot do without.
+                self.exempt.update(
+                    name for name, each in self.living.items() if each.manager is None or not each.web.lasts(900.0)
+                )
             case "one cut off" if self.living:
                 name = self.chance.choice(self.names())
                 self.exempt.add(name)

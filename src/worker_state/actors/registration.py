@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SLOWLY = (60.0, 120.0)
-"""Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say)."""
-MISSING, RENEWING = 60.0, 600.0
-"""Seconds. The longest pause between HTTP calls that fail: for what is missing, and for what is only due."""
+SLOWLY = (20.0, 40.0)
+"""Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say): one frame
+each, so that it is found again within a minute of somebody's mending it."""
+MISSING, RENEWING = (2.0, 20.0), (10.0, 600.0)
+"""Seconds. The first and the longest pause between HTTP calls that fail. Without credentials nobody finds the worker;
+while they are only due for renewal, they go on being used."""
 MANY_EVICTIONS = 3
 """In an hour: more than the network's accidents explain (FAULTS F04)."""
 
@@ -136,10 +138,8 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             refused = isinstance(note, m.RoomRefused) and note.token_refused
             pause = book.credentials.id_token.refuse(now) if refused else None
             if pause is None:
-                # Growing with every failure in a row. Without credentials nobody finds the worker, so it asks every
-                # minute; while they are only due for renewal, they go on being used, and ten minutes do.
-                longest = RENEWING if book.credentials.complete else MISSING
-                pause = min(longest, 10.0 * 2.0**book.failures)
+                first, longest = RENEWING if book.credentials.complete else MISSING
+                pause = min(longest, first * 2.0**book.failures)
                 book.failures = min(book.failures + 1, 20)
             book.errand_at = now + random.uniform(0.5, 1.0) * pause
         case m.BeginLeave():
@@ -237,7 +237,7 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
                     "the %s of this worker is of no use any more (%s): creating a new one", what, verdict.reason
                 )
         case v.Retry(pause):
-            book.register_at = now + book.holds.pause(pause, lived=0.0)
+            book.register_at = now + book.holds.refused(pause)
         case v.GiveUp(reason) if not book.started:
             tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason}")))
             book.given_up = True
@@ -252,14 +252,13 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
 def _evicted(book: _Book, why: str, now: float) -> None:
     book.step(Step.FORGOTTEN)
     log.warning("the server has forgotten this worker (%s): registering again", why)
-    evictions = book.holds.evicted(now)
-    if evictions == MANY_EVICTIONS + 1:
+    book.register_at = now + book.holds.evicted(now, lived=now - book.accepted_at)
+    if book.holds.evictions == MANY_EVICTIONS + 1:
         log.error(
             "forgotten %d times within an hour: somebody else may be using this worker's identity, or evicting it; "
             "registering again ever more slowly",
-            evictions,
+            book.holds.evictions,
         )
-    book.register_at = now + book.holds.pause(0.1, lived=now - book.accepted_at)
 
 
 # --- what is to be done -----------------------------------------------------------------------------------------------

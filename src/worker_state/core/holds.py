@@ -9,8 +9,10 @@ from random import Random
 
 LIVED = 120.0
 """Seconds. A registration that lived for so long makes the pauses short again."""
-LONGEST = 120.0
-"""Seconds. The longest pause: slow enough for two to share an identity, quick enough to be found again."""
+EVICTED = (0.1, 120.0)
+"""Seconds. The first and the longest pause after evictions: slow enough for two to share an identity."""
+LONGEST_REFUSED = 30.0
+"""Seconds. The longest pause after refusals: one frame each, and found soon after the server is mended."""
 HOUR = 3600.0
 
 
@@ -23,19 +25,28 @@ class Holds:
         self._evicted_at: deque[float] = deque()
 
     def __repr__(self) -> str:
-        return f"<Holds {self._count}, {len(self._evicted_at)} evictions within an hour>"
+        return f"<Holds {self._count}, {self.evictions} evictions within an hour>"
 
-    def pause(self, first: float, lived: float) -> float:
-        """Seconds to wait: `first` or somewhat less, doubled with each pause since a registration has `lived`."""
-        if lived > LIVED:
-            self._count = 0
-        longest = min(LONGEST, first * 2.0**self._count)
-        self._count = min(self._count + 1, 20)
-        return self._random.uniform(longest / 2, longest)
+    @property
+    def evictions(self) -> int:
+        """How often the server had forgotten an accepted registration within an hour, when it last did."""
+        return len(self._evicted_at)
 
-    def evicted(self, now: float) -> int:
-        """The server has forgotten an accepted registration: how often that has happened within the last hour."""
+    def refused(self, first: float) -> float:
+        """The server cannot register us just now: seconds to wait, so many at first."""
+        return self._pause(first, LONGEST_REFUSED)
+
+    def evicted(self, now: float, lived: float) -> float:
+        """The server has forgotten a registration that had `lived` for so many seconds: seconds to wait."""
         self._evicted_at.append(now)
         while now - self._evicted_at[0] > HOUR:
             self._evicted_at.popleft()
-        return len(self._evicted_at)
+        if lived > LIVED:
+            self._count = 0
+        return self._pause(*EVICTED)
+
+    def _pause(self, first: float, longest: float) -> float:
+        """From the upper half of a range that doubles with each pause since a registration lived."""
+        span = min(longest, first * 2.0**self._count)
+        self._count = min(self._count + 1, 20)
+        return self._random.uniform(span / 2, span)
