@@ -46,9 +46,20 @@ def test_evictions_of_the_last_hour() -> None:
     assert counts == [1, 2, 3, 3, 1]
 
 
+def test_refusals_and_evictions_do_not_add_up() -> None:
+    """Pauses after refusals make no pause after an eviction longer, and an acceptance makes them short again."""
+    holds = Holds(Random(1))
+    for _ in range(10):
+        holds.refused(5.0)
+    assert holds.evicted(0.0, lived=1.0) <= 0.1
+
+    holds.accepted()
+    assert holds.refused(5.0) <= 5.0
+
+
 def test_repr() -> None:
     """The `repr` tells how far it has come."""
     holds = Holds(Random(1))
     holds.refused(1.0)
     holds.evicted(0.0, lived=0.0)
-    assert repr(holds) == "<Holds 2, 1 evictions within an hour>"
+    assert repr(holds) == "<Holds 1 refusals, 1 evictions within an hour>"

@@ -193,6 +193,7 @@ def _accept(
     book.step(Step.ACCEPTED)
     book.answer_by, book.accepted_at, book.said = math.inf, now, None
     book.credentials.accept(frame, now, random)
+    book.holds.accepted()
     room = book.credentials.room.value
     token = frame.token if room is None else room.token
     _say_accepted(book, frame.room_id, token if config.show_session_string else None)

@@ -21,20 +21,27 @@ class Holds:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._count = 0
+        self._refusals = 0
+        self._short_lives = 0
         self._evicted_at: deque[float] = deque()
 
     def __repr__(self) -> str:
-        return f"<Holds {self._count}, {self.evictions} evictions within an hour>"
+        return f"<Holds {self._refusals} refusals, {self.evictions} evictions within an hour>"
 
     @property
     def evictions(self) -> int:
         """How often the server had forgotten an accepted registration within an hour, when it last did."""
         return len(self._evicted_at)
 
+    def accepted(self) -> None:
+        """The server has registered us: what it refused before is over."""
+        self._refusals = 0
+
     def refused(self, first: float) -> float:
         """The server cannot register us just now: seconds to wait, so many at first."""
-        return self._pause(first, LONGEST_REFUSED)
+        pause = self._draw(first, self._refusals, LONGEST_REFUSED)
+        self._refusals += 1
+        return pause
 
     def evicted(self, now: float, lived: float) -> float:
         """The server has forgotten a registration that had `lived` for so many seconds: seconds to wait."""
@@ -42,11 +49,13 @@ class Holds:
         while now - self._evicted_at[0] > HOUR:
             self._evicted_at.popleft()
         if lived > LIVED:
-            self._count = 0
-        return self._pause(*EVICTED)
+            self._short_lives = 0
+        first, longest = EVICTED
+        pause = self._draw(first, self._short_lives, longest)
+        self._short_lives += 1
+        return pause
 
-    def _pause(self, first: float, longest: float) -> float:
-        """From the upper half of a range that doubles with each pause since a registration lived."""
-        span = min(longest, first * 2.0**self._count)
-        self._count = min(self._count + 1, 20)
+    def _draw(self, first: float, before: int, longest: float) -> float:
+        """From the upper half of a range that has doubled so many times before."""
+        span = min(longest, first * 2.0 ** min(before, 20))
         return self._random.uniform(span / 2, span)
