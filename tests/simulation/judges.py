@@ -31,10 +31,8 @@ TASKS_OF_A_WORKER = 20
 def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tuple[float, str] | None:
     """How much longer than usual this note may make it, and why: the pauses that politeness asks for."""
     match note:
-        case m.DialFailed(pause=float(pause)) if pause > 40:
-            return BOUND + pause, "the server has asked for a long pause"
-        case m.LinkLost(pause=float(pause)) if pause > 40:
-            return BOUND + pause, "the server's answer was too big, which the next one will be too"
+        case m.DialFailed(pause=float(pause)) | m.LinkLost(pause=float(pause)) if pause > 20:
+            return BOUND + pause, "after a row of dials in vain, or at the server's wish, it waits before the next"
         case m.RegistrationForgotten():
             pause = 0.1 * 2.0 ** _heard(heard, now, "forgotten")
             if pause > 40:
