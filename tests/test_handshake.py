@@ -35,7 +35,7 @@ async def test_refused() -> None:
         await head.receive_some()
     rejection = head.rejection()
     assert rejection is not None
-    assert (rejection.cause, rejection.status, rejection.retry_after) == (Cause.REJECTED, 503, "7")
+    assert (rejection.cause, rejection.status, rejection.retry_after) == (Cause.SHED, 503, "7")
 
 
 async def test_refused_without_a_hint() -> None:

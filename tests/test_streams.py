@@ -1,16 +1,27 @@
-"""Byte streams: aborted at the end, and why a connection was not made."""
+"""Byte streams: opened in stages that can be told apart, aborted at the end, and why a connection was not made."""
 
 import errno
 import socket
+import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, memory_stream_pair
 
 from tests.support.peers import SOON, Peer, nobody_listening, serving
 from worker_state.core.verdict import Cause, DialFailure
-from worker_state.streams import abort, why_not_connected
+from worker_state.streams import (
+    TcpStream,
+    Unacknowledged,
+    Watching,
+    abort,
+    give_up_after,
+    open_tcp_stream,
+    unacknowledged,
+    why_not_connected,
+)
 
 # --- why there is no connection ---------------------------------------------------------------------------------------
 
@@ -54,10 +65,105 @@ async def test_what_trio_raises() -> None:
     assert why_not_connected(caught.value) == DialFailure(Cause.REFUSED)
 
 
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+async def test_open_refused() -> None:
+    """A refusal by the only address keeps its errno."""
+    async with nobody_listening() as port:
+        with pytest.raises(ConnectionRefusedError):
+            await open_tcp_stream("127.0.0.1", port)
+
+
+class TwoAddresses(trio.abc.HostnameResolver):
+    """A name with one address at which nobody listens, and one that works."""
+
+    async def getaddrinfo(self, host: object, port: object, *_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in ("127.0.0.2", "127.0.0.1")]
+
+    async def getnameinfo(self, *_: object, **__: object) -> tuple[str, str]:
+        raise AssertionError
+
+
+async def test_open_one_of_two() -> None:
+    """Of several addresses one that works is enough."""
+    ends = list[str]()
+
+    async def script(peer: Peer) -> None:
+        ends.append(await peer.end())
+
+    async with serving(script) as port:
+        trio.socket.set_custom_hostname_resolver(TwoAddresses())
+        stream = await open_tcp_stream("two.example", port)
+        await stream.aclose()
+
+
+async def test_kernel_gives_up() -> None:
+    """The kernel is told how long to go on without an acknowledgement; a stream without a socket is left alone."""
+
+    async def script(peer: Peer) -> None:
+        await peer.end()
+
+    async with serving(script) as port:
+        stream = await open_tcp_stream("127.0.0.1", port)
+        give_up_after(stream, 15.0)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
+        await stream.aclose()
+    give_up_after(memory_stream_pair()[0], 15.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be asked for it like this")
+async def test_unacknowledged() -> None:
+    """What the peer has no room for is not acknowledged; what it has read is."""
+    read_on = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await read_on.wait()
+        await peer.end()
+
+    async with serving(script) as port:
+        stream = await open_tcp_stream("127.0.0.1", port)
+        assert unacknowledged(stream) == 0
+        with trio.move_on_after(0.2):
+            await stream.send_all(bytes(64 * 2**20))
+        assert unacknowledged(stream) > 0
+        read_on.set()
+        with trio.fail_after(SOON):
+            while unacknowledged(stream):
+                await trio.sleep(0.01)
+        await stream.aclose()
+    assert unacknowledged(memory_stream_pair()[0]) == 0
+
+
+async def test_first_bytes_lost(autojump_clock: MockClock) -> None:
+    """When our bytes are not acknowledged in time, reading fails with that; when they are, it goes on for as long as
+    it takes, and nothing that comes later is watched."""
+    near, far = memory_stream_pair()
+    lost = Watching(near, 2.0, unacknowledged=lambda stream: 7)
+    with pytest.raises(Unacknowledged, match="in 2 s"):
+        await lost.receive_some()
+    assert lost.lost
+    assert trio.current_time() == 2.0
+
+    slow = Watching(near, 2.0, unacknowledged=lambda stream: 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_later, far, 100.0)
+        assert await slow.receive_some() == b"late"
+    assert not slow.lost
+    assert trio.current_time() == 102.0
+    assert slow.receive_some == near.receive_some
+
+
+async def send_later(stream: trio.abc.SendStream, seconds: float) -> None:
+    await trio.sleep(seconds)
+    await stream.send_all(b"late")
+
+
 # --- the abort --------------------------------------------------------------------------------------------------------
 
 
-async def aborted(before: Callable[[trio.SocketStream], Awaitable[None]]) -> tuple[str, float]:
+async def aborted(before: Callable[[TcpStream], Awaitable[None]]) -> tuple[str, float]:
     """How the peer sees the end of a stream that is aborted after this was done with it, and how long that took."""
     ends = list[str]()
     ended = trio.Event()
@@ -67,7 +173,7 @@ async def aborted(before: Callable[[trio.SocketStream], Awaitable[None]]) -> tup
         ended.set()
 
     async with serving(script) as port:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port)
         await before(stream)
         begun = trio.current_time()
         await abort(stream)
@@ -79,7 +185,7 @@ async def aborted(before: Callable[[trio.SocketStream], Awaitable[None]]) -> tup
 async def test_abort_resets() -> None:
     """An aborted connection ends with an RST at once, which leaves no half-open entry at the server."""
 
-    async def before(stream: trio.SocketStream) -> None:
+    async def before(stream: TcpStream) -> None:
         await stream.send_all(b"hello")
 
     end, took = await aborted(before)
@@ -95,7 +201,7 @@ async def test_abort_of_a_clogged_stream() -> None:
         await waiting.wait()
 
     async with serving(script) as port:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port)
         with trio.move_on_after(0.2):
             while True:
                 await stream.send_all(b"x" * 2**20)
@@ -114,7 +220,7 @@ async def test_abort_under_cancellation() -> None:
         ended.set()
 
     async with serving(script) as port:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port)
         with trio.CancelScope() as scope:
             scope.cancel()
             await abort(stream)
@@ -129,7 +235,7 @@ async def test_abort_twice() -> None:
         await peer.end()
 
     async with serving(script) as port:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port)
         await stream.aclose()
         await abort(stream)
         await abort(stream)

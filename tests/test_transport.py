@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair
 
+from tests.support.dialled import PATIENT, Dialled
 from tests.support.peers import (
     BINARY,
     CLOSE,
@@ -30,11 +31,9 @@ from tests.support.peers import (
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.transport import MAX_MESSAGE, UNREAD, Socket, WebSocketDial
 
-PATIENT = 20.0
 
-
-def dialling(port: int, *, scheme: str = "ws", upgrade_within: float = PATIENT) -> WebSocketDial:
-    return WebSocketDial(f"{scheme}://127.0.0.1:{port}/", connect_within=PATIENT, upgrade_within=upgrade_within)
+def dialling(port: int, *, scheme: str = "ws", register: float = PATIENT) -> Dialled:
+    return Dialled(WebSocketDial(f"{scheme}://127.0.0.1:{port}/"), register=register)
 
 
 @asynccontextmanager
@@ -203,13 +202,13 @@ class NoSuchName(trio.abc.HostnameResolver):
 async def test_unknown_name() -> None:
     """A name that cannot be resolved is told from a host that cannot be reached."""
     trio.socket.set_custom_hostname_resolver(NoSuchName())
-    async with WebSocketDial("ws://worker.example/", connect_within=PATIENT, upgrade_within=PATIENT)() as made:
+    async with Dialled(WebSocketDial("ws://worker.example/"))() as made:
         assert made == DialFailure(Cause.UNREACHABLE, "the host name cannot be resolved")
 
 
 async def test_impossible_name() -> None:
     """A name that no resolver can even be asked for is a failure like any other."""
-    async with WebSocketDial("ws://☃☃.example/", connect_within=PATIENT, upgrade_within=PATIENT)() as made:
+    async with Dialled(WebSocketDial("ws://☃☃.example/"))() as made:
         assert isinstance(made, DialFailure)
 
 
@@ -222,7 +221,7 @@ async def test_path_of_another_script(path: str) -> None:
         await peer.end()
 
     async with serving(script) as port:
-        dial = WebSocketDial(f"ws://127.0.0.1:{port}{path}", connect_within=PATIENT, upgrade_within=1)
+        dial = Dialled(WebSocketDial(f"ws://127.0.0.1:{port}{path}"), register=1)
         async with dial() as made:
             assert not isinstance(made, DialFailure), made
 
@@ -234,9 +233,9 @@ async def wait_for_ever(host: str, port: int) -> trio.abc.Stream:
 
 async def test_unanswered_connect(autojump_clock: MockClock) -> None:
     """A host that does not answer is given up after the time for connecting."""
-    dial = WebSocketDial("ws://h/", connect_within=10, upgrade_within=60, open_stream=wait_for_ever)
+    dial = Dialled(WebSocketDial("ws://h/", open_stream=wait_for_ever), connect=10)
     async with dial() as made:
-        assert made == DialFailure(Cause.UNREACHABLE, "no answer in 10 s")
+        assert made == DialFailure(Cause.NO_ANSWER, "in 10 s")
     assert trio.current_time() == 10
 
 
@@ -244,7 +243,7 @@ async def test_unanswered_connect(autojump_clock: MockClock) -> None:
     ("scheme", "failure", "seconds"),
     [
         ("ws", DialFailure(Cause.UNANSWERED, "nothing in 60 s"), 60),
-        ("wss", DialFailure(Cause.TLS, "no answer in 10 s"), 10),
+        ("wss", DialFailure(Cause.UNANSWERED, "no TLS in 60 s"), 60),
     ],
 )
 async def test_silent_peer(scheme: str, failure: DialFailure, seconds: float, autojump_clock: MockClock) -> None:
@@ -254,7 +253,7 @@ async def test_silent_peer(scheme: str, failure: DialFailure, seconds: float, au
     async def open_stream(host: str, port: int) -> trio.abc.Stream:
         return near
 
-    dial = WebSocketDial(f"{scheme}://h/", connect_within=10, upgrade_within=60, open_stream=open_stream)
+    dial = Dialled(WebSocketDial(f"{scheme}://h/", open_stream=open_stream), register=60)
     async with dial() as made:
         assert made == failure
         assert trio.current_time() == seconds
@@ -271,7 +270,7 @@ async def test_silent_peer_on_a_socket() -> None:
         done.set()
 
     async with serving(script) as port:
-        async with dialling(port, upgrade_within=0.2)() as made:
+        async with dialling(port, register=0.2)() as made:
             assert made == DialFailure(Cause.UNANSWERED, "nothing in 0.2 s")
         await done.wait()
 
@@ -341,7 +340,7 @@ async def test_garbage_without_an_end() -> None:
         await peer.send(b"SSH-2.0-OpenSSH_9.6\r\n")
         await peer.end()
 
-    assert (await failure_of(script, upgrade_within=0.2)).cause is Cause.UNANSWERED
+    assert (await failure_of(script, register=0.2)).cause is Cause.UNANSWERED
 
 
 @pytest.mark.parametrize("answer", GARBAGE)
@@ -378,7 +377,8 @@ async def test_rejected(answer: bytes, status: int, hint: str | None) -> None:
         await peer.end()
 
     failure = await failure_of(script)
-    assert (failure.cause, failure.detail, failure.status) == (Cause.REJECTED, f"HTTP {status}", status)
+    cause = Cause.SHED if status in (429, 502, 503, 504) else Cause.REJECTED
+    assert (failure.cause, failure.detail, failure.status) == (cause, f"HTTP {status}", status)
     assert failure.retry_after == hint or (hint == "Wed" and str(failure.retry_after).startswith("Wed"))
 
 
@@ -390,7 +390,7 @@ async def test_rejected_until_the_end_of_the_connection() -> None:
         await peer.send(b"HTTP/1.0 503 Busy\r\nRetry-After: 30\r\n\r\nbusy")
         await peer.stream.aclose()
 
-    assert await failure_of(script) == DialFailure(Cause.REJECTED, "HTTP 503", status=503, retry_after="30")
+    assert await failure_of(script) == DialFailure(Cause.SHED, "HTTP 503", status=503, retry_after="30")
 
 
 @pytest.mark.parametrize("framing", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"])
@@ -406,7 +406,7 @@ async def test_endless_rejection(framing: bytes) -> None:
             await peer.send(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
             sent += 1007
 
-    assert await failure_of(script) == DialFailure(Cause.REJECTED, "HTTP 503", status=503)
+    assert await failure_of(script) == DialFailure(Cause.SHED, "HTTP 503", status=503)
     assert sent < 64 * 2**20
 
 
@@ -418,7 +418,7 @@ async def test_truncated_rejection() -> None:
         await peer.send(b"HTTP/1.1 503 Busy\r\nContent-Length: 1000\r\n\r\nbusy")
         await peer.end()
 
-    assert await failure_of(script) == DialFailure(Cause.REJECTED, "HTTP 503", status=503)
+    assert await failure_of(script) == DialFailure(Cause.SHED, "HTTP 503", status=503)
 
 
 async def test_endless_dribble() -> None:
@@ -430,7 +430,7 @@ async def test_endless_dribble() -> None:
             await peer.send(b"H")
             await trio.sleep(0.02)
 
-    failure = await failure_of(script, upgrade_within=0.3)
+    failure = await failure_of(script, register=0.3)
     assert failure.cause in (Cause.UNANSWERED, Cause.GARBAGE)
 
 
@@ -487,7 +487,7 @@ async def test_request(url: str, opened: tuple[str, int], host: str, target: str
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer)
-            dial = WebSocketDial(url, connect_within=1, upgrade_within=1, open_stream=open_stream)
+            dial = Dialled(WebSocketDial(url, open_stream=open_stream), register=1)
             async with dial() as made:
                 assert not isinstance(made, DialFailure)
     assert heads[0] == f"GET {target} HTTP/1.1"
@@ -502,7 +502,7 @@ async def test_default_port_of_tls() -> None:
         opened.append((host, port))
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
-    async with WebSocketDial("wss://h/", connect_within=1, upgrade_within=1, open_stream=open_stream)() as made:
+    async with Dialled(WebSocketDial("wss://h/", open_stream=open_stream))() as made:
         assert made == DialFailure(Cause.UNREACHABLE, f"[Errno {errno.ENETUNREACH}] Network is unreachable")
     assert opened == [("h", 443)]
 
@@ -795,7 +795,7 @@ async def test_cancelled(scheme: str, begin: Script, stage: Callable[[Socket], A
 
 async def test_cancelled_while_connecting(autojump_clock: MockClock) -> None:
     """Cancelled before there is a connection, a dial raises only Cancelled."""
-    dial = WebSocketDial("ws://h/", connect_within=10, upgrade_within=60, open_stream=wait_for_ever)
+    dial = Dialled(WebSocketDial("ws://h/", open_stream=wait_for_ever), connect=10)
     with trio.move_on_after(1) as scope:
         async with dial():
             raise AssertionError

@@ -10,7 +10,7 @@ import trio
 
 from tests.support.peers import SOON, Peer, Script, nobody_listening, serving
 from worker_state.core.answers import HttpAnswer, HttpFailure, read_identity
-from worker_state.transport import HTTP_AT_ONCE, MAX_BODY, HttpxHttp
+from worker_state.web import HTTP_AT_ONCE, MAX_BODY, HttpxHttp
 
 PATIENT = 20.0
 SECRET = "s3cr3t"
@@ -485,10 +485,10 @@ def test_body_is_ascii_json() -> None:
 
 def test_certificates_are_checked() -> None:
     """The contexts that https:// and wss:// use verify certificate and host name."""
-    from worker_state import transport
+    from worker_state import transport, web
 
-    for context in (transport.websocket_ssl_context(), transport._http_ssl_context()):
+    for context in (transport.websocket_ssl_context(), web._http_ssl_context()):
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
     assert transport.websocket_ssl_context() is transport.websocket_ssl_context()
-    assert transport.websocket_ssl_context() is not transport._http_ssl_context()
+    assert transport.websocket_ssl_context() is not web._http_ssl_context()

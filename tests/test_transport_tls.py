@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.support.dialled import PATIENT, Dialled
 from tests.support.peers import CLOSE, SOON, TEXT, Peer, Script, close_frame, frame, serving
 from worker_state.core.answers import HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.transport import HttpxHttp, WebSocketDial
-
-PATIENT = 20.0
+from worker_state.transport import WebSocketDial
+from worker_state.web import HttpxHttp
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +56,9 @@ def trusting(certificate: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certificate)
 
 
-def dialling(port: int, *, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> WebSocketDial:
+def dialling(port: int, *, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> Dialled:
     url = f"wss://{host}:{port}/"
-    return WebSocketDial(url, connect_within=PATIENT, upgrade_within=PATIENT, ssl_context=context)
+    return Dialled(WebSocketDial(url, ssl_context=context))
 
 
 async def upgraded(peer: Peer) -> None:

@@ -12,7 +12,7 @@ from worker_state.core import messages as m
 from worker_state.core.errors import RoomCreationFailed, SignInFailed
 
 if TYPE_CHECKING:
-    from worker_state.transport import Http
+    from worker_state.web import Http
 
 log = logging.getLogger(__name__)
 

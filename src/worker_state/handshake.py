@@ -14,6 +14,11 @@ UPGRADE = h11.Request(
 )
 """What h11 has to be told was asked, so that it takes a 101 for an answer."""
 
+BUSY = frozenset({429, 502, 503, 504})
+"""What a server says, or a proxy before it, that has too much to do or is just starting."""
+LONGEST_101 = 4096
+"""Bytes. A longer one is given to h11, which has limits."""
+
 
 class Head(trio.abc.Stream):
     """A stream under a handshake: keeps what came so far, and breaks off as soon as it can be no 101 any more.
@@ -23,17 +28,17 @@ class Head(trio.abc.Stream):
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._done = False
         self.received = bytearray()
 
     def done(self) -> None:
-        """The handshake is done: from here on everything passes through, and nothing is kept."""
-        self._done = True
+        """The handshake is done: from here on everything passes straight through, and nothing is kept."""
+        self.receive_some = self._stream.receive_some  # type: ignore[method-assign]
+        self.send_all = self._stream.send_all  # type: ignore[method-assign]
         self.received.clear()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
-        if data and not self._done:
+        if data:
             self.received += data
             if self._can_be_no_handshake():
                 raise trio.BrokenResourceError("no handshake any more")
@@ -48,10 +53,13 @@ class Head(trio.abc.Stream):
         if not isinstance(response, h11.Response):
             return None
         hint = dict(response.headers).get(b"retry-after", b"").decode("ascii", "replace") or None
-        detail = f"HTTP {response.status_code}"
-        return DialFailure(Cause.REJECTED, detail, status=response.status_code, retry_after=hint)
+        status = response.status_code
+        cause = Cause.SHED if status in BUSY else Cause.REJECTED
+        return DialFailure(cause, f"HTTP {status}", status=status, retry_after=hint)
 
     def _can_be_no_handshake(self) -> bool:
+        if self.received.startswith(b"HTTP/1.1 101 ") and len(self.received) < LONGEST_101:
+            return False  # without h11, for whom this is most of the work of a dial
         try:
             return isinstance(_response(bytes(self.received)), h11.Response)
         except h11.RemoteProtocolError:

@@ -8,11 +8,12 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random, SystemRandom
+from typing import Any
 
 import trio
 
@@ -25,8 +26,9 @@ from worker_state.core.pace import Pace, PaceParameters
 from worker_state.core.state import State, fold
 from worker_state.core.status import Available, WorkerStatus
 from worker_state.facade import Manager
-from worker_state.transport import Dial, Http, HttpxHttp, WebSocketDial
+from worker_state.transport import Dial, WebSocketDial
 from worker_state.watched import Watched
+from worker_state.web import Http, HttpxHttp
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +90,11 @@ class World:
         """The network, and randomness from the operating system (forked workers must not draw alike, FAULTS T17)."""
         timing = config.timing
         return cls(
-            dial=WebSocketDial(config.websocket_url, connect_within=timing.connect, upgrade_within=timing.upgrade),
+            dial=WebSocketDial(config.websocket_url, unacknowledged_within=timing.unacknowledged),
             http=HttpxHttp(config.http_url, within=timing.http),
             random=SystemRandom(),
             nonce=lambda: secrets.token_hex(16),
+            pace=PaceParameters(patience=timing.register),
             awake=_awake,
         )
 
@@ -197,7 +200,10 @@ async def run_in_world(
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_actors, config, world, office)
+            for actor in _actors(config, world, office):
+                nursery.start_soon(
+                    _out_of_reach, actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}"
+                )
             if config.reservation_limit is not None:
                 nursery.start_soon(_end_reservations, office, config.reservation_limit)
             try:
@@ -213,11 +219,16 @@ async def run_in_world(
         raise office.failure
 
 
-async def _actors(config: Config, world: World, office: _Office) -> None:
-    """The four actors, out of reach of the worker's cancel: they end by `BeginLeave`, in bounded time."""
+async def _out_of_reach(actor: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The worker's cancel does not reach the actors: they end by `BeginLeave`, in bounded time."""
+    with trio.CancelScope(shield=True):
+        await actor()
+
+
+def _actors(config: Config, world: World, office: _Office) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
     timing, tell = config.timing, office.tell
     inbox = {name: receive for name, (_, receive) in office.mailboxes.items()}
-    actors = (
+    return (
         partial(cleanup.run, inbox[CLEANUP], http=world.http, within=timing.exit, tell=tell),
         partial(
             connection.run,
@@ -245,10 +256,6 @@ async def _actors(config: Config, world: World, office: _Office) -> None:
             tell=tell,
         ),
     )
-    with trio.CancelScope(shield=True):
-        async with trio.open_nursery() as nursery:
-            for actor in actors:
-                nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
 
 
 def _differs(revision: int, state: State) -> bool:

@@ -1,43 +1,40 @@
-"""The outside world behind two small protocols, `Dial` and `Http`: the ONLY file that touches trio-websocket or httpx.
+"""The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches trio-websocket.
 
-Both libraries can hang, leak or raise from odd places (FAULTS, part T); what they do wrong is dealt with here and
-nowhere else. Whatever the network does comes out as a value (`DialFailure`, `Closed`, `HttpFailure`), never as an
-exception. No decision about retrying is made here, and nothing of the protocol's content is known.
+The library can hang, leak or raise from odd places (FAULTS, part T); what it does wrong is dealt with here and nowhere
+else. Whatever the network does comes out as a value (`DialFailure`, `Closed`), never as an exception. No decision about
+retrying is made here, and nothing of the protocol's content is known.
 """
 
-import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-import httpx
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import LocalProtocolError
 
 from worker_state import streams
-from worker_state.core.answers import HttpAnswer, HttpFailure
+from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
 from worker_state.handshake import Head
 
 MAX_MESSAGE = 8 * 2**20
 """Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (FAULTS F22)."""
-MAX_BODY = 64 * 2**10
-"""Bytes of an HTTP answer, and of whatever comes before the 101 (FAULTS T3, T12). Real ones have some hundred."""
 PATH_SAFE = "/%?:@!$&'()*+,;=~-._"
 """What may stand unquoted in a path or a query."""
 UNREAD = 64
 """Frames that may wait in the library: with its default of 1 an unread frame blocks the pongs (FAULTS T8, T28)."""
-HTTP_AT_ONCE = 20
-"""Requests under way in one process, all workers together: thousands at once cost more CPU each (FAULTS T24)."""
 
 
 class Socket(Protocol):
     """One open WebSocket connection."""
+
+    connected_at: float
+    """When TCP was connected, in seconds of trio's clock."""
 
     async def send(self, text: str) -> Closed | None:
         """Send one text frame. Never cancel this and go on: half a frame may be on the wire (FAULTS T10)."""
@@ -55,37 +52,16 @@ class Socket(Protocol):
 class Dial(Protocol):
     """Opens a connection for as long as the context lasts, and aborts it at the end; or yields why there is none."""
 
-    def __call__(self) -> AbstractAsyncContextManager[Socket | DialFailure]: ...
-
-
-class Http(Protocol):
-    """The HTTP side of the server."""
-
-    async def post(
-        self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
-    ) -> HttpAnswer | HttpFailure:
-        """One `POST`, bounded in time and size. Redirects are not followed: a token would go along with them."""
+    def __call__(
+        self, nursery: trio.Nursery, deadlines: Deadlines
+    ) -> AbstractAsyncContextManager[Socket | DialFailure]:
+        """`nursery`: where tasks that serve the socket run; whoever opens it ends them with the context."""
 
 
 @cache
 def websocket_ssl_context() -> ssl.SSLContext:
     """One verifying context for all WebSocket dials: a fresh one costs 18 ms of CPU each time (FAULTS T26)."""
     return ssl.create_default_context()
-
-
-@cache
-def _http_ssl_context() -> ssl.SSLContext:
-    # A context of its own, because httpx changes the ALPN protocols of the one it is given (FAULTS T26).
-    return ssl.create_default_context()
-
-
-@cache
-def _no_ssl_context() -> ssl.SSLContext:
-    # httpx wants a context even for http://, where it is never used; an empty one is cheap and trusts nobody.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-# --- the WebSocket ----------------------------------------------------------------------------------------------------
 
 
 class WebSocketDial:
@@ -95,9 +71,9 @@ class WebSocketDial:
         self,
         url: str,
         *,
-        connect_within: float,
-        upgrade_within: float,
-        open_stream: Callable[[str, int], Awaitable[trio.abc.Stream]] = trio.open_tcp_stream,
+        unacknowledged_within: float = 15.0,
+        open_stream: Callable[[str, int], Awaitable[trio.abc.Stream]] = streams.open_tcp_stream,
+        unacknowledged: Callable[[trio.abc.Stream], int] = streams.unacknowledged,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -109,50 +85,64 @@ class WebSocketDial:
         )
         name = f"[{self._host}]" if ":" in self._host else self._host
         self._host_header = name if self._port == (443 if self._secure else 80) else f"{name}:{self._port}"
-        self._connect_within = connect_within
-        self._upgrade_within = upgrade_within
+        self._unacknowledged_within = unacknowledged_within
         self._open_stream = open_stream
+        self._unacknowledged = unacknowledged
         self._ssl_context = ssl_context
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[Socket | DialFailure]:
-        stream = await self._connect()
+    async def __call__(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+        stream = await self._connect(deadlines.connect)
         if isinstance(stream, DialFailure):
             yield stream
             return
+        connected_at = trio.current_time()
+        watching = streams.Watching(stream, deadlines.acknowledge, self._unacknowledged)
         try:
-            async with trio.open_nursery() as nursery:
-                secured = await self._secure_stream(stream)
-                yield secured if isinstance(secured, DialFailure) else await self._upgrade(secured, nursery)
-                nursery.cancel_scope.cancel()
+            secured = await self._secure_stream(watching, deadlines.register)
+            if not isinstance(secured, DialFailure):
+                yield await self._upgrade(secured, watching, nursery, connected_at, deadlines.register)
+            else:
+                yield secured
         finally:
             await streams.abort(stream)
 
-    async def _connect(self) -> trio.abc.Stream | DialFailure:
-        with trio.move_on_after(self._connect_within):
+    async def _connect(self, within: float) -> trio.abc.Stream | DialFailure:
+        with trio.move_on_after(within):
             try:
-                return await self._open_stream(self._host, self._port)
+                stream = await self._open_stream(self._host, self._port)
             except (OSError, UnicodeError) as exc:  # the latter for a name that no resolver can be asked for
                 return streams.why_not_connected(exc)
-        return DialFailure(Cause.UNREACHABLE, f"no answer in {self._connect_within:g} s")
+            streams.give_up_after(stream, self._unacknowledged_within)
+            return stream
+        return DialFailure(Cause.NO_ANSWER, f"in {within:g} s")
 
-    async def _secure_stream(self, stream: trio.abc.Stream) -> trio.abc.Stream | DialFailure:
+    async def _secure_stream(self, stream: streams.Watching, within: float) -> trio.abc.Stream | DialFailure:
         if not self._secure:
             return stream
         context = self._ssl_context or websocket_ssl_context()
         secured = trio.SSLStream(stream, context, server_hostname=self._host, https_compatible=True)
-        with trio.move_on_after(self._connect_within):
+        with trio.move_on_after(within):
             try:
                 await secured.do_handshake()
             except trio.BrokenResourceError as exc:
+                if stream.lost:
+                    return DialFailure(Cause.UNACKNOWLEDGED)
                 return DialFailure(Cause.TLS, shown(str(exc.__cause__ or "the connection broke off")))
             return secured
-        return DialFailure(Cause.TLS, f"no answer in {self._connect_within:g} s")
+        return DialFailure(Cause.UNANSWERED, f"no TLS in {within:g} s")
 
-    async def _upgrade(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> Socket | DialFailure:
+    async def _upgrade(
+        self,
+        stream: trio.abc.Stream,
+        watching: streams.Watching,
+        nursery: trio.Nursery,
+        connected_at: float,
+        within: float,
+    ) -> Socket | DialFailure:
         head = Head(stream)
         reader = _Reader(nursery)
-        with trio.move_on_after(self._upgrade_within) as scope:
+        with trio.move_on_at(connected_at + within) as scope:
             reader.on_end = scope.cancel
             connection = await wrap_client_stream(
                 reader,  # type: ignore[arg-type]
@@ -163,12 +153,14 @@ class WebSocketDial:
                 message_queue_size=UNREAD,
             )
             head.done()
-            return _WebSocket(connection, reader)
+            return _WebSocket(connection, reader, connected_at)
         rejection = head.rejection()
         if rejection is not None:
             return rejection
+        if watching.lost:
+            return DialFailure(Cause.UNACKNOWLEDGED)
         if not reader.ended:
-            return DialFailure(Cause.UNANSWERED, f"nothing in {self._upgrade_within:g} s")
+            return DialFailure(Cause.UNANSWERED, f"nothing in {within:g} s")
         if head.received:
             return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
         return DialFailure(Cause.CLOSED, "before the handshake was done")
@@ -202,9 +194,10 @@ class _Reader:
 class _WebSocket:
     """`Socket` on a trio-websocket connection whose handshake is done."""
 
-    def __init__(self, connection: WebSocketConnection, reader: _Reader) -> None:
+    def __init__(self, connection: WebSocketConnection, reader: _Reader, connected_at: float) -> None:
         self._connection = connection
         self._reader = reader
+        self.connected_at = connected_at
 
     async def send(self, text: str) -> Closed | None:
         try:
@@ -234,76 +227,3 @@ class _WebSocket:
         if self._reader.error is not None:
             return Closed(1006, type(self._reader.error).__name__)
         return Closed(1006, "without a Close frame")
-
-
-def _in_words(exc: BaseException) -> str:
-    """What went wrong, in the words of the first cause that has any: httpx hands some errors on without theirs."""
-    name = type(exc).__name__
-    cause: BaseException | None = exc
-    while cause is not None and not str(cause):
-        cause = cause.__cause__ or cause.__context__
-    return name if cause is None else shown(f"{name}: {cause}")
-
-
-# --- HTTP -------------------------------------------------------------------------------------------------------------
-
-_at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
-
-
-def _limiter() -> trio.CapacityLimiter:
-    try:
-        return _at_once.get()
-    except LookupError:
-        _at_once.set(trio.CapacityLimiter(HTTP_AT_ONCE))
-        return _at_once.get()
-
-
-class HttpxHttp:
-    """`Http` with a short-lived httpx client for each call, on shared SSL contexts (FAULTS T11, T12, T14, T24, T25)."""
-
-    def __init__(self, url: str, *, within: float) -> None:
-        self._base = url.rstrip("/")
-        self._within = within
-        self._secure = url.startswith("https:")
-
-    async def post(
-        self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
-    ) -> HttpAnswer | HttpFailure:
-        headers = {"Accept-Encoding": "identity"}
-        if bearer is not None:
-            if not (bearer.isascii() and bearer.isprintable()):
-                return HttpFailure("the token cannot stand in a header")  # and must not stand in a complaint
-            headers["Authorization"] = f"Bearer {bearer}"
-        content = b""
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            content = json.dumps(body).encode("ascii")
-        with trio.move_on_after(self._within):
-            async with _limiter():
-                try:
-                    return await self._post(path, content, headers)
-                except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:  # the last for an impossible host
-                    return HttpFailure(_in_words(exc))
-        return HttpFailure(f"no whole answer in {self._within:g} s")
-
-    async def _post(self, path: str, content: bytes, headers: dict[str, str]) -> HttpAnswer | HttpFailure:
-        verify = _http_ssl_context() if self._secure else _no_ssl_context()
-        # The one deadline around the whole call is the caller's scope: httpx's own is per read (T11).
-        async with (
-            httpx.AsyncClient(verify=verify, trust_env=False, timeout=None) as client,
-            client.stream("POST", self._base + path, content=content, headers=headers) as response,
-        ):
-            received = bytearray()
-            with trio.CancelScope() as enough:
-                async for chunk in response.aiter_raw():
-                    received += chunk
-                    if len(received) > MAX_BODY:
-                        enough.cancel()  # not `break`: only a cancel closes httpx's nested generators, innermost first
-            if len(received) > MAX_BODY:
-                return HttpFailure(f"HTTP {response.status_code} with more than {MAX_BODY} bytes")
-            return HttpAnswer(
-                status=response.status_code,
-                content_type=response.headers.get("content-type", ""),
-                body=bytes(received),
-                retry_after=response.headers.get("retry-after"),
-            )

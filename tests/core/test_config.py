@@ -283,8 +283,8 @@ HUGE = [pytest.param(10**400, id="10**400"), pytest.param(10**5_000, id="10**500
 @pytest.mark.parametrize("value", HUGE)
 def test_huge_time(value: int) -> None:
     """A time that is no float can hold is refused like any other that is too long."""
-    with pytest.raises(ConfigError, match=r"^timing\.connect"):
-        Timing(connect=value)
+    with pytest.raises(ConfigError, match=r"^timing\.register"):
+        Timing(register=value)
 
 
 def test_huge_capability() -> None:

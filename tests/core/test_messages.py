@@ -56,9 +56,9 @@ def test_all_notes() -> None:
 
 def test_link_is_its_epoch() -> None:
     """Two links are the same when they are of the same epoch, and show nothing else."""
-    assert m.Link(1, post, send) == m.Link(1, lambda _: True, send)
-    assert m.Link(1, post, send) != m.Link(2, post, send)
-    assert repr(m.Link(1, post, send)) == "Link(epoch=1)"
+    assert m.Link(1, 60.0, post, send) == m.Link(1, 60.0, lambda _: True, send)
+    assert m.Link(1, 60.0, post, send) != m.Link(2, 60.0, post, send)
+    assert repr(m.Link(1, 60.0, post, send)) == "Link(epoch=1, answer_by=60.0)"
 
 
 SECRETIVE: list[Any] = [

@@ -24,7 +24,7 @@ def link(epoch: int = 1) -> m.Link:
     def post(message: wire.Message) -> bool:
         raise NotImplementedError
 
-    return m.Link(epoch, post, send)
+    return m.Link(epoch, 60.0, post, send)
 
 
 def registered(**given_: Any) -> m.WorkerRegistered:

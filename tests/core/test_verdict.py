@@ -14,6 +14,7 @@ from worker_state.core.verdict import (
     Renew,
     Retry,
     Verdict,
+    hint_in,
     of_refusal,
     politely_closable,
 )
@@ -101,3 +102,22 @@ def test_politeness(sent: int, answered: int, polite: bool) -> None:
 def test_text(failure: DialFailure | Closed, text: str) -> None:
     """A failure reads as a phrase, its detail in brackets."""
     assert str(failure) == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        ("", None),
+        ("service restart", None),
+        ("12", 12.0),
+        ("server restarts, retry after 12", 12.0),
+        ("Retry-After: 30", 30.0),
+        ("please try again in 5 s", 5.0),
+        ("error 1234 of 99", None),
+        ("retry after 12345678", None),
+        ("retry ٣", None),
+    ],
+)
+def test_hint_in_a_close_reason(reason: str, seconds: float | None) -> None:
+    """A close reason is read for a number of seconds only where it speaks of trying again."""
+    assert hint_in(reason) == seconds

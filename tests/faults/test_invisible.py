@@ -343,7 +343,7 @@ async def test_f13_proxy_in_front_of_a_dead_backend(world: World) -> None:
     world.server.deafen(name_of(manager))
     await assert_right(world, manager, within=150)  # 30 to the next echo, 2 x 12 without one, 60 for the `register`
     assert manager.state.epoch == 2
-    assert world.logged(logging.WARNING, "connection lost: dropped by us")
+    assert world.logged(logging.WARNING, "connection lost: register not answered")
 
 
 @scenario(faster=10)

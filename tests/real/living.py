@@ -19,6 +19,7 @@ from tests.real.proxy import Proxy, proxying
 from tests.support.peers import only_cancelled
 from tests.support.worlds import Client
 from worker_state import Config, Manager, SessionString, Timing
+from worker_state.core.pace import PaceParameters
 from worker_state.manager import World, run_in_world
 
 BOUND = 120.0
@@ -27,9 +28,7 @@ SLACK = 8.0
 """Seconds that a busy machine may add to a bound of ours."""
 LAG = 5.0
 """Seconds. A loop that was blocked for so long was blocked by somebody."""
-SWIFT = Timing(
-    connect=5.0, upgrade=0.6, register=1.0, answer=0.7, http=20.0, send=1.0, ping_every=0.3, silence=0.6, exit=2.0
-)
+SWIFT = Timing(register=1.0, answer=0.7, http=20.0, send=1.0, ping_every=0.3, silence=0.6, exit=2.0)
 """Deadlines so short that a fault is over within a test. HTTP keeps most of its patience: a start must not fail."""
 NOT_YET = (OSError, HandshakeError, ConnectionClosed, httpx.HTTPError, trio.BrokenResourceError, KeyError)
 
@@ -107,7 +106,6 @@ def as_slow_as(server: Server, timing: Timing) -> Timing:
     """The same deadlines on this machine as it is just now, where that can be; the bounds of the exit are kept."""
     return replace(
         timing,
-        upgrade=timing.upgrade * server.slowness,
         register=timing.register * server.slowness,
         answer=timing.answer * server.slowness,
         silence=timing.silence * server.slowness,
@@ -116,7 +114,9 @@ def as_slow_as(server: Server, timing: Timing) -> Timing:
 
 
 def hurried_world(config: Config, random: SystemRandom | None = None) -> World:
-    return replace(World.real(config), random=random or Hurried())
+    seconds = config.timing.register
+    patience = PaceParameters(connect=5.0, patience=seconds, longest_patience=seconds)
+    return replace(World.real(config), random=random or Hurried(), pace=patience)
 
 
 @asynccontextmanager

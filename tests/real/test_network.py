@@ -212,7 +212,7 @@ async def test_a_worker_is_found_through_a_slow_or_narrow_network(server: Server
     """Where every byte takes its time, a worker comes back from a cut all the same, and its changes are shown."""
 
     async def one(worsen: Callable[[Proxy], None]) -> None:
-        patient = replace(SWIFT, upgrade=20.0, register=20.0, answer=20.0, silence=20.0, send=20.0)
+        patient = replace(SWIFT, register=20.0, answer=20.0, silence=20.0, send=20.0)
         async with living_behind(server, timing=patient) as (worker, proxy):
             worsen(proxy)
             proxy.cut("RST")

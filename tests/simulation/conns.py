@@ -9,6 +9,7 @@ from random import Random
 from typing import Protocol
 
 from tests.simulation.net import Net, Pipe
+from worker_state.core.config import Timing
 from worker_state.devserver.effects import Message
 
 
@@ -40,6 +41,8 @@ class CloseFrame:
         self.code = code
         self.reason = reason
 
+
+UNACKNOWLEDGED = Timing().unacknowledged
 
 Item = str | bytes | End | Ping | CloseFrame
 
@@ -82,6 +85,8 @@ class Conn:
         self._chance = chance
         self._lost = lost
         self._at_client = at_client
+        self._given_up = False
+        self.up.on_lost = self._kernel_gives_up
 
     def __repr__(self) -> str:
         return f"#{self.number}"
@@ -109,6 +114,12 @@ class Conn:
         if self.server_open:
             self.server_open = False
             self._lost(self)
+
+    def _kernel_gives_up(self) -> None:
+        """What the worker sends is acknowledged by nobody: its kernel ends the connection after a while."""
+        if not self._given_up:
+            self._given_up = True
+            self._net.after(UNACKNOWLEDGED, lambda: self.to_client(RST))
 
     # what the network does
 

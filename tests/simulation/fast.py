@@ -12,14 +12,14 @@ import trio
 
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.server import Server
-from worker_state.core.config import Timing
+from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Message
 from worker_state.transport import Socket
 
 BUSY_DOORS = {
-    "503": DialFailure(Cause.REJECTED, "HTTP 503", status=503),
-    "429": DialFailure(Cause.REJECTED, "HTTP 429", status=429, retry_after="7"),
+    "503": DialFailure(Cause.SHED, "HTTP 503", status=503),
+    "429": DialFailure(Cause.SHED, "HTTP 429", status=429, retry_after="7"),
 }
 
 
@@ -46,6 +46,7 @@ class FastSocket:
     """`Socket` without WebSocket."""
 
     def __init__(self) -> None:
+        self.connected_at = trio.current_time()
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self._pings = 0
         self._pongs: dict[int, trio.Event] = {}
@@ -104,15 +105,14 @@ class FastSocket:
 class FastDial:
     """`Dial` of one worker."""
 
-    def __init__(self, server: Server, owner: str, chance: Random, timing: Timing) -> None:
+    def __init__(self, server: Server, owner: str, chance: Random) -> None:
         self._server = server
         self._owner = owner
         self._chance = chance
-        self._timing = timing
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[Socket | DialFailure]:
-        failure = await self._failure()
+    async def __call__(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+        failure = await self._failure(deadlines)
         if failure is not None:
             yield failure
             return
@@ -126,22 +126,22 @@ class FastDial:
         finally:
             conn.abandon(FIN if self._chance.random() < 0.5 else RST)
 
-    async def _failure(self) -> DialFailure | None:
+    async def _failure(self, deadlines: Deadlines) -> DialFailure | None:
         await trio.sleep(self._chance.uniform(0.001, 0.08))
-        with trio.move_on_after(self._timing.upgrade):
+        with trio.move_on_after(deadlines.register):
             await self._server.resumed.wait()
         if not self._server.resumed.is_set():
-            return DialFailure(Cause.UNANSWERED, f"nothing in {self._timing.upgrade:g} s")
+            return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
         match self._server.door(self._owner):
             case "open" | "slams":
                 return None
             case "refused":
                 return DialFailure(Cause.REFUSED)
             case "unreachable":
-                await trio.sleep(self._timing.connect)
-                return DialFailure(Cause.UNREACHABLE, f"no answer in {self._timing.connect:g} s")
+                await trio.sleep(deadlines.connect)
+                return DialFailure(Cause.NO_ANSWER, f"in {deadlines.connect:g} s")
             case "mute":
-                return await self._unanswered()
+                return await self._unanswered(deadlines)
             case "closes":
                 return DialFailure(Cause.CLOSED, "before the handshake was done")
             case "garbage":
@@ -149,11 +149,11 @@ class FastDial:
             case busy:
                 return BUSY_DOORS[busy]
 
-    async def _unanswered(self) -> DialFailure:
+    async def _unanswered(self, deadlines: Deadlines) -> DialFailure:
         """Accepted, and then nothing, until the patience is over or the broken server is gone."""
-        give_up_at = trio.current_time() + self._timing.upgrade
+        give_up_at = trio.current_time() + deadlines.register
         while trio.current_time() < give_up_at:
             await trio.sleep(min(0.5, give_up_at - trio.current_time()))
             if self._server.door(self._owner) != "mute":
                 return DialFailure(Cause.CLOSED, "before the handshake was done")
-        return DialFailure(Cause.UNANSWERED, f"nothing in {self._timing.upgrade:g} s")
+        return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")

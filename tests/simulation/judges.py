@@ -37,7 +37,10 @@ def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tu
             pause = 0.1 * 2.0 ** _heard(heard, now, "forgotten")
             if pause > 40:
                 return BOUND + min(120.0, pause), "after many evictions it registers ever more slowly"
-        case m.RegistrationHeld("the ID token is refused" | "room expired" | "wrong room token" | "room not found"):
+        case (
+            m.RegistrationHeld("the ID token is refused" | "room expired" | "wrong room token" | "room not found")
+            | m.RoomRefused(token_refused=True)
+        ):
             refused = _heard(heard, now, "refused")
             if refused > 2:
                 return STALE + 2 * BOUND, "fresh credentials were refused, so new ones are tried only after minutes"
@@ -47,9 +50,9 @@ def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tu
 
 
 def _heard(heard: list[tuple[float, str]], now: float, what: str) -> int:
-    """How often within the last quarter of an hour, this time included."""
+    """How often within the last hour, this time included."""
     heard.append((now, what))
-    heard[:] = [each for each in heard if now - each[0] < 900]
+    heard[:] = [each for each in heard if now - each[0] < 3600]
     return sum(kind == what for _, kind in heard)
 
 

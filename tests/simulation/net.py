@@ -96,6 +96,8 @@ class Pipe(Generic[T]):
         self.cut = False
         self.on_push: Callable[[T], bool] | None = None
         """A fault that waits for the next thing: True when it has taken it."""
+        self.on_lost: Callable[[], None] = lambda: None
+        """Something was sent that will never arrive."""
 
     @property
     def stalled(self) -> bool:
@@ -111,6 +113,7 @@ class Pipe(Generic[T]):
     def push(self, item: T) -> None:
         """Send. Never waits: who wants to be slowed down looks at `full` before."""
         if self.cut:
+            self.on_lost()
             return
         if self.on_push is not None and self.on_push(item):
             return
@@ -135,6 +138,8 @@ class Pipe(Generic[T]):
     def cut_off(self) -> None:
         """What is under way is lost, and so is everything that follows."""
         self.cut = True
+        if self._under_way:
+            self.on_lost()
         self._under_way.clear()
         self._arrived = 0
         self._wake()

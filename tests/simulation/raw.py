@@ -23,7 +23,6 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item
 from tests.simulation.server import Server
-from worker_state.core.config import Timing
 from worker_state.devserver.effects import Message
 from worker_state.transport import WebSocketDial
 
@@ -190,13 +189,16 @@ class MemoryStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
+def _unacknowledged(stream: trio.abc.Stream) -> int:
+    assert isinstance(stream, MemoryStream)
+    return int(stream.conn.up.cut)
+
+
 class ByteDial(WebSocketDial):
     """The product's dial, with streams of ours under it."""
 
-    def __init__(self, server: Server, owner: str, chance: Random, timing: Timing) -> None:
-        super().__init__(
-            "ws://127.0.0.1", connect_within=timing.connect, upgrade_within=timing.upgrade, open_stream=self._open
-        )
+    def __init__(self, server: Server, owner: str, chance: Random) -> None:
+        super().__init__("ws://127.0.0.1", open_stream=self._open, unacknowledged=_unacknowledged)
         self._server = server
         self._owner = owner
         self._chance = chance

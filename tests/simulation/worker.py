@@ -21,6 +21,7 @@ from tests.simulation.trace import current_worker
 from tests.simulation.web import Web
 from worker_state import Config, Manager
 from worker_state.core.errors import Disconnected, StartupFailed
+from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Closed, DialFailure
 from worker_state.manager import World, run_in_world
 from worker_state.transport import Dial, Socket
@@ -43,6 +44,7 @@ class _WatchedSocket:
         self._socket = socket
         self._worker = worker
         self._registers = 0
+        self.connected_at = socket.connected_at
         self.receive = socket.receive
         self.ping = socket.ping
         self.close = socket.close
@@ -135,13 +137,13 @@ class Worker:
 
     def _inner_dial(self) -> Dial:
         make = ByteDial if self.sim.plan.level == "bytes" else FastDial
-        return make(self.sim.server, self.name, self.chance, self.config.timing)
+        return make(self.sim.server, self.name, self.chance)
 
     @asynccontextmanager
-    async def _dial(self) -> AsyncIterator[Socket | DialFailure]:
+    async def _dial(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
         self.dialled(trio.current_time())
         try:
-            async with self._inner_dial()() as socket:
+            async with self._inner_dial()(nursery, deadlines) as socket:
                 yield socket if isinstance(socket, DialFailure) else _WatchedSocket(socket, self)
         finally:
             self.link_over_at = trio.current_time()

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from worker_state.core.answers import HttpAnswer, HttpFailure
+from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Close, Effect, Reply, Send
 from worker_state.devserver.rooms import Rooms
@@ -26,6 +27,7 @@ class FakeSocket:
 
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
+        self.connected_at = trio.current_time()
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self.closed: Closed | None = None
         self.frozen: list[str] | None = None
@@ -114,13 +116,13 @@ class FakeServer:
     # the network
 
     @asynccontextmanager
-    async def dial(self) -> AsyncIterator[Socket | DialFailure]:
+    async def dial(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
         await trio.sleep(self.latency)
         if self.dials_hang:
-            await trio.sleep(60)
-            yield DialFailure(Cause.UNANSWERED, "nothing in 60 s")
+            await trio.sleep(deadlines.register)
+            yield DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
             return
         if not self.up:
             yield DialFailure(Cause.REFUSED)

@@ -21,6 +21,7 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 from tests.support.fake import FakeServer, FakeSocket
 from worker_state import Config, Manager, run_state_manager
 from worker_state.core.answers import HttpAnswer
+from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Closed
 from worker_state.devserver.app import serve
 from worker_state.devserver.connection import Connection
@@ -217,6 +218,7 @@ class FakeWorld(World):
             http=self.server,
             random=self.random,
             nonce=lambda: f"{self.random.getrandbits(64)}",
+            pace=PaceParameters(patience=config.timing.register),
             awake=lambda: trio.current_time() + self.suspended,
         )
         await run_in_world(config, outside, task_status=task_status)

@@ -15,7 +15,7 @@ from worker_state.core import answers
 from worker_state.core import messages as m
 
 if TYPE_CHECKING:
-    from worker_state.transport import Http
+    from worker_state.web import Http
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,9 @@ def _apply(ledger: _Ledger, note: m.Note) -> None:
 
 
 async def _pay(ledger: _Ledger, mailbox: trio.MemoryReceiveChannel[m.Note], http: "Http") -> None:
+    if len(ledger.owed) == 1 and not ledger.awaited:  # nearly always: that needs no tasks
+        await _delete(ledger, ledger.owed[0], http)
+        return
     async with trio.open_nursery() as nursery:
         for username in tuple(ledger.owed):
             nursery.start_soon(_delete, ledger, username, http)

@@ -2,21 +2,22 @@
 
 The socket is a local variable of the function that serves it; others get a `Link`, the right to send on this socket,
 which breaks with it. What a frame means is not known here, but for one thing: whether a `register` is unanswered, since
-no Close frame may follow one (FAULTS F31). Every stage has a deadline, and every link ends with an abort.
+no Close frame may follow one (FAULTS F31). When to dial, and how long each stage may take, is `core.pace`'s to say.
 """
 
 import logging
-from collections.abc import Callable
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
 from worker_state.core import messages as m
+from worker_state.core import verdict as v
 from worker_state.core import wire, words
 from worker_state.core.config import Timing
-from worker_state.core.pace import Pace
-from worker_state.core.verdict import Cause, Closed, DialFailure, hint, politely_closable
+from worker_state.core.pace import Deadlines, Pace
+from worker_state.core.verdict import Cause, Closed, DialFailure
 
 if TYPE_CHECKING:
     from worker_state.transport import Dial, Socket
@@ -34,14 +35,15 @@ OVERSLEPT = 1.0
 class _Book:
     """What this actor knows; nobody else sees it."""
 
+    pace: Pace
     wanted: trio.Event = field(default_factory=trio.Event)
     leaving: bool = False
     epoch: int = 0
-    end: Callable[[Closed | None], None] | None = None
-    """Ends the present link: with a `Closed` at once, with None politely if that is allowed."""
+    link: "_Served | None" = None
     cuttable: trio.CancelScope | None = None
     """The waiting between dials, or the dial itself: cut short when the worker leaves."""
-    registered_at: float | None = None
+    registered: bool = False
+    """A registration was acknowledged on the present link, or the last one."""
     failures: int = 0
     """Dials in a row that gave no link: the first is logged, the rest are counted."""
 
@@ -50,13 +52,15 @@ async def run(
     mailbox: trio.MemoryReceiveChannel[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell
 ) -> None:
     """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`."""
-    book = _Book()
+    book = _Book(pace)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_keep_link, book, dial, pace, timing, tell)
+        nursery.start_soon(_keep_link, book, dial, timing, tell)
         async for note in mailbox:
-            _apply(book, note)
             if isinstance(note, m.CloseLink):
                 break
+            _apply(book, note)
+        if book.link is not None:
+            await book.link.take_leave()
         # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
 
 
@@ -64,26 +68,25 @@ def _apply(book: _Book, note: m.Note) -> None:
     match note:
         case m.OpenLinks():
             book.wanted.set()
-        case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and book.registered_at is None:
-            book.registered_at = at
-        case m.DropLink(epoch, why, cause) if epoch == book.epoch and book.end is not None:
-            book.end(Closed(reason=why, cause=cause))
+        case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and not book.registered:
+            book.registered = True
+            book.pace.answered(at)
+        case m.DropLink(epoch, why, cause) if epoch == book.epoch and book.link is not None:
+            book.link.end(Closed(reason=why, cause=cause))
         case m.BeginLeave():
             book.leaving = True
             book.wanted.set()
             if book.cuttable is not None:
                 book.cuttable.cancel()
-        case m.CloseLink() if book.end is not None:
-            book.end(None)
         case _:
             pass
 
 
-async def _keep_link(book: _Book, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell) -> None:
+async def _keep_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> None:
     await book.wanted.wait()
     while not book.leaving:
         book.epoch += 1
-        book.registered_at = None
+        book.registered = False
         outcome = await _one_link(book, dial, timing, tell)
         if outcome is None:
             return
@@ -91,25 +94,26 @@ async def _keep_link(book: _Book, dial: "Dial", pace: Pace, timing: Timing, tell
             if isinstance(outcome, Closed):
                 tell(m.LinkLost(book.epoch, outcome, None))
             return
+        now = trio.current_time()
         if isinstance(outcome, DialFailure):
-            pause = pace.failed(outcome.cause, hint(outcome.retry_after))
+            pause = book.pace.failed(now, outcome.cause, v.hint(outcome.retry_after))
             _log_failure(book, outcome, pause)
             tell(m.DialFailed(outcome, pause))
         else:
-            pause = _pause_after(book, outcome, pace, trio.current_time())
+            pause = _pause_after(book, outcome, now)
             log.warning("connection lost: %s; dialling again in %.1f s", outcome, pause)
             tell(m.LinkLost(book.epoch, outcome, pause))
-        book.cuttable = trio.CancelScope()
+        book.cuttable = trio.CancelScope(deadline=now + pause)
         with book.cuttable:
-            await trio.sleep(pause)
+            await trio.sleep_forever()
 
 
-def _pause_after(book: _Book, closed: Closed, pace: Pace, now: float) -> float:
+def _pause_after(book: _Book, closed: Closed, now: float) -> float:
     if closed.cause is Cause.MOVED:
-        return pace.moved()
-    if closed.code == TOO_BIG and book.registered_at is None:
-        return pace.failed(Cause.CLOSED, TOO_BIG_PAUSE)
-    return pace.lost(0.0 if book.registered_at is None else now - book.registered_at)
+        return book.pace.moved(now)
+    if closed.code == TOO_BIG and not book.registered:
+        return book.pace.failed(now, Cause.CLOSED, TOO_BIG_PAUSE)
+    return book.pace.lost(now, closed.cause, closed.code, v.hint_in(closed.reason))
 
 
 def _log_failure(book: _Book, failure: DialFailure, pause: float) -> None:
@@ -120,116 +124,172 @@ def _log_failure(book: _Book, failure: DialFailure, pause: float) -> None:
 
 async def _one_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> Closed | DialFailure | None:
     """One socket from dial to abort. None when the exit cut the dial short."""
-    book.cuttable = trio.CancelScope()
-    with book.cuttable:
-        async with dial() as socket:
+    deadlines = book.pace.dialling(trio.current_time())
+    outcome: Closed | DialFailure | None = None
+    async with trio.open_nursery() as nursery:
+        book.cuttable = nursery.cancel_scope
+        async with dial(nursery, deadlines) as socket:
             if isinstance(socket, DialFailure):
-                return socket
-            book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
-            if book.failures > 1:
-                log.info("connected again after %d failed dials", book.failures)
-            book.failures = 0
-            return await _Served(book, socket, timing, tell).until_over()
-    return None
+                outcome = socket
+            else:
+                book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
+                if book.failures > 1:
+                    log.info("connected again after %d failed dials", book.failures)
+                book.failures = 0
+                book.link = _Served(book, socket, nursery, timing)
+                try:
+                    await book.link.pump(deadlines, tell)
+                finally:
+                    outcome = book.link.break_off()
+                    book.link = None
+        nursery.cancel_scope.cancel()
+    return outcome
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A frame that is to be sent, and who waits for that."""
+
+    message: wire.Message
+    taken: trio.Event | None = None
+    sent: bool = False
 
 
 class _Served:
-    """One open socket, while it is served: the pumps, the pings, and the one reason why it ended."""
+    """One open socket, while it is served: reader, writer, the watch for silence, and the one reason why it ended.
 
-    def __init__(self, book: _Book, socket: "Socket", timing: Timing, tell: m.Tell) -> None:
+    All of its tasks run in the link's nursery, and cancelling that ends the link.
+    """
+
+    def __init__(self, book: _Book, socket: "Socket", nursery: trio.Nursery, timing: Timing) -> None:
+        self.over: Closed | None = None
         self._book = book
         self._epoch = book.epoch
         self._socket = socket
+        self._nursery = nursery
         self._timing = timing
-        self._tell = tell
-        self._over: Closed | None = None
-        self._scope = trio.CancelScope()
         self._registers_sent = 0
         self._registers_answered = 0
-        self._heard_at = trio.current_time()
-        # Ours: never dropped, and never many: each actor has at most one unanswered frame of each kind on a link,
-        # and what was sent before a further registration.
-        self._ours, self._ours_out = trio.open_memory_channel[wire.Message](float("inf"))
-        # The other parts': no buffer at all, so that a slow socket slows them down and nobody else.
-        self._theirs, self._theirs_out = trio.open_memory_channel[wire.Message](0)
+        self._heard_at = self._asked_at = trio.current_time()
+        # Ours are never dropped, and never many: each actor has at most one unanswered frame of each kind on a link.
+        # Of the other parts' each waits for its turn, so that a slow socket slows them down and nobody else.
+        self._unsent: deque[_Turn] = deque()
+        self._sending = False
+        self._asking = False
+        self._something = trio.Event()
 
-    async def until_over(self) -> Closed:
-        """Pump until the socket ends or is ended; then nothing of it is left but how it ended."""
-        book = self._book
-        book.end = self._end
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, self._ours_out)
-                nursery.start_soon(self._write, self._theirs_out)
-                nursery.start_soon(self._watch_for_silence)
-                self._tell(m.LinkOpened(m.Link(self._epoch, self._post, self._send)))
-                self._end(await self._read())
-        book.end = None
-        for channel in (self._ours, self._ours_out, self._theirs, self._theirs_out):
-            channel.close()
-        if self._over is None:
-            self._over = Closed(reason="the worker leaves", cause=Cause.DROPPED)
-            if politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered):
-                with trio.move_on_after(self._timing.close):
-                    await self._socket.close()
-        return self._over
-
-    def _end(self, closed: Closed | None) -> None:
-        if self._over is None:
-            self._over = closed
-        self._scope.cancel()
-
-    def _post(self, message: wire.Message) -> bool:
-        try:
-            self._ours.send_nowait(message)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return False
-        return True
-
-    async def _send(self, message: wire.Message) -> bool:
-        try:
-            await self._theirs.send(message)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return False
-        return True
-
-    async def _write(self, frames: trio.MemoryReceiveChannel[wire.Message]) -> None:
-        async for message in frames:
-            if message["type"] == "register":
-                if self._book.leaving:
-                    continue  # a `register` behind /delete-peer would bring the worker back (FAULTS F32)
-                self._registers_sent += 1
-            with trio.move_on_after(self._timing.send) as scope:
-                closed = await self._socket.send(wire.encode(message))
-                if closed is not None:
-                    log.error("could not send %s: %s", words.shown(str(message["type"])), closed)
-                    self._end(closed)
-            if scope.cancelled_caught:
-                self._end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
-
-    async def _read(self) -> Closed:
+    async def pump(self, deadlines: Deadlines, tell: m.Tell) -> None:
+        """Until the socket ends or is ended; `over` says how it was."""
+        self._nursery.start_soon(self._write)
+        answer_by = self._socket.connected_at + deadlines.register
+        tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
         while True:
             text = await self._socket.receive()
             if isinstance(text, Closed):
-                return text
+                self.end(text)
+                return
             self._heard_at = trio.current_time()
             frame = wire.read(text)
             if isinstance(frame, wire.RegistrationAccepted):
                 self._registers_answered += 1
-            self._tell(m.FrameReceived(self._epoch, frame))
+            tell(m.FrameReceived(self._epoch, frame))
             del text, frame  # an idle link must not hold on to the last frame, which may be megabytes (FAULTS F22)
 
-    async def _watch_for_silence(self) -> None:
-        """Ping when nothing was heard for a while, and call the link dead when nothing comes back either."""
-        timing = self._timing
+    def end(self, closed: Closed) -> None:
+        """The link is over, at once."""
+        if self.over is None:
+            self.over = closed
+        self._nursery.cancel_scope.cancel()
+
+    async def take_leave(self) -> None:
+        """The worker goes: politely if that is allowed, and in bounded time."""
+        if self.over is None:
+            self.over = Closed(reason="the worker leaves", cause=Cause.DROPPED)
+            if v.politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered):
+                with trio.move_on_after(self._timing.close):
+                    await self._socket.close()
+        self._nursery.cancel_scope.cancel()
+
+    def break_off(self) -> Closed:
+        """Nothing is sent any more: whoever waits for that is told. Returns how the link ended."""
+        self.over = self.over or Closed()
+        for turn in self._unsent:
+            if turn.taken is not None:
+                turn.taken.set()
+        return self.over
+
+    def _post(self, message: wire.Message) -> bool:
+        if self.over is None:
+            self._unsent.append(_Turn(message))
+            self._something.set()
+        return self.over is None
+
+    async def _send(self, message: wire.Message) -> bool:
+        turn = _Turn(message, trio.Event())
+        assert turn.taken is not None
+        if self.over is None:
+            self._unsent.append(turn)
+            self._something.set()
+        else:
+            turn.taken.set()
+        try:
+            await turn.taken.wait()
+        except trio.Cancelled:
+            if turn in self._unsent:
+                self._unsent.remove(turn)
+            raise
+        return turn.sent
+
+    async def _write(self) -> None:
+        """Send what there is, one frame after the other; when it has been quiet for a while, see whether they live."""
         while True:
-            ask_at = self._heard_at + timing.ping_every
-            if trio.current_time() < ask_at:
-                await trio.sleep_until(ask_at)
-                continue
-            with trio.move_on_after(timing.silence) as scope:
-                await self._socket.ping()
-                self._heard_at = trio.current_time()
-            overslept = trio.current_time() - scope.deadline > OVERSLEPT
-            if scope.cancelled_caught and self._heard_at + timing.ping_every == ask_at and not overslept:
-                self._end(Closed(reason=f"no pong in {timing.silence:g} s", cause=Cause.SILENT))
+            with trio.CancelScope() as scope:
+                # Once its deadline has passed, no frame may be begun in it, though there may be some by now.
+                while not scope.cancel_called:
+                    while self._unsent and not scope.cancel_called:
+                        scope.deadline = trio.current_time() + self._timing.send
+                        self._sending = True
+                        await self._write_one(self._unsent.popleft())
+                        self._sending = False
+                    self._something = trio.Event()
+                    scope.deadline = self._quiet_until()
+                    await self._something.wait()
+            if self._sending:
+                self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
+            self._ask_when_quiet(trio.current_time(), scope.deadline)
+
+    async def _write_one(self, turn: _Turn) -> None:
+        if turn.message["type"] == "register":
+            if self._book.leaving:
+                return  # a `register` behind /delete-peer would bring the worker back (FAULTS F32)
+            self._registers_sent += 1
+        closed = await self._socket.send(wire.encode(turn.message))
+        if closed is not None:
+            log.error("could not send %s: %s", words.shown(str(turn.message["type"])), closed)
+            self.end(closed)
+        turn.sent = closed is None
+        if turn.taken is not None:
+            turn.taken.set()
+
+    def _quiet_until(self) -> float:
+        """When something is to be done unless they say something before."""
+        if self._heard_at < self._asked_at:
+            return self._asked_at + self._timing.silence
+        return self._heard_at + self._timing.ping_every
+
+    def _ask_when_quiet(self, now: float, deadline: float) -> None:
+        """Ping after a while without a sign of life, and call the link dead when none comes after that either."""
+        if now < self._quiet_until():
+            return
+        if self._heard_at < self._asked_at and now - deadline <= OVERSLEPT:
+            self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))
+        self._asked_at = now
+        if not self._asking:
+            self._asking = True
+            self._nursery.start_soon(self._ask)
+
+    async def _ask(self) -> None:
+        # Never cancelled but with the link: half a ping must not be on the wire (FAULTS T10).
+        await self._socket.ping()
+        self._asking = False
+        self._heard_at = trio.current_time()

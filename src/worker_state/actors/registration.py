@@ -28,7 +28,7 @@ from worker_state.core.session import SessionString
 from worker_state.core.status import Available, Busy, Reserved, Truth
 
 if TYPE_CHECKING:
-    from worker_state.transport import Http
+    from worker_state.web import Http
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ class _Book:
     link: m.Link | None = None
     phase: Phase = Phase.OFFLINE
     sent_revision: int = 0
+    asked_on: int = 0
+    """The link that the last `register` was sent on."""
     answer_by: float = math.inf
     asked: bool = False
     """A registration is wanted although there is one."""
@@ -89,15 +91,16 @@ async def run(
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     book = _Book(Credentials(config), Holds(random), name)
     async with trio.open_nursery() as nursery:
-        while True:
-            # All that has been said comes before anything is done: nothing may begin once leaving has.
-            while mailbox.statistics().current_buffer_used and not book.has_left():
-                _apply(book, mailbox.receive_nowait(), config, random, tell, trio.current_time())
-            if book.has_left():
-                break
-            wake_at = _reconcile(book, config, http, nursery, tell, trio.current_time())
-            with trio.move_on_at(wake_at):
-                _apply(book, await mailbox.receive(), config, random, tell, trio.current_time())
+        while not book.has_left():
+            # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
+            with trio.CancelScope() as scope:
+                while not book.has_left():
+                    # All that has been said comes before anything is done: nothing may begin once leaving has.
+                    if mailbox.statistics().current_buffer_used:
+                        _apply(book, mailbox.receive_nowait(), config, random, tell, trio.current_time())
+                        continue
+                    scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
+                    _apply(book, await mailbox.receive(), config, random, tell, trio.current_time())
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
 
@@ -297,7 +300,7 @@ def _start_errand(book: _Book, http: "Http", nursery: trio.Nursery, tell: m.Tell
 def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) -> float:
     if book.phase is Phase.REGISTERING:
         if now >= book.answer_by and book.link is not None:
-            _drop_link(book, f"no answer to register in {config.timing.register:g} s", tell)
+            _drop_link(book, "the patience is over", tell, v.Cause.UNREGISTERED)
         return book.answer_by
     if not book.credentials.complete:
         return math.inf
@@ -317,7 +320,8 @@ def _send_register(book: _Book, config: Config, now: float) -> None:
     frame = book.credentials.register(book.peer_id, wire.metadata(config.tags, config.capabilities, book.truth))
     book.step(Step.REGISTER_SENT)
     book.sent_revision, book.asked = book.revision, False
-    book.answer_by = now + config.timing.register
+    first, book.asked_on = book.asked_on != book.link.epoch, book.link.epoch
+    book.answer_by = max(book.link.answer_by, now + config.timing.answer) if first else now + config.timing.register
     if not book.link.post(frame):
         book.asked = True
         log.error("could not send register, the link is gone: it is done on the next one")

@@ -101,17 +101,20 @@ async def run(
     """
     book, means = _Book(), _Means(config, random, nonce, awake, tell)
     while True:
-        wake_at = _reconcile(book, means, trio.current_time())
-        with trio.move_on_at(wake_at):
-            note = await mailbox.receive()
+        # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
+        with trio.CancelScope() as scope:
             while True:
-                if isinstance(note, m.BeginLeave):
-                    return
-                _apply(book, note, means, trio.current_time())
-                if not mailbox.statistics().current_buffer_used:
-                    break
-                note = mailbox.receive_nowait()
-        _distrust_the_clock(book, means, trio.current_time(), wake_at)
+                scope.deadline = _reconcile(book, means, trio.current_time())
+                note = await mailbox.receive()
+                _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
+                while True:
+                    if isinstance(note, m.BeginLeave):
+                        return
+                    _apply(book, note, means, trio.current_time())
+                    if not mailbox.statistics().current_buffer_used:
+                        break
+                    note = mailbox.receive_nowait()
+        _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------

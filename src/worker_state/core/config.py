@@ -31,18 +31,17 @@ _LISTS = frozenset({"supported_models", "supported_job_types"})
 class Timing:
     """How long each thing may take, in seconds. All must be positive and finite."""
 
-    connect: float = 10.0
-    """Name resolution, TCP and TLS of one dial."""
-    upgrade: float = 60.0
-    """From the first byte of the WebSocket handshake to the 101: patience is what saves a busy server (STORMS, 1)."""
     register: float = 60.0
-    """From a `register` to its answer; then the link is aborted."""
+    """From a `register` to its answer; then the link is aborted. How long a dial and the first `register` on a link
+    may take is `core.pace`'s to say, for it depends on what happened before."""
     answer: float = 12.0
     """From an `update_metadata` or an echo to its answer; two misses are needed before anything is concluded (F23)."""
     http: float = 30.0
     """One HTTP request as a whole, body included (FAULTS T11)."""
     send: float = 20.0
     """One frame into the socket; a server that has stopped reading costs the link after this."""
+    unacknowledged: float = 15.0
+    """Bytes that the kernel over there does not acknowledge for so long: the network is gone (on Linux)."""
     ping_every: float = 8.0
     """Between WebSocket pings, when nothing else shows that the link lives."""
     silence: float = 25.0

@@ -20,6 +20,8 @@ class Link:
 
     epoch: int
     """Counts the links of this worker from 1; frames and answers of an older epoch mean nothing."""
+    answer_by: float
+    """How long the first `register` on it may go unanswered: patience is what saves a busy server (STORMS, 1)."""
     post: Callable[[Message], bool] = field(repr=False, compare=False)
     """Hand over a frame of ours without waiting; False when the socket is gone."""
     send: Callable[[Message], Awaitable[bool]] = field(repr=False, compare=False)

@@ -4,6 +4,7 @@ Pure classification. How long a pause becomes with repetition is `pace`'s busine
 actors'. Unknown trouble always means trying again (FAULTS F19).
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,6 +62,17 @@ class Closed:
 def hint(retry_after: str | None) -> float | None:
     """The seconds of a `Retry-After`, or None: the form with a date would need both clocks to agree."""
     return float(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None
+
+
+_SECONDS = re.compile(r"(?:retry|again|after)\D{0,20}(\d{1,6})(?!\d)", re.ASCII | re.IGNORECASE)
+
+
+def hint_in(reason: str) -> float | None:
+    """The seconds that a close reason asks for ("server restarts, retry after 12"), or None."""
+    if reason.isascii() and reason.isdigit():
+        return float(reason)
+    found = _SECONDS.search(reason)
+    return None if found is None else float(found[1])
 
 
 class Lease(StrEnum):

@@ -1,0 +1,30 @@
+"""A dial as tests call it: with deadlines of its own and the nursery that the connection actor would give it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from worker_state.core.pace import Deadlines
+from worker_state.core.verdict import DialFailure
+from worker_state.transport import Dial, Socket
+
+PATIENT = 20.0
+"""Seconds: long enough on any machine."""
+
+
+class Dialled:
+    """`async with Dialled(dial)() as made`, any number of times."""
+
+    def __init__(
+        self, dial: Dial, *, connect: float = PATIENT, acknowledge: float = PATIENT, register: float = PATIENT
+    ) -> None:
+        self._dial = dial
+        self._deadlines = Deadlines(connect=connect, acknowledge=acknowledge, register=register)
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Socket | DialFailure]:
+        async with trio.open_nursery() as nursery:
+            async with self._dial(nursery, self._deadlines) as made:
+                yield made
+            nursery.cancel_scope.cancel()
