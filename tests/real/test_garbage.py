@@ -4,7 +4,6 @@ itself again, and the worker has to be found."""
 import time
 from functools import partial
 
-import pytest
 import trio
 
 from tests.real.garbage import ERRORS, GARBAGE, refuses
@@ -19,8 +18,6 @@ from tests.real.living import (
     takes_effect_at_once,
 )
 from tests.support.peers import Script
-
-pytestmark = pytest.mark.slow
 
 BUSY = 0.9
 """The share of one core that all workers of a test may use together while everything is garbage: one that spins uses

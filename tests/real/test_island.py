@@ -11,8 +11,6 @@ import pytest
 
 from tests.real.keeper import ROOT
 
-pytestmark = pytest.mark.slow
-
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net"]
 
 

@@ -11,8 +11,6 @@ from tests.real.keeper import Server
 from tests.real.living import BOUND, SWIFT, Hurried, is_found, living
 from tests.real.proxy import End, proxying
 
-pytestmark = pytest.mark.slow
-
 DESCRIPTORS = Path("/proc/self/fd")
 CYCLES = 50
 WARM_UP = 3

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-import pytest
 import trio
 
 from tests.real.keeper import Server
@@ -22,8 +21,6 @@ from tests.real.living import (
     takes_effect_at_once,
 )
 from tests.real.proxy import End, Proxy
-
-pytestmark = pytest.mark.slow
 
 Fault = Callable[[Worker, Proxy], Awaitable[None]]
 MID_UPGRADE = 40

@@ -26,8 +26,6 @@ from tests.support.processes import Running, Spawn, spawning
 from tests.support.worlds import Client
 from worker_state import SessionString
 
-pytestmark = pytest.mark.slow
-
 ASLEEP = 2.3 + 2.0
 """Seconds. The next proof of a worker is due some two seconds after its registration, and being later than that by two
 seconds more tells it that it was stopped."""

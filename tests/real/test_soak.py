@@ -11,8 +11,6 @@ import pytest
 
 from benchmarks.soak import Work, growth, main, server_process, soak
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -15,7 +15,10 @@ BRANCHES = (
     # how dials and links end
     "dial failed: REFUSED",
     "dial failed: UNREACHABLE",
+    "dial failed: NO_ANSWER",
+    "dial failed: UNACKNOWLEDGED",
     "dial failed: UNANSWERED",
+    "dial failed: SHED",
     "dial failed: REJECTED",
     "dial failed: GARBAGE",
     "dial failed: CLOSED",
@@ -24,7 +27,7 @@ BRANCHES = (
     "link lost: STUCK",
     "link lost: DROPPED",
     "link lost: MOVED",
-    "link dropped: no answer to register",
+    "link lost: UNREGISTERED",
     "link dropped: a new room needs a new socket",
     # how registrations end and are refused
     "forgotten: it answers NOT_IN_ROOM",

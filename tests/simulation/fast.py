@@ -17,7 +17,12 @@ from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Message
 from worker_state.transport import Socket
 
-BUSY_DOORS = {
+SHUT_DOORS = {
+    "refused": DialFailure(Cause.REFUSED),
+    "no route": DialFailure(Cause.UNREACHABLE, "[Errno 113] No route to host"),
+    "closes": DialFailure(Cause.CLOSED, "before the handshake was done"),
+    "garbage": DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake"),
+    "404": DialFailure(Cause.REJECTED, "HTTP 404", status=404),
     "503": DialFailure(Cause.SHED, "HTTP 503", status=503),
     "429": DialFailure(Cause.SHED, "HTTP 429", status=429, retry_after="7"),
 }
@@ -135,19 +140,16 @@ class FastDial:
         match self._server.door(self._owner):
             case "open" | "slams":
                 return None
-            case "refused":
-                return DialFailure(Cause.REFUSED)
-            case "unreachable":
+            case "unanswered":
                 await trio.sleep(deadlines.connect)
                 return DialFailure(Cause.NO_ANSWER, f"in {deadlines.connect:g} s")
+            case "full":
+                await trio.sleep(deadlines.acknowledge)
+                return DialFailure(Cause.UNACKNOWLEDGED)
             case "mute":
                 return await self._unanswered(deadlines)
-            case "closes":
-                return DialFailure(Cause.CLOSED, "before the handshake was done")
-            case "garbage":
-                return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
-            case busy:
-                return BUSY_DOORS[busy]
+            case shut:
+                return SHUT_DOORS[shut]
 
     async def _unanswered(self, deadlines: Deadlines) -> DialFailure:
         """Accepted, and then nothing, until the patience is over or the broken server is gone."""

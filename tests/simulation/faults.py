@@ -16,7 +16,8 @@ Fault = Callable[["Simulation"], bool]
 FAULTS: dict[str, Fault] = {}
 
 NEVER = 1e12
-DOORS = ("refused", "unreachable", "mute", "closes", "slams", "garbage", "503", "429")
+DOORS = ("refused", "no route", "unanswered", "full", "mute", "closes", "slams", "garbage", "404", "503", "429")
+"""How dialling can fail, by the stage that is reached."""
 CODES = (1000, 1001, 1009, 1011, 1012, 1013)
 
 

@@ -35,7 +35,7 @@ GARBAGE = (
     ),
     b"\x00" * 70_000,
 )
-REJECTIONS = {"503": (503, []), "429": (429, [(b"retry-after", b"7")])}
+REJECTIONS = {"404": (404, []), "503": (503, []), "429": (429, [(b"retry-after", b"7")])}
 
 
 class Framed:
@@ -208,13 +208,17 @@ class ByteDial(WebSocketDial):
         mood = self._server.door(self._owner)
         if mood == "refused":
             raise OSError("all attempts failed") from ExceptionGroup("", [ConnectionRefusedError()])
-        if mood == "unreachable":
+        if mood == "no route":
+            raise OSError(113, "No route to host")
+        if mood == "unanswered":
             await trio.sleep_forever()
         stream = MemoryStream()
         conn = stream.conn = self._server.connect(self._owner, self._chance, stream.arrive)
         conn.codec = Framed(conn, self._server, self._chance, mood)
         if mood == "closes":
             conn.down.put(self._chance.choice((FIN, RST)))
+        elif mood == "full":
+            conn.up.cut_off()
         elif mood == "mute":
             self._end_with_the_mood(conn)
         return stream

@@ -9,22 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.simulation.coverage import BRANCHES, missing
 from tests.simulation.leaving import FAULTS
 from tests.simulation.plan import Plan, calm, draw
 from tests.simulation.result import Violation
-from tests.simulation.runs import Outcome, Tally, run_plan
+from tests.simulation.runs import Tally, run_plan
 from tests.simulation.world import simulate
-
-# One process: what all the seeds have shown is found out once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simulation")]
 
 ROOT = Path(__file__).parents[2]
 
-DENSE = tuple(range(len(FAULTS) + 21))
-"""None, each fault alone, and twenty mixtures."""
+DENSE = tuple(range(len(FAULTS) + 13))
+"""None, each fault alone, and twelve mixtures."""
 SPARSE = Plan(
     seed=7,
     kinds=("own", "own", "member"),
@@ -38,65 +33,49 @@ DOORS = Plan(seed=9, kinds=("own", "own"), programs=("idle", "jobs"), seconds=60
 """Every way in which a dial can fail, often enough to meet them all."""
 
 
-@pytest.fixture(scope="module")
-def tally() -> Tally:
-    """What all the seeds together have shown."""
+def test_every_worker_is_found_as_it_is_once_the_faults_are_over() -> None:
+    """Through hundreds of faults, of every kind and with every branch of recovery, nothing is violated."""
     tally = Tally()
     for plan in (*map(draw, DENSE), SPARSE, DOORS):
         tally.add(run_plan(plan))
-    return tally
-
-
-@pytest.fixture(scope="module")
-def calm_outcome() -> Outcome:
-    """Three hours without a fault: tokens are renewed and rooms replaced in time, and nothing else happens."""
-    return run_plan(calm(1, hours=3.0))
-
-
-def test_every_worker_is_found_as_it_is_once_the_faults_are_over(tally: Tally) -> None:
     assert not tally.failed, tally.complaint()
-
-
-def test_the_run_is_large_enough_to_mean_something(tally: Tally, calm_outcome: Outcome) -> None:
+    assert missing(tally.faults, tally.branches) == []
     assert tally.took_hold >= 500
-    assert tally.worker_seconds + calm_outcome.worker_seconds >= 30 * 3600
+    assert tally.worker_seconds >= 24 * 3600  # with the calm ones below it is more than thirty
     assert len(tally.healed) + len(tally.healed_slowly) >= 50
 
 
-def test_every_fault_and_every_branch_of_recovery_has_happened(tally: Tally) -> None:
-    assert missing(tally.faults, tally.branches) == []
-
-
-def test_nothing_needs_healing_where_nothing_goes_wrong(calm_outcome: Outcome) -> None:
-    assert calm_outcome.violations == []
-    happened = calm_outcome.branches
+def test_nothing_needs_healing_where_nothing_goes_wrong() -> None:
+    """Hours without a fault: tokens are renewed and rooms replaced in time, and nothing else happens."""
+    outcome = run_plan(calm(1, hours=2.2))
+    assert outcome.violations == []
+    assert outcome.worker_seconds >= 8 * 3600
+    happened = outcome.branches
     # A room of one's own is replaced after 108 to 110 minutes: by the two workers who do not share one.
     assert happened["link dropped: a new room needs a new socket"] == 2
     # A sign-in at the start, and then after 48 to 51 minutes each.
-    assert happened["IdentityCreated"] == 4 * 4
+    assert happened["IdentityCreated"] == 4 * 3
 
 
-@pytest.mark.parametrize("level", ["fast", "bytes"])
-def test_the_same_seed_gives_the_same_trace_in_any_process(level: str) -> None:
+def test_the_same_seed_gives_the_same_trace_in_any_process() -> None:
     program = (
         "import sys\n"
         "from tests.simulation.plan import Plan\n"
         "from tests.simulation.world import simulate\n"
-        f"plan = Plan(seed=5, level={level!r}, kinds=('own', 'member', 'own'), programs=('restless', 'jobs', 'idle'),\n"
-        "    seconds=120.0, interval=1.0)\n"
-        "sys.stdout.write('\\n'.join(simulate(plan, whole_trace=True).trace.lines()))\n"
+        "for level in ('fast', 'bytes'):\n"
+        "    plan = Plan(seed=5, level=level, kinds=('own', 'member', 'own'), programs=('restless', 'jobs', 'idle'),\n"
+        "        seconds=120.0, interval=1.0)\n"
+        "    sys.stdout.write('\\n'.join(simulate(plan, whole_trace=True).trace.lines()))\n"
     )
 
-    def trace(hash_seed: str) -> bytes:
+    def start(hash_seed: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-        run = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False
-        )
-        assert run.returncode == 0, run.stderr.decode()
-        return run.stdout
+        return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
 
-    first, second = trace("1"), trace("2")
-    assert len(first.splitlines()) > 300
+    with start("1") as one, start("2") as other:
+        first, second = one.communicate(timeout=60)[0], other.communicate(timeout=60)[0]
+    assert one.returncode == other.returncode == 0
+    assert len(first.splitlines()) > 600
     assert first == second
 
 
