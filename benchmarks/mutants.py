@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         "a 401 for a room is no refusal of the token",
         "actors/registration.py",
-        "        case m.RoomRefused(token_refused=True):",
-        "        case m.RoomRefused(token_refused=True) if False:",
+        "pause = book.credentials.id_token.refuse(now) if refused else None",
+        "pause = None",
     ),
     Mutant(
         "a new peer id with each sign-in",
@@ -126,27 +126,28 @@ MUTANTS = (
     Mutant(
         "no search for silence",
         "actors/connection.py",
-        'self._end(Closed(reason=f"no pong in {timing.silence:g} s", cause=Cause.SILENT))',
+        'self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))',
         "pass",
     ),
     Mutant(
         "no time limit for a register",
         "actors/registration.py",
-        "book.answer_by = now + config.timing.register",
+        "book.answer_by = max(book.link.answer_by, now + config.timing.answer) if first else "
+        "now + config.timing.register",
         "book.answer_by = math.inf",
     ),
     Mutant("no delay between dials", "core/pace.py", "return self._random.uniform(span / 2, span)", "return 0.0"),
     Mutant(
         "backoff is reset when a link opens",
         "core/pace.py",
-        "if registered_for < self._parameters.lived:",
-        "if registered_for < 0:",
+        "if self._answered_at is None or now - self._answered_at < p.lived:",
+        "if False:",
     ),
     Mutant(
         "HTTP is tried again at once",
         "actors/registration.py",
-        "book.errand_at = now + random.uniform(0.5, 1.0) * min(longest, 10.0 * 2.0**book.failures)",
-        "book.errand_at = now + 1.0",
+        "            book.errand_at = now + random.uniform(0.5, 1.0) * pause\n        case m.BeginLeave",
+        "            book.errand_at = now + 1.0\n        case m.BeginLeave",
     ),
     Mutant(
         "no pause after an error of the store",
@@ -184,8 +185,8 @@ MUTANTS = (
     Mutant(
         "a Close frame behind an unanswered register",
         "actors/connection.py",
-        "            if politely_closable(",
-        "            if True or politely_closable(",
+        "            if v.politely_closable(",
+        "            if True or v.politely_closable(",
     ),
     Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
     Mutant(
