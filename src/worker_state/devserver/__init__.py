@@ -4,8 +4,9 @@
 """
 
 from worker_state.devserver.app import serve
+from worker_state.devserver.gate import Gate, Limits
 from worker_state.devserver.identities import ApiKey
 from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.server import DevServer
 
-__all__ = ["ApiKey", "DevServer", "Rooms", "serve"]
+__all__ = ["ApiKey", "DevServer", "Gate", "Limits", "Rooms", "serve"]

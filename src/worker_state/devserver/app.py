@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
@@ -20,6 +20,7 @@ from trio_websocket import ConnectionClosed, HandshakeError
 from worker_state.devserver.admission import Generation
 from worker_state.devserver.cable import Cable
 from worker_state.devserver.effects import JSON, Reply, unprocessable
+from worker_state.devserver.gate import Gate, SlottedListener
 from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.server import DevServer
 from worker_state.devserver.sockets import serve_socket
@@ -41,33 +42,45 @@ async def serve(
     allow_exposed: bool = False,
     ping_every: float | None = None,
     clock: Callable[[], float] = time.time,
+    gate: Gate | None = None,
     task_status: trio.TaskStatus[DevServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until cancelled. `await nursery.start(serve)` returns the `DevServer` once both ports are open.
 
     `rooms` of an earlier server may be handed in: as after a restart, users and rooms are there, registrations not.
+    A `gate`, a new one for each start, lets WebSocket clients in at a limited rate.
     """
     address = _address(host, allow_exposed)
     if rooms is None:
         rooms = Rooms(random=Random(), generation=generation)
     rooms.forget_peers()
-    ws_listeners = await trio.open_tcp_listeners(ws_port, host=address)
+    http_listeners = await trio.open_tcp_listeners(http_port, host=address)
     try:
-        http_listeners = await trio.open_tcp_listeners(http_port, host=address)
+        ws_listeners = await _listen(address, ws_port, gate)
     except OSError:
-        for listener in ws_listeners:
+        for listener in http_listeners:
             listener.socket.close()
         raise
     ports = [listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners)]
-    server = DevServer(address, ports[0], ports[1], rooms, clock)
+    server = DevServer(address, ports[0], ports[1], rooms, clock, gate)
+    serve_one = partial(serve_socket, server)
     async with trio.open_nursery() as nursery:
-        serve_ws = partial(contain, server, partial(serve_socket, server))
+        if gate is not None:
+            serve_one = partial(gate.guard, serve_one)
+            nursery.start_soon(gate.run)
+        serve_ws = partial(contain, server, serve_one)
         serve_http = partial(contain, server, partial(serve_requests, answer=partial(_answer, server)))
         await nursery.start(trio.serve_listeners, serve_ws, ws_listeners)
         await nursery.start(trio.serve_listeners, serve_http, http_listeners)
         if ping_every is not None:
             nursery.start_soon(_ping, server, ping_every)
         task_status.started(server)
+
+
+async def _listen(address: str, port: int, gate: Gate | None) -> Sequence[trio.SocketListener | SlottedListener]:
+    if gate is None:
+        return await trio.open_tcp_listeners(port, host=address)
+    return [gate.listen(address, port)]
 
 
 def _address(host: str, allow_exposed: bool) -> str:

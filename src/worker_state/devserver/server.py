@@ -10,7 +10,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -19,6 +19,9 @@ from worker_state.devserver.connection import Connection
 from worker_state.devserver.effects import Effect, Send
 from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.web import Response
+
+if TYPE_CHECKING:
+    from worker_state.devserver.gate import Gate
 
 FRAMES_KEPT = 10_000
 
@@ -43,6 +46,7 @@ class DevServer:
     http_port: int
     rooms: Rooms
     clock: Callable[[], float] = field(repr=False)
+    gate: Gate | None = None
     #: The frames received last, oldest first, each with the peer id of its connection or else its own.
     frames: deque[tuple[str | None, dict[str, Any]]] = field(
         default_factory=lambda: deque(maxlen=FRAMES_KEPT), repr=False
@@ -212,8 +216,10 @@ class DevServer:
     def note_change(self) -> None:
         self._changes.unpark_all()
 
-    def next_refusal(self) -> Refusal | None:
-        return self._refusals.popleft() if self._refusals else None
+    def next_refusal(self, cable: Cable) -> Refusal | None:
+        if self._refusals:
+            return self._refusals.popleft()
+        return self.gate.refusal(cable) if self.gate is not None else None
 
     def next_failure(self, path: str) -> Response | None:
         failures = self._failures.get(path)
@@ -223,7 +229,9 @@ class DevServer:
         if path in self._hung:
             await self._hung[path].wait()
 
-    async def register_may_proceed(self) -> None:
+    async def register_may_proceed(self, connection: Connection) -> None:
+        if self.gate is not None:
+            await self.gate.admit(connection.cable)
         # A Close frame that came in the same breath has to be seen before the answer is sent.
         await trio.lowlevel.checkpoint()
         if self._registers_to_hold:

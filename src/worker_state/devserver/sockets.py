@@ -35,7 +35,7 @@ async def _shake_hands(server: DevServer, nursery: trio.Nursery, cable: Cable) -
         # A peer that goes away before its request is complete would be waited for until the deadline.
         nursery.start_soon(_cancel_at_end, cable, scope)
         request = await wrap_server_stream(nursery, cable, max_message_size=MAX_MESSAGE)
-        refusal = server.next_refusal()
+        refusal = server.next_refusal(cable)
         if refusal is None:
             return await request.accept()
         await request.reject(refusal.status, extra_headers=refusal.encoded_headers, body=refusal.body)
@@ -71,7 +71,7 @@ async def _take_frames(server: DevServer, connection: Connection) -> None:
         server.note_frame(connection, message)
         is_register = message.get("type") == "register"
         if is_register:
-            await server.register_may_proceed()
+            await server.register_may_proceed(connection)
         server.perform(_effects(server, connection, text))
         if is_register and connection.closed_politely:
             server.rooms.unanswered(connection)

@@ -1,0 +1,191 @@
+"""Admission at a limited rate: what makes the development server as slow as a real one after its restart.
+
+Slot k comes at the opening plus k / capacity, on an absolute schedule, and admits one. A slot that finds nobody is
+lost, and so is one that is spent on a client that has gone: that is how a queue of the dead starves the living. Nothing
+of the protocol is known here, and no registration is judged.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import trio
+
+from worker_state.devserver.cable import Cable
+from worker_state.devserver.server import Refusal
+
+STOPPED = 1.0
+"""Seconds. A slot noticed later than this was missed because the process stood still: it is not made up for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How fast a gate lets in, and what it does with those who have to wait."""
+
+    capacity: float
+    """Admissions a second."""
+    backlog: int = 4096
+    """Of `listen`: how many connections the kernel keeps until they are accepted; it may know a lower bound itself."""
+    at: Literal["accept", "register"] = "accept"
+    """What is put off until a slot: to accept the connection, or, when all are accepted and upgraded at once, to answer
+    its `register`, in order."""
+    room: int | None = None
+    """At "register": so many may wait for their answer; whoever comes beyond that gets a 503 in place of the 101."""
+    retry_after: float | Literal["ticket"] | None = None
+    """What the 503 says: nothing, the same number of seconds to everybody, or to each the time of a slot of his own."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.capacity < math.inf:
+            raise ValueError(f"the capacity must be positive, not {self.capacity}")
+        if self.backlog < 1:
+            raise ValueError(f"the backlog must be at least 1, not {self.backlog}")
+        if self.room is not None and (self.at != "register" or self.room < 1):
+            raise ValueError("only a gate at the registration has room, and then for one at least")
+
+
+@dataclass(slots=True)
+class Slots:
+    """What the slots were spent on. Those of which it is not known yet stand in none of these."""
+
+    used: int = 0
+    """A registration was answered."""
+    dead: int = 0
+    """The client had gone."""
+    idle: int = 0
+    """Nobody was there."""
+    missed: int = 0
+    """The process was stopped."""
+
+
+@dataclass
+class Gate:
+    """One opening of the server. It opens when it begins to listen."""
+
+    limits: Limits
+    slots: Slots = field(default_factory=Slots)
+    granted: int = 0
+    """Slots that have come: used, dead and idle ones, and those of which it is not known yet."""
+    refused: int = 0
+    """503s said."""
+    latest: float = 0.0
+    """Seconds by which the latest slot came too late."""
+    _opened: float = 0.0
+    _next: int = 0
+    _promised: int = 0
+    _inside: set[Cable] = field(default_factory=set, repr=False)
+    """Accepted and not registered yet."""
+    _line: deque[tuple[Cable, trio.Event]] = field(default_factory=deque, repr=False)
+
+    def listen(self, host: str, port: int) -> SlottedListener | trio.SocketListener:
+        """The gate is open from now on."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=self.limits.backlog)
+        listening.setblocking(False)
+        self._opened = trio.current_time()
+        if self.limits.at == "accept":
+            return SlottedListener(listening, self)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+    def change(self, limits: Limits) -> None:
+        """Go on with another capacity, on a schedule that begins now. Where it stands, and the backlog, stay."""
+        if limits.at != self.limits.at:
+            raise ValueError("an open gate stays where it is")
+        self.limits = limits
+        self._opened, self._next = trio.current_time(), 0
+
+    async def next_slot(self) -> None:
+        """Return when the next slot has come."""
+        due = self._opened + self._next / self.limits.capacity
+        await trio.sleep_until(due)
+        late = trio.current_time() - due
+        if late > STOPPED:
+            missed = math.floor(late * self.limits.capacity)
+            self._next += missed
+            self.slots.missed += missed
+        else:
+            self.latest = max(self.latest, late)
+        self._next += 1
+        self.granted += 1
+
+    async def run(self) -> None:
+        """Let those go on who wait with their `register`, one at each slot."""
+        while self.limits.at == "register":
+            await self.next_slot()
+            if self._line:
+                cable, turn = self._line.popleft()
+                self._count(cable)
+                turn.set()
+            else:
+                self.slots.idle += 1
+
+    async def guard(self, serve: Callable[[Cable], Awaitable[None]], cable: Cable) -> None:
+        """Serve one accepted connection, and notice when it ends before it was registered."""
+        if self.limits.at == "accept":
+            self._inside.add(cable)
+        try:
+            await serve(cable)
+        finally:
+            if self.limits.at == "accept" and cable in self._inside:
+                self.slots.dead += 1
+            self._inside.discard(cable)
+
+    def refusal(self, cable: Cable) -> Refusal | None:
+        """What this connection gets in place of the 101; None when it may come in."""
+        if self.limits.room is None:
+            return None
+        if len(self._inside) < self.limits.room:
+            self._inside.add(cable)
+            return None
+        self.refused += 1
+        hint = self._hint()
+        return Refusal(503, {} if hint is None else {"Retry-After": str(math.ceil(hint))}, b"")
+
+    async def admit(self, cable: Cable) -> None:
+        """Return when the `register` that has come from there may be answered."""
+        if self.limits.at == "register":
+            self._line.append((cable, turn := trio.Event()))
+            await turn.wait()
+        elif cable in self._inside:
+            self._count(cable)
+
+    def _count(self, cable: Cable) -> None:
+        self._inside.discard(cable)
+        if cable.ended.is_set():
+            self.slots.dead += 1
+        else:
+            self.slots.used += 1
+
+    def _hint(self) -> float | None:
+        if self.limits.retry_after != "ticket":
+            return self.limits.retry_after
+        self._promised = max(self._promised, self._next + len(self._inside)) + 1
+        return self._opened + self._promised / self.limits.capacity - trio.current_time()
+
+
+class SlottedListener(trio.abc.Listener[trio.SocketStream]):
+    """Accepts at slots only; whoever comes in between waits in the kernel's queue, as does whoever finds it full."""
+
+    def __init__(self, listening: socket.socket, gate: Gate) -> None:
+        self.socket = listening
+        self._gate = gate
+
+    async def accept(self) -> trio.SocketStream:
+        """The connection that waited longest when a slot came."""
+        while True:
+            await self._gate.next_slot()
+            try:
+                accepted, _ = self.socket.accept()
+            except BlockingIOError:
+                self._gate.slots.idle += 1
+            else:
+                return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+
+    async def aclose(self) -> None:
+        """Those who still wait are reset."""
+        self.socket.close()
+        await trio.lowlevel.checkpoint()
