@@ -1,0 +1,92 @@
+"""A peer as its real library: the reconnecting iterator of `websockets` on asyncio, used as its manual shows it.
+
+Needs the package `websockets`, which nothing else does; it is imported when the clients run.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from importlib import import_module
+from typing import Any
+
+from benchmarks.server import Seat
+from benchmarks.storm.frames import Truth, echo, register
+from benchmarks.storm.lines import say
+from benchmarks.storm.tally import EVERY, LAG_EVERY, Tally
+
+
+class LibraryClient:
+    """One client; all of the library's options are as they come."""
+
+    def __init__(self, seat: Seat, ws_url: str, truth: Truth, tally: Tally) -> None:
+        self._seat = seat
+        self._ws_url = ws_url
+        self._truth = truth
+        self._tally = tally
+
+    async def run(self, together: asyncio.Semaphore) -> None:
+        """Register with a few others at the beginning; then as the library says, for ever."""
+        client = import_module("websockets.asyncio.client")
+        closed = import_module("websockets.exceptions").ConnectionClosed
+
+        def note(error: Exception) -> Exception | None:
+            self._tally.dials += 1
+            self._tally.outcomes[type(error).__name__] += 1
+            verdict: Exception | None = client.process_exception(error)
+            return verdict
+
+        await together.acquire()
+        started = False
+        async for connection in client.connect(self._ws_url, process_exception=note):
+            self._tally.dials += started
+            try:
+                await connection.send(json.dumps(register(self._seat, self._truth)))
+                while json.loads(await connection.recv()).get("type") != "registered_auth":
+                    pass
+            except closed:
+                self._tally.outcomes["CLOSED"] += 1
+                continue
+            if not started:
+                together.release()
+            self._tally.outcomes["REGISTERED"] += started
+            started = True
+            self._tally.registered += 1
+            try:
+                await connection.send(json.dumps(echo(self._seat)))
+                async for _ in connection:
+                    pass
+            except closed:
+                pass
+            finally:
+                self._tally.registered -= 1
+
+
+async def run(order: dict[str, Any], seats: list[Seat], truth: Truth, tally: Tally) -> None:
+    """All clients, until the parent has gone."""
+    together = asyncio.Semaphore(order["together"])
+    said = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(said), sys.stdin)
+    say({"ready": True})
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_measure_lag(tally)), group.create_task(_speak(tally))]
+        tasks += [group.create_task(LibraryClient(seat, order["ws_url"], truth, tally).run(together)) for seat in seats]
+        while line := await said.readline():
+            command, argument = json.loads(line)
+            if command == "status":
+                truth.job = argument
+        for task in tasks:
+            task.cancel()
+
+
+async def _measure_lag(tally: Tally) -> None:
+    while True:
+        due = time.monotonic() + LAG_EVERY
+        await asyncio.sleep(LAG_EVERY)
+        tally.lags.append(max(0.0, time.monotonic() - due))
+
+
+async def _speak(tally: Tally) -> None:
+    while True:
+        await asyncio.sleep(EVERY)
+        tally.speak()

@@ -1,0 +1,54 @@
+"""The real thing: workers with their managers, four actors each, over real sockets; their dials are counted.
+
+Only the sign-in is spared, as in the other benchmarks: everybody has a seat.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import trio
+
+from benchmarks.clients import CAPABILITIES, SeatedHttp
+from benchmarks.server import Seat
+from benchmarks.storm.tally import Tally
+from worker_state import Config, Manager
+from worker_state.core.verdict import DialFailure
+from worker_state.manager import World, run_in_world
+from worker_state.transport import Dial
+
+
+def counted(dial: Dial, tally: Tally) -> Dial:
+    """The same dial, counted by how it ends: by the cause of its failure, or as OPENED."""
+
+    @asynccontextmanager
+    async def dial_and_count(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
+        tally.dials += 1
+        async with dial(*arguments, **options) as socket:
+            tally.outcomes[socket.cause.name if isinstance(socket, DialFailure) else "OPENED"] += 1
+            yield socket
+
+    return dial_and_count
+
+
+async def run_manager(
+    ws_url: str, http_url: str, seat: Seat, tally: Tally, *, task_status: "trio.TaskStatus[Manager]"
+) -> None:
+    """One worker, for ever."""
+    config = Config(ws_url, http_url, room_id=seat.room_id, room_token=seat.token, capabilities=CAPABILITIES)
+    real = World.real(config)
+    world = replace(real, http=SeatedHttp(seat), dial=counted(real.dial, tally))
+    async with trio.open_nursery() as nursery:
+        manager: Manager = await nursery.start(partial(run_in_world, config, world))
+        nursery.start_soon(_count_registered, manager, tally)
+        task_status.started(manager)
+
+
+async def _count_registered(manager: Manager, tally: Tally) -> None:
+    before = 0
+    async for state in manager.states:
+        now = int(state.registered)
+        tally.registered += now - before
+        before = now

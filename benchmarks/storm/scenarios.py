@@ -1,0 +1,62 @@
+"""Which storms there are: what the server does before, while and after it is gone. Data only."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way for a server to go and to come back."""
+
+    name: str
+    text: str
+    limits: dict[str, Any] = field(default_factory=dict)
+    """What its gate is beside the capacity; a backlog of its own is part of the scenario."""
+    down: float | None = None
+    """Seconds, where the scenario makes no sense with the usual ones."""
+    goodbye: bool = False
+    """All links are closed with 1012 first."""
+    front: str | None = None
+    """Who answers in the server's place while it is down: "close", or the status that is answered."""
+    stopped: bool = False
+    """Stopped and continued, not killed."""
+    flaps: int = 0
+    """So many times it comes back for a few seconds only."""
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("roomy", "killed; on its return everybody fits into the kernel's queue"),
+        Scenario("narrow", "killed; on its return 128 fit into the kernel's queue", {"backlog": 128}),
+        Scenario("happy", "killed; then accepts and upgrades all at once, and answers slowly", {"at": "register"}),
+        Scenario("goodbye", "says 1012 to all before it goes", goodbye=True),
+        Scenario("shed", "503 beyond two seconds' worth of waiting", {"at": "register", "room": 0}),
+        Scenario(
+            "shed-constant",
+            "503 with Retry-After: 30 to everybody",
+            {"at": "register", "room": 0, "retry_after": 30.0},
+        ),
+        Scenario(
+            "shed-ticket",
+            "503, each with the Retry-After of a slot of his own",
+            {"at": "register", "room": 0, "retry_after": "ticket"},
+        ),
+        Scenario("front-close", "a front accepts and closes while the server is down", front="close", down=15.0),
+        Scenario("front-502", "a front answers 502 while the server is down", front="502", down=15.0),
+        Scenario("stopped", "stopped for a minute, then continued", stopped=True, down=60.0),
+        Scenario("flapping", "back for a few seconds twice, then for good", flaps=2),
+    )
+}
+ROOM = 2.0
+"""Seconds' worth of admissions that a shedding server keeps waiting (`room` 0 above stands for it)."""
+UP_FOR = 6.0
+"""Seconds that a flapping server stays."""
+
+
+def limits(scenario: Scenario, capacity: float, backlog: int) -> dict[str, Any]:
+    """The gate's limits as a whole."""
+    whole = {"capacity": capacity, "backlog": backlog, **scenario.limits}
+    if "room" in whole:
+        whole["room"] = max(1, round(ROOM * capacity))
+    return whole

@@ -1,0 +1,245 @@
+"""Reconnect storms with real processes: N workers, a server that admits C a second, killed, D seconds down, back again.
+
+    python -m benchmarks.storm_live [--scenario NAME…] [--rules NAME…] [--workers N] [--capacity C] [--backlog B]
+                                    [--down D] [--repeat R] [--json FILE] [--list]
+    python -m benchmarks.storm_live --draw FILE… [--to DIRECTORY]
+
+The server runs in a process of its own on one core, the workers in one process on the other. It is the development
+server with its real rules behind a gate: slot k comes k / C seconds after it listens again, and admits one. While it is
+away every worker begins a job. What counts is the server's view: a worker is back when it is registered, its record
+shows that job, and its echo has come through.
+
+`worker_state` is the real thing, a manager with its four actors for each worker. All other rules drive the same light
+client, ours among them (`worker_state/light`), so that only the rule differs; `websockets/library` is the real package
+on asyncio. r99 is the time until 99 % were back over the shortest possible time at the measured capacity. Rules take
+turns forwards and backwards. A run does not count when the clients' loop or the server was too slow; the table says so.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import statistics
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import trio
+
+from benchmarks.report import Table, surroundings
+from benchmarks.rules import RULES
+from benchmarks.storm.progress import Progress
+from benchmarks.storm.record import Record
+from benchmarks.storm.run import Cores, Plan, storm
+from benchmarks.storm.scenarios import SCENARIOS
+
+OURS = "worker_state"
+LIGHT = f"{OURS}/light"
+LIBRARY = "websockets/library"
+LIVED = 32.0
+"""Seconds: a manager's link that has lived for less is taken for one that never really came back."""
+SETTLED = 1.0
+"""Seconds: a light client's rule is told that it has lived for an hour."""
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to dialling sockets: one of them could dial itself while the server is away."""
+
+
+def names() -> list[str]:
+    """All that can be asked for with `--rules`."""
+    return [OURS, LIGHT, LIBRARY, *(name for name in RULES if name != OURS)]
+
+
+def plan(scenario: str, name: str, options: argparse.Namespace) -> Plan:
+    """One run as it was asked for."""
+    chosen = SCENARIOS[scenario]
+    if options.backlog is not None:
+        chosen = replace(chosen, limits={**chosen.limits, "backlog": options.backlog})
+    kind = {OURS: "managers", LIBRARY: "library"}.get(name, "light")
+    return Plan(
+        scenario=chosen,
+        kind=kind,
+        rule=OURS if name == LIGHT else name,
+        workers=options.workers,
+        capacity=options.capacity,
+        backlog=max(4096, options.workers),
+        down=options.down if options.down is not None else chosen.down or 5.0,
+        settle=LIVED if kind == "managers" else SETTLED,
+    )
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that nobody listens on."""
+    found: list[int] = []
+    with ExitStack() as stack:
+        while len(found) < 2:
+            port = SystemRandom().choice(PORTS)
+            try:
+                probe = stack.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    return found[0], found[1]
+
+
+def cores() -> Cores:
+    """The last core for the server, the first for the workers and for this process."""
+    available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(available) < 2:
+        print("One core only: both sides share it, and the figures are rough.", file=sys.stderr)
+        return Cores(None, None)
+    os.sched_setaffinity(0, set(available[:-1]))
+    return Cores(available[0], available[-1])
+
+
+async def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All runs, in order."""
+    at = cores()
+    runs: list[dict[str, Any]] = []
+    rounds = product(options.scenario, range(options.repeat))
+    ordered = [(s, r, name) for s, r in rounds for name in (options.rules if r % 2 == 0 else options.rules[::-1])]
+    with Progress(len(ordered)) as progress:
+        for scenario, repeat, name in ordered:
+            asked = plan(scenario, name, options)
+            progress.begins(f"{scenario}, {name}", asked)
+            record = await storm(asked, at, *free_ports(), progress.shows)
+            run = {"scenario": scenario, "rule": name, "repeat": repeat, **summary(asked, record)}
+            runs.append(run)
+            progress.line(sentence(run))
+            if options.json is not None:
+                write(options.json, runs)
+    return runs
+
+
+def summary(asked: Plan, record: Record) -> dict[str, Any]:
+    """Everything about one run that is kept."""
+    return {
+        "plan": {
+            **{name: getattr(asked, name) for name in ("kind", "workers", "capacity", "down", "settle", "bound")},
+            "limits": {"backlog": asked.backlog, **asked.scenario.limits},
+        },
+        **record.summary(),
+        "curve": record.curve(),
+        "by_second": record.by_second(),
+    }
+
+
+def sentence(run: dict[str, Any]) -> str:
+    """One line for one run."""
+    ratio = "never" if run["r99"] is None else f"{run['r99']:.3f}"
+    void = f"  DOES NOT COUNT: {', '.join(run['void'])}" if run["void"] else ""
+    return (
+        f"{run['scenario']}, {run['rule']}: {run['back']} of {run['plan']['workers']} back, r99 {ratio},"
+        f" {run['dials_each']:.2f} dials each, {run['slots']['dead']} slots for the dead{void}"
+    )
+
+
+# --- tables and files -------------------------------------------------------------------------------------------------
+
+
+def spread(values: list[float | None], digits: int) -> str:
+    """`median (least – most)`; X stands for never."""
+    sure = sorted(float("inf") if value is None else value for value in values)
+    shown = [f"{each:.{digits}f}" if each < float("inf") else "X" for each in (sure[0], sure[-1])]
+    median = statistics.median_low(sure)
+    text = f"{median:.{digits}f}" if median < float("inf") else "X"
+    return text if len(sure) == 1 else f"{text} ({shown[0]} – {shown[1]})"
+
+
+def counted(runs: list[dict[str, Any]]) -> str:
+    """How many there were, and how many of those do not count."""
+    void = sum(bool(run["void"]) for run in runs)
+    return f"{len(runs)}, {void} void" if void else f"{len(runs)}"
+
+
+def tables(runs: list[dict[str, Any]]) -> None:
+    """One table for each scenario."""
+    for scenario in dict.fromkeys(run["scenario"] for run in runs):
+        rows = []
+        for rule in dict.fromkeys(run["rule"] for run in runs if run["scenario"] == scenario):
+            mine = [run for run in runs if (run["scenario"], run["rule"]) == (scenario, rule)]
+            good = [run for run in mine if not run["void"]] or mine
+            rows.append(
+                [
+                    rule,
+                    spread([run["back"] for run in good], 0),
+                    spread([run["r99"] for run in good], 2),
+                    spread([run["r100"] for run in good], 2),
+                    spread([run["dials_each"] for run in good], 2),
+                    spread([run["slots"]["dead"] for run in good], 0),
+                    spread([run["client_cpu_ms_each"] for run in good], 1),
+                    counted(mine),
+                ]
+            )
+        first = next(run for run in runs if run["scenario"] == scenario)["plan"]
+        title = (
+            f"{scenario}: {SCENARIOS[scenario].text}; {first['workers']} workers, {first['capacity']:g} a second,"
+            f" {first['down']:g} s down"
+        )
+        columns = ["rule", "back", "r99", "r100", "dials each", "dead slots", "CPU ms each", "runs"]
+        Table(title, columns, rows).show()
+
+
+def write(path: Path, runs: list[dict[str, Any]]) -> None:
+    """One line for each run: the figures are many, and nobody reads them by eye."""
+    lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)
+    head = json.dumps({"benchmark": "storm_live", "surroundings": surroundings()})
+    path.write_text(f'{head[:-1]}, "runs": [\n{lines}\n]}}\n', "utf-8")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.storm_live",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def one_of(known: list[str]) -> Callable[[str], str]:
+        def parse(text: str) -> str:
+            if text not in known:
+                raise argparse.ArgumentTypeError(f"no {text!r} here; there are {', '.join(known)}")
+            return text
+
+        return parse
+
+    every = [*SCENARIOS, "all"]
+    parser.add_argument("--scenario", type=one_of(every), nargs="+", default=["roomy"], metavar="NAME", help="or all")
+    parser.add_argument("--rules", type=one_of(names()), nargs="+", default=[OURS], metavar="NAME")
+    parser.add_argument("--workers", type=int, default=2000, metavar="N")
+    parser.add_argument("--capacity", type=float, default=50.0, metavar="C", help="admissions a second (default: 50)")
+    parser.add_argument("--backlog", type=int, metavar="B", help="of the kernel's queue, in place of the scenario's")
+    parser.add_argument("--down", type=float, metavar="D", help="seconds, in place of the scenario's (mostly 5)")
+    parser.add_argument("--repeat", type=int, default=1, metavar="R")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="written after every run")
+    parser.add_argument("--list", action="store_true", help="say which scenarios and rules there are")
+    parser.add_argument("--draw", type=Path, nargs="+", metavar="FILE", help="draw what was measured; needs matplotlib")
+    parser.add_argument("--to", type=Path, default=Path("benchmarks/results"), metavar="DIRECTORY")
+    return parser
+
+
+def main() -> None:
+    options = parser().parse_args()
+    if options.list:
+        print("scenarios:", *(f"  {each.name:<14} {each.text}" for each in SCENARIOS.values()), sep="\n")
+        print("rules:", *(f"  {name}" for name in names()), sep="\n")
+        return
+    if "all" in options.scenario:
+        options.scenario = list(SCENARIOS)
+    if options.workers < 1 or options.repeat < 1 or options.capacity <= 0 or (options.down or 0) < 0:
+        parser().error("--workers and --repeat must be at least 1, --capacity more than 0, --down not less")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        tables(trio.run(measure, options))
+    except KeyboardInterrupt:
+        print("Stopped; all processes were ended.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
