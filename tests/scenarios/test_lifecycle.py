@@ -110,6 +110,15 @@ async def test_clean_exit(world: World) -> None:
 
 
 @scenario
+async def test_exit_waits_for_nothing_but_the_handshake(world: World) -> None:
+    """When the server answers the closing handshake, the exit is over with that, and not with its deadline."""
+    manager = await world.start(timing=Timing(close=1000.0))
+    await manager.synced()
+    with trio.fail_after(50.0):
+        await world.stop(manager)
+
+
+@scenario
 async def test_exit_during_an_outage(world: World) -> None:
     """At the exit during an outage the identity is deleted all the same: the two ports do not gate each other."""
     manager = await world.start()

@@ -186,6 +186,8 @@ class _Served:
         while True:
             text = await self._socket.receive()
             if isinstance(text, Closed):
+                if self.over is not None:
+                    await trio.sleep_forever()  # the leave is being taken, which ends the link when it is done
                 self.end(text)
                 return
             self._heard_at = trio.current_time()
