@@ -136,7 +136,7 @@ MUTANTS = (
         "now + config.timing.register",
         "book.answer_by = math.inf",
     ),
-    Mutant("no delay between dials", "core/pace.py", "return self._random.uniform(span / 2, span)", "return 0.0"),
+    Mutant("no delay between dials", "core/pace.py", "return max(pause, p.shortest)", "return 0.0"),
     Mutant(
         "backoff is reset when a link opens",
         "core/pace.py",

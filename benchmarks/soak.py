@@ -35,6 +35,7 @@ from benchmarks.held import memory
 from benchmarks.report import Table, write_json
 from benchmarks.server import end
 from worker_state import Config, Manager
+from worker_state.core.pace import PaceParameters
 from worker_state.devserver import DevServer, serve
 from worker_state.manager import World, run_in_world
 
@@ -86,6 +87,10 @@ def _slope(points: list[tuple[int, float | None]]) -> float | None:
     if len({x for x, _ in known}) < 2:
         return None
     return statistics.linear_regression(*zip(*known, strict=True)).slope * 1000
+
+
+AT_ONCE = PaceParameters(shortest=0.0005, blip=0.0005, lived=0.0001, most=10**6)
+"""Every link counts as one that had lived, and the next follows at once."""
 
 
 class NoPauses(SystemRandom):
@@ -176,7 +181,7 @@ class Soak:
 async def soak(server: "Server", work: Work) -> Soak:
     """From the start of the worker to its end."""
     config = Config(server.ws_url, server.http_url, show_session_string=False)
-    world = replace(World.real(config), random=NoPauses())
+    world = replace(World.real(config), random=NoPauses(), pace=AT_ONCE)
     async with trio.open_nursery() as nursery:
         manager: Manager = await nursery.start(partial(run_in_world, config, world))
         done = Soak(manager, server, work)

@@ -94,7 +94,7 @@ class World:
             http=HttpxHttp(config.http_url, within=timing.http),
             random=SystemRandom(),
             nonce=lambda: secrets.token_hex(16),
-            pace=PaceParameters(patience=timing.register),
+            pace=PaceParameters.patient(timing.register),
             awake=_awake,
         )
 

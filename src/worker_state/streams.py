@@ -20,6 +20,9 @@ if sys.platform == "linux":
     from fcntl import ioctl
     from termios import TIOCOUTQ
 
+ASK_AFTER, ASK_AGAIN = 10, 5
+"""Seconds. The kernel asks a silent connection whether it lives, first and then again (TCP keep-alive)."""
+
 
 class TcpStream(trio.abc.Stream):
     """A connected socket, with a scheduling step less for each send than trio's, and a system call for each receive.
@@ -113,13 +116,18 @@ def unacknowledged(stream: trio.abc.Stream) -> int:
 
 
 def give_up_after(stream: trio.abc.Stream, seconds: float) -> None:
-    """Have the kernel end the connection when what we send is not acknowledged for so long, where it can do that.
+    """Have the kernel end the connection when the one over there is not heard of for so long, where it can do that.
 
-    By default Linux goes on for a quarter of an hour; a ping that is lost then costs the full deadline of its pong.
+    Linux would send lost bytes again for a quarter of an hour, and asks nobody at all while there is nothing to send:
+    who waits for an answer with patience must know that somebody is still there.
     """
-    if isinstance(stream, TcpStream) and hasattr(socket, "TCP_USER_TIMEOUT"):
-        with suppress(OSError):
-            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
+    options = {"TCP_USER_TIMEOUT": round(seconds * 1000), "TCP_KEEPIDLE": ASK_AFTER, "TCP_KEEPINTVL": ASK_AGAIN}
+    if not isinstance(stream, TcpStream) or not all(hasattr(socket, name) for name in options):
+        return
+    with suppress(OSError):
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            stream.socket.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def why_not_connected(exc: OSError | UnicodeError) -> DialFailure:

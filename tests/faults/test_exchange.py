@@ -246,7 +246,7 @@ async def test_f22_answer_beyond_every_limit(world: World) -> None:
     await trio.sleep(10 * MINUTE)
     assert len(server.dials) - dials <= 25
     server.answer_instead = rules
-    await assert_right(world, manager, PaceParameters().cap + 5)
+    await assert_right(world, manager, PaceParameters().busy_most + 5)
 
 
 @pytest.mark.parametrize("begins", [0.0, 3.0, 100.0, 110.0])
@@ -280,7 +280,7 @@ async def test_f23_server_stands_still(world: World) -> None:
     world.server.dials_hang = False
     world.server.thaw()
     # A dial that began in the dark may hang for a minute, and the pause after it is another.
-    await assert_right(world, manager, 60 + PaceParameters().cap)
+    await assert_right(world, manager, 60 + PaceParameters().busy_most)
 
 
 @scenario
@@ -589,7 +589,7 @@ async def test_f36_websocket_port_is_dead(world: World) -> None:
     world.go_down()
     await trio.sleep(25 * MINUTE)
     world.come_back()
-    await assert_right(world, manager, PaceParameters().cap + 5)
+    await assert_right(world, manager, PaceParameters().busy_most + 5)
     assert not world.logged(logging.ERROR, "refused")
     assert len(set(tokens(world))) == 2
 

@@ -355,7 +355,7 @@ async def test_f13_dead_backend(world: World) -> None:
     world.mute()
     await world.until(lambda: manager.state.epoch >= 3)
     world.unmute()
-    await assert_right(world, manager)
+    await assert_right(world, manager, within=90)  # what was asked before is never answered
 
 
 @scenario

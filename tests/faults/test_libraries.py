@@ -27,7 +27,7 @@ async def test_t10_frame_that_cannot_be_sent(world: World) -> None:
     manager.set_busy("job-1")
     await world.until(lambda: manager.state.epoch == 2)
     world.server.stuck = False
-    await assert_right(world, manager, PaceParameters().cap)
+    await assert_right(world, manager, PaceParameters().busy_most)
     assert world.logged(30, "connection lost: not reading (a frame took 20 s)")
 
 

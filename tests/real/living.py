@@ -115,8 +115,22 @@ def as_slow_as(server: Server, timing: Timing) -> Timing:
 
 def hurried_world(config: Config, random: SystemRandom | None = None) -> World:
     seconds = config.timing.register
-    patience = PaceParameters(connect=5.0, patience=seconds, longest_patience=seconds)
-    return replace(World.real(config), random=random or Hurried(), pace=patience)
+    pace = PaceParameters(
+        blip=0.1,
+        announced=0.2,
+        lived=0.001,
+        poll_least=0.1,
+        poll_most=0.5,
+        window=0.2,
+        full_most=0.5,
+        busy_most=0.5,
+        connect=5.0,
+        patience=seconds,
+        patience_in_storm=seconds,
+        patience_most=seconds,
+        most=1000,
+    )
+    return replace(World.real(config), random=random or Hurried(), pace=pace)
 
 
 @asynccontextmanager

@@ -64,8 +64,8 @@ async def test_server_restarts(world: World) -> None:
 
 
 @scenario
-async def test_delays_grow(world: World) -> None:
-    """While nothing answers, the first failure is logged, the others are counted, and the pauses grow."""
+async def test_failed_dials(world: World) -> None:
+    """While nobody is there, the first failure is logged, the others are counted, and the pauses are short."""
     manager = await world.start()
     world.go_down()
 
@@ -77,8 +77,7 @@ async def test_delays_grow(world: World) -> None:
     (first,) = world.logged(logging.WARNING, "no connection")
     second = world.logged(logging.DEBUG, "no connection")[0]
     pauses = [float(line.split()[-2]) for line in (lost, first, second)]
-    assert 0 < pauses[0] <= pauses[1] <= pauses[2]
-    assert pauses[0] < pauses[2]
+    assert all(0 < pause <= 2 for pause in pauses)
     assert len(world.logged(logging.INFO, "connected again")) == 1
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from tests.simulation.net import Net, Pipe
 from worker_state.core.config import Timing
 from worker_state.devserver.effects import Message
+from worker_state.streams import ASK_AFTER
 
 
 class End:
@@ -127,8 +128,8 @@ class Conn:
         """Nothing passes any more, and each side notices after so many seconds (the client perhaps never)."""
         self.up.cut_off()
         self.down.cut_off()
-        if client_after < 1e9:
-            self._net.after(client_after, lambda: self.to_client(RST))
+        # At the latest its kernel finds out, which asks when nothing is heard.
+        self._net.after(min(client_after, ASK_AFTER + UNACKNOWLEDGED), lambda: self.to_client(RST))
         self._net.after(min(server_after, 50.0), self.server_notices)
 
     def to_client(self, item: Item) -> None:

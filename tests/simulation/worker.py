@@ -223,7 +223,7 @@ class Worker:
         self.sim.note(self.name, "dials (%d)", self.links)
         if now > self.leaving_since:
             self.sim.violate("right", self.name, "a dial after the exit began")
-        if self.link_over_at is not None and now - self.link_over_at < 0.05:
+        if self.link_over_at is not None and now - self.link_over_at < 0.04:
             self.sim.violate("polite", self.name, f"dialled {now - self.link_over_at:g} s after the last link")
         self._count(self.dials, now, DIALS_A_MINUTE, "dials")
 

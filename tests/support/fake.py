@@ -120,8 +120,10 @@ class FakeServer:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
         await trio.sleep(self.latency)
+        with trio.move_on_after(deadlines.register):
+            while self.dials_hang:
+                await trio.sleep(0.5)
         if self.dials_hang:
-            await trio.sleep(deadlines.register)
             yield DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
             return
         if not self.up:

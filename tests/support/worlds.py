@@ -218,7 +218,7 @@ class FakeWorld(World):
             http=self.server,
             random=self.random,
             nonce=lambda: f"{self.random.getrandbits(64)}",
-            pace=PaceParameters(patience=config.timing.register),
+            pace=PaceParameters.patient(config.timing.register),
             awake=lambda: trio.current_time() + self.suspended,
         )
         await run_in_world(config, outside, task_status=task_status)

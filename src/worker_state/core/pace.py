@@ -1,75 +1,286 @@
-"""When to dial next, and how long each stage of a dial may take. Never sleeps, never reads a clock."""
+"""When to dial next, and how long to wait for each stage of a dial. Never sleeps, never reads a clock, never touches a
+socket: it is told what happened, and when, and asks nobody.
+
+One object for each worker, with a `Random` of its own that is seeded by the operating system: cloned workers must not
+draw the same delays (FAULTS T17). The rule, in six sentences. A link that had lived is followed by a quick dial, for
+somebody has pulled a cable. While nobody is there, ask at a pace that follows how long that has lasted already. When
+somebody is there who cannot serve us, everybody dials once in each stretch of time that is half as long as all before,
+at a place in it that he has drawn once: dials are spread evenly, however many workers there are, and never stop short
+of the last. Who has been accepted waits for long, because a server works off a queue only if those in it are still
+there. A hint of the server's is a promise: it is waited for, and kept over a later one. Only an answered registration
+that lived makes anything short again; a connect never does.
+
+What that reaches, against every published rule, is `benchmarks/storm_virtual.py`.
+"""
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, fields
 from random import Random
 
 from worker_state.core.verdict import Cause
 
+_AWAY = frozenset({Cause.REFUSED, Cause.UNREACHABLE})
+"""Nobody is there: asking costs nobody anything."""
+_FULL = frozenset({Cause.NO_ANSWER, Cause.UNACKNOWLEDGED})
+"""A kernel that drops what it has no room for, or a path that is dead: asking costs next to nothing."""
+_TIMED_OUT = frozenset({Cause.UNANSWERED, Cause.UNREGISTERED})
+_TOLD_EVERYBODY = frozenset({1001, 1012, 1013})
+"""Close codes of a server that goes away, restarts, or wants fewer."""
+
+MINUTE = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Of one dial, in seconds."""
+    """How long each stage of one dial may take, in seconds."""
 
     connect: float
+    """From the beginning of the dial to the SYN-ACK."""
     acknowledge: float
+    """For the kernel over there to acknowledge bytes of ours. A SYN-ACK alone is not acceptance (STORMS, 3)."""
     register: float
+    """From the SYN-ACK to the registration's answer: the patience."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaceParameters:
-    """Seconds, all of them."""
+    """Seconds, unless something else is said. Chosen on `benchmarks.storms.TUNED`, tried on those held out."""
+
+    shortest: float = 0.05
+    """No pause is shorter: whatever goes wrong here or there, a client does not spin."""
+    most: int = 20
+    """Dials in any minute. Enough for the fastest ten tries and a storm behind them, and no attack."""
 
     blip: float = 0.3
-    connect: float = 10.0
-    acknowledge: float = 2.0
-    patience: float = 60.0
-    longest_patience: float = 240.0
-    cap_away: float = 12.0
-    cap: float = 30.0
+    """The first dial after a link that had lived comes within this: a pulled cable costs a client nothing."""
+    announced: float = 5.0
+    """The same when the server said that it goes: everybody was told at once, and nobody is back in less."""
     lived: float = 30.0
-    longest_hint: float = 120.0
+    """A registration that was answered and then held for less than this never really came back."""
+
+    poll_share: float = 0.5
+    """Of the time that nobody has been there: the range of the next pause, so that who is found late is late by a share
+    of that."""
+    poll_least: float = 0.5
+    poll_most: float = 12.0
+    """A server that was away for long is found this soon, by everybody; a refusal costs a kernel two packets."""
+
+    window: float = 2.0
+    """The first stretch over which everybody spreads who found the server unable. At least `poll` by then, for the
+    others come no faster than that."""
+    growth: float = 1.5
+    """Each further stretch ends at so many times the time since the first. If everybody dials once in each, the last
+    is served growth / (1 + ln growth) times later than by an all-knowing order: 1.07. With 2 it is 1.18 and a third
+    fewer dials; with 1.25, 1.02 and nearly twice as many."""
+    full_most: float = 30.0
+    """The longest pause while a kernel drops us or nobody answers: a lone worker's dead network looks the same, and it
+    must be found again soon when it is mended."""
+    busy_most: float = 120.0
+    """The longest pause while somebody answers, and not what we want: each such dial costs a server work."""
+
+    connect_first: float = 0.4
+    """For the first dial after a link that had lived, and then once more at once: one lost SYN would cost a second."""
+    connect: float = 12.0
+    """The kernel sends a SYN again after 1, 2, 3, 4, 5, 7 and 11 s, and each is a try that costs no dial; the next
+    would come at 19 s, and a dial of ours is sooner."""
+    acknowledge: float = 7.0
+    """Bytes are sent again after 0.2, 0.6, 1.4, 3.0 and 6.2 s; the next time would be at 12.6 s."""
+
+    patience: float = 60.0
+    """For the answer (`Timing.register`). Each time-out doubles it, up to `patience_most`, while nothing says that
+    others are in trouble too: a lone worker whom something in between has forgotten must not wait for longer."""
+    patience_most: float = 240.0
+    patience_in_storm: float = 1200.0
+    """When it is known that not we alone are in trouble: the server was away, full, or said so. It must exceed the
+    queue: a server that works for clients who have gone works for nobody (STORMS, 1). A million at 833 a second."""
+
+    hint_most: float = 300.0
+    """A longer hint is not slept through but looked after on the way: one answer of some box in between must not hide a
+    living worker for a quarter of an hour."""
+    hint_share: float = 0.05
+    """A hint is overrun by up to this share, for others may have got the same."""
+    hint_least: float = 1.0
+    """By up to this at least: `Retry-After` counts whole seconds, so a slot's second is known, not the slot."""
+
+    @classmethod
+    def patient(cls, seconds: float) -> "PaceParameters":
+        """With this patience in place of the usual one, and the longer ones in proportion."""
+        usual = cls()
+        return cls(
+            patience=seconds,
+            patience_in_storm=seconds * usual.patience_in_storm / usual.patience,
+            patience_most=seconds * usual.patience_most / usual.patience,
+        )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"{each.name} must be a positive number")
+        if self.most != int(self.most) or self.most < 2:
+            raise ValueError("most must be a whole number, at least 2")
+        if self.growth <= 1.01:
+            raise ValueError("growth must be more than 1.01, or the pauses do not grow")
+        for less, more in (
+            ("shortest", "blip"),
+            ("poll_least", "poll_most"),
+            ("window", "full_most"),
+            ("full_most", "busy_most"),
+            ("connect_first", "connect"),
+            ("patience", "patience_most"),
+            ("patience_most", "patience_in_storm"),
+        ):
+            if getattr(self, less) > getattr(self, more):
+                raise ValueError(f"{less} must not exceed {more}")
 
 
 class Pace:
-    """The pauses between dials of one worker."""
+    """The pauses and deadlines of one worker. Times are seconds of one clock of the caller's that does not go back."""
+
+    __slots__ = (
+        "_answered_at",
+        "_busy_since",
+        "_dialled_at",
+        "_dials",
+        "_hint",
+        "_parameters",
+        "_place",
+        "_promised_at",
+        "_quick",
+        "_random",
+        "_since",
+        "_storm",
+        "_time_outs",
+        "_window",
+    )
 
     def __init__(self, random: Random, parameters: PaceParameters | None = None) -> None:
         self._random = random
         self._parameters = parameters or PaceParameters()
-        self._failures = 0
+        self._dials: deque[float] = deque(maxlen=int(self._parameters.most))
+        self._dialled_at = 0.0
         self._answered_at: float | None = None
-        self._patience = self._parameters.patience
+        self._quick = False
+        self._begin(math.inf)  # the first dial will have been earlier
+
+    def _begin(self, now: float) -> None:
+        """Whatever was wrong is over, and something new begins."""
+        self._since = now
+        self._busy_since: float | None = None
+        self._window = 0.0
+        self._place = 0.0
+        self._storm = False
+        self._time_outs = 0
+        self._hint: float | None = None
+        self._promised_at = -math.inf
+
+    def __repr__(self) -> str:
+        if self._answered_at is not None:
+            return f"<Pace: answered at {self._answered_at:.1f}>"
+        busy = "" if self._busy_since is None else f", nobody able since {self._busy_since:.1f}"
+        storm = ", in a storm" if self._storm else ""
+        since = "nothing yet" if self._since == math.inf else f"in trouble since {self._since:.1f}"
+        return f"<Pace: {since}{busy}{storm}>"
 
     def dialling(self, now: float) -> Deadlines:
+        """A dial begins. How long its stages may take."""
         p = self._parameters
+        self._dials.append(now)
+        self._dialled_at = now
         self._answered_at = None
-        return Deadlines(p.connect, p.acknowledge, self._patience)
-
-    def answered(self, now: float) -> None:
-        self._answered_at = now
-
-    def proved(self, now: float) -> None:
-        pass
-
-    def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
-        if self._answered_at is None or now - self._answered_at < self._parameters.lived:
-            return self.failed(now, cause, hint)
-        self._failures = 0
-        return self._draw(self._parameters.blip)
-
-    def moved(self, now: float) -> float:
-        return self._draw(self._parameters.blip)
+        self._since = min(self._since, now)
+        patience = min(p.patience_most, p.patience * 2.0 ** min(self._time_outs, 30))
+        return Deadlines(
+            connect=p.connect_first if self._quick else p.connect,
+            acknowledge=p.acknowledge,
+            register=p.patience_in_storm if self._storm else patience,
+        )
 
     def failed(self, now: float, cause: Cause, hint: float | None = None) -> float:
-        away = cause in (Cause.REFUSED, Cause.UNREACHABLE)
-        cap = self._parameters.cap_away if away else self._parameters.cap
-        pause = self._draw(min(cap, 0.5 * 2.0 ** min(self._failures, 60)))
-        self._failures += 1
-        if hint is None or not 0 <= hint < math.inf:
-            return pause
-        hint = min(hint, self._parameters.longest_hint)
-        return max(pause, hint + self._random.uniform(0.0, max(0.25, 0.1 * hint)))
+        """A dial, or a link on which no registration was answered, has ended. The pause, in seconds."""
+        quick, self._quick = self._quick, False
+        wait = self._hinted(now, cause, hint)
+        if wait is not None:
+            return self._polite(now, wait)
+        if cause in _AWAY:
+            if cause is Cause.REFUSED:
+                self._storm = True
+                self._busy_since = None
+            return self._polite(now, self._random.uniform(0.5, 1.0) * self._poll(now))
+        if self._busy_since is None:
+            self._busy_since = self._dialled_at
+            self._window = max(self._parameters.window, self._poll(now))
+            self._place = self._random.random()
+        if cause in _TIMED_OUT:
+            if self._storm:
+                self._time_outs += 1
+            self._storm = True
+        elif cause in _FULL or cause is Cause.SHED:
+            self._storm = True
+        if quick and cause is Cause.NO_ANSWER:
+            return self._polite(now, 0.0)
+        return self._polite(now, self._until_our_place(now - self._busy_since, cause))
 
-    def _draw(self, span: float) -> float:
-        return self._random.uniform(span / 2, span)
+    def answered(self, now: float) -> None:
+        """The server has acknowledged the registration. That makes nothing short yet: it has to live."""
+        if self._answered_at is None:
+            self._answered_at = now
+
+    def proved(self, now: float) -> None:
+        """An echo came back. Nothing hangs on it here: who is answered and held for long enough has come back."""
+
+    def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
+        """An open link has ended. The pause, in seconds: as after a failed dial when it never really came back."""
+        p = self._parameters
+        if self._answered_at is None or now - self._answered_at < p.lived:
+            return self.failed(now, cause, hint)
+        self._begin(now)
+        self._quick = True
+        wait = self._hinted(now, cause, hint)
+        if wait is not None:
+            return self._polite(now, wait)
+        self._storm = code in _TOLD_EVERYBODY
+        return self._polite(now, self._random.uniform(0.0, p.announced if self._storm else p.blip))
+
+    def moved(self, now: float) -> float:
+        """We have ended a serving link ourselves, to open another. The pause, in seconds; it resets nothing."""
+        return self._polite(now, self._random.uniform(0.0, self._parameters.blip))
+
+    def _polite(self, now: float, pause: float) -> float:
+        p = self._parameters
+        if len(self._dials) == p.most:
+            pause = max(pause, self._dials[0] + MINUTE - now)
+        return max(pause, p.shortest)
+
+    def _poll(self, now: float) -> float:
+        p = self._parameters
+        return min(p.poll_most, max(p.poll_least, p.poll_share * (now - self._since)))
+
+    def _until_our_place(self, age: float, cause: Cause) -> float:
+        """Everybody's dials fall on window · place, then on window · growthⁿ⁺ᵖˡᵃᶜᵉ after the trouble began."""
+        p = self._parameters
+        most = p.full_most if cause in _FULL else p.busy_most
+        if (p.growth - 1.0) * age > most:
+            return most * self._random.uniform(0.8, 1.0)  # a bare period might beat in time with somebody's timer
+        target = self._window * self._place
+        if target < age + p.shortest:
+            # Our place in the first stretch that lies clearly ahead: a clock's error must not make one place two.
+            row = math.log(max(1.05 * age, p.shortest) / self._window, p.growth) - self._place
+            target = self._window * p.growth ** (max(0, math.floor(row) + 1) + self._place)
+        return min(most, target - age)
+
+    def _hinted(self, now: float, cause: Cause, hint: float | None) -> float | None:
+        """How long a hint wants us to wait, or None. The promise that was made first counts until it is over: a later
+        one stands further back. Whoever says the same to everybody promises nothing; he is obeyed once."""
+        if hint is None or not 0.0 <= hint < math.inf:
+            return None
+        p = self._parameters
+        self._storm = True
+        if self._promised_at <= now:
+            if cause is Cause.SHED and hint == self._hint:
+                return None
+            self._hint = hint
+            self._promised_at = now + hint + self._random.uniform(0.0, max(p.hint_least, p.hint_share * hint))
+        wait = self._promised_at - now
+        return wait if wait <= p.hint_most else p.hint_most * self._random.uniform(0.5, 1.0)
