@@ -16,11 +16,9 @@ turns forwards and backwards. A run does not count when the clients' loop or the
 """
 
 import argparse
-import json
 import os
 import signal
 import socket
-import statistics
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,16 +30,16 @@ from typing import Any
 
 import trio
 
-from benchmarks.report import Table, surroundings
 from benchmarks.rules import RULES
 from benchmarks.storm.progress import Progress
-from benchmarks.storm.record import Record
-from benchmarks.storm.run import Cores, Plan, storm
+from benchmarks.storm.run import Cores, Plan, blips, cold, storm
 from benchmarks.storm.scenarios import SCENARIOS
+from benchmarks.storm.tables import kept, sentence, tables, write
 
 OURS = "worker_state"
 LIGHT = f"{OURS}/light"
 LIBRARY = "websockets/library"
+RUN = {"storm": storm, "blip": blips, "cold": cold}
 LIVED = 32.0
 """Seconds: a manager's link that has lived for less is taken for one that never really came back."""
 SETTLED = 1.0
@@ -60,14 +58,14 @@ def plan(scenario: str, name: str, options: argparse.Namespace) -> Plan:
     chosen = SCENARIOS[scenario]
     if options.backlog is not None:
         chosen = replace(chosen, limits={**chosen.limits, "backlog": options.backlog})
-    kind = {OURS: "managers", LIBRARY: "library"}.get(name, "light")
+    kind = {OURS: "managers", LIBRARY: "library"}.get(name, "light") if chosen.kind != "cold" else "cold"
     return Plan(
         scenario=chosen,
         kind=kind,
         rule=OURS if name == LIGHT else name,
-        workers=options.workers,
+        workers=options.workers or chosen.workers,
         capacity=options.capacity,
-        backlog=max(4096, options.workers),
+        backlog=max(4096, options.workers or chosen.workers),
         down=options.down if options.down is not None else chosen.down or 5.0,
         settle=LIVED if kind == "managers" else SETTLED,
     )
@@ -108,89 +106,13 @@ async def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         for scenario, repeat, name in ordered:
             asked = plan(scenario, name, options)
             progress.begins(f"{scenario}, {name}", asked)
-            record = await storm(asked, at, *free_ports(), progress.shows)
-            run = {"scenario": scenario, "rule": name, "repeat": repeat, **summary(asked, record)}
+            record = await RUN[asked.scenario.kind](asked, at, free_ports(), progress.shows)
+            run = {"scenario": scenario, "rule": name, "repeat": repeat, **kept(asked, record)}
             runs.append(run)
             progress.line(sentence(run))
             if options.json is not None:
                 write(options.json, runs)
     return runs
-
-
-def summary(asked: Plan, record: Record) -> dict[str, Any]:
-    """Everything about one run that is kept."""
-    return {
-        "plan": {
-            **{name: getattr(asked, name) for name in ("kind", "workers", "capacity", "down", "settle", "bound")},
-            "limits": {"backlog": asked.backlog, **asked.scenario.limits},
-        },
-        **record.summary(),
-        "curve": record.curve(),
-        "by_second": record.by_second(),
-    }
-
-
-def sentence(run: dict[str, Any]) -> str:
-    """One line for one run."""
-    ratio = "never" if run["r99"] is None else f"{run['r99']:.3f}"
-    void = f"  DOES NOT COUNT: {', '.join(run['void'])}" if run["void"] else ""
-    return (
-        f"{run['scenario']}, {run['rule']}: {run['back']} of {run['plan']['workers']} back, r99 {ratio},"
-        f" {run['dials_each']:.2f} dials each, {run['slots']['dead']} slots for the dead{void}"
-    )
-
-
-# --- tables and files -------------------------------------------------------------------------------------------------
-
-
-def spread(values: list[float | None], digits: int) -> str:
-    """`median (least – most)`; X stands for never."""
-    sure = sorted(float("inf") if value is None else value for value in values)
-    shown = [f"{each:.{digits}f}" if each < float("inf") else "X" for each in (sure[0], sure[-1])]
-    median = statistics.median_low(sure)
-    text = f"{median:.{digits}f}" if median < float("inf") else "X"
-    return text if len(sure) == 1 else f"{text} ({shown[0]} – {shown[1]})"
-
-
-def counted(runs: list[dict[str, Any]]) -> str:
-    """How many there were, and how many of those do not count."""
-    void = sum(bool(run["void"]) for run in runs)
-    return f"{len(runs)}, {void} void" if void else f"{len(runs)}"
-
-
-def tables(runs: list[dict[str, Any]]) -> None:
-    """One table for each scenario."""
-    for scenario in dict.fromkeys(run["scenario"] for run in runs):
-        rows = []
-        for rule in dict.fromkeys(run["rule"] for run in runs if run["scenario"] == scenario):
-            mine = [run for run in runs if (run["scenario"], run["rule"]) == (scenario, rule)]
-            good = [run for run in mine if not run["void"]] or mine
-            rows.append(
-                [
-                    rule,
-                    spread([run["back"] for run in good], 0),
-                    spread([run["r99"] for run in good], 2),
-                    spread([run["r100"] for run in good], 2),
-                    spread([run["dials_each"] for run in good], 2),
-                    spread([run["slots"]["dead"] for run in good], 0),
-                    spread([run["client_cpu_ms_each"] for run in good], 1),
-                    counted(mine),
-                ]
-            )
-        first = next(run for run in runs if run["scenario"] == scenario)["plan"]
-        title = (
-            f"{scenario}: {SCENARIOS[scenario].text}; {first['workers']} workers, {first['capacity']:g} a second,"
-            f" {first['down']:g} s down"
-        )
-        columns = ["rule", "back", "r99", "r100", "dials each", "dead slots", "CPU ms each", "runs"]
-        Table(title, columns, rows).show()
-
-
-def write(path: Path, runs: list[dict[str, Any]]) -> None:
-    """One line for each run: the figures are many, and nobody reads them by eye."""
-    lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)
-    head = json.dumps({"benchmark": "storm_live", "surroundings": surroundings()})
-    path.write_text(f'{head[:-1]}, "runs": [\n{lines}\n]}}\n', "utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -211,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
     every = [*SCENARIOS, "all"]
     parser.add_argument("--scenario", type=one_of(every), nargs="+", default=["roomy"], metavar="NAME", help="or all")
     parser.add_argument("--rules", type=one_of(names()), nargs="+", default=[OURS], metavar="NAME")
-    parser.add_argument("--workers", type=int, default=2000, metavar="N")
+    parser.add_argument("--workers", type=int, metavar="N", help="(default: 2000; 200 for blips)")
     parser.add_argument("--capacity", type=float, default=50.0, metavar="C", help="admissions a second (default: 50)")
     parser.add_argument("--backlog", type=int, metavar="B", help="of the kernel's queue, in place of the scenario's")
     parser.add_argument("--down", type=float, metavar="D", help="seconds, in place of the scenario's (mostly 5)")
@@ -231,7 +153,9 @@ def main() -> None:
         return
     if "all" in options.scenario:
         options.scenario = list(SCENARIOS)
-    if options.workers < 1 or options.repeat < 1 or options.capacity <= 0 or (options.down or 0) < 0:
+    if options.rules != [OURS] and any(SCENARIOS[name].kind == "cold" for name in options.scenario):
+        parser().error(f"a cold start is measured with --rules {OURS} only")
+    if (options.workers or 1) < 1 or options.repeat < 1 or options.capacity <= 0 or (options.down or 0) < 0:
         parser().error("--workers and --repeat must be at least 1, --capacity more than 0, --down not less")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

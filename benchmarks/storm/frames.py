@@ -9,7 +9,7 @@ from benchmarks.server import Seat
 
 @dataclass
 class Truth:
-    """What all clients are doing just now."""
+    """What a client is doing just now."""
 
     job: str | None = None
 

@@ -13,16 +13,16 @@ from typing import Any
 from benchmarks.server import Seat
 from benchmarks.storm.frames import Truth, echo, register
 from benchmarks.storm.lines import say
-from benchmarks.storm.tally import EVERY, LAG_EVERY, Tally
+from benchmarks.storm.tally import EVERY, LAG_EVERY, Tally, settle
 
 
 class LibraryClient:
     """One client; all of the library's options are as they come."""
 
-    def __init__(self, seat: Seat, ws_url: str, truth: Truth, tally: Tally) -> None:
+    def __init__(self, seat: Seat, ws_url: str, tally: Tally) -> None:
         self._seat = seat
         self._ws_url = ws_url
-        self._truth = truth
+        self.truth = Truth()
         self._tally = tally
 
     async def run(self, together: asyncio.Semaphore) -> None:
@@ -41,7 +41,7 @@ class LibraryClient:
         async for connection in client.connect(self._ws_url, process_exception=note):
             self._tally.dials += started
             try:
-                await connection.send(json.dumps(register(self._seat, self._truth)))
+                await connection.send(json.dumps(register(self._seat, self.truth)))
                 while json.loads(await connection.recv()).get("type") != "registered_auth":
                     pass
             except closed:
@@ -62,7 +62,7 @@ class LibraryClient:
                 self._tally.registered -= 1
 
 
-async def run(order: dict[str, Any], seats: list[Seat], truth: Truth, tally: Tally) -> None:
+async def run(order: dict[str, Any], seats: list[Seat], tally: Tally) -> None:
     """All clients, until the parent has gone."""
     together = asyncio.Semaphore(order["together"])
     said = asyncio.StreamReader()
@@ -70,11 +70,16 @@ async def run(order: dict[str, Any], seats: list[Seat], truth: Truth, tally: Tal
     say({"ready": True})
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_measure_lag(tally)), group.create_task(_speak(tally))]
-        tasks += [group.create_task(LibraryClient(seat, order["ws_url"], truth, tally).run(together)) for seat in seats]
+        clients = [LibraryClient(seat, order["ws_url"], tally) for seat in seats]
+        tasks += [group.create_task(client.run(together)) for client in clients]
         while line := await said.readline():
             command, argument = json.loads(line)
-            if command == "status":
-                truth.job = argument
+            if command == "settle":
+                settle()
+            elif command == "status":
+                job, who = argument
+                for client in clients if who is None else [clients[who]]:
+                    client.truth.job = job
         for task in tasks:
             task.cancel()
 

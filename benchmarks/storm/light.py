@@ -106,13 +106,11 @@ class Link:
 class LightClient:
     """One client with one seat and one rule. `resets`: it gives up with RST, where `close` alone sends a FIN."""
 
-    def __init__(
-        self, seat: Seat, rule: Rule, at: tuple[str, int], truth: Truth, tally: Tally, *, resets: bool
-    ) -> None:
+    def __init__(self, seat: Seat, rule: Rule, at: tuple[str, int], tally: Tally, *, resets: bool) -> None:
         self._seat = seat
         self._rule = rule
         self._at = at
-        self._truth = truth
+        self.truth = Truth()
         self._tally = tally
         self._resets = resets
         self._link: Link | None = None
@@ -133,7 +131,7 @@ class LightClient:
         """Tell the server what is true now; without a link the next `register` does."""
         if self._link is not None:
             with suppress(Over):  # whoever reads there learns it as well
-                await self._link.send(update(self._seat, self._truth))
+                await self._link.send(update(self._seat, self.truth))
 
     async def _start(self, together: trio.CapacityLimiter) -> tuple[trio.SocketStream, Link]:
         async with together:
@@ -179,7 +177,7 @@ class LightClient:
         link = None
         with trio.move_on_at(give_up_at):
             link = await self._upgrade(stream, deadlines.acknowledge)
-            await link.send(register(self._seat, self._truth))
+            await link.send(register(self._seat, self.truth))
             while (answer := await link.receive()) is None or answer.get("type") != "registered_auth":
                 pass
             return link

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -19,6 +20,14 @@ def say(line: object) -> None:
     """One line to the parent. A parent that has gone is noticed by the end of standard input."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+
+
+def kept_waiting() -> float:
+    """Seconds for which this process wanted to run and the machine had no core for it, where that is known."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text("ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def first_line() -> dict[str, Any]:

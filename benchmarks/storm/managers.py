@@ -33,15 +33,26 @@ def counted(dial: Dial, tally: Tally) -> Dial:
     return dial_and_count
 
 
-async def run_manager(
+async def run_seated(
     ws_url: str, http_url: str, seat: Seat, tally: Tally, *, task_status: "trio.TaskStatus[Manager]"
 ) -> None:
-    """One worker, for ever."""
+    """One worker with a seat, for ever."""
     config = Config(ws_url, http_url, room_id=seat.room_id, room_token=seat.token, capabilities=CAPABILITIES)
-    real = World.real(config)
-    world = replace(real, http=SeatedHttp(seat), dial=counted(real.dial, tally))
+    await _run(config, replace(World.real(config), http=SeatedHttp(seat)), tally, task_status)
+
+
+async def run_alone(
+    ws_url: str, http_url: str, tally: Tally, *, task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED
+) -> None:
+    """One worker that signs in and creates its room, for ever."""
+    config = Config(ws_url, http_url, capabilities=CAPABILITIES)
+    await _run(config, World.real(config), tally, task_status)
+
+
+async def _run(config: Config, world: World, tally: Tally, task_status: "trio.TaskStatus[Manager]") -> None:
+    counting = replace(world, dial=counted(world.dial, tally))
     async with trio.open_nursery() as nursery:
-        manager: Manager = await nursery.start(partial(run_in_world, config, world))
+        manager: Manager = await nursery.start(partial(run_in_world, config, counting))
         nursery.start_soon(_count_registered, manager, tally)
         task_status.started(manager)
 

@@ -21,6 +21,9 @@ LATE = 0.05
 SHORT = 0.97
 """A server that offers less than this of its slots is not the one that was asked for."""
 
+SHOWN_BEFORE = 5.0
+"""Seconds before the server goes from which on things are shown by the second."""
+
 Line = dict[str, Any]
 
 
@@ -35,6 +38,8 @@ class Record:
 
     workers: int
     capacity: float
+    lag_matters: bool = True
+    """Not where all begin in one moment: whoever has that much to do at once is late."""
     phase: str = "preparing"
     down_at: float = math.inf
     up_at: float = math.inf
@@ -43,6 +48,8 @@ class Record:
     servers: list[list[Line]] = field(default_factory=list)
     """The lines of each server process."""
     clients: list[Line] = field(default_factory=list)
+    cuts: dict[str, float] = field(default_factory=dict)
+    """When whose link was cut."""
     _heard: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
 
     def new_server(self) -> Callable[[Line], None]:
@@ -96,6 +103,15 @@ class Record:
                 reached.append(at - self.up_at)
         return reached
 
+    def after_cut(self, step: int) -> list[float]:
+        """Seconds from each cut until that worker stood at this step again, as far as it did."""
+        found: dict[str, float] = {}
+        for at, peer_id, now in sorted(self.changes):
+            cut = self.cuts.get(peer_id)
+            if cut is not None and at > cut and now >= step and peer_id not in found:
+                found[peer_id] = at - cut
+        return sorted(found.values())
+
     def curve(self) -> list[float]:
         """When each percent of all had been back and proved, in seconds after the return, as far as that came."""
         reached = self.reached(PROVED)
@@ -105,72 +121,116 @@ class Record:
     def by_second(self) -> dict[str, dict[int, int]]:
         """Dials by outcome and slots by use, in each second relative to the last return."""
         found: dict[str, Counter[int]] = {}
-
-        def add(name: str, at: float, amount: int) -> None:
-            if amount:
-                found.setdefault(name, Counter())[math.floor(at - self.up_at)] += amount
-
-        for before, after in zip(self.clients, self.clients[1:], strict=False):
-            if after["at"] >= self.down_at - 5:
-                add("dials", after["at"], after["dials"] - before["dials"])
-                for name, count in after["outcomes"].items():
-                    add(f"dial {name}", after["at"], count - before["outcomes"].get(name, 0))
-        for lines in self.servers:
-            for before, after in zip([None, *lines], lines, strict=False):
-                if after["slots"] is not None:
-                    for name, count in after["slots"].items():
-                        add(f"slot {name}", after["at"], count - (before["slots"][name] if before else 0))
-                add("registrations", after["at"], after["registrations"] - (before["registrations"] if before else 0))
-                add("503", after["at"], after["refused"] - (before["refused"] if before else 0))
+        for lines in (self.clients, *self.servers):
+            before: Counter[str] = Counter()
+            for line in lines:
+                now = _counted(line)
+                if line["at"] >= self.down_at - SHOWN_BEFORE:
+                    for name in now:
+                        if now[name] != before[name]:
+                            second = math.floor(line["at"] - self.up_at)
+                            found.setdefault(name, Counter())[second] += now[name] - before[name]
+                before = now
         return {name: dict(sorted(counts.items())) for name, counts in sorted(found.items())}
 
     def summary(self) -> dict[str, Any]:
-        """The figures of the run. `r99`: the time until 99 % were back and proved over the shortest possible one."""
-        last = [line for line in self.servers[-1] if line["at"] >= self.up_at]
-        # From the last line before the return: no dial of the storm is left out.
-        before = [line for line in self.clients if line["at"] < self.up_at][-1]
-        dialled = [before, *(line for line in self.clients if line["at"] >= self.up_at)]
-        lags = [lag for line in self.clients if line["at"] >= self.up_at - 5 for lag in line["lags"]]
-        seconds = last[-1]["at"] - last[0]["at"]
-        measured = (last[-1]["granted"] - last[0]["granted"]) / seconds
+        """The figures of a return. `r99`: the time until 99 % were back and proved over the shortest possible one."""
         reached = self.reached(PROVED)
         nearly, all_back = (
             reached[count - 1] if count <= len(reached) else None
             for count in (math.ceil(NEARLY_ALL * self.workers), self.workers)
         )
-        outcomes = Counter(dialled[-1]["outcomes"])
-        outcomes.subtract(dialled[0]["outcomes"])
+        slots, seconds = _since(self.servers[-1], self.up_at, _slots)
+        dials, _ = _since(self.clients, self.up_at, _counted)
+        measured = slots["granted"] / seconds
         figures = {
             "back": self.standing(PROVED),
             "registered": self.standing(REGISTERED),
             "t99": _rounded(nearly),
             "t100": _rounded(all_back),
-            "r99": _rounded(nearly and nearly / (NEARLY_ALL * self.workers / measured), 4),
-            "r100": _rounded(all_back and all_back / (self.workers / measured), 4),
-            "dials_each": round((dialled[-1]["dials"] - dialled[0]["dials"]) / self.workers, 3),
-            "outcomes": {name: count for name, count in sorted(outcomes.items()) if count},
-            "slots": last[-1]["slots"],
-            "refused": last[-1]["refused"],
+            # Without a gate there is no shortest time.
+            "r99": _rounded(nearly and measured and nearly * measured / (NEARLY_ALL * self.workers), 4) or None,
+            "r100": _rounded(all_back and measured and all_back * measured / self.workers, 4) or None,
+            "dials_each": round(dials["dials"] / self.workers, 3),
+            "outcomes": {
+                name[5:]: count for name, count in sorted(dials.items()) if name.startswith("dial ") and count
+            },
+            "slots": {name: slots[name] for name in ("used", "dead", "idle", "missed")},
+            "refused": slots["refused"],
             "capacity_measured": round(measured, 3),
-            "slot_late": round(last[-1]["late"], 4),
-            "lag_p99": round(percentile(lags, 0.99), 4),
-            "client_cpu_ms_each": round((dialled[-1]["cpu"] - dialled[0]["cpu"]) / self.workers * 1e3, 3),
-            "client_cpu_share": round((dialled[-1]["cpu"] - dialled[0]["cpu"]) / seconds, 4),
-            "server_cpu_share": round((last[-1]["cpu"] - last[0]["cpu"]) / seconds, 4),
-            "client_kib": dialled[-1]["kib"],
-            "server_kib": last[-1]["kib"],
-            "watched": round(last[-1]["at"] - self.up_at, 2),
+            "slot_late": round(self.servers[-1][-1]["late"], 4),
+            "watched": round(seconds, 2),
+            **self.costs(self.up_at, self.up_at + all_back if all_back else math.inf),
         }
         return {**figures, "void": self._void(figures)}
+
+    def summary_of_cuts(self) -> dict[str, Any]:
+        """The figures of single links that were cut."""
+        figures: dict[str, Any] = {"cut": len(self.cuts)}
+        for name, step in (("true", TRUE), ("proved", PROVED)):
+            times = self.after_cut(step)
+            shares = {"median": 0.5, "p99": 0.99, "longest": 1.0}
+            figures[name] = {
+                "back": len(times),
+                **{each: _rounded(percentile(times, p), 4) for each, p in shares.items()},
+            }
+        figures |= self.costs(min(self.cuts.values()), math.inf)
+        late = figures["lag_p99"] > LATE
+        return {**figures, "void": [f"the clients' loop was {figures['lag_p99'] * 1e3:.0f} ms late"] if late else []}
+
+    def costs(self, begin: float, end: float) -> dict[str, Any]:
+        """What both sides needed in this time, and how often they had to wait for a core."""
+        found: dict[str, Any] = {}
+        for side, lines in (("client", self.clients), ("server", self.servers[-1])):
+            used, seconds = _since(lines, begin, _used, end)
+            found[f"{side}_cpu_ms_each"] = round(used["cpu"] / self.workers * 1e3, 3)
+            found[f"{side}_cpu_share"] = round(used["cpu"] / seconds, 4)
+            found[f"{side}_waited_share"] = round(used["waited"] / seconds, 4)
+            found[f"{side}_kib"] = lines[-1]["kib"]
+        lags = [lag for line in self.clients if begin <= line["at"] <= end + 1 for lag in line["lags"]]
+        found["lag_p99"] = round(percentile(lags, 0.99), 4)
+        return found
 
     def _void(self, figures: dict[str, Any]) -> list[str]:
         """Why the run does not count."""
         reasons = []
-        if figures["lag_p99"] > LATE:
+        if self.lag_matters and figures["lag_p99"] > LATE:
             reasons.append(f"the clients' loop was {figures['lag_p99'] * 1e3:.0f} ms late")
-        if figures["capacity_measured"] < SHORT * self.capacity:
+        if 0 < figures["capacity_measured"] < SHORT * self.capacity:
             reasons.append(f"the server offered {figures['capacity_measured']:.1f} slots a second")
         return reasons
+
+
+def _since(
+    lines: list[Line], begin: float, read: Callable[[Line], Counter[str]], end: float = math.inf
+) -> tuple[Counter[str], float]:
+    """What has been added since the last line before `begin`, up to the first one after `end`; and in how many seconds.
+
+    A process that began later has counted from zero; its first line is where the seconds begin.
+    """
+    earlier = [line for line in lines if line["at"] < begin]
+    later = [line for line in lines if line["at"] >= begin]
+    last = next((line for line in later if line["at"] >= end), later[-1])
+    added = read(last)
+    if earlier:
+        added.subtract(read(earlier[-1]))
+    return added, last["at"] - max(begin, earlier[-1]["at"] if earlier else begin)
+
+
+def _counted(line: Line) -> Counter[str]:
+    """What a line of either side has counted since its process began."""
+    if "dials" in line:
+        return Counter({"dials": line["dials"], **{f"dial {name}": n for name, n in line["outcomes"].items()}})
+    slots = {f"slot {name}": count for name, count in (line["slots"] or {}).items()}
+    return Counter({"registrations": line["registrations"], "503": line["refused"], **slots})
+
+
+def _slots(line: Line) -> Counter[str]:
+    return Counter({"granted": line["granted"], "refused": line["refused"], **(line["slots"] or {})})
+
+
+def _used(line: Line) -> Counter[str]:
+    return Counter({name: line[name] for name in ("cpu", "waited")})
 
 
 def _rounded(value: float | None, digits: int = 2) -> float | None:

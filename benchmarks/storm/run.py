@@ -5,8 +5,8 @@ The parent decides nothing but when; the figures are the server's and the client
 
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import trio
 from benchmarks.storm.lines import Process, process
 from benchmarks.storm.record import PROVED, Record
 from benchmarks.storm.scenarios import UP_FOR, Scenario, limits
+from benchmarks.storm.seats import make_seats
 
 HOST = "127.0.0.1"
 JOB = "job-of-the-storm"
@@ -25,6 +26,8 @@ START_WITHIN = 180.0
 """Seconds for all of them."""
 FAST = 2000.0
 """Admissions a second before a storm whose server is not started anew."""
+CUT_EVERY = 0.1
+"""Seconds between two cuts: a blip is over when the next but five begins, and nobody has to share anything."""
 AFTERWARDS = 1.5
 """Seconds watched after the last one is back, so that whoever is lost again is seen."""
 
@@ -35,7 +38,7 @@ class Plan:
 
     scenario: Scenario
     kind: str
-    """Of client: "light", "managers" or "library"."""
+    """Of client: "light", "managers", "library", or "cold" for managers without seats."""
     rule: str
     workers: int
     capacity: float
@@ -63,12 +66,37 @@ class Cores:
     server: int | None
 
 
+@dataclass
+class Stage:
+    """The processes of one run, which all end with it, and what they say."""
+
+    record: Record
+    order: dict[str, Any]
+    cores: Cores
+    stack: AsyncExitStack
+
+    async def server(self, job: str | None, gate: dict[str, Any] | None) -> Process:
+        """A server that is ready to open."""
+        order = {**self.order, "job": job, "limits": gate, "core": self.cores.server}
+        return await self.stack.enter_async_context(process("benchmarks.storm.server", order, self.record.new_server()))
+
+    async def clients(self, plan: Plan) -> Process:
+        """All workers, each of which begins to dial at once."""
+        order = {**self.order, "kind": plan.kind, "rule": plan.rule, "together": TOGETHER, "core": self.cores.clients}
+        return await self.stack.enter_async_context(process("benchmarks.storm.clients", order, self.record.of_clients))
+
+    async def all_proved(self, workers: int) -> None:
+        await self.record.until(lambda: self.record.standing(PROVED) >= workers)
+
+
 Show = Callable[[Record], None]
 
 
-async def storm(plan: Plan, cores: Cores, ws_port: int, http_port: int, show: Show) -> Record:
-    """Measure one storm; bounded in time, and all processes are ended."""
-    record = Record(workers=plan.workers, capacity=plan.capacity)
+@asynccontextmanager
+async def staged(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> AsyncIterator[Stage]:
+    """Room for the processes of one run."""
+    ws_port, http_port = ports
+    record = Record(plan.workers, plan.capacity, lag_matters=plan.scenario.kind != "cold")
     order = {
         "host": HOST,
         "ws_port": ws_port,
@@ -79,25 +107,20 @@ async def storm(plan: Plan, cores: Cores, ws_port: int, http_port: int, show: Sh
         "seed": plan.seed,
         "now": time.time(),
     }
-    gate = limits(plan.scenario, plan.capacity, plan.backlog)
-    before = {"capacity": FAST, "backlog": plan.backlog} if plan.scenario.stopped else None
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-
-        async def server(job: str | None, its_limits: dict[str, Any] | None) -> Process:
-            of_server = {**order, "job": job, "limits": its_limits, "core": cores.server}
-            return await stack.enter_async_context(process("benchmarks.storm.server", of_server, record.new_server()))
-
         nursery.start_soon(_report, show, record)
-        first = await server(None, before)
-        await first.ask("open", key="open")
-        of_clients = {**order, "kind": plan.kind, "rule": plan.rule, "together": TOGETHER, "core": cores.clients}
-        clients = await stack.enter_async_context(process("benchmarks.storm.clients", of_clients, record.of_clients))
-        record.phase = "starting"
-        with trio.fail_after(START_WITHIN):
-            await record.until(lambda: record.standing(PROVED) == plan.workers)
-        record.phase = "settling"
+        yield Stage(record, order, cores, stack)
+        nursery.cancel_scope.cancel()
+
+
+async def storm(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> Record:
+    """Measure one storm; bounded in time."""
+    gate = limits(plan.scenario, plan.capacity, plan.backlog)
+    async with staged(plan, cores, ports, show) as stage:
+        record = stage.record
+        first, clients = await _settled(stage, plan, None if not plan.scenario.stopped else {**gate, "capacity": FAST})
         count = 0 if plan.scenario.stopped else plan.scenario.flaps + 1
-        returns = [await server(JOB, gate) for _ in range(count)]
+        returns = [await stage.server(JOB, gate) for _ in range(count)]
         await trio.sleep(plan.settle)
         record.phase = "down"
         if plan.scenario.stopped:
@@ -106,10 +129,61 @@ async def storm(plan: Plan, cores: Cores, ws_port: int, http_port: int, show: Sh
             await _replace(plan, record, first, returns, clients)
         record.phase = "returning"
         with trio.move_on_after(max(plan.at_least, plan.bound * plan.ideal)):
-            await record.until(lambda: record.standing(PROVED) == plan.workers)
+            await stage.all_proved(plan.workers)
         await trio.sleep(AFTERWARDS)
-        nursery.cancel_scope.cancel()
     return record
+
+
+async def blips(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> Record:
+    """Cut each worker's link once, one after the other, while the server and all others are well."""
+    async with staged(plan, cores, ports, show) as stage:
+        record = stage.record
+        server, clients = await _settled(stage, plan, None)
+        await trio.sleep(plan.settle)
+        record.phase = "cutting"
+        seats = make_seats(plan.workers, seed=plan.seed, now=stage.order["now"])
+        for number, seat in enumerate(seats):
+            job = f"{JOB}-{number}"
+            cut = await server.ask("cut", [seat.username, job], key="cut")
+            record.cuts[seat.username] = cut["cut"]
+            await clients.tell(["status", [job, number]])
+            await trio.sleep(CUT_EVERY)
+        with trio.move_on_after(plan.at_least):
+            await stage.all_proved(plan.workers)
+        await trio.sleep(AFTERWARDS)
+    return record
+
+
+async def cold(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> Record:
+    """Start all workers in the same moment, with sign-in and room; the server is as fast as it can, or has its gate."""
+    gate = limits(plan.scenario, plan.capacity, plan.backlog) if plan.scenario.limits else None
+    async with staged(plan, cores, ports, show) as stage:
+        record = stage.record
+        server = await stage.server(None, gate)
+        opened = (await server.ask("open", key="open"))["open"]
+        record.phase = "starting"
+        clients = await stage.clients(plan)
+        await trio.sleep(1.0)
+        record.goes(opened)
+        record.returns(time.monotonic())
+        await clients.tell(["go", None])
+        with trio.move_on_after(max(plan.at_least, plan.bound * plan.ideal)):
+            await stage.all_proved(plan.workers)
+        await trio.sleep(0.5)
+    return record
+
+
+async def _settled(stage: Stage, plan: Plan, gate: dict[str, Any] | None) -> tuple[Process, Process]:
+    """A server, and all workers registered there."""
+    server = await stage.server(None, gate)
+    await server.ask("open", key="open")
+    stage.record.phase = "starting"
+    clients = await stage.clients(plan)
+    with trio.fail_after(START_WITHIN):
+        await stage.all_proved(plan.workers)
+    stage.record.phase = "settling"
+    await clients.tell(["settle", None])
+    return server, clients
 
 
 async def _replace(plan: Plan, record: Record, first: Process, returns: list[Process], clients: Process) -> None:
@@ -120,7 +194,7 @@ async def _replace(plan: Plan, record: Record, first: Process, returns: list[Pro
         await server.kill()
         record.goes(time.monotonic())
         if number == 0:
-            await clients.tell(["status", JOB])
+            await clients.tell(["status", [JOB, None]])
         if plan.scenario.front is not None:
             await following.ask("front", plan.scenario.front, key="front")
         await trio.sleep(plan.down)
@@ -134,7 +208,7 @@ async def _stop(plan: Plan, record: Record, server: Process, clients: Process, g
     await server.ask("limit", [gate, JOB], key="limited")
     server.signal(signal.SIGSTOP)
     record.goes(time.monotonic())
-    await clients.tell(["status", JOB])
+    await clients.tell(["status", [JOB, None]])
     await trio.sleep(plan.down)
     server.signal(signal.SIGCONT)
     record.returns(time.monotonic())

@@ -1,7 +1,7 @@
 """Which storms there are: what the server does before, while and after it is gone. Data only."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Scenario:
     """Stopped and continued, not killed."""
     flaps: int = 0
     """So many times it comes back for a few seconds only."""
+    kind: Literal["storm", "blip", "cold"] = "storm"
+    """What happens to the workers: they lose their server, or one link each, or begin to exist."""
+    workers: int = 2000
+    """How many, where nothing else is said."""
 
 
 SCENARIOS = {
@@ -45,6 +49,9 @@ SCENARIOS = {
         Scenario("front-close", "a front accepts and closes while the server is down", front="close", down=15.0),
         Scenario("front-502", "a front answers 502 while the server is down", front="502", down=15.0),
         Scenario("stopped", "stopped for a minute, then continued", stopped=True, down=60.0),
+        Scenario("blip", "stays; one worker's link is cut after the other", kind="blip", workers=200),
+        Scenario("cold", "is as fast as it can; all workers start at once, with sign-in and room", kind="cold"),
+        Scenario("cold-slow", "admits at its rate; all workers start at once", {"at": "register"}, kind="cold"),
         Scenario("flapping", "back for a few seconds twice, then for good", flaps=2),
     )
 }

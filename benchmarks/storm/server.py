@@ -7,6 +7,7 @@ a client's belief is nobody's business.
 Until `open` it may be a front that a dead server stands behind: it accepts and closes, or answers 502.
 """
 
+import gc
 import os
 import resource
 import time
@@ -20,12 +21,13 @@ from typing import Any
 import trio
 
 from benchmarks.held import memory
-from benchmarks.storm.lines import commands, first_line, say
+from benchmarks.storm.lines import commands, first_line, kept_waiting, say
 from benchmarks.storm.seats import LIFE, furnish
 from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
 from worker_state.devserver.connection import Connection
 from worker_state.devserver.effects import Effect, Send
 
+SELDOM = (10_000, 20, 1_000)
 EVERY = 0.25
 """Seconds between two lines of figures."""
 BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -37,6 +39,7 @@ class WatchedRooms(Rooms):
     def __init__(self, job: str | None, **options: Any) -> None:
         super().__init__(**options)
         self._job = job
+        self._jobs: dict[str, str] = {}
         self._steps: dict[str, int] = {}
         self._echoed: set[str] = set()
         self._old: set[Hashable] = set()
@@ -74,11 +77,15 @@ class WatchedRooms(Rooms):
     def _note(self, peer_id: str, *, registered: bool) -> None:
         step = 0
         if registered and (peer := self.peer(peer_id)) is not None:
-            true = peer.metadata["properties"].get("current_job_id") == self._job
+            true = peer.metadata["properties"].get("current_job_id") == self._jobs.get(peer_id, self._job)
             step = 3 if true and peer_id in self._echoed else 2 if true else 1
         if self._steps.get(peer_id, 0) != step:
             self._steps[peer_id] = step
             self.changes.append((time.monotonic(), peer_id, step))
+
+    def expect(self, peer_id: str, job: str) -> None:
+        """From now on this is what this worker's record has to show."""
+        self._jobs[peer_id] = job
 
     def start_over(self, job: str) -> None:
         """All links are as good as dead, and nobody counts who has not come back on a new one."""
@@ -98,6 +105,9 @@ async def run(order: dict[str, Any]) -> None:
     rooms = WatchedRooms(order["job"], random=Random(order["seed"]), token_life=LIFE, room_life=LIFE)
     furnish(rooms, order["workers"], order["now"])
     gate = Gate(Limits(**order["limits"])) if order["limits"] else None
+    # A collection of thousands of connections would come as a slot that is late.
+    gc.freeze()
+    gc.set_threshold(*SELDOM)
     host, ws_port, http_port = order["host"], order["ws_port"], order["http_port"]
     async with trio.open_nursery() as nursery:
         front = None
@@ -124,8 +134,10 @@ async def run(order: dict[str, Any]) -> None:
                     rooms.start_over(argument[1])
                     say({"limited": True})
                 case "cut" if server is not None:
+                    peer_id, job = argument
+                    rooms.expect(peer_id, job)
                     say({"cut": time.monotonic()})
-                    server.cut(argument)
+                    server.cut(peer_id)
                 case _:
                     raise ValueError(command)
         nursery.cancel_scope.cancel()
@@ -181,6 +193,7 @@ async def _say_figures(rooms: WatchedRooms, gate: Gate | None) -> None:
                 "refused": gate.refused if gate is not None else 0,
                 "late": gate.latest if gate is not None else 0.0,
                 "cpu": used.ru_utime + used.ru_stime,
+                "waited": kept_waiting(),
                 "kib": kib["now"] if kib is not None else None,
             }
         )

@@ -3,18 +3,29 @@
 Only counting, and saying it; nothing here dials.
 """
 
+import gc
 import resource
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 from benchmarks.held import memory
-from benchmarks.storm.lines import say
+from benchmarks.storm.lines import kept_waiting, say
 
 EVERY = 0.25
 """Seconds between two lines of figures."""
 LAG_EVERY = 0.01
 """Seconds between two looks at how late the loop is."""
+
+
+def settle() -> None:
+    """Everybody is there: what lives now is left alone by the collector, which goes on with what comes.
+
+    Thousands of workers in one process share a heap whose collection takes half a second. No single worker has that.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @dataclass
@@ -40,6 +51,7 @@ class Tally:
                 "outcomes": self.outcomes,
                 "registered": self.registered,
                 "cpu": used.ru_utime + used.ru_stime,
+                "waited": kept_waiting(),
                 "kib": kib["now"] if kib is not None else None,
                 "lags": [round(lag, 4) for lag in self.lags],
             }
