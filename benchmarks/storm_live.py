@@ -2,7 +2,7 @@
 
     python -m benchmarks.storm_live [--scenario NAME…] [--rules NAME…] [--workers N] [--capacity C] [--backlog B]
                                     [--down D] [--repeat R] [--json FILE] [--list]
-    python -m benchmarks.storm_live --draw FILE… [--to DIRECTORY]
+    python -m benchmarks.storm_live --draw FILE… [--to DIRECTORY] [--format svg|png]
 
 The server runs in a process of its own on one core, the workers in one process on the other. It is the development
 server with its real rules behind a gate: slot k comes k / C seconds after it listens again, and admits one. While it is
@@ -31,6 +31,7 @@ from typing import Any
 import trio
 
 from benchmarks.rules import RULES
+from benchmarks.storm.pictures import draw
 from benchmarks.storm.progress import Progress
 from benchmarks.storm.run import Cores, Plan, blips, cold, storm
 from benchmarks.storm.scenarios import SCENARIOS
@@ -141,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="written after every run")
     parser.add_argument("--list", action="store_true", help="say which scenarios and rules there are")
     parser.add_argument("--draw", type=Path, nargs="+", metavar="FILE", help="draw what was measured; needs matplotlib")
+    parser.add_argument("--format", choices=["svg", "png"], default="svg", help="of the pictures")
     parser.add_argument("--to", type=Path, default=Path("benchmarks/results"), metavar="DIRECTORY")
     return parser
 
@@ -153,6 +155,10 @@ def main() -> None:
         return
     if "all" in options.scenario:
         options.scenario = list(SCENARIOS)
+    if options.draw is not None:
+        for picture in draw(options.draw, options.to, options.format):
+            print(picture)
+        return
     if options.rules != [OURS] and any(SCENARIOS[name].kind == "cold" for name in options.scenario):
         parser().error(f"a cold start is measured with --rules {OURS} only")
     if (options.workers or 1) < 1 or options.repeat < 1 or options.capacity <= 0 or (options.down or 0) < 0:

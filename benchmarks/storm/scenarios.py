@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+ROOM = 128
+"""Workers that a shedding server keeps waiting."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -32,19 +35,20 @@ SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("roomy", "killed; on its return everybody fits into the kernel's queue"),
+        Scenario("half", "killed; on its return 1,024 fit into the kernel's queue", {"backlog": 1024}),
         Scenario("narrow", "killed; on its return 128 fit into the kernel's queue", {"backlog": 128}),
         Scenario("happy", "killed; then accepts and upgrades all at once, and answers slowly", {"at": "register"}),
         Scenario("goodbye", "says 1012 to all before it goes", goodbye=True),
-        Scenario("shed", "503 beyond two seconds' worth of waiting", {"at": "register", "room": 0}),
+        Scenario("shed", "503 while 128 wait", {"at": "register", "room": ROOM}),
         Scenario(
             "shed-constant",
             "503 with Retry-After: 30 to everybody",
-            {"at": "register", "room": 0, "retry_after": 30.0},
+            {"at": "register", "room": ROOM, "retry_after": 30.0},
         ),
         Scenario(
             "shed-ticket",
             "503, each with the Retry-After of a slot of his own",
-            {"at": "register", "room": 0, "retry_after": "ticket"},
+            {"at": "register", "room": ROOM, "retry_after": "ticket"},
         ),
         Scenario("front-close", "a front accepts and closes while the server is down", front="close", down=15.0),
         Scenario("front-502", "a front answers 502 while the server is down", front="502", down=15.0),
@@ -55,15 +59,10 @@ SCENARIOS = {
         Scenario("flapping", "back for a few seconds twice, then for good", flaps=2),
     )
 }
-ROOM = 2.0
-"""Seconds' worth of admissions that a shedding server keeps waiting (`room` 0 above stands for it)."""
 UP_FOR = 6.0
 """Seconds that a flapping server stays."""
 
 
 def limits(scenario: Scenario, capacity: float, backlog: int) -> dict[str, Any]:
     """The gate's limits as a whole."""
-    whole = {"capacity": capacity, "backlog": backlog, **scenario.limits}
-    if "room" in whole:
-        whole["room"] = max(1, round(ROOM * capacity))
-    return whole
+    return {"capacity": capacity, "backlog": backlog, **scenario.limits}
