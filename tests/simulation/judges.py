@@ -14,6 +14,7 @@ from worker_state.core import messages as m
 from worker_state.core.config import TAGS
 from worker_state.core.lease import STALE
 from worker_state.core.session import SessionString
+from worker_state.core.verdict import Cause, Closed, DialFailure
 
 if TYPE_CHECKING:
     from tests.simulation.worker import Worker
@@ -31,8 +32,9 @@ TASKS_OF_A_WORKER = 20
 def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tuple[float, str] | None:
     """How much longer than usual this note may make it, and why: the pauses that politeness asks for."""
     match note:
-        case m.DialFailed(pause=float(pause)) | m.LinkLost(pause=float(pause)) if pause > 20:
-            return BOUND + pause, "after a row of dials in vain, or at the server's wish, it waits before the next"
+        case m.DialFailed(DialFailure(cause=Cause.UNANSWERED)) | m.LinkLost(closed=Closed(cause=Cause.UNREGISTERED)):
+            patience = min(1200.0, 240 * 2.0 ** _heard(heard, now, "time-outs"))
+            return BOUND + patience, "after time-outs it waits longer for an answer: giving up feeds a storm"
         case m.RegistrationForgotten():
             pause = 0.1 * 2.0 ** _heard(heard, now, "forgotten")
             if pause > 40:
@@ -44,6 +46,8 @@ def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tu
             refused = _heard(heard, now, "refused")
             if refused > 2:
                 return STALE + 2 * BOUND, "fresh credentials were refused, so new ones are tried only after minutes"
+        case m.DialFailed(pause=float(pause)) | m.LinkLost(pause=float(pause)) if pause > 20:
+            return BOUND + pause, "after a row of dials in vain, or at the server's wish, it waits before the next"
         case _:
             pass
     return None

@@ -106,12 +106,15 @@ class Simulation:
 
     def patient(self, whom: str, bound: float, why: str) -> None:
         """What has been done to this worker (or all) may take longer to heal, by design."""
-        self.patience.append((whom, self.net.now, bound, why))
+        self.patience.append((whom, self.net.now - self.stopped, bound, why))
 
     def patience_with(self, name: str, disturbed: float) -> tuple[float, str]:
         """How long this worker may take after it was disturbed for the last time, and why."""
+        # A pause is over that much later that the workers were stopped for meanwhile.
         asked = [
-            (bound, why) for whom, at, bound, why in self.patience if whom in ("", name) and at + bound > disturbed
+            (bound, why)
+            for whom, at, bound, why in self.patience
+            if whom in ("", name) and at + self.stopped + bound > disturbed
         ]
         return max(asked, default=(0.0, ""))
 

@@ -88,12 +88,14 @@ class PaceParameters:
     """Bytes are sent again after 0.2, 0.6, 1.4, 3.0 and 6.2 s; the next time would be at 12.6 s."""
 
     patience: float = 60.0
-    """For the answer (`Timing.register`). Each time-out doubles it, up to `patience_most`, while nothing says that
-    others are in trouble too: a lone worker whom something in between has forgotten must not wait for longer."""
-    patience_most: float = 240.0
-    patience_in_storm: float = 1200.0
+    """For the answer (`Timing.register`). Each time-out doubles it, up to the next, while nothing says that others are
+    in trouble too: a lone worker whom something in between has forgotten must not wait for longer."""
+    patience_in_storm: float = 240.0
     """When it is known that not we alone are in trouble: the server was away, full, or said so. It must exceed the
-    queue: a server that works for clients who have gone works for nobody (STORMS, 1). A million at 833 a second."""
+    queue, for a server that works for clients who have gone works for nobody (STORMS, 1): a backlog of 4,096 at 17 a
+    second. Each time-out doubles it too."""
+    patience_most: float = 1200.0
+    """A queue of a million at 833 a second."""
 
     hint_most: float = 300.0
     """A longer hint is not slept through but looked after on the way: one answer of some box in between must not hide a
@@ -128,8 +130,8 @@ class PaceParameters:
             ("window", "full_most"),
             ("full_most", "busy_most"),
             ("connect_first", "connect"),
-            ("patience", "patience_most"),
-            ("patience_most", "patience_in_storm"),
+            ("patience", "patience_in_storm"),
+            ("patience_in_storm", "patience_most"),
         ):
             if getattr(self, less) > getattr(self, more):
                 raise ValueError(f"{less} must not exceed {more}")
@@ -190,11 +192,11 @@ class Pace:
         self._dialled_at = now
         self._answered_at = None
         self._since = min(self._since, now)
-        patience = min(p.patience_most, p.patience * 2.0 ** min(self._time_outs, 30))
+        patience, most = (p.patience_in_storm, p.patience_most) if self._storm else (p.patience, p.patience_in_storm)
         return Deadlines(
             connect=p.connect_first if self._quick else p.connect,
             acknowledge=p.acknowledge,
-            register=p.patience_in_storm if self._storm else patience,
+            register=min(most, patience * 2.0 ** min(self._time_outs, 30)),
         )
 
     def failed(self, now: float, cause: Cause, hint: float | None = None) -> float:
