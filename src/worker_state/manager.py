@@ -73,6 +73,11 @@ FRAME_ROUTES: dict[type[wire.Frame], tuple[str, ...]] = {
 """The same for `FrameReceived`, by what was received."""
 
 
+_CHANCE = SystemRandom()
+"""From the operating system, which forked workers share without drawing alike (FAULTS T17). One for all workers of a
+process: an object of this kind weighs 2.5 KiB, and has no state of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """Everything outside the process, and chance: what tests and simulations replace."""
@@ -87,12 +92,12 @@ class World:
 
     @classmethod
     def real(cls, config: Config) -> "World":
-        """The network, and randomness from the operating system (forked workers must not draw alike, FAULTS T17)."""
+        """The network, and randomness from the operating system."""
         timing = config.timing
         return cls(
             dial=WebSocketDial(config.websocket_url, unacknowledged_within=timing.unacknowledged),
             http=HttpxHttp(config.http_url, within=timing.http),
-            random=SystemRandom(),
+            random=_CHANCE,
             nonce=lambda: secrets.token_hex(16),
             pace=PaceParameters.patient(timing.register),
             awake=_awake,

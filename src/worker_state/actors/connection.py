@@ -6,7 +6,6 @@ no Close frame may follow one (FAULTS F31). When to dial, and how long each stag
 """
 
 import logging
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -173,7 +172,7 @@ class _Served:
         self._heard_at = self._asked_at = trio.current_time()
         # Ours are never dropped, and never many: each actor has at most one unanswered frame of each kind on a link.
         # Of the other parts' each waits for its turn, so that a slow socket slows them down and nobody else.
-        self._unsent: deque[_Turn] = deque()
+        self._unsent: list[_Turn] = []
         self._sending = False
         self._asking = False
         self._something = trio.Event()
@@ -251,7 +250,7 @@ class _Served:
                     while self._unsent and not scope.cancel_called:
                         scope.deadline = trio.current_time() + self._timing.send
                         self._sending = True
-                        await self._write_one(self._unsent.popleft())
+                        await self._write_one(self._unsent.pop(0))
                         self._sending = False
                     self._something = trio.Event()
                     scope.deadline = self._quiet_until()

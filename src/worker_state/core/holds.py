@@ -4,7 +4,6 @@ Pure, like `pace`, which is about links: time and chance are arguments. Two work
 as often as they register; growing pauses keep that from going on for ever at full speed (FAULTS F04, F06).
 """
 
-from collections import deque
 from random import Random
 
 LIVED = 120.0
@@ -23,7 +22,7 @@ class Holds:
         self._random = random
         self._refusals = 0
         self._short_lives = 0
-        self._evicted_at: deque[float] = deque()
+        self._evicted_at: list[float] = []
 
     def __repr__(self) -> str:
         return f"<Holds {self._refusals} refusals, {self.evictions} evictions within an hour>"
@@ -47,7 +46,7 @@ class Holds:
         """The server has forgotten a registration that had `lived` for so many seconds: seconds to wait."""
         self._evicted_at.append(now)
         while now - self._evicted_at[0] > HOUR:
-            self._evicted_at.popleft()
+            del self._evicted_at[0]
         if lived > LIVED:
             self._short_lives = 0
         first, longest = EVICTED

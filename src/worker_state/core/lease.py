@@ -6,7 +6,6 @@ Pure: times are arguments, in seconds of whatever clock the caller uses. Nothing
 import base64
 import json
 import math
-from collections import deque
 from random import Random
 from typing import Generic, TypeVar
 
@@ -45,7 +44,7 @@ class Leased(Generic[T]):
         self._refusals = 0
         self._kept = False
         """Refused, and held on to all the same."""
-        self._refused_at: deque[float] = deque()
+        self._refused_at: list[float] = []
 
     def __repr__(self) -> str:
         return f"<Leased {'held' if self.value is not None else 'none'}, due at {self.due:g}>"
@@ -71,7 +70,7 @@ class Leased(Generic[T]):
             return None
         self._refused_at.append(now)
         while now - self._refused_at[0] > HOUR:
-            self._refused_at.popleft()
+            del self._refused_at[0]
         self.value, self.due = None, math.inf
         return min(STALE, FIRST_PAUSE * 1.7 ** (len(self._refused_at) - 1))
 
