@@ -118,6 +118,7 @@ class Worker:
         """Cancel it."""
         if self.left_at is None:
             self.left_at = trio.current_time()
+            self._told_at = self.sim.net.now
             self._jumped, self._troubles = self.sim.jumped, self.sim.web_troubles
             self._troubled = self.sim.web_troubled()
             if self.manager is not None and self.config.creates_room and judges.wrong(self.sim, self) is None:
@@ -257,7 +258,7 @@ class Worker:
         if took > timing.exit + timing.close + SLACK:
             sim.violate("right", self.name, f"the exit took {took:.2f} s")
         web_worked = sim.web_troubles == self._troubles and not self._troubled and sim.jumped == self._jumped
-        evicted = sim.server.unlisted_at.get(self.name, -inf) > sim.net.now - took - 1
+        evicted = sim.server.unlisted_at.get(self.name, -inf) > self._told_at - 1
         if web_worked and took < timing.exit and not evicted and self._room_id in sim.server.rooms.rooms:
             sim.violate("right", self.name, "its room was not deleted: was the socket closed first?")
         if web_worked:
