@@ -32,6 +32,11 @@ class Screen:
         plain = bool(os.environ.get("NO_COLOR"))
         self._console = Console(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
 
+    @property
+    def console(self) -> Console:
+        """For what draws itself anew; it must not let a broken pipe end the program."""
+        return self._console
+
     def line(self, text: str, style: str = "", *, level: int = logging.INFO) -> None:
         """Print one line, with the time of day before it."""
         if level < self.level:

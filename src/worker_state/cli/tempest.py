@@ -1,0 +1,254 @@
+"""`worker-state storm`, the part that runs: a server that is killed and comes back, and its workers.
+
+The figures are the server's: a worker is back when the server's own record of it is true. The bars show what the
+workers themselves believe, because that is what moves.
+"""
+
+import logging
+import math
+import resource
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from random import Random, SystemRandom
+from types import TracebackType
+from typing import Self
+
+import trio
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from worker_state import Config, Manager, State
+from worker_state.cli.refusal import ExitCode, refuse
+from worker_state.cli.screen import Screen
+from worker_state.cli.stopping import cancel_on_signal
+from worker_state.core.pace import PaceParameters
+from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
+from worker_state.manager import World, run_in_world
+
+STAGES = ("dialling", "waiting", "registered", "proved")
+JOB = "job-of-the-storm"
+LIVED = 2.0
+"""Seconds that the links live before the storm. The workers are told to call that long, so that nobody has to wait."""
+TOGETHER = 20
+"""Workers that start at the same time."""
+EVERY = 0.1
+"""Seconds between two looks."""
+SAID_EVERY = 2.0
+"""Seconds between two lines where there is no terminal."""
+BOUND = 3.5
+SLACK = 30.0
+"""Whoever is not back after so many shortest times, and so many seconds more, will not come back."""
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to dialling sockets: one of them could dial itself while the server is away."""
+FILES_EACH = 2
+FILES_BESIDE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the options ask for, checked."""
+
+    workers: int
+    capacity: float
+    down: float
+
+    @property
+    def shortest(self) -> float:
+        """Seconds that the return takes at best."""
+        return self.workers / self.capacity
+
+
+def files_missing(workers: int) -> str | None:
+    """Raise the limit of open files as far as this needs; says what is missing when that is not allowed."""
+    needed = FILES_EACH * workers + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        return f"{needed} open files, and this system allows {hard}"
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return None
+
+
+@dataclass
+class Victim:
+    """The server: killed and started again, with the same rooms and ports, as after a restart."""
+
+    rooms: Rooms = field(default_factory=lambda: Rooms(random=Random()))
+    server: DevServer | None = None
+    ports: tuple[int, int] = (0, 0)
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    _over: trio.Event = field(default_factory=trio.Event)
+
+    async def start(self, nursery: trio.Nursery, gate: Gate | None = None) -> None:
+        """Open the ports; the first time two that are free."""
+        while self.server is None and self.ports == (0, 0):
+            self.ports = (SystemRandom().choice(PORTS), SystemRandom().choice(PORTS))
+            try:
+                await nursery.start(self._run, gate)
+            except OSError:
+                self.ports = (0, 0)
+            else:
+                return
+        await nursery.start(self._run, gate)
+
+    async def kill(self) -> None:
+        """Every connection is reset, nobody listens, and all registrations are forgotten."""
+        assert self.server is not None
+        self.server.restart()
+        self._scope.cancel()
+        await self._over.wait()
+
+    async def _run(self, gate: Gate | None, *, task_status: trio.TaskStatus[None]) -> None:
+        self._scope, self._over = trio.CancelScope(), trio.Event()
+        start = partial(serve, ws_port=self.ports[0], http_port=self.ports[1], rooms=self.rooms, gate=gate)
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                self.server = await nursery.start(start)
+                task_status.started()
+        self._over.set()
+
+    def shows(self, peer_id: str | None, job: str) -> bool:
+        """Whether a client that searches now finds this worker with this job."""
+        peer = self.rooms.peer(peer_id) if peer_id is not None else None
+        return peer is not None and peer.metadata["properties"]["current_job_id"] == job
+
+
+@dataclass
+class Crowd:
+    """The workers."""
+
+    managers: list[Manager] = field(default_factory=list)
+
+    async def start(self, nursery: trio.Nursery, server: DevServer, count: int) -> None:
+        """Start so many, and return when all are proved."""
+        config = Config(server.ws_url, server.http_url)
+        world = replace(World.real(config), pace=PaceParameters(lived=LIVED))
+        together = trio.CapacityLimiter(TOGETHER)
+
+        async def start_one() -> None:
+            async with together:
+                manager: Manager = await nursery.start(partial(run_in_world, config, world))
+                self.managers.append(manager)
+                await manager.synced()
+
+        async with trio.open_nursery() as starting:
+            for _ in range(count):
+                starting.start_soon(start_one)
+
+    def begin(self, job: str) -> None:
+        for manager in self.managers:
+            manager.set_busy(job)
+
+    def stages(self) -> Counter[str]:
+        """How many have come how far, in their own eyes."""
+        return Counter(stage(manager.state) for manager in self.managers)
+
+    def back(self, victim: Victim) -> int:
+        """How many are proved, and shown by the server with their true status."""
+        return sum(manager.state.synced and victim.shows(manager.state.peer_id, JOB) for manager in self.managers)
+
+
+def stage(state: State) -> str:
+    """How far a worker has come on its way back."""
+    if state.discoverable_since is not None:
+        return "proved"
+    if state.registered:
+        return "registered"
+    return "waiting" if state.connected else "dialling"
+
+
+async def watch(plan: Plan, screen: Screen) -> None:
+    """The whole storm, told while it happens; raises `typer.Exit` when not everybody came back."""
+    logger = logging.getLogger("worker_state")  # three hundred workers lose their links here, and all would say so
+    logger.handlers[:], logger.propagate = [logging.NullHandler()], False
+    leaving = trio.CancelScope()
+    screen.on_gone = leaving.cancel
+    sentence: str | None = None
+    victim = Victim()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cancel_on_signal, leaving, screen, "Stopping")
+        with leaving:
+            await victim.start(nursery)
+            sentence = await _storm(plan, victim, nursery, screen)
+        nursery.cancel_scope.cancel()
+    if sentence is not None:
+        raise refuse(sentence, ExitCode.STARTUP_FAILED)
+
+
+async def _storm(plan: Plan, victim: Victim, outer: trio.Nursery, screen: Screen) -> str | None:
+    """Returns what went wrong, if anything. The workers have left when it does."""
+    assert victim.server is not None
+    crowd = Crowd()
+    async with trio.open_nursery() as nursery:
+        screen.line(f"{plan.workers} workers sign in and register.")
+        await crowd.start(nursery, victim.server, plan.workers)
+        await trio.sleep(LIVED)
+        screen.line(f"All are proved. Now the server is killed, for {plan.down:g} s; meanwhile everybody begins a job.")
+        await victim.kill()
+        crowd.begin(JOB)
+        gate = Gate(Limits(plan.capacity, backlog=max(128, plan.workers), at="register"))
+        with Bars(plan.workers, screen) as bars:
+            with trio.move_on_after(plan.down):
+                await bars.follow(crowd)
+            screen.line(f"It is back and registers {plan.capacity:g} a second: {plan.shortest:.1f} s at best.")
+            returned = trio.current_time()
+            await victim.start(outer, gate)
+            with trio.move_on_after(BOUND * plan.shortest + SLACK):
+                await bars.follow(crowd, until=lambda: crowd.back(victim) == plan.workers)
+            took = trio.current_time() - returned
+        back = crowd.back(victim)
+        if back == plan.workers:
+            screen.line(praise(plan, took, gate), "bold")
+        nursery.cancel_scope.cancel()
+    return None if back == plan.workers else f"Only {back} of {plan.workers} workers were back after {took:.0f} s."
+
+
+def praise(plan: Plan, took: float, gate: Gate) -> str:
+    """What is said when all are back, after so many seconds."""
+    wasted = f" {gate.slots.dead} registrations were spent on workers that had gone." if gate.slots.dead else ""
+    return (
+        f"All {plan.workers} workers were back, with their true status, {took:.1f} s after the server:"
+        f" {took / plan.shortest:.2f} times the shortest possible.{wasted}"
+    )
+
+
+class Bars:
+    """How many are how far: bars on a terminal, now and then a line anywhere else."""
+
+    def __init__(self, workers: int, screen: Screen) -> None:
+        self._workers = workers
+        self._screen = screen
+        self._said = -math.inf
+        self._progress = Progress(
+            TextColumn("          {task.description:<10}"),
+            BarColumn(40),
+            MofNCompleteColumn(),
+            console=screen.console,
+            transient=True,
+            auto_refresh=False,
+            disable=not screen.console.is_terminal,
+        )
+        self._tasks = {name: self._progress.add_task(name, total=workers) for name in STAGES}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    async def follow(self, crowd: Crowd, until: Callable[[], bool] = lambda: False) -> None:
+        """Show the workers until the condition is true, which is asked as often."""
+        while not until():
+            self._show(crowd.stages())
+            await trio.sleep(EVERY)
+        self._show(crowd.stages())
+
+    def _show(self, stages: Counter[str]) -> None:
+        for name, task in self._tasks.items():
+            self._progress.update(task, completed=stages[name])
+        self._progress.refresh()
+        if self._progress.disable and trio.current_time() - self._said >= SAID_EVERY:
+            self._said = trio.current_time()
+            self._screen.line(", ".join(f"{name} {stages[name]}" for name in STAGES))

@@ -1,0 +1,119 @@
+"""`worker-state storm`: what it refuses, what it tells, and that Ctrl-C ends it."""
+
+import resource
+import signal
+
+import pytest
+import trio
+from typer.testing import CliRunner
+
+from tests.support.processes import Spawn
+from worker_state import State
+from worker_state.cli import app, tempest
+from worker_state.core.status import Busy
+from worker_state.devserver import Gate, Limits
+
+SMALL = ["storm", "--workers", "5", "--capacity", "50", "--down", "0.2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--workers", "0"], "--workers must be"),
+        (["--workers", "2001"], "--workers must be"),
+        (["--workers", "many"], "--workers"),
+        (["--capacity", "0"], "--capacity must be"),
+        (["--capacity", "nan"], "--capacity must be"),
+        (["--capacity", "inf"], "--capacity must be"),
+        (["--down", "-1"], "--down must be"),
+        (["--down", "inf"], "--down must be"),
+    ],
+)
+def test_a_storm_of_no_sense_is_refused(arguments: list[str], named: str) -> None:
+    result = CliRunner().invoke(app, ["storm", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_storm_has_help_with_an_example() -> None:
+    result = CliRunner().invoke(app, ["storm", "--help"])
+    assert result.exit_code == 0
+    assert "    worker-state storm --workers" in result.stdout
+
+
+def test_more_workers_than_files_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 128))
+    result = CliRunner().invoke(app, ["storm", "--workers", "100"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--workers 100 needs 264 open files, and this system allows 128." in result.stderr
+
+
+def test_the_limit_of_files_is_raised_as_far_as_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 1000))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    assert tempest.files_missing(100) is None
+    assert asked == [(264, 1000)]
+
+
+def test_every_worker_is_in_one_stage() -> None:
+    lost = State()
+    connected = State(connected=True)
+    registered = State(connected=True, registered_since=1.0)
+    proved = State(connected=True, registered_since=1.0, discoverable_since=2.0, truth=Busy("7"))
+    assert [tempest.stage(state) for state in (lost, connected, registered, proved)] == list(tempest.STAGES)
+
+
+async def test_wasted_registrations_are_told() -> None:
+    gate = Gate(Limits(capacity=10.0))
+    assert "gone" not in tempest.praise(tempest.Plan(10, 10.0, 1.0), 1.5, gate)
+    gate.slots.dead = 3
+    sentence = tempest.praise(tempest.Plan(10, 10.0, 1.0), 1.5, gate)
+    assert "1.5 s after the server: 1.50 times the shortest possible" in sentence
+    assert "3 registrations were spent on workers that had gone" in sentence
+
+
+async def test_a_killed_server_comes_back_on_the_same_ports_without_registrations(nursery: trio.Nursery) -> None:
+    victim = tempest.Victim()
+    await victim.start(nursery)
+    assert victim.server is not None
+    addresses = victim.server.ws_url, victim.server.http_url
+    await victim.kill()
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream("127.0.0.1", victim.ports[0])
+    await victim.start(nursery, Gate(Limits(capacity=10.0)))
+    assert (victim.server.ws_url, victim.server.http_url) == addresses
+    assert not victim.shows("nobody", "7")
+    await victim.kill()
+
+
+@pytest.mark.slow
+def test_a_small_storm_is_told_in_plain_lines(spawn: Spawn) -> None:
+    storm = spawn(*SMALL, NO_COLOR="1")
+    assert storm.end() == 0
+    text = "\n".join(storm.lines)
+    for part in ("5 workers sign in", "the server is killed", "registers 50 a second", "dialling 5", "All 5 workers"):
+        assert part in text
+    assert "\x1b" not in text
+    assert storm.errors == ""
+
+
+@pytest.mark.slow
+def test_a_terminal_gets_bars_that_are_gone_at_the_end(spawn: Spawn) -> None:
+    storm = spawn(*SMALL, terminal=True, COLUMNS="120")
+    assert storm.end() == 0
+    text = "\n".join(storm.lines)
+    assert "5/5" in text
+    assert "All 5 workers" in storm.lines[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["sign in", "is killed"])
+def test_ctrl_c_ends_a_storm_in_order(spawn: Spawn, when: str) -> None:
+    storm = spawn("storm", "--workers", "5", "--capacity", "1", "--down", "60")
+    storm.until(when)
+    storm.process.send_signal(signal.SIGINT)
+    storm.until("Stopping")
+    assert storm.end() == 0
+    assert storm.errors == ""
