@@ -161,14 +161,18 @@ def main() -> None:
         return
     if options.rules != [OURS] and any(SCENARIOS[name].kind == "cold" for name in options.scenario):
         parser().error(f"a cold start is measured with --rules {OURS} only")
-    if (options.workers or 1) < 1 or options.repeat < 1 or options.capacity <= 0 or (options.down or 0) < 0:
+    whole = [options.repeat] if options.workers is None else [options.repeat, options.workers]
+    if min(whole) < 1 or options.capacity <= 0 or (options.down or 0) < 0:
         parser().error("--workers and --repeat must be at least 1, --capacity more than 0, --down not less")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    runs = None
     try:
-        tables(trio.run(measure, options))
-    except KeyboardInterrupt:
+        runs = trio.run(measure, options)
+    except* KeyboardInterrupt:
         print("Stopped; all processes were ended.", file=sys.stderr)
+    if runs is None:
         sys.exit(130)
+    tables(runs)
 
 
 if __name__ == "__main__":

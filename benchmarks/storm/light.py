@@ -125,7 +125,7 @@ class LightClient:
         pause = await self._until_lost(stream, link)
         while True:
             await trio.sleep(pause)
-            pause = await self._dial()
+            pause = await self.dial()
 
     async def update(self) -> None:
         """Tell the server what is true now; without a link the next `register` does."""
@@ -138,7 +138,7 @@ class LightClient:
             stream = await self._connect(START)
             return stream, await self._register(stream, START, trio.current_time() + START.register)
 
-    async def _dial(self) -> float:
+    async def dial(self) -> float:
         """One dial and, if it comes to that, its link. The pause that follows."""
         self._tally.dials += 1
         stream = None
@@ -146,10 +146,12 @@ class LightClient:
         try:
             stream = await self._connect(deadlines)
             link = await self._register(stream, deadlines, trio.current_time() + deadlines.register)
-        except Over as over:
-            self._tally.outcomes[over.cause.name] += 1
+        except BaseException as over:
             if stream is not None:
                 self._give_up(stream)
+            if not isinstance(over, Over):
+                raise
+            self._tally.outcomes[over.cause.name] += 1
             if over.opened:
                 return self._rule.lost(trio.current_time(), over.cause, over.code, over.hint)
             return self._rule.failed(trio.current_time(), over.cause, over.hint)
@@ -163,14 +165,13 @@ class LightClient:
             with trio.move_on_after(deadlines.connect):
                 await connection.connect(self._at)
                 return trio.SocketStream(connection)
-        except ConnectionRefusedError:
+            raise Over(Cause.NO_ANSWER, opened=False)
+        except BaseException as error:
             connection.close()
-            raise Over(Cause.REFUSED, opened=False) from None
-        except OSError:
-            connection.close()
-            raise Over(Cause.UNREACHABLE, opened=False) from None
-        connection.close()
-        raise Over(Cause.NO_ANSWER, opened=False)
+            if not isinstance(error, OSError):
+                raise
+            cause = Cause.REFUSED if isinstance(error, ConnectionRefusedError) else Cause.UNREACHABLE
+            raise Over(cause, opened=False) from None
 
     async def _register(self, stream: trio.SocketStream, deadlines: Deadlines, give_up_at: float) -> Link:
         """From the connection to the registration's answer."""
