@@ -27,19 +27,22 @@ class LibraryClient:
 
     async def run(self, together: asyncio.Semaphore) -> None:
         """Register with a few others at the beginning; then as the library says, for ever."""
+        started = False
         client = import_module("websockets.asyncio.client")
         closed = import_module("websockets.exceptions").ConnectionClosed
 
+        class Counted(client.connect):  # type: ignore[misc, name-defined]
+            async def connect(this) -> Any:  # noqa: N805
+                self._tally.dials += started
+                return await super().connect()
+
         def note(error: Exception) -> Exception | None:
-            self._tally.dials += 1
             self._tally.outcomes[type(error).__name__] += 1
             verdict: Exception | None = client.process_exception(error)
             return verdict
 
         await together.acquire()
-        started = False
-        async for connection in client.connect(self._ws_url, process_exception=note):
-            self._tally.dials += started
+        async for connection in Counted(self._ws_url, process_exception=note):
             try:
                 await connection.send(json.dumps(register(self._seat, self.truth)))
                 while json.loads(await connection.recv()).get("type") != "registered_auth":

@@ -15,6 +15,8 @@ from typing import Any
 Run = dict[str, Any]
 NEVER = 9.0
 """Where in the picture of the ratios "never" stands."""
+LONGEST = 3.6
+"""Shortest possible times that are shown."""
 PERCENT = range(1, 101)
 
 
@@ -69,6 +71,10 @@ def draw(files: Iterable[Path], directory: Path, kind: str) -> list[Path]:
     return made
 
 
+def _ours(rule: str) -> bool:
+    return rule.startswith("worker_state")
+
+
 def style_of(rule: str) -> Style:
     return STYLES.get(rule, OTHERS)
 
@@ -110,14 +116,21 @@ def _by_scenario(runs: list[Run], draw_one: Callable[[Any, list[Run]], None]) ->
     handles = {
         label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), fontsize=8)
+    labels = sorted(handles, key=lambda label: (label in STYLES, -_ours(label), label))
+    figure.legend([handles[label] for label in labels], labels, loc="outside lower center", ncols=6, fontsize=8)
     return figure
+
+
+def _last(runs: list[Run]) -> float:
+    """Where the pictures of one scenario end: with the last that came, or with the patience of the benchmark."""
+    last = max(run["watched"] * run["plan"]["capacity"] / run["plan"]["workers"] for run in runs)
+    return float(min(LONGEST, 0.1 + last))
 
 
 def _registrations(axis: Any, runs: list[Run]) -> None:
     axis.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=5, label="the shortest possible")
     # Ours last, on top of the others.
-    for run in sorted(runs, key=lambda run: run["rule"].startswith("worker_state")):
+    for run in sorted(runs, key=lambda run: _ours(run["rule"])):
         ideal = run["plan"]["workers"] / run["plan"]["capacity"]
         times = [0.0, *(at / ideal for at in run["curve"])]
         shares = [0.0, *(percent / 100 for percent, _ in zip(PERCENT, run["curve"], strict=False))]
@@ -129,13 +142,13 @@ def _registrations(axis: Any, runs: list[Run]) -> None:
         style = style_of(run["rule"])
         axis.plot(times, shares, color=style.colour, linestyle=style.line, linewidth=style.width, label=run["rule"])
     axis.set_ylim(0, 1.03)
-    axis.set_xlim(0, 3.6)
+    axis.set_xlim(0, _last(runs))
     axis.set_ylabel("back and true")
 
 
 def _dials(axis: Any, runs: list[Run]) -> None:
     axis.axhline(1, color="#BBBBBB", linewidth=5, label="the capacity")
-    for run in sorted(runs, key=lambda run: run["rule"].startswith("worker_state")):
+    for run in sorted(runs, key=lambda run: _ours(run["rule"])):
         plan = run["plan"]
         ideal = plan["workers"] / plan["capacity"]
         dials = {int(second): count for second, count in run["by_second"].get("dials", {}).items()}
@@ -147,11 +160,13 @@ def _dials(axis: Any, runs: list[Run]) -> None:
             [each if each > 0 else float("nan") for each in shown],
             color=style.colour,
             linestyle=style.line,
-            linewidth=style.width,
+            linewidth=style.width * 0.7,
+            marker=".",
+            markersize=3 + style.width,
             label=run["rule"],
         )
     axis.set_yscale("log")
-    axis.set_xlim(None, 3.6)
+    axis.set_xlim(None, _last(runs))
     axis.set_ylabel("dials a second / capacity")
 
 
@@ -166,7 +181,7 @@ def _ratio_over_workers(live: list[Run], virtual: list[Run]) -> Any:
         return None
     plt = _plt()
     figure, axis = plt.subplots(figsize=(8, 4.8), layout="constrained")
-    for rule, by_size in sorted(points.items(), key=lambda each: each[0].startswith("worker_state")):
+    for rule, by_size in sorted(points.items(), key=lambda each: _ours(each[0])):
         if rule.startswith("ours"):
             continue
         style = style_of(rule)
