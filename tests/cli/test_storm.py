@@ -36,6 +36,20 @@ def test_a_storm_of_no_sense_is_refused(arguments: list[str], named: str) -> Non
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("capacity", ["0", "-3", "inf", "nan"])
+def test_a_server_that_registers_nobody_is_refused(capacity: str) -> None:
+    result = CliRunner().invoke(app, ["serve", "--capacity", capacity])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--capacity must be" in result.stderr
+
+
+def test_a_server_may_be_as_slow_as_it_is_told(spawn: Spawn) -> None:
+    server = spawn("serve", "--ws-port", "0", "--http-port", "0", "--capacity", "2")
+    server.addresses()
+    server.process.terminate()
+    assert server.end() == 0
+
+
 def test_a_storm_has_help_with_an_example() -> None:
     result = CliRunner().invoke(app, ["storm", "--help"])
     assert result.exit_code == 0

@@ -1,6 +1,7 @@
 """`worker-state serve`: the development server alone, for the workers and clients of other processes."""
 
 import errno
+import math
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from functools import partial
@@ -29,6 +30,9 @@ def serve_command(
     ] = 8080,
     http_port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="HTTP; 0 takes a free one.")] = 8001,
     generation: Annotated[Generation, typer.Option(help="Which of the two servers to be.")] = Generation.V2,
+    capacity: Annotated[
+        float | None, typer.Option(metavar="C", help="Register C workers a second at most, as a busy server does.")
+    ] = None,
     exposed: Annotated[
         bool,
         typer.Option(
@@ -47,11 +51,13 @@ def serve_command(
       worker-state run --ws ws://127.0.0.1:8080 --http http://127.0.0.1:8001
     """
     level = volume(quiet, verbose)
+    if capacity is not None and not 0 < capacity < math.inf:
+        raise refuse(f"--capacity must be a number above 0, not {capacity:g}.", ExitCode.BAD_USAGE)
 
     import trio
 
     from worker_state.cli.screen import Screen, show_log
-    from worker_state.devserver import serve
+    from worker_state.devserver import Gate, Limits, serve
 
     screen = Screen(level)
     show_log(screen)
@@ -62,6 +68,7 @@ def serve_command(
         http_port=http_port,
         generation=generation.value,
         allow_exposed=exposed,
+        gate=None if capacity is None else Gate(Limits(capacity, at="register")),
     )
     try:
         trio.run(_serve, start, screen)
