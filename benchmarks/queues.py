@@ -60,9 +60,10 @@ class Storm:
     """What the 503 says: nothing, the same to everybody, or to each the time of a slot of his own."""
     service: float = 0.0
     """How long an admission takes until it is answered; others go on meanwhile."""
-    front: Literal["refuses", "closes", "holds", "stopped"] = "refuses"
-    """What a dial meets while the server is away. "holds": it is accepted, and closed after a minute;
-    "stopped": it is accepted while there is room, and served after the return."""
+    front: Literal["refuses", "silent", "closes", "holds", "stopped"] = "refuses"
+    """What a dial meets while the server is away. "silent": no SYN gets through; "closes": it is accepted, upgraded and
+    closed; "holds": it is accepted, and closed after a minute; "stopped": it is accepted while there is room, and
+    served after the return."""
     flaps: tuple[tuple[float, float], ...] = ()
     """Before the return: so many seconds up, so many down, and so on."""
     code: int = 1006
@@ -75,10 +76,9 @@ class Storm:
     """By which share the clients' clocks are too fast or too slow, at most."""
     rtt: float = 0.002
 
-    @property
-    def ideal(self) -> float:
-        """The shortest time in which everybody can be registered."""
-        return self.workers / self.capacity
+    def ideal(self, share: float = 1.0) -> float:
+        """The shortest time in which so many of them can be registered."""
+        return share * self.workers / self.capacity + self.service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,8 @@ class Outcome:
     seconds_all: float
     dials: float
     """After the return, for each registration."""
+    knocks: float
+    """Dials of each worker in a minute, before the return."""
     dead: int
     """Slots spent on clients that had given up."""
     shed: int
@@ -107,10 +109,10 @@ class Outcome:
 
     def r99(self, storm: Storm) -> float:
         """1 is the limit of physics."""
-        return self.seconds_99 / (0.99 * storm.ideal)
+        return self.seconds_99 / storm.ideal(0.99)
 
 
-Progress = Callable[[int, int], None]
+Show = Callable[[int, int], None]
 """Told now and then how many are registered, and of how many."""
 
 
@@ -122,13 +124,15 @@ def run(
     resets: bool = True,
     horizon: float | None = None,
     most_dials: int = 400,
-    progress: Progress = lambda done, of: None,
+    progress: Show = lambda done, of: None,
 ) -> Outcome:
     """Let it happen. `resets`: who gives up sends RST, not FIN. `horizon`: seconds after the return; `most_dials`: for
     each worker on average, then the run ends."""
     gc.disable()  # millions of tuples and not one cycle: looking for those takes a third of the time
     try:
-        return _Run(storm, rule, seed, resets, horizon or max(900.0, 8.0 * storm.ideal), most_dials, progress).outcome()
+        return _Run(
+            storm, rule, seed, resets, horizon or max(900.0, 8.0 * storm.ideal()), most_dials, progress
+        ).outcome()
     finally:
         gc.enable()
 
@@ -144,7 +148,7 @@ class _Run:
         resets: bool,
         horizon: float,
         most_dials: int,
-        progress: Progress,
+        progress: Show,
     ) -> None:
         self.storm = storm
         self.resets = resets
@@ -164,7 +168,7 @@ class _Run:
         self.limits = [Deadlines(0.0, 0.0, 0.0)] * storm.workers
         self.done = array("d", [math.inf]) * storm.workers
         self.registered = 0
-        self.dead = self.shed = self.dials = 0
+        self.dead = self.shed = self.dials = self.knocks = 0
         self.dialled: list[int] = []
         # The queue: the number of the last slot that is taken, counted from the last return.
         self.opened, self.closes, self.last, self.promised = self._opening(self.start), math.inf, -1, 0
@@ -205,16 +209,15 @@ class _Run:
     def outcome(self) -> Outcome:
         buckets, ticks, late = self.buckets, self.ticks, self.late
         workers = self.storm.workers
-        while (ticks or late) and self.registered < workers and self.left > 0:
-            if not late:
-                self.tick = heappop(ticks)
-            bucket = buckets.pop(self.tick, [])
+        while ticks and self.registered < workers and self.left > 0:
+            self.tick = heappop(ticks)
+            bucket = buckets.pop(self.tick)
             bucket.sort()
             for time, event in bucket:
                 while late and late[0][0] < time:
                     self._happen(*heappop(late))
                 self._happen(time, event)
-            while late and int(late[0][0] * TICKS) <= self.tick:
+            while late:
                 self._happen(*heappop(late))
             if not self.tick % TICKS:
                 self.progress(self.registered, workers)
@@ -236,6 +239,7 @@ class _Run:
             seconds_99=times[enough - 1] if back >= enough else math.inf,
             seconds_all=times[-1] if back == workers else math.inf,
             dials=self.dials / max(1, back),
+            knocks=self.knocks / workers * 60 / (self.start - 1.0) if self.start > 1.0 else 0.0,
             dead=self.dead,
             shed=self.shed,
             peak=max(self.dialled, default=0) / self.storm.capacity,
@@ -254,7 +258,9 @@ class _Run:
         elif stage < _ACK:
             self._syn(time, i, stage)
         elif stage == _ACK:
-            if self._full(time):
+            if self.room is None:
+                self._arrive(time, i)
+            elif self._full(time):
                 self._unacknowledged(time, i, 0)
             else:
                 self._enter(time, i)
@@ -275,38 +281,48 @@ class _Run:
 
     def _dial(self, time: float, i: int) -> None:
         rate = self.rates[i]
-        self.limits[i] = self.rules[i].dialling(time * rate)
+        rule = self.rules[i]
+        limits = self.limits[i] = rule.dialling(time * rate)
+        storm = self.storm
         self.left -= 1
-        if time >= self.start:
+        self.began[i] = time
+        if time < self.start:
+            self.knocks += 1
+        else:
             self.dials += 1
             second = int(time - self.start)
             while len(self.dialled) <= second:
                 self.dialled.append(0)
             self.dialled[second] += 1
-        self.began[i] = time
-        storm = self.storm
-        if self._is_up(time) or storm.front == "stopped":
-            if self.room is None:
-                self._arrive(time + storm.rtt, i)
-            else:
-                self._syn(time, i, 0)
-        elif storm.front == "refuses":
-            self._fail(time + storm.rtt, i, Cause.REFUSED)
-        elif storm.front == "closes":
+        if time < self.start and storm.front == "silent":
+            self._syn(time, i, 0)
+            return
+        if time < self.start and storm.front != "stopped" and not (storm.flaps and self._is_up(time)):
             now = time + 2 * storm.rtt
-            self._at(now + self.rules[i].lost(now * rate, Cause.CLOSED, 1006) / rate, i * _STAGES)
-        else:
-            patience = self.limits[i].register / rate
-            if patience <= HELD:
-                self._fail(time + patience, i, Cause.UNANSWERED)
+            if storm.front == "refuses":
+                pause = rule.failed(now * rate, Cause.REFUSED)
+            elif storm.front == "closes":
+                pause = rule.lost(now * rate, Cause.CLOSED, 1006)
+            elif limits.register / rate > HELD:
+                now = time + HELD
+                pause = rule.failed(now * rate, Cause.CLOSED)
             else:
-                self._fail(time + HELD, i, Cause.CLOSED)
+                now = time + limits.register / rate
+                pause = rule.failed(now * rate, Cause.UNANSWERED)
+            self._at(now + pause / rate, i * _STAGES)
+            return
+        if self.room is None:
+            self._arrive(time + storm.rtt, i)
+        else:
+            self._syn(time, i, 0)
 
     def _syn(self, time: float, i: int, tries: int) -> None:
-        """The kernel's SYN number `tries` arrives."""
-        if not self._is_up(time) and self.storm.front != "stopped":
+        """The kernel's SYN number `tries` arrives, or is lost on the way."""
+        front = self.storm.front
+        up = self._is_up(time)
+        if not up and front not in ("stopped", "silent"):
             self._fail(time + self.storm.rtt, i, Cause.REFUSED)
-        elif not self._full(time):
+        elif (up or front == "stopped") and not self._full(time):
             self.synack[i] = time + self.storm.rtt
             self._at(time + self.storm.rtt, i * _STAGES + _ACK)
         else:

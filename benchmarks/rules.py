@@ -360,17 +360,17 @@ def _with(**changes: Any) -> Callable[[Random], Rule]:
 OURS = "worker_state"
 
 ABLATIONS: dict[str, Callable[[Random], Rule]] = {
-    "ours, no patience": _with(patience=10.0, patience_in_storm=10.0, patience_most=10.0),
-    "ours, reset on connect": ResetsOnConnect,
-    "ours, one cap": _with(poll_most=300.0, full_most=300.0, busy_most=300.0),
-    "ours, first dial U(0, 5)": _with(blip=5.0),
+    "ours without patience": _with(patience=10.0, patience_in_storm=10.0, patience_most=10.0),
+    "ours resetting on connect": ResetsOnConnect,
+    "ours with one cap": _with(poll_most=300.0, full_most=300.0, busy_most=300.0),
+    "ours dialling first in 5 s": _with(blip=5.0),
 }
 
 PEERS: dict[str, Callable[[Random], Rule]] = {
     "two clocks": TwoClocks,
     "patient full jitter": PatientFullJitter,
     "today's worker": TodaysWorker,
-    "today's worker, v2.0": TodaysWorkerBefore,
+    "today's worker v2.0": TodaysWorkerBefore,
     "websockets": Websockets,
     "LiveKit Agents": LiveKitAgents,
     "gRPC": Grpc,

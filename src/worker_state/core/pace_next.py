@@ -4,11 +4,11 @@ socket: it is told what happened, and when, and asks nobody.
 One object for each worker, with a `Random` of its own that is seeded by the operating system: cloned workers must not
 draw the same delays (FAULTS T17). The rule, in six sentences. A link that had lived is followed by a quick dial, for
 somebody has pulled a cable. While nobody is there, ask at a pace that follows how long that has lasted already. When
-somebody is there who cannot serve us, everybody dials once in each stretch of time that is half as long as all before,
-at a place in it that he has drawn once: dials are spread evenly, however many workers there are, and never stop short
-of the last. Who has been accepted waits for long, because a server works off a queue only if those in it are still
-there. A hint of the server's is a promise: it is waited for, and kept over a later one. Only an answered registration
-that lived makes anything short again; a connect never does.
+somebody is there who cannot serve us, everybody dials once in each stretch of time that is two fifths as long as all
+before, at a place in it that he has drawn once: dials are spread evenly, however many workers there are, and never
+stop short of the last. Who has been accepted waits for long, because a server works off a queue only if those in it
+are still there. A hint of the server's is a promise: it is waited for, and kept over a later one. Only an answered
+registration that lived makes anything short again; a connect never does.
 
 What that reaches, against every published rule, is `benchmarks/storm_virtual.py`.
 """
@@ -20,12 +20,12 @@ from random import Random
 
 from worker_state.core.verdict import Cause
 
-_AWAY = frozenset({Cause.REFUSED, Cause.UNREACHABLE})
+_AWAY = (Cause.REFUSED, Cause.UNREACHABLE)
 """Nobody is there: asking costs nobody anything."""
-_FULL = frozenset({Cause.NO_ANSWER, Cause.UNACKNOWLEDGED})
+_FULL = (Cause.NO_ANSWER, Cause.UNACKNOWLEDGED)
 """A kernel that drops what it has no room for, or a path that is dead: asking costs next to nothing."""
-_TIMED_OUT = frozenset({Cause.UNANSWERED, Cause.UNREGISTERED})
-_TOLD_EVERYBODY = frozenset({1001, 1012, 1013})
+_TIMED_OUT = (Cause.UNANSWERED, Cause.UNREGISTERED)
+_TOLD_EVERYBODY = (1001, 1012, 1013)
 """Close codes of a server that goes away, restarts, or wants fewer."""
 
 MINUTE = 60.0
@@ -66,17 +66,17 @@ class PaceParameters:
     poll_most: float = 12.0
     """A server that was away for long is found this soon, by everybody; a refusal costs a kernel two packets."""
 
-    window: float = 2.0
-    """The first stretch over which everybody spreads who found the server unable; at least the range of the polls by
-    then, for the others come no faster than that."""
-    growth: float = 1.5
+    window: float = 3.0
+    """The first stretch over which everybody spreads who found the server unable: at least so long, or as the range of
+    the polls by then, for the others come no faster; and at a full queue as long as a dial may take."""
+    growth: float = 1.4
     """Each further stretch ends at so many times the time since the first. If everybody dials once in each, the last
-    is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.07. With
-    2 it would be 1.18 and 40 % fewer dials; with 1.25, 1.02 and 80 % more."""
-    full_most: float = 30.0
-    """The longest pause while a kernel drops us or nobody answers: a lone worker's dead network looks the same, and it
-    must be found again soon when it is mended."""
-    busy_most: float = 120.0
+    is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.05. With
+    2 it would be 1.18 and half the dials; with 1.25, 1.02 and half as many again."""
+    full_most: float = 20.0
+    """The longest pause while a kernel drops us or nobody answers: a lone worker's dead network looks the same, and is
+    to be found again soon when it is mended. With the dial itself, which lasts longer than that, two a minute."""
+    busy_most: float = 75.0
     """The longest pause while somebody answers, and not what we want: each such dial costs a server work."""
 
     connect_first: float = 0.4
@@ -88,13 +88,12 @@ class PaceParameters:
     """Bytes are sent again after 0.2, 0.6, 1.4, 3.0 and 6.2 s; the next time would be at 12.6 s."""
 
     patience: float = 60.0
-    """For the answer, while nothing says that others are in trouble too."""
-    patience_in_storm: float = 2400.0
-    """The same once the server was away, full, told everybody, or let us wait in vain. It must exceed the queue: a
-    server that works for clients who have gone works for nobody (STORMS, 1). A million at 417 a second."""
+    """For the answer, while nothing says that others are in trouble too (`Timing.register`)."""
+    patience_in_storm: float = 1200.0
+    """The same once the server was away, full, told everybody, or let us wait in vain. It must exceed the queue, for a
+    server that works for clients who have gone works for nobody (STORMS, 1): a million at 833 a second."""
     patience_most: float = 3600.0
-    """Each further time-out doubles the patience, up to this: longer would hide a worker whom a box between has
-    forgotten."""
+    """Each further time-out doubles the patience, up to this."""
 
     hint_most: float = 300.0
     """A longer hint is not slept through but looked after on the way: one answer of some box in between must not hide a
@@ -136,6 +135,9 @@ class PaceParameters:
         )
 
 
+_USUAL = PaceParameters()
+
+
 class Pace:
     """The pauses and deadlines of one worker. Times are seconds of one clock of the caller's that does not go back."""
 
@@ -158,7 +160,7 @@ class Pace:
 
     def __init__(self, random: Random, parameters: PaceParameters | None = None) -> None:
         self._random = random
-        self._parameters = parameters or PaceParameters()
+        self._parameters = parameters or _USUAL
         self._dials: deque[float] = deque(maxlen=int(self._parameters.most))
         self._dialled_at = 0.0
         self._answered_at: float | None = None
@@ -211,7 +213,8 @@ class Pace:
             return self._polite(now, self._random.uniform(0.5, 1.0) * self._poll(now))
         if self._busy_since is None:
             self._busy_since = self._dialled_at
-            self._window = max(self._parameters.window, self._poll(now))
+            p = self._parameters
+            self._window = max(p.connect if cause in _FULL else p.window, self._poll(now))
             self._place = self._random.random()
         if cause in _TIMED_OUT:
             if self._storm:
