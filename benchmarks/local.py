@@ -83,7 +83,7 @@ def depths(manager: Manager) -> dict[str, int]:
     if link is not None:
         # The outbox belongs to the one who serves the link; the right to post on it is a method of his.
         served = getattr(link.post, "__self__")  # noqa: B009 - a plain function as far as its type says
-        found["outbox"] = served._ours.statistics().current_buffer_used
+        found["outbox"] = len(served._unsent)
     return found
 
 

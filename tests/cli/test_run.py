@@ -45,7 +45,7 @@ def test_the_demonstration_tells_a_whole_life_within_ten_seconds(spawn: Spawn) -
     assert took < 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_one_signal_leaves_in_order(spawn: Spawn, number: signal.Signals) -> None:
     worker = spawn("run", "--verbose")
     worker.until("  discoverable")
@@ -69,9 +69,21 @@ def test_a_second_signal_does_not_wait_for_a_server_that_hangs(
     server.running.process.send_signal(signal.SIGSTOP)
     worker.process.send_signal(number)
     worker.until("Leaving")
-    worker.process.send_signal(number)
+    while worker.process.poll() is None:  # what comes at once is taken for the first signal, handed on twice
+        worker.process.send_signal(number)
+        time.sleep(0.1)
     assert worker.end() == 128 + number
     assert worker.errors == ""
+
+
+def test_a_signal_that_arrives_twice_at_once_is_one(spawn: Spawn, server: Server) -> None:
+    """`timeout` and shells hand a signal to the process and to its group: the worker leaves in order all the same."""
+    worker = spawn("run", *server.options)
+    worker.until("  discoverable")
+    worker.process.terminate()
+    worker.process.terminate()
+    assert worker.end() == 0
+    assert any("identity deleted" in line for line in worker.lines)
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])

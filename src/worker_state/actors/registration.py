@@ -243,7 +243,7 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
         case v.Retry(pause):
             book.register_at = now + book.holds.refused(pause)
         case v.GiveUp(reason) if not book.started:
-            tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason}")))
+            tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}")))
             book.given_up = True
         case v.GiveUp():
             book.register_at = now + random.uniform(*SLOWLY)
