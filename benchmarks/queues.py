@@ -26,7 +26,7 @@ from random import Random
 from typing import Literal
 
 from benchmarks.rules import Rule
-from worker_state.core.pace_next import Deadlines
+from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause
 
 SYN_AGAIN = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0, 19.0, 35.0)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
-from worker_state.core.pace_next import Deadlines, Pace, PaceParameters
+from worker_state.core.pace import Deadlines, Pace, PaceParameters
 from worker_state.core.verdict import Cause
 
 

@@ -113,12 +113,18 @@ def _by_scenario(runs: list[Run], draw_one: Callable[[Any, list[Run]], None]) ->
         draw_one(axis, [typical([run for run in mine if run["rule"] == rule]) for rule in rules])
     for axis in axes[-1]:
         axis.set_xlabel("time since the return / shortest possible")
-    handles = {
-        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    labels = sorted(handles, key=lambda label: (label in STYLES, -_ours(label), label))
-    figure.legend([handles[label] for label in labels], labels, loc="outside lower center", ncols=6, fontsize=8)
+    _legend(figure, axes.flat, loc="outside lower center", ncols=6)
     return figure
+
+
+def _legend(figure: Any, axes: Iterable[Any], **where: Any) -> None:
+    """One for all axes; ours first."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    labels = sorted(handles, key=lambda label: (label in STYLES, not _ours(label), label))
+    figure.legend([handles[label] for label in labels], labels, fontsize=8, **where)
 
 
 def _last(runs: list[Run]) -> float:
@@ -185,7 +191,7 @@ def _ratio_over_workers(live: list[Run], virtual: list[Run]) -> Any:
         if rule.startswith("ours"):
             continue
         style = style_of(rule)
-        sizes = sorted(by_size)
+        its_sizes = sorted(by_size)
         medians = [statistics.median(by_size[size]) for size in sizes]
         axis.plot(
             sizes,
@@ -213,11 +219,13 @@ def _ratio_over_workers(live: list[Run], virtual: list[Run]) -> Any:
     axis.set_yscale("log")
     ticks = [1, 1.5, 2, 3, 5, NEVER]
     axis.set_yticks(ticks, ["1", "1.5", "2", "3", "5", "never"])
-    axis.minorticks_off()
     axis.set_ylim(0.95, NEVER * 1.1)
     axis.set_xlabel("workers (dots: median of simulated storms of about this size; rings: live storms)")
     axis.set_ylabel("r99: time until 99 % are back / shortest possible")
-    figure.legend(loc="outside right upper", fontsize=8)
+    sizes = sorted({size for by_size in points.values() for size in by_size} | {run["plan"]["workers"] for run in live})
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+    axis.minorticks_off()
+    _legend(figure, [axis], loc="outside right upper")
     return figure
 
 
@@ -233,19 +241,21 @@ def _entry(name: str) -> Callable[[Run], float]:
     return lambda run: float(run[name])
 
 
-def _kib_each(run: Run) -> float:
-    return float(run["client_kib"] / run["plan"]["workers"])
-
-
 def _cost_over_workers(runs: list[Run]) -> Any:
     """What a process of so many costs: CPU for each worker of one return, memory for each; and the server's share."""
-    if len({run["plan"]["workers"] for run in runs}) < 2:
+    # One scenario only, that which ran in most sizes: what a return costs depends on it.
+    sizes_of: dict[str, set[int]] = {}
+    for run in runs:
+        sizes_of.setdefault(run["scenario"], set()).add(run["plan"]["workers"])
+    scenario = max(sizes_of, key=lambda name: len(sizes_of[name]), default="")
+    if len(sizes_of.get(scenario, ())) < 2:
         return None
+    runs = [run for run in runs if run["scenario"] == scenario]
     plt = _plt()
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
     shown = (
         ("CPU ms each, from the return on", _entry("client_cpu_ms_each")),
-        ("KiB each, resident", _kib_each),
+        ("KiB that each adds to the process", _entry("client_kib_each")),
         ("server's CPU ms for each worker", _entry("server_cpu_ms_each")),
     )
     for axis, (title, figure_of) in zip(axes, shown, strict=True):
@@ -266,10 +276,11 @@ def _cost_over_workers(runs: list[Run]) -> Any:
                 ms=4,
                 label=rule,
             )
-        axis.set_title(title, fontsize=9)
+        axis.set_title(f"{scenario}: {title}", fontsize=9)
         axis.set_xscale("log")
+        axis.set_xticks(sorted(sizes_of[scenario]), [f"{size:,}" for size in sorted(sizes_of[scenario])])
+        axis.minorticks_off()
         axis.set_ylim(0, None)
         axis.set_xlabel("workers in the process")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), fontsize=8)
+    _legend(figure, [axes[0]], loc="outside lower center", ncols=6)
     return figure

@@ -187,6 +187,8 @@ class Record:
             found[f"{side}_cpu_share"] = round(used["cpu"] / seconds, 4)
             found[f"{side}_waited_share"] = round(used["waited"] / seconds, 4)
             found[f"{side}_kib"] = lines[-1]["kib"]
+            if None not in (lines[0]["kib"], lines[-1]["kib"]):
+                found[f"{side}_kib_each"] = round((lines[-1]["kib"] - lines[0]["kib"]) / self.workers, 1)
         lags = [lag for line in self.clients if begin <= line["at"] <= end + 1 for lag in line["lags"]]
         found["lag_p99"] = round(percentile(lags, 0.99), 4)
         return found

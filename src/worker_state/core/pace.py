@@ -67,16 +67,16 @@ class PaceParameters:
     """A server that was away for long is found this soon, by everybody; a refusal costs a kernel two packets."""
 
     window: float = 3.0
-    """The first stretch over which everybody spreads who found the server unable; at least the range of the polls by
-    then, for the others come no faster than that."""
+    """The first stretch over which everybody spreads who found the server unable: at least so long, or as the range of
+    the polls by then, for the others come no faster; and at a full queue as long as a dial may take."""
     growth: float = 1.4
     """Each further stretch ends at so many times the time since the first. If everybody dials once in each, the last
     is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.05. With
     2 it would be 1.18 and half the dials; with 1.25, 1.02 and half as many again."""
-    full_most: float = 30.0
-    """The longest pause while a kernel drops us or nobody answers: a lone worker's dead network looks the same, and it
-    must be found again soon when it is mended."""
-    busy_most: float = 60.0
+    full_most: float = 20.0
+    """The longest pause while a kernel drops us or nobody answers: a lone worker's dead network looks the same, and is
+    to be found again soon when it is mended. With the dial itself, which lasts longer than that, two a minute."""
+    busy_most: float = 75.0
     """The longest pause while somebody answers, and not what we want: each such dial costs a server work."""
 
     connect_first: float = 0.4
@@ -215,7 +215,8 @@ class Pace:
             return self._polite(now, self._random.uniform(0.5, 1.0) * self._poll(now))
         if self._busy_since is None:
             self._busy_since = self._dialled_at
-            self._window = max(self._parameters.window, self._poll(now))
+            p = self._parameters
+            self._window = max(p.connect if cause in _FULL else p.window, self._poll(now))
             self._place = self._random.random()
         if cause in _TIMED_OUT:
             self._time_outs += 1
