@@ -191,7 +191,7 @@ def _ratio_over_workers(live: list[Run], virtual: list[Run]) -> Any:
         if rule.startswith("ours"):
             continue
         style = style_of(rule)
-        its_sizes = sorted(by_size)
+        sizes = sorted(by_size)
         medians = [statistics.median(by_size[size]) for size in sizes]
         axis.plot(
             sizes,
@@ -222,8 +222,8 @@ def _ratio_over_workers(live: list[Run], virtual: list[Run]) -> Any:
     axis.set_ylim(0.95, NEVER * 1.1)
     axis.set_xlabel("workers (dots: median of simulated storms of about this size; rings: live storms)")
     axis.set_ylabel("r99: time until 99 % are back / shortest possible")
-    sizes = sorted({size for by_size in points.values() for size in by_size} | {run["plan"]["workers"] for run in live})
-    axis.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+    shown = sorted({size for by_size in points.values() for size in by_size} | {run["plan"]["workers"] for run in live})
+    axis.set_xticks(shown, [f"{size:,}" for size in shown], rotation=45)
     axis.minorticks_off()
     _legend(figure, [axis], loc="outside right upper")
     return figure
