@@ -362,6 +362,7 @@ OURS = "worker_state"
 ABLATIONS: dict[str, Callable[[Random], Rule]] = {
     "ours without patience": _with(patience=10.0, patience_in_storm=10.0, patience_most=10.0),
     "ours resetting on connect": ResetsOnConnect,
+    "ours, more patient": _with(patience_in_storm=1200.0, patience_most=3600.0),
     "ours with one cap": _with(poll_most=300.0, full_most=300.0, busy_most=300.0),
     "ours dialling first in 5 s": _with(blip=5.0),
 }

@@ -72,7 +72,42 @@ async def test_open_refused() -> None:
     """A refusal by the only address keeps its errno."""
     async with nobody_listening() as port:
         with pytest.raises(ConnectionRefusedError):
-            await open_tcp_stream("127.0.0.1", port)
+            await open_tcp_stream("127.0.0.1", port, 10.0)
+
+
+async def never(_: object) -> None:
+    await trio.sleep_forever()
+
+
+async def test_open_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel has connected while our own loop was late to hear of it is taken, not thrown away."""
+    monkeypatch.setattr(trio.lowlevel, "wait_writable", never)
+
+    async def script(peer: Peer) -> None:
+        await peer.end()
+
+    async with serving(script) as port:
+        stream = await open_tcp_stream("127.0.0.1", port, 0.5)
+        await stream.aclose()
+
+
+class Silence(trio.abc.HostnameResolver):
+    """A resolver that never answers."""
+
+    async def getaddrinfo(self, *_: object, **__: object) -> list[Any]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def getnameinfo(self, *_: object, **__: object) -> tuple[str, str]:
+        raise AssertionError
+
+
+async def test_open_unanswered(autojump_clock: MockClock) -> None:
+    """A name that nobody resolves in time is an address that nobody answers at."""
+    trio.socket.set_custom_hostname_resolver(Silence())
+    with pytest.raises(TimeoutError):
+        await open_tcp_stream("silent.example", 80, 10.0)
+    assert trio.current_time() == 10.0
 
 
 class TwoAddresses(trio.abc.HostnameResolver):
@@ -94,7 +129,7 @@ async def test_open_one_of_two() -> None:
 
     async with serving(script) as port:
         trio.socket.set_custom_hostname_resolver(TwoAddresses())
-        stream = await open_tcp_stream("two.example", port)
+        stream = await open_tcp_stream("two.example", port, 10.0)
         await stream.aclose()
 
 
@@ -105,7 +140,7 @@ async def test_kernel_gives_up() -> None:
         await peer.end()
 
     async with serving(script) as port:
-        stream = await open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port, 10.0)
         give_up_after(stream, 15.0)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
@@ -123,7 +158,7 @@ async def test_unacknowledged() -> None:
         await peer.end()
 
     async with serving(script) as port:
-        stream = await open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port, 10.0)
         assert unacknowledged(stream) == 0
         with trio.move_on_after(0.2):
             await stream.send_all(bytes(64 * 2**20))
@@ -173,7 +208,7 @@ async def aborted(before: Callable[[TcpStream], Awaitable[None]]) -> tuple[str, 
         ended.set()
 
     async with serving(script) as port:
-        stream = await open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port, 10.0)
         await before(stream)
         begun = trio.current_time()
         await abort(stream)
@@ -201,7 +236,7 @@ async def test_abort_of_a_clogged_stream() -> None:
         await waiting.wait()
 
     async with serving(script) as port:
-        stream = await open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port, 10.0)
         with trio.move_on_after(0.2):
             while True:
                 await stream.send_all(b"x" * 2**20)
@@ -220,7 +255,7 @@ async def test_abort_under_cancellation() -> None:
         ended.set()
 
     async with serving(script) as port:
-        stream = await open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port, 10.0)
         with trio.CancelScope() as scope:
             scope.cancel()
             await abort(stream)
@@ -235,7 +270,7 @@ async def test_abort_twice() -> None:
         await peer.end()
 
     async with serving(script) as port:
-        stream = await open_tcp_stream("127.0.0.1", port)
+        stream = await open_tcp_stream("127.0.0.1", port, 10.0)
         await stream.aclose()
         await abort(stream)
         await abort(stream)

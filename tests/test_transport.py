@@ -226,9 +226,9 @@ async def test_path_of_another_script(path: str) -> None:
             assert not isinstance(made, DialFailure), made
 
 
-async def wait_for_ever(host: str, port: int) -> trio.abc.Stream:
-    await trio.sleep_forever()
-    raise AssertionError
+async def wait_for_ever(host: str, port: int, within: float) -> trio.abc.Stream:
+    await trio.sleep(within)
+    raise TimeoutError
 
 
 async def test_unanswered_connect(autojump_clock: MockClock) -> None:
@@ -250,7 +250,7 @@ async def test_silent_peer(scheme: str, failure: DialFailure, seconds: float, au
     """A peer that accepts and says nothing is given up after the time for its stage, not before and not later."""
     near, far = memory_stream_pair()
 
-    async def open_stream(host: str, port: int) -> trio.abc.Stream:
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
         return near
 
     dial = Dialled(WebSocketDial(f"{scheme}://h/", open_stream=open_stream), register=60)
@@ -473,7 +473,7 @@ async def test_request(url: str, opened: tuple[str, int], host: str, target: str
     """The request names the host as the URL does, an IPv6 literal in brackets, a default port left out."""
     near, far = memory_stream_pair()
 
-    async def open_stream(host: str, port: int) -> trio.abc.Stream:
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
         assert (host, port) == opened
         return near
 
@@ -498,7 +498,7 @@ async def test_default_port_of_tls() -> None:
     """Without a port a wss:// URL means 443."""
     opened = list[tuple[str, int]]()
 
-    async def open_stream(host: str, port: int) -> trio.abc.Stream:
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
         opened.append((host, port))
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 

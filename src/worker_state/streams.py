@@ -10,6 +10,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import trio
 
@@ -83,29 +84,46 @@ class TcpStream(trio.abc.Stream):
         return trio.BrokenResourceError("the connection is broken")
 
 
-async def open_tcp_stream(host: str, port: int) -> TcpStream:
-    """Connect to one of the host's addresses. Raises `OSError`, or `UnicodeError` for what is no host name.
+async def open_tcp_stream(host: str, port: int, within: float) -> TcpStream:
+    """Connect to one of the host's addresses. Raises `OSError` (`TimeoutError` when nobody answers within so many
+    seconds), or `UnicodeError` for what is no host name.
 
     To the only address directly, which costs a quarter of trio's race between several and keeps the errno.
     """
-    addresses = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
-    if len(addresses) > 1:
-        raced = await trio.open_tcp_stream(host, port)
-        return TcpStream(socket.socket(fileno=raced.socket.detach()))
+    deadline = trio.current_time() + within
+    addresses: list[Any] = []
+    with trio.move_on_at(deadline):
+        addresses = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+        if len(addresses) > 1:
+            raced = await trio.open_tcp_stream(host, port)
+            return TcpStream(socket.socket(fileno=raced.socket.detach()))
+    if len(addresses) != 1:
+        raise TimeoutError
     ((family, kind, protocol, _, address),) = addresses
     connecting = socket.socket(family, kind, protocol)
     try:
         connecting.setblocking(False)
         failed = connecting.connect_ex(address)
         if failed == errno.EINPROGRESS:
-            await trio.lowlevel.wait_writable(connecting)
-            failed = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            # Our own loop may have been late: what the kernel has connected meanwhile is not thrown away.
+            with trio.move_on_at(deadline):
+                await trio.lowlevel.wait_writable(connecting)
+            failed = connecting.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _not_yet(connecting)
         if failed:
             raise OSError(failed, os.strerror(failed))
         return TcpStream(connecting)
     except BaseException:
         connecting.close()
         raise
+
+
+def _not_yet(connecting: socket.socket) -> int:
+    """ETIMEDOUT when nobody has answered so far, else 0."""
+    try:
+        connecting.getpeername()
+    except OSError:
+        return errno.ETIMEDOUT
+    return 0
 
 
 def unacknowledged(stream: trio.abc.Stream) -> int:

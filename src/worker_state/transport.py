@@ -72,7 +72,7 @@ class WebSocketDial:
         url: str,
         *,
         unacknowledged_within: float = 15.0,
-        open_stream: Callable[[str, int], Awaitable[trio.abc.Stream]] = streams.open_tcp_stream,
+        open_stream: Callable[[str, int, float], Awaitable[trio.abc.Stream]] = streams.open_tcp_stream,
         unacknowledged: Callable[[trio.abc.Stream], int] = streams.unacknowledged,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -108,14 +108,14 @@ class WebSocketDial:
             await streams.abort(stream)
 
     async def _connect(self, within: float) -> trio.abc.Stream | DialFailure:
-        with trio.move_on_after(within):
-            try:
-                stream = await self._open_stream(self._host, self._port)
-            except (OSError, UnicodeError) as exc:  # the latter for a name that no resolver can be asked for
-                return streams.why_not_connected(exc)
-            streams.give_up_after(stream, self._unacknowledged_within)
-            return stream
-        return DialFailure(Cause.NO_ANSWER, f"in {within:g} s")
+        try:
+            stream = await self._open_stream(self._host, self._port, within)
+        except TimeoutError:
+            return DialFailure(Cause.NO_ANSWER, f"in {within:g} s")
+        except (OSError, UnicodeError) as exc:  # the latter for a name that no resolver can be asked for
+            return streams.why_not_connected(exc)
+        streams.give_up_after(stream, self._unacknowledged_within)
+        return stream
 
     async def _secure_stream(self, stream: streams.Watching, within: float) -> trio.abc.Stream | DialFailure:
         if not self._secure:

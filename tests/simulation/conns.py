@@ -80,6 +80,8 @@ class Conn:
         """The worker still holds it."""
         self.server_open = True
         """The server believes that it lives."""
+        self.said_goodbye = False
+        """The worker has ended it, with a Close frame."""
         self.registers = 0
         """`register` frames that the server has answered on it."""
         self._net = net

@@ -203,7 +203,7 @@ class ByteDial(WebSocketDial):
         self._owner = owner
         self._chance = chance
 
-    async def _open(self, host: str, port: int) -> trio.abc.Stream:
+    async def _open(self, host: str, port: int, within: float) -> trio.abc.Stream:
         await trio.sleep(self._chance.uniform(0.001, 0.04))
         mood = self._server.door(self._owner)
         if mood == "refused":
@@ -211,7 +211,8 @@ class ByteDial(WebSocketDial):
         if mood == "no route":
             raise OSError(113, "No route to host")
         if mood == "unanswered":
-            await trio.sleep_forever()
+            await trio.sleep(within)
+            raise TimeoutError
         stream = MemoryStream()
         conn = stream.conn = self._server.connect(self._owner, self._chance, stream.arrive)
         conn.codec = Framed(conn, self._server, self._chance, mood)

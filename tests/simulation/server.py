@@ -152,6 +152,7 @@ class Server:
         while desk.waiting and not desk.busy:
             item = desk.waiting.popleft()
             if isinstance(item, CloseFrame):
+                conn.said_goodbye = True
                 conn.server_closes(item.code)
                 return
             if '"type":"register"' in item:
@@ -211,7 +212,7 @@ class Server:
         peer = None if peer_id is None else self.rooms.peer(peer_id)
         self.rooms.gone(conn, self.wall)
         self.trace.note(self.net.now, "server", "%r of %s ends", conn, conn.owner)
-        if peer is not None:
+        if peer is not None and not conn.said_goodbye:
             self.unlisted_at[conn.owner] = self.net.now
         if peer is not None and isinstance(peer.connection, Conn) and peer.connection.client_open:
             # That a dead connection is noticed is no new harm, unless it is the living one that loses by it.

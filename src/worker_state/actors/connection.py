@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 TOO_BIG = 1009
 TOO_BIG_PAUSE = 60.0
 """Seconds. An answer to `register` that was too big will be as big on the next link (FAULTS F22)."""
+MOVE = 5.0
+"""Seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses."""
 OVERSLEPT = 1.0
 """Seconds. A deadline noticed later than this says that we were stopped, not that the peer is dead: ask again (T15)."""
 
@@ -71,7 +73,11 @@ def _apply(book: _Book, note: m.Note) -> None:
             book.registered = True
             book.pace.answered(at)
         case m.DropLink(epoch, why, cause) if epoch == book.epoch and book.link is not None:
-            book.link.end(Closed(reason=why, cause=cause))
+            closed = Closed(reason=why, cause=cause)
+            if cause is Cause.MOVED:
+                book.link.move_out(closed)
+            else:
+                book.link.end(closed)
         case m.BeginLeave():
             book.leaving = True
             book.wanted.set()
@@ -186,7 +192,7 @@ class _Served:
             text = await self._socket.receive()
             if isinstance(text, Closed):
                 if self.over is not None:
-                    await trio.sleep_forever()  # the leave is being taken, which ends the link when it is done
+                    await trio.sleep_forever()  # we are closing it, which ends the link when it is done
                 self.end(text)
                 return
             self._heard_at = trio.current_time()
@@ -202,13 +208,24 @@ class _Served:
             self.over = closed
         self._nursery.cancel_scope.cancel()
 
+    def move_out(self, closed: Closed) -> None:
+        """The link is over, in order: the server has to let go of this registration before it gets one in another room,
+        or the late end of this socket takes that one away and leaves a ghost here (FAULTS F30)."""
+        if self.over is None:
+            self.over = closed
+            self._nursery.start_soon(self._close, MOVE)
+
     async def take_leave(self) -> None:
         """The worker goes: politely if that is allowed, and in bounded time."""
         if self.over is None:
             self.over = Closed(reason="the worker leaves", cause=Cause.DROPPED)
-            if v.politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered):
-                with trio.move_on_after(self._timing.close):
-                    await self._socket.close()
+            await self._close(self._timing.close)
+        self._nursery.cancel_scope.cancel()
+
+    async def _close(self, within: float) -> None:
+        if v.politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered):
+            with trio.move_on_after(within):
+                await self._socket.close()
         self._nursery.cancel_scope.cancel()
 
     def break_off(self) -> Closed:

@@ -1,0 +1,212 @@
+"""The virtual storms: the server's queue does what a queue does, and the table says what happened."""
+
+import json
+import math
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from benchmarks import storm_virtual
+from benchmarks.queues import Storm, run
+from benchmarks.rules import ABLATIONS, OURS, PEERS, RESETS, RULES, Published
+from benchmarks.virtual_storms import HELD_OUT, LARGE, SHORT, TUNED, drawn
+from worker_state.core.pace import Pace
+from worker_state.core.verdict import Cause
+
+
+class Steady(Published):
+    """Dials every second, waits five for the answer; knows nothing."""
+
+    patience = 5.0
+
+    def pause(self, now: float) -> float:
+        return 1.0
+
+
+class Patient(Steady):
+    """The same, and waits for ever."""
+
+    patience = 1e6
+
+
+def test_ideal() -> None:
+    """Patient workers at a server that accepts everybody are back in the shortest possible time, with one dial each."""
+    storm = Storm(workers=500, capacity=50, down=0)
+    outcome = run(storm, Patient)
+    assert (outcome.back, outcome.never, outcome.dead) == (500, 0, 0)
+    assert outcome.r99(storm) == pytest.approx(1.0, abs=0.15)  # the first dial comes a second late
+    assert outcome.dials == 1
+    assert outcome.curve[-1] == 500
+    assert sum(outcome.dialled) == 500
+
+
+def test_impatience() -> None:
+    """When the queue is longer than the patience, the server spends its slots on the dead."""
+    outcome = run(Storm(workers=2_000, capacity=50, down=0), Steady, horizon=300)
+    assert outcome.back < 1_000
+    assert outcome.dead > 5_000
+
+
+def test_full_queue() -> None:
+    """A full queue drops SYNs, and the kernel's own repetitions fill it again: nobody is dead, nothing idle."""
+    storm = Storm(workers=500, capacity=50, down=0, backlog=16)
+    outcome = run(storm, Patient)
+    assert (outcome.never, outcome.dead) == (0, 0)
+    assert outcome.dials == 1
+
+
+@pytest.mark.parametrize(("resets", "dead"), [(True, False), (False, True)])
+def test_fin_and_rst(resets: bool, dead: bool) -> None:
+    """Whoever gives up an unaccepted connection with FIN leaves a dead entry behind, with RST none."""
+    storm = Storm(workers=2_000, capacity=50, down=0, backlog=64, rtt=0.2)
+    outcome = run(storm, Steady, resets=resets, horizon=4.9)
+    assert (outcome.dead > 0) == dead
+
+
+def test_shedding() -> None:
+    """Whoever finds no room is sent away at once, and a ticket is the time of a slot."""
+    hints: list[float | None] = []
+
+    class Listening(Patient):
+        def failed(self, now: float, cause: Cause, hint: float | None = None) -> float:
+            if cause is Cause.SHED:
+                hints.append(hint)
+                return hint or 1.0
+            return super().failed(now, cause, hint)
+
+    storm = Storm(workers=300, capacity=50, down=0, room=100, retry_after="ticket")
+    outcome = run(storm, Listening)
+    assert outcome.shed >= 200
+    assert {3.0, 4.0, 5.0, 6.0} <= set(hints)
+    assert outcome.r99(storm) < 1.3
+
+
+@pytest.mark.parametrize("front", ["refuses", "silent", "closes", "holds", "stopped"])
+def test_fronts(front: str) -> None:
+    """Whatever a dial meets while the server is away, everybody is back afterwards, and knows why he failed."""
+    causes = set()
+
+    class Listening(Patient):
+        patience = 10.0
+
+        def failed(self, now: float, cause: Cause, hint: float | None = None) -> float:
+            causes.add(cause)
+            return super().failed(now, cause, hint)
+
+    storm = Storm(workers=100, capacity=50, down=90, front=front, backlog=64)  # type: ignore[arg-type]
+    assert run(storm, Listening).never == 0
+    met = {
+        "refuses": Cause.REFUSED,
+        "silent": Cause.NO_ANSWER,
+        "closes": Cause.CLOSED,
+        "holds": Cause.UNANSWERED,
+        "stopped": Cause.UNANSWERED,
+    }
+    assert met[front] in causes
+
+
+def test_flaps() -> None:
+    """Who was registered when the server died again has to come back once more."""
+    storm = Storm(workers=100, capacity=50, down=1, flaps=((5, 1), (5, 1)))
+    outcome = run(storm, Patient)
+    assert outcome.never == 0
+    assert outcome.knocks > 3 * 60 / 13
+
+
+def test_clocks() -> None:
+    """A slow clock makes a client's pauses longer, not the world's."""
+    storm = Storm(workers=200, capacity=50, down=0, first_start=True, clocks=0.5, room=1)
+    outcome = run(storm, Patient)
+    assert outcome.never == 0
+    assert max(outcome.dialled[1:4]) < 200
+
+
+def test_same_seed() -> None:
+    """The same seed gives the same storm, another one does not."""
+    storm = Storm(workers=300, capacity=50, backlog=32)
+    one, same, other = (run(storm, Pace, seed=seed) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_hammer() -> None:
+    """A rule that dials without end is stopped, and said to be a hammer."""
+
+    class Hammer(Patient):
+        def pause(self, now: float) -> float:
+            return 0.0
+
+    outcome = run(Storm(workers=10, capacity=50, down=60, front="closes"), Hammer, most_dials=50)
+    assert outcome.hammered
+    assert outcome.never == 10
+    assert outcome.seconds_99 == math.inf
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule(name: str) -> None:
+    """Every rule answers with pauses and deadlines that are times, whatever it is told."""
+    rule, now = RULES[name](Random(1)), 1_000.0
+    for cause in Cause:
+        limits = rule.dialling(now)
+        assert min(limits.connect, limits.acknowledge, limits.register) > 0
+        assert rule.failed(now + 1, cause, 3.0) >= 0
+        now += 10
+        rule.dialling(now)
+        rule.answered(now)
+        rule.proved(now)
+        assert rule.lost(now + 60, cause) >= 0
+        assert rule.lost(now + 60, cause, 1012, 3.0) >= 0
+        assert rule.moved(now + 60) >= 0
+        now += 100
+
+
+def test_names() -> None:
+    """Ours, the peers and what is ours with something taken away are all there; those with RST are known."""
+    assert set(RULES) == {OURS, *PEERS, *ABLATIONS}
+    assert set(RULES) >= RESETS
+
+
+def test_sets() -> None:
+    """The storms held out are the same for ever, and no name stands for two."""
+    assert drawn(40, 2_026) == HELD_OUT
+    names = [*TUNED, *HELD_OUT, *SHORT, *LARGE]
+    assert len(names) == len(set(names))
+    assert all(storm.ideal() >= 15 for storm in [*TUNED.values(), *HELD_OUT.values()])
+
+
+def test_ours_survives() -> None:
+    """Nobody is lost in a small storm of each kind, and it takes hardly longer than it has to."""
+    for storm in (
+        Storm(workers=1_000, capacity=50),
+        Storm(workers=1_000, capacity=50, backlog=64),
+        Storm(workers=1_000, capacity=50, room=64, retry_after="ticket"),
+        Storm(workers=1_000, capacity=50, down=60, front="closes"),
+    ):
+        outcome = run(storm, Pace, seed=3)
+        assert (outcome.never, outcome.dead) == (0, 0)
+        assert outcome.r99(storm) < 1.3
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command prints its tables and writes what it has found."""
+    file = tmp_path / "storm.json"
+    rules = [OURS, "today's worker v2.0"]
+    chosen = ["--scenario", "503, 2,000 at 50", "--sets", "tuned", "--workers", "200"]
+    storm_virtual.main(["--rules", *rules, *chosen, "--jobs", "1", "--alone", "2", "--curves", "--json", str(file)])
+    printed = capsys.readouterr().out
+    for text in ("storms tuned", "All rules in the same", "One worker alone", "in short"):
+        assert text in printed
+    report = json.loads(file.read_text("utf-8"))
+    ours, theirs = (each for each in report["runs"] if each["set"] == "tuned")
+    assert (ours["never"], theirs["never"], theirs["r99"]) == (0, 200, None)
+    assert ours["curve"][-1] == 200
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--rules", "nobody's"], ["--sets", "none"], ["--scenario", "nowhere"], ["--seeds", "0"]]
+)
+def test_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be run is refused with a sentence."""
+    with pytest.raises(SystemExit):
+        storm_virtual.main(arguments)
+    assert "error:" in capsys.readouterr().err
