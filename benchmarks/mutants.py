@@ -185,8 +185,8 @@ MUTANTS = (
     Mutant(
         "a Close frame behind an unanswered register",
         "actors/connection.py",
-        "            if v.politely_closable(",
-        "            if True or v.politely_closable(",
+        "        if v.politely_closable(",
+        "        if True or v.politely_closable(",
     ),
     Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
     Mutant(

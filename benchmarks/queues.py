@@ -294,10 +294,11 @@ class _Run:
             while len(self.dialled) <= second:
                 self.dialled.append(0)
             self.dialled[second] += 1
-        if time < self.start and storm.front == "silent":
+        up = self._is_up(time) if storm.flaps else time >= self.start
+        if not up and storm.front == "silent":
             self._syn(time, i, 0)
             return
-        if time < self.start and storm.front != "stopped" and not (storm.flaps and self._is_up(time)):
+        if not up and storm.front != "stopped":
             now = time + 2 * storm.rtt
             if storm.front == "refuses":
                 pause = rule.failed(now * rate, Cause.REFUSED)
