@@ -31,6 +31,8 @@ from worker_state.core.verdict import Cause
 
 SYN_AGAIN = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0, 19.0, 35.0)
 """Seconds after the first SYN (Linux 6.5 and later: `tcp_syn_linear_timeouts` is 4)."""
+SYN_LAST = 67.0
+"""Seconds after which the kernel itself gives the dial up."""
 BYTES_AGAIN = (0.2, 0.6, 1.4, 3.0, 6.2, 12.6, 25.4, 51.0)
 """Seconds after the first bytes; a closed socket's kernel gives up after about that long as well."""
 HELD = 60.0
@@ -327,7 +329,7 @@ class _Run:
             self.synack[i] = time + self.storm.rtt
             self._at(time + self.storm.rtt, i * _STAGES + _ACK)
         else:
-            limit = self.limits[i].connect / self.rates[i]
+            limit = min(SYN_LAST, self.limits[i].connect / self.rates[i])
             if tries < len(SYN_AGAIN) and SYN_AGAIN[tries] < limit:
                 self._at(self.began[i] + SYN_AGAIN[tries], i * _STAGES + tries + 1)
             else:

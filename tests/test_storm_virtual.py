@@ -49,18 +49,18 @@ def test_impatience() -> None:
 
 
 def test_full_queue() -> None:
-    """A full queue drops SYNs, and the kernel's own repetitions fill it again: nobody is dead, nothing idle."""
-    storm = Storm(workers=500, capacity=50, down=0, backlog=16)
-    outcome = run(storm, Patient)
+    """A full queue drops SYNs, and the kernels' own repetitions fill it again: nobody needs many dials or is dead."""
+    outcome = run(Storm(workers=500, capacity=50, down=0, backlog=16), Steady)
     assert (outcome.never, outcome.dead) == (0, 0)
-    assert outcome.dials == 1
+    assert 1 < outcome.dials < 5
+    assert run(Storm(workers=10, capacity=50, down=0, backlog=16), Steady).dials == 1
 
 
 @pytest.mark.parametrize(("resets", "dead"), [(True, False), (False, True)])
 def test_fin_and_rst(resets: bool, dead: bool) -> None:
     """Whoever gives up an unaccepted connection with FIN leaves a dead entry behind, with RST none."""
     storm = Storm(workers=2_000, capacity=50, down=0, backlog=64, rtt=0.2)
-    outcome = run(storm, Steady, resets=resets, horizon=4.9)
+    outcome = run(storm, Steady, resets=resets, horizon=60)
     assert (outcome.dead > 0) == dead
 
 
@@ -79,7 +79,7 @@ def test_shedding() -> None:
     outcome = run(storm, Listening)
     assert outcome.shed >= 200
     assert {3.0, 4.0, 5.0, 6.0} <= set(hints)
-    assert outcome.r99(storm) < 1.3
+    assert outcome.r99(storm) < 1.4  # a ticket counts whole seconds
 
 
 @pytest.mark.parametrize("front", ["refuses", "silent", "closes", "holds", "stopped"])
@@ -111,7 +111,8 @@ def test_flaps() -> None:
     storm = Storm(workers=100, capacity=50, down=1, flaps=((5, 1), (5, 1)))
     outcome = run(storm, Patient)
     assert outcome.never == 0
-    assert outcome.knocks > 3 * 60 / 13
+    assert outcome.knocks == pytest.approx(2 * 60 / 13)
+    assert outcome.dials == 1
 
 
 def test_clocks() -> None:
