@@ -166,13 +166,13 @@ def slow(sim: "Simulation") -> bool:
     conn = sim.any_conn()
     if conn is None:
         return False
-    before = conn.up.latency, conn.down.latency
+    faster = conn.up.slow(sim.chance.uniform(0.2, 4)), conn.down.slow(sim.chance.uniform(0.2, 4))
 
-    def faster() -> None:
-        conn.up.latency, conn.down.latency = before
+    def both() -> None:
+        for release in faster:
+            release()
 
-    conn.up.latency, conn.down.latency = sim.chance.uniform(0.2, 4), sim.chance.uniform(0.2, 4)
-    sim.hold(sim.chance.uniform(5, 60), faster, conn.owner)
+    sim.hold(sim.chance.uniform(5, 60), both, conn.owner)
     return True
 
 

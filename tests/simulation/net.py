@@ -86,7 +86,7 @@ class Pipe(Generic[T]):
 
     def __init__(self, net: Net, latency: float, deliver: Callable[[T], None]) -> None:
         self._net = net
-        self.latency = latency
+        self._latencies = [latency]
         self._deliver = deliver
         self._under_way: deque[T] = deque()
         self._arrived = 0
@@ -102,6 +102,15 @@ class Pipe(Generic[T]):
     @property
     def stalled(self) -> bool:
         return self._stalls > 0
+
+    @property
+    def latency(self) -> float:
+        return max(self._latencies)
+
+    def slow(self, latency: float) -> Callable[[], None]:
+        """At least so slow, until what this returns is called; of several at once the slowest holds."""
+        self._latencies.append(latency)
+        return lambda: self._latencies.remove(latency)
 
     @property
     def full(self) -> bool:
