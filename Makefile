@@ -13,7 +13,7 @@ LOCKED := $(VENV)/.locked-$(PLACE)
 READY := $(VENV)/.ready-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate mutants lint format lock clean
+.PHONY: help run demo test coverage simulate mutants bench-tools lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,9 @@ simulate: $(READY) ## run many seeds of the simulation (ARGS="--seeds 1000 --min
 mutants: $(READY) ## sabotage the product in many small ways, and see the simulation catch each of them
 	$(BIN)/python benchmarks/mutants.py $(ARGS)
 
+bench-tools: $(READY) ## install what the benchmarks' peers and pictures need beside the rest
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.lock
+
 lint: $(READY) ## check style and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -57,6 +60,9 @@ lock: ## resolve the dependencies again and write requirements.lock
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--group dev pyproject.toml --output-file requirements.lock
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--constraint requirements.lock --group bench pyproject.toml --output-file requirements-bench.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \
