@@ -73,6 +73,23 @@ async def test_f16_id_token_refused(world: World) -> None:
     await assert_right(world, manager)
 
 
+@scenario(only="fake", token_life=600.0)  # minutes
+async def test_f16_refused_after_renewal(world: World) -> None:
+    """The refusal of a token whose successor has come meanwhile costs one more register, and no sign-in."""
+    assert isinstance(world, FakeWorld)
+    manager = await started(world)
+    await trio.sleep(470)
+    world.server.hold_registers()
+    world.cut()
+    await world.until(lambda: world.server.held_registers == 1)
+    await trio.sleep(45)
+    assert len(calls(world, "/anonymous-signin")) == 2
+    await world.deliver(manager, json.dumps({"error": "Invalid token"}))
+    await back(world, manager)
+    await trio.sleep(60)
+    assert len(calls(world, "/anonymous-signin")) == 2
+
+
 @scenario(only="fake")  # an hour
 async def test_f16_failed_renewal(world: World) -> None:
     """While the renewal of the ID token fails, the one that still works goes on being used."""

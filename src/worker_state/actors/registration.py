@@ -56,6 +56,7 @@ class _Book:
     sent_revision: int = 0
     asked_on: int = 0
     """The link that the last `register` was sent on."""
+    sent_at: float = 0.0
     answer_by: float = math.inf
     asked: bool = False
     """A registration is wanted although there is one."""
@@ -232,6 +233,8 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
     match verdict:
         case v.Renew(what):
             leased = book.credentials.id_token if what is v.Lease.IDENTITY else book.credentials.room
+            if leased.is_newer_than(book.sent_at):
+                return  # its renewal was under way, and has come: the newer one has not been refused by anybody
             pause = leased.refuse(now)
             if pause is None:
                 book.register_at = now + random.uniform(*SLOWLY)
@@ -319,7 +322,7 @@ def _send_register(book: _Book, config: Config, now: float) -> None:
     assert book.peer_id is not None
     frame = book.credentials.register(book.peer_id, wire.metadata(config.tags, config.capabilities, book.truth))
     book.step(Step.REGISTER_SENT)
-    book.sent_revision, book.asked = book.revision, False
+    book.sent_revision, book.sent_at, book.asked = book.revision, now, False
     first, book.asked_on = book.asked_on != book.link.epoch, book.link.epoch
     book.answer_by = max(book.link.answer_by, now + config.timing.answer) if first else now + config.timing.register
     if not book.link.post(frame):

@@ -74,6 +74,10 @@ class Leased(Generic[T]):
         self.value, self.due = None, math.inf
         return min(STALE, FIRST_PAUSE * 1.7 ** (len(self._refused_at) - 1))
 
+    def is_newer_than(self, when: float) -> bool:
+        """It was granted after this time: a refusal of what was sent then does not concern it."""
+        return self._since > when
+
     def put_off(self, until: float) -> None:
         """What is held turns out to live longer: it is renewed not before this."""
         self.due = max(self.due, until)
