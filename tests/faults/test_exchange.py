@@ -84,7 +84,7 @@ async def test_f16_refused_after_renewal(world: World) -> None:
     await world.until(lambda: world.server.held_registers == 1)
     await trio.sleep(45)
     assert len(calls(world, "/anonymous-signin")) == 2
-    await world.deliver(manager, json.dumps({"error": "Invalid token"}))
+    world.server.sockets[-1].deliver(json.dumps({"error": "Invalid token"}))
     await back(world, manager)
     await trio.sleep(60)
     assert len(calls(world, "/anonymous-signin")) == 2
