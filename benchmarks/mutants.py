@@ -162,6 +162,18 @@ MUTANTS = (
         "for username in tuple(ledger.owed[:1]):",
     ),
     Mutant(
+        "a room is left without a goodbye",
+        "actors/connection.py",
+        "                book.link.move_out(closed)",
+        "                book.link.end(closed)",
+    ),
+    Mutant(
+        "the refusal of an ID token condemns its successor",
+        "actors/registration.py",
+        "            if leased.is_newer_than(book.sent_at):",
+        "            if False:",
+    ),
+    Mutant(
         "close before the deletion",
         "actors/cleanup.py",
         "        with trio.move_on_after(within, shield=True) as scope:\n",
