@@ -17,7 +17,7 @@ import trio
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
-from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
+from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule, crowd
 from worker_state.core.status import Available, Truth, word
 from worker_state.logs import event
 
@@ -63,6 +63,8 @@ class _Book:
     revision: int = 0
     link: m.Link | None = None
     registered: _Registered | None = None
+    crowd: int = 0
+    """How many others to reckon with in the room."""
     deaf_epoch: int = 0
     """The link on which a registration has already been given up for want of answers, without a proof since."""
     refusals: EchoRefusals = field(default_factory=EchoRefusals)
@@ -137,7 +139,8 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             book.link = book.registered = None
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
-            before, schedule = book.registered, Schedule(means.random, now, note.peers)
+            book.crowd = crowd(book.crowd, note.peers)
+            before, schedule = book.registered, Schedule(means.random, now, book.crowd)
             book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=note.revision)
             if before is not None:  # the same link: an update that was sent behind the `register` is answered yet
                 book.registered.owed = before.owed + (before.update is not None)
