@@ -25,8 +25,12 @@ from worker_state.watched import Watched
 
 TICK = 1.0
 """Seconds between two drawings of the live screen when nothing has changed but the time."""
-BESIDE = 5
+BESIDE = 8
 """Lines of the live screen that are no rows."""
+WIDE = 110
+"""Columns of a terminal that has room for everything. A narrower one names the room's last change below the table."""
+FIXED = ("worker", "status", "memory", "for")
+"""What is never cut off: the rest gives way."""
 UNBOUNDED = 10_000
 """Columns of a table that is read by a program or scrolled by a person: nothing is cut off."""
 
@@ -82,7 +86,7 @@ def _print_table(roster: Roster, console: Console) -> None:
     if roster.rows:
         now = roster.answered_at or 0.0
         # What one look cannot know is left out: for how long, and what has changed.
-        table = _table(roster.rows, now, rows.HEADINGS[:-2])
+        table = _table(roster.rows, roster.rows, now, rows.HEADINGS[:-2])
         with console.capture() as captured:
             console.print(table, width=UNBOUNDED, crop=False, no_wrap=True)
         typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
@@ -93,46 +97,49 @@ async def _draw(rosters: Watched[Roster], every: float, console: Console) -> Non
     with Live(console=console, auto_refresh=False) as live:
         while True:
             roster = rosters.value
-            live.update(view(roster, trio.current_time(), every, console.size.height), refresh=True)
+            live.update(view(roster, trio.current_time(), every, *console.size), refresh=True)
             with trio.move_on_after(TICK):
                 await rosters.wait_for(lambda newer, drawn=roster: newer is not drawn)  # type: ignore[misc]
 
 
-def view(roster: Roster, now: float, every: float, height: int) -> RenderableType:
+def view(roster: Roster, now: float, every: float, width: int, height: int) -> RenderableType:
     """The live screen: a headline, the workers as far as the height allows, and how many more there are."""
     age = rows.old_since(roster, now, every)
     # An old view stands still: its times are those of its last answer.
     shown_at = now if age is None else roster.answered_at or 0.0
-    headline = Text(rows.summary(roster), "bold")
-    parts: list[RenderableType] = [headline]
+    parts: list[RenderableType] = [Text(rows.summary(roster), "bold")]
     if age is not None:
         parts.append(Text(rows.staleness(roster, age), "bold red"))
     fitting = roster.rows[: max(1, height - BESIDE)]
     if fitting:
-        table = _table(fitting, shown_at, rows.HEADINGS, roster)
+        table = _table(fitting, roster.rows, shown_at, rows.HEADINGS if width >= WIDE else rows.HEADINGS[:-1])
+        table.box = box.SIMPLE_HEAD
         table.row_styles = ["dim"] if age is not None else []
         parts.append(table)
     if len(fitting) < len(roster.rows):
         parts.append(Text(f"… and {len(roster.rows) - len(fitting)} more (a taller window shows them)", "dim"))
+    if width < WIDE and (latest := rows.latest(roster, shown_at)) is not None:
+        parts.append(Text(latest, "dim", no_wrap=True, overflow="ellipsis"))
     return Group(*parts)
 
 
-def _table(some: tuple[Row, ...], now: float, headings: tuple[str, ...], whole: Roster | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD if whole is not None else None, pad_edge=False, header_style="bold")
-    every_row = some if whole is None else whole.rows
-    used = [
-        heading
-        for heading in headings
-        # A column that is empty for everybody only takes room away.
-        if heading != "host" or any(row.entry.hostname for row in every_row)
-    ]
+def _table(some: tuple[Row, ...], everybody: tuple[Row, ...], now: float, headings: tuple[str, ...]) -> Table:
+    # A column that is empty for everybody only takes room away.
+    hosts = any(row.entry.hostname for row in everybody)
+    used = [heading for heading in headings if heading != "host" or hosts]
+    length = rows.id_length(row.entry.peer_id for row in everybody)
+    lines = [dict(zip(rows.HEADINGS, rows.cells(row, now, length), strict=True)) for row in some]
+    table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold")
     for heading in used:
-        table.add_column(heading, no_wrap=True, overflow="ellipsis", justify="right" if heading == "memory" else "left")
-    length = rows.id_length(row.entry.peer_id for row in every_row)
-    for row in some:
-        texts = dict(zip(rows.HEADINGS, rows.cells(row, now, length), strict=True))
-        table.add_row(*(Text(texts[heading], _style(row, heading)) for heading in used))
+        # rich takes room away from columns that may be wrapped; what stands in them is cut off instead.
+        table.add_column(Text(heading, no_wrap=True), no_wrap=heading in FIXED)
+    for row, line in zip(some, lines, strict=True):
+        table.add_row(*(_cell(line[heading], _style(row, heading)) for heading in used))
     return table
+
+
+def _cell(text: str, style: str) -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def _style(row: Row, heading: str) -> str:

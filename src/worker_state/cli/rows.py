@@ -85,6 +85,16 @@ def change(change: Change) -> str:
     return "registered again" if before.connected_at != after.connected_at else "new record"
 
 
+def latest(roster: Roster, now: float) -> str | None:
+    """The last change that was seen of anybody, or None."""
+    seen = [(row.last.at, row.entry, row.last) for row in roster.rows if row.last is not None]
+    if not seen:
+        return None
+    at, entry, last = max(seen, key=lambda each: each[0])
+    length = id_length(row.entry.peer_id for row in roster.rows)
+    return f"last change, {duration(now - at)} ago: {name(entry, length)} {change(last)}"
+
+
 def _job(entry: Entry) -> str:
     return "" if entry.job_id is None else f", job {_cut(entry.job_id)}"
 

@@ -1,6 +1,5 @@
 """`worker-state watch`: its options, and what they may not say together. What runs is in `lookout`."""
 
-import math
 import sys
 from typing import Annotated
 
@@ -69,8 +68,6 @@ def watch_command(
     """
     if as_json and not once:
         raise _bad_usage("--json belongs to --once: give both.")
-    if not math.isfinite(every):
-        raise _bad_usage("--every must be a number of seconds from 0.5 to 300.")
     for option, value, variable in (("--ws", ws, WS_VARIABLE), ("--http", http, HTTP_VARIABLE)):
         if value is None:
             raise _bad_usage(f"{option} is missing: give it, or {variable} in the environment.")
@@ -84,7 +81,10 @@ def watch_command(
     from worker_state.cli import lookout
     from worker_state.core.config import Config, Timing
     from worker_state.core.errors import ConfigError
+    from worker_state.observer import LEAST, MOST
 
+    if not LEAST <= every <= MOST:
+        raise _bad_usage(f"--every must be a number of seconds from {LEAST:g} to {MOST:g}.")
     try:
         config = Config(
             ws or "",
@@ -95,9 +95,9 @@ def watch_command(
             # A person waits at the screen.
             timing=Timing(http=12.0),
         )
-        trio.run(lookout.look, config, every, lookout.Form.of(once, as_json))
     except ConfigError as error:
-        raise _bad_usage(in_options(f"{error}.").replace("every must", "--every must")) from None
+        raise _bad_usage(in_options(f"{error}.")) from None
+    trio.run(lookout.look, config, every, lookout.Form.of(once, as_json))
 
 
 def _chosen(context: typer.Context, named: dict[str, str | None]) -> str:
