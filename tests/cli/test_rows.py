@@ -84,12 +84,6 @@ def test_a_view_is_old_in_trouble_and_when_an_answer_is_late() -> None:
     assert rows.staleness(lost(fresh, "cut"), 70.0).startswith("OLD: no answer since 1 min (cut)")
 
 
-def test_peer_ids_are_as_long_as_it_takes_to_tell_them_apart() -> None:
-    assert rows.id_length(["1a2b3c4d-1", "2a2b3c4d-1"]) == 8
-    assert rows.id_length(["worker-gpu-1", "worker-gpu-2"]) == 12
-    assert rows.id_length(["x" * 100 + "1", "x" * 100 + "2"]) == rows.LONGEST
-
-
 def test_nothing_that_strangers_wrote_reaches_a_terminal_as_it_is() -> None:
     entry = Entry(EVIL, EVIL, EVIL, EVIL, 1.0, EVIL, (EVIL,))
     change = Change(0.0, Entry(EVIL, "busy", "j"), entry)

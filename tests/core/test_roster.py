@@ -4,7 +4,19 @@ from typing import Any
 
 import pytest
 
-from worker_state.core.roster import KEPT, Change, Entry, Roster, Row, answered, changes, lost, read_answer, read_entry
+from worker_state.core.roster import (
+    KEPT,
+    Change,
+    Entry,
+    Roster,
+    Row,
+    answered,
+    changes,
+    id_length,
+    lost,
+    read_answer,
+    read_entry,
+)
 
 ONE = Entry("one", status="available", tags=("sleap-rtc",))
 BUSY = Entry("one", status="busy", job_id="j", tags=("sleap-rtc",))
@@ -122,3 +134,10 @@ def test_changes_are_told_once_whatever_was_skipped() -> None:
     first, last = after((10.0, [ONE])), after((10.0, [ONE]), (20.0, [BUSY]), (30.0, [ONE, TWO]))
     assert changes(first, last) == (Change(30.0, BUSY, ONE), Change(30.0, None, TWO))
     assert changes(last, answered(last, [ONE, TWO], 40.0)) == ()
+
+
+def test_peer_ids_are_as_long_as_it_takes_to_tell_them_apart() -> None:
+    """Eight characters of a UUID; more where all begin alike, but not without end."""
+    assert id_length(["1a2b3c4d-1", "2a2b3c4d-1"]) == 8
+    assert id_length(["worker-gpu-1", "worker-gpu-2"]) == 12
+    assert id_length(["x" * 100 + "1", "x" * 100 + "2"]) == 40

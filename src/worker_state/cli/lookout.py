@@ -19,7 +19,7 @@ from worker_state.cli.stopping import cancel_on_signal
 from worker_state.cli.story import STATUS_STYLES
 from worker_state.core.config import Config
 from worker_state.core.errors import ObservationFailed
-from worker_state.core.roster import Roster, Row, changes
+from worker_state.core.roster import Roster, Row, changes, id_length
 from worker_state.observer import Outside, open_roster
 from worker_state.watched import Watched
 
@@ -127,7 +127,7 @@ def _table(some: tuple[Row, ...], everybody: tuple[Row, ...], now: float, headin
     # A column that is empty for everybody only takes room away.
     hosts = any(row.entry.hostname for row in everybody)
     used = [heading for heading in headings if heading != "host" or hosts]
-    length = rows.id_length(row.entry.peer_id for row in everybody)
+    length = id_length(row.entry.peer_id for row in everybody)
     lines = [dict(zip(rows.HEADINGS, rows.cells(row, now, length), strict=True)) for row in some]
     table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold")
     for heading in used:
@@ -168,4 +168,4 @@ async def _tell(rosters: Watched[Roster], screen: Screen) -> None:
 
 
 def _length(roster: Roster) -> int:
-    return rows.id_length(row.entry.peer_id for row in roster.rows)
+    return id_length(row.entry.peer_id for row in roster.rows)

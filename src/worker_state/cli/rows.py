@@ -4,15 +4,12 @@ Pure text. Everything that a server or a stranger wrote is made printable here.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from worker_state.core.roster import Change, Entry, Roster, Row
+from worker_state.core.roster import Change, Entry, Roster, Row, id_length
 from worker_state.core.words import shown
 
-SHORT = 8
-"""Characters of a peer id that are usually enough to tell it from the others."""
 LONGEST = 40
 """Characters of anything in a cell."""
 LATE = 3.0
@@ -43,7 +40,7 @@ def staleness(roster: Roster, age: float) -> str:
 
 
 def cells(row: Row, now: float, length: int) -> tuple[str, ...]:
-    """One row under `HEADINGS`; `length` as `id_length` says."""
+    """One row under `HEADINGS`; `length` as `core.roster.id_length` says."""
     entry, ago = row.entry, duration(now - row.since)
     return (
         name(entry, length),
@@ -58,7 +55,7 @@ def cells(row: Row, now: float, length: int) -> tuple[str, ...]:
 
 
 def name(entry: Entry, length: int) -> str:
-    """The beginning of the peer id; `length` as `id_length` says."""
+    """The beginning of the peer id; `length` as `core.roster.id_length` says."""
     return _cut(entry.peer_id, length)
 
 
@@ -97,12 +94,6 @@ def latest(roster: Roster, now: float) -> str | None:
 
 def _job(entry: Entry) -> str:
     return "" if entry.job_id is None else f", job {_cut(entry.job_id)}"
-
-
-def id_length(peer_ids: Iterable[str]) -> int:
-    """How many characters tell these peer ids apart: eight, or as many more as are needed."""
-    ids = set(peer_ids)
-    return next((n for n in range(SHORT, LONGEST) if len({each[:n] for each in ids}) == len(ids)), LONGEST)
 
 
 def memory(megabytes: float | None) -> str:

@@ -12,6 +12,8 @@ from worker_state.core.wire import Message
 
 KEPT = 60.0
 """Seconds for which a worker that is found no more keeps its row."""
+SHORT, LONG = 8, 40
+"""Characters of a peer id: usually enough to tell it from the others, and the most that are shown for that."""
 LARGEST = 2**63
 """A number beyond this says nothing about a GPU or a clock, and divides badly."""
 
@@ -165,3 +167,9 @@ def changes(before: Roster, after: Roster) -> tuple[Change, ...]:
     """What has changed from one roster to a later one, each worker's last change only, by peer id."""
     old = {row.entry.peer_id: row.last for row in before.rows}
     return tuple(row.last for row in after.rows if row.last is not None and row.last != old.get(row.entry.peer_id))
+
+
+def id_length(peer_ids: Iterable[str]) -> int:
+    """How many characters tell these peer ids apart: eight, or as many more as are needed, up to forty."""
+    ids = set(peer_ids)
+    return next((n for n in range(SHORT, LONG) if len({each[:n] for each in ids}) == len(ids)), LONG)

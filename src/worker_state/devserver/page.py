@@ -13,13 +13,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from worker_state.core.roster import read_entry
+from worker_state.core.roster import id_length, read_entry
 from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.web import Response
 
 SAFE = (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("cache-control", "no-store"))
-SHORT = 8
-"""Characters of a peer id that tell it from the others, nearly always; the page has the whole one as well."""
 
 
 @cache
@@ -47,12 +45,17 @@ def _hash_of(element: str, html: bytes) -> str:
 
 
 def workers(rooms: Rooms, now: float) -> Response:
-    """`GET /workers.json`: by room and peer id; `since_seconds` is how long this server has known it in this status."""
+    """`GET /workers.json`: by room and peer id.
+
+    `since_seconds` is for how long this server has known it in this status with this job, `short` the beginning of its
+    peer id that nobody else here has; null for what is not known.
+    """
     return Response.json(200, {"workers": list(_workers(rooms, now))}, headers=SAFE)
 
 
 def _workers(rooms: Rooms, now: float) -> list[dict[str, Any]]:
     found = []
+    length = id_length(peer_id for room_id in rooms.occupied() for peer_id in rooms.peers(room_id))
     for room_id in rooms.occupied():
         for peer_id, peer in sorted(rooms.peers(room_id).items()):
             if peer.role != "worker":
@@ -62,7 +65,7 @@ def _workers(rooms: Rooms, now: float) -> list[dict[str, Any]]:
                 {
                     "room_id": room_id,
                     "peer_id": peer_id,
-                    "short": peer_id[:SHORT],
+                    "short": peer_id[:length],
                     "status": entry.status,
                     "job_id": entry.job_id,
                     "gpu_model": entry.gpu_model,
