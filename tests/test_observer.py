@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.fake import FakeSocket
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, ConfigError, Manager
 from worker_state.core.answers import HttpFailure
 from worker_state.core.errors import ObservationFailed
 from worker_state.core.roster import Roster
+from worker_state.core.verdict import Closed
 from worker_state.observer import Outside, open_roster
 from worker_state.watched import Watched
 
@@ -152,6 +154,58 @@ async def test_a_server_that_answers_nothing_makes_the_view_old(world: World) ->
         await rosters.wait_for(lambda roster: roster.trouble is None)
 
 
+@pytest.mark.parametrize("instead_of", ["register", "discover_peers"])
+def test_a_close_in_place_of_an_answer_is_trouble(instead_of: str, caplog: pytest.LogCaptureFixture) -> None:
+    """At the start it ends the start; later it is told, and the next link answers."""
+
+    @scenario(only="fake")
+    async def played(world: World) -> None:
+        assert isinstance(world, FakeWorld)
+        room = empty_room(world)
+
+        def close(socket: FakeSocket, frame: dict[str, Any]) -> dict[str, Any] | None:
+            if frame["type"] != instead_of:
+                return None
+            socket.end(Closed(1013, "later"))
+            return {}
+
+        world.server.answer_instead = close
+        with pytest.raises(ObservationFailed, match=r"closed with 1013 \(later\)"):
+            async with watching(world, **room):
+                raise AssertionError("never entered")
+        world.server.answer_instead = lambda socket, frame: None
+        async with watching(world, **room) as rosters:
+            world.server.answer_instead = close
+            world.cut()
+            await rosters.wait_for(lambda roster: roster.trouble == "closed with 1013 (later)")
+            world.server.answer_instead = lambda socket, frame: None
+            await rosters.wait_for(lambda roster: roster.trouble is None)
+
+    played("fake", caplog)
+
+
+@scenario(only="fake")  # frames out of the blue
+async def test_other_frames_are_passed_over(world: World) -> None:
+    """Pings, messages and rubbish before an answer, or between two, are none of our business."""
+    assert isinstance(world, FakeWorld)
+    rubbish = ('{"type": "ping"}', '{"type": "offer", "sender": "x"}', "no JSON", "[]")
+
+    def talk(socket: FakeSocket, frame: dict[str, Any]) -> None:
+        for text in rubbish:
+            socket.deliver(text)
+
+    room = empty_room(world)
+    world.server.answer_instead = talk
+    async with watching(world, **room) as rosters:
+        for number in range(200):
+            await trio.sleep(0.1)
+            for socket in world.server.sockets:
+                socket.deliver(rubbish[number % 4])
+        assert rosters.value.trouble is None
+        assert rosters.value.answered_at == pytest.approx(trio.current_time(), abs=2 * EVERY)
+    assert len(world.server.dials) == 1
+
+
 @scenario(only="fake")  # a server that loses its memory, rooms and all
 async def test_a_room_that_is_gone_later_is_trouble_and_no_end(world: World) -> None:
     """Whoever watches is told, and asks again; the store may be restored."""
@@ -185,7 +239,7 @@ def test_nothing_stays_behind_whenever_it_is_cancelled(after: float, caplog: pyt
     async def played(world: World) -> None:
         assert isinstance(world, FakeWorld)
         room = empty_room(world)
-        world.server.latency = 1.0
+        world.server.latency = 0.9  # there and back again within what an exit may take
         with trio.move_on_after(after):
             async with watching(world, **room):
                 await trio.sleep_forever()

@@ -139,6 +139,8 @@ class _Observer:
         with trio.CancelScope(shield=True):
             while not self._leaving:
                 end = await self._link()
+                if self._leaving:
+                    break
                 now = trio.current_time()
                 pause = self._pace.lost(now, end.cause, end.code, end.hint)
                 if not self.decided.is_set():

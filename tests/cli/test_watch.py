@@ -169,6 +169,12 @@ def test_a_narrow_terminal_keeps_what_matters() -> None:
     assert "4 s ago: available → bu" in drawn(roster, 104.0, width=120)[4]
 
 
+def test_who_is_gone_keeps_a_row_and_nobody_at_all_a_headline() -> None:
+    roster = answered(answered(Roster("r-1"), [Entry("one", "available", tags=("t",))], 0.0), [], 10.0)
+    assert [word for word in drawn(roster, 11.0)[4].split() if word != "-"] == ["one", "gone", "1", "s", "ago:", "gone"]
+    assert drawn(answered(Roster("r-1"), [], 0.0), 0.0) == ["Room r-1: 0 workers"]
+
+
 def test_what_does_not_fit_is_counted() -> None:
     entries = [Entry(f"{number:08}", "available", hostname="gpu" if not number else None) for number in range(30)]
     lines = drawn(answered(Roster("r-1"), entries, 0.0), 0.0, height=15)
