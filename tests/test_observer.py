@@ -56,7 +56,9 @@ async def test_every_worker_is_seen_with_its_status(world: World) -> None:
         assert roster.rows[0].at_least is False
         two = await world.start(**room)
         await rosters.wait_for(lambda roster: len(roster.entries) == 2)
-        assert len(world.rooms.users) == 3
+        (watcher,) = set(world.rooms.users) - {one.state.peer_id, two.state.peer_id}
+        assert (peer := world.rooms.peer(watcher)) is not None
+        assert peer.role == "client"
     assert set(world.rooms.users) == {one.state.peer_id, two.state.peer_id}
     assert set(world.rooms.peers(room["room_id"])) == {one.state.peer_id, two.state.peer_id}
 
