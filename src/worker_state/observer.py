@@ -30,6 +30,8 @@ from worker_state.transport import Dial, Socket, WebSocketDial
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
 
+__all__ = ["ObservationFailed", "Outside", "open_roster"]
+
 log = logging.getLogger(__name__)
 
 LEAST, MOST = 0.5, 300.0
