@@ -185,7 +185,9 @@ class _Observer:
             with self._interruptible():
                 async with self._outside.dial(nursery, deadlines) as socket:
                     if isinstance(socket, DialFailure):
-                        end = _End(str(socket), socket.cause, hint=v.hint(socket.retry_after))
+                        where = self._config.websocket_url.partition("?")[0]
+                        why = f"no connection to {where}: {socket}"
+                        end = _End(why, socket.cause, hint=v.hint(socket.retry_after))
                     else:
                         end = await self._serve(socket, deadlines)
             nursery.cancel_scope.cancel()

@@ -70,6 +70,7 @@ async def test_one_look_is_a_plain_table(scene: Scene, capsys: pytest.CaptureFix
     headline, headings, row = capsys.readouterr().out.splitlines()
     assert headline == f"Room {scene.worker.state.room_id}: 1 worker, 1 available"
     assert headings.split() == ["worker", "status", "job", "gpu", "memory"]
+    assert "  available  " in row
     name = str(scene.worker.state.peer_id)[:8]
     assert row.split() == [name, "available", "-", "NVIDIA", "RTX", "A5000", "24", "GiB"]
     await scene.left_alone()
@@ -188,7 +189,7 @@ def test_what_does_not_fit_is_counted() -> None:
     [
         ({"room_token": SECRET}, "The server refuses: wrong room token."),
         ({"room_id": "nowhere"}, "The server refuses: room not found."),
-        ({"websocket_url": "ws://127.0.0.1:9"}, "Connection refused"),
+        ({"websocket_url": "ws://127.0.0.1:9"}, "No connection to ws://127.0.0.1:9: connection refused."),
         ({"http_url": "http://127.0.0.1:9"}, "The server gave no identity: "),
     ],
 )

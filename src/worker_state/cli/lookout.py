@@ -87,6 +87,7 @@ def _print_table(roster: Roster, console: Console) -> None:
         now = roster.answered_at or 0.0
         # What one look cannot know is left out: for how long, and what has changed.
         table = _table(roster.rows, roster.rows, now, rows.HEADINGS[:-2])
+        table.padding = (0, 2, 0, 0)
         with console.capture() as captured:
             console.print(table, width=UNBOUNDED, crop=False, no_wrap=True)
         typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
