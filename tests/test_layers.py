@@ -49,9 +49,10 @@ PLACES = {
     "transport": place("core handshake streams", "trio trio_websocket wsproto"),
     "web": place("core", "trio httpx"),
     "manager": place("core watched actors transport web facade logs", "trio"),
+    "observer": place("core watched transport web", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
     "__init__": place("core facade manager"),
-    "cli": place("__init__ cli core logs manager devserver", "trio typer rich"),
+    "cli": place("__init__ cli core logs manager observer watched devserver", "trio typer rich"),
 }
 
 # Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.

@@ -15,6 +15,7 @@ from worker_state.cli.screen import Screen, show_log
 from worker_state.cli.worker import Plan, work
 from worker_state.devserver import DevServer, serve
 from worker_state.logs import NOTHING, About
+from worker_state.observer import open_roster
 
 PATIENCE = 30.0
 
@@ -94,6 +95,18 @@ async def test_the_session_string_and_its_token_can_be_withheld(
     assert "sleap-session:" not in shown
     assert room.token is not None
     assert room.token not in shown
+
+
+async def test_who_watches_is_not_what_the_worker_has_left_behind() -> None:
+    screen = Kept()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work, plan(), screen)
+        ws, _, http = (await screen.until("so one runs inside: ")).split()[-3:]
+        assert (await screen.until("in a browser: ")).endswith(f"{http}/")
+        room = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
+        async with open_roster(Config(ws, http, room.room_id, room.token)):
+            screen.on_gone()
+            await screen.until("nothing was left behind: users 0, rooms 0")
 
 
 async def test_a_worker_joins_the_room_of_another(nursery: trio.Nursery) -> None:

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker_state.core import wire
+from worker_state.core.roster import read_answer
 from worker_state.core.status import Available, Busy, Reserved
 from worker_state.core.wire import (
     Echo,
@@ -78,6 +79,18 @@ def test_register_as_recorded() -> None:
     """A registration has exactly the keys that the real server accepted, and no other."""
     sent = recorded("register")["sent"]
     assert wire.register("PEER_1", "ROOM_1", "TOKEN_1", "ID_TOKEN_1", sent["metadata"]) == sent
+
+
+def test_a_client_as_recorded() -> None:
+    """A client registers under its own role, and `read_answer` reads what its search is answered."""
+    sent = recorded("register the client")["sent"]
+    assert wire.register("PEER_2", "ROOM_1", "TOKEN_1", "ID_TOKEN_2", sent["metadata"], role="client") == sent
+    assert wire.register_by_key("PEER_2", "slp_good", {}, role="client")["role"] == "client"
+    search = recorded("found again")
+    assert wire.discover_workers("PEER_2") == search["sent"]
+    (answer,) = search["received"]
+    (entry,) = read_answer(answer) or ()
+    assert (entry.peer_id, entry.status, entry.gpu_memory_mb) == ("PEER_1", "available", 24576)
 
 
 def test_register_by_key() -> None:

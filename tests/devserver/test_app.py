@@ -95,7 +95,7 @@ async def test_the_three_calls_answer_over_one_connection(server: DevServer, htt
 
 
 async def test_unknown_paths_and_methods_answer_as_fastapi_does(http: httpx.AsyncClient) -> None:
-    unknown, wrong, head = await http.get("/"), await http.get("/create-room"), await http.head("/delete-peer")
+    unknown, wrong, head = await http.get("/rooms"), await http.get("/create-room"), await http.head("/delete-peer")
     assert (unknown.status_code, unknown.json()) == (404, {"detail": "Not Found"})
     assert (wrong.status_code, wrong.json()) == (405, {"detail": "Method Not Allowed"})
     assert (head.status_code, head.headers["allow"], head.content) == (405, "POST", b"")

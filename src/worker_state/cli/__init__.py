@@ -12,6 +12,7 @@ from worker_state.cli.run import run_command
 from worker_state.cli.serve import serve_command
 from worker_state.cli.session import session_app
 from worker_state.cli.storm import storm_command
+from worker_state.cli.watch import watch_command
 
 app = typer.Typer(
     name="worker-state",
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command("run")(run_command)
 app.command("serve")(serve_command)
 app.command("storm")(storm_command)
+app.command("watch")(watch_command)
 app.add_typer(session_app, name="session")
 
 

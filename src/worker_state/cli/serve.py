@@ -45,6 +45,8 @@ def serve_command(
 ) -> None:
     """Run the development server until Ctrl-C. It keeps nothing: users and rooms are gone when it ends.
 
+    Its HTTP address shows every worker in a browser, and gives them as /workers.json.
+
     \b
     Example:
       worker-state serve
@@ -97,6 +99,7 @@ async def _serve(start: Callable[..., Awaitable[object]], screen: "Screen") -> N
             else:
                 screen.result("WebSocket", server.ws_url)
                 screen.result("HTTP", server.http_url)
+                screen.line(f"Every worker, in a browser: {server.http_url}/")
                 await trio.sleep_forever()
         nursery.cancel_scope.cancel()
     if failure is not None:

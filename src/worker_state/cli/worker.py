@@ -44,6 +44,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             server = await nursery.start(start_server)
             addresses = server.ws_url, server.http_url
             screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}")
+            screen.line(f"It shows its workers in a browser: {server.http_url}/")
         try:
             with leaving:
                 failure = await _live(plan, plan.configure(*addresses), server, screen)
@@ -88,8 +89,10 @@ async def _show_signals(manager: Manager, screen: Screen) -> None:
 
 
 def _left_behind(server: DevServer, screen: Screen) -> str | None:
-    """What the worker owed and has not paid: the server inside can be asked."""
-    users, rooms = len(server.rooms.users), len(server.rooms.rooms)
+    """What the worker owed and has not paid: the server inside can be asked. Who is still there, is somebody else."""
+    known = server.rooms
+    users = sum(known.peer(peer_id) is None for peer_id in known.users)
+    rooms = sum(not known.peers(room_id) for room_id in known.rooms)
     if users or rooms:
         return f"The worker has left something behind on the server: users {users}, rooms {rooms}."
     screen.line("The worker has left, and nothing was left behind: users 0, rooms 0.")

@@ -37,5 +37,9 @@ class RegistrationRefused(StartupFailed):
     """The server refused the first registration for a reason that trying again cannot mend (a wrong room, say)."""
 
 
+class ObservationFailed(WorkerStateError):
+    """A room cannot be watched: the server is not there, or does not let us in; the text says which."""
+
+
 class Disconnected(WorkerStateError):
     """A signal could not be sent because there is no registered link just now."""

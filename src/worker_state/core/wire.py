@@ -26,7 +26,7 @@ def metadata(tags: Sequence[str], capabilities: Mapping[str, Any], truth: Truth)
     return {"tags": list(tags), "properties": {**capabilities, **properties(truth)}}
 
 
-def register(peer_id: str, room_id: str, token: str, id_token: str, record: Message) -> Message:
+def register(peer_id: str, room_id: str, token: str, id_token: str, record: Message, role: str = "worker") -> Message:
     """A full registration with a room and an ID token (both generations of the server)."""
     return {
         "type": "register",
@@ -34,14 +34,14 @@ def register(peer_id: str, room_id: str, token: str, id_token: str, record: Mess
         "room_id": room_id,
         "token": token,
         "id_token": id_token,
-        "role": "worker",
+        "role": role,
         "metadata": record,
     }
 
 
-def register_by_key(peer_id: str, api_key: str, record: Message) -> Message:
+def register_by_key(peer_id: str, api_key: str, record: Message, role: str = "worker") -> Message:
     """A full registration with an API key (v3.0): the room comes back in the answer."""
-    return {"type": "register", "peer_id": peer_id, "api_key": api_key, "role": "worker", "metadata": record}
+    return {"type": "register", "peer_id": peer_id, "api_key": api_key, "role": role, "metadata": record}
 
 
 def update_metadata(peer_id: str, record: Message) -> Message:
@@ -66,6 +66,11 @@ def echo(peer_id: str, nonce: str) -> Message:
         "to_peer_id": peer_id,
         "payload": {ECHO_KEY: nonce},
     }
+
+
+def discover_workers(peer_id: str) -> Message:
+    """A search for every worker in the room, also for those whose tags were erased: no client would find them."""
+    return {"type": "discover_peers", "from_peer_id": peer_id, "filters": {"role": "worker"}}
 
 
 OURS = frozenset({"register", "update_metadata"})

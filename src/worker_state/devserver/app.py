@@ -17,6 +17,7 @@ from random import Random
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 
+from worker_state.devserver import page
 from worker_state.devserver.admission import Generation
 from worker_state.devserver.cable import Cable
 from worker_state.devserver.effects import JSON, Reply, unprocessable
@@ -135,11 +136,14 @@ async def _answer(server: DevServer, request: Request) -> Response:
     failure = server.next_failure(request.path)
     if failure is not None:
         return failure
-    if request.path not in ROUTES:
+    allowed = ("GET", "HEAD") if request.path in PAGES else ("POST",)
+    if request.path not in PAGES and request.path not in ROUTES:
         return Response.json(404, {"detail": "Not Found"})
-    if request.method != "POST":
-        return Response.json(405, {"detail": "Method Not Allowed"}, headers=(("allow", "POST"),))
+    if request.method not in allowed:
+        return Response.json(405, {"detail": "Method Not Allowed"}, headers=(("allow", ", ".join(allowed)),))
     try:
+        if request.path in PAGES:
+            return PAGES[request.path](server)  # who only looks changes nothing
         reply = ROUTES[request.path](server.rooms, request, server.clock())
         response = Response.json(reply.status, reply.body)
     except Exception as error:  # noqa: BLE001 - any internal error is a 500 in plain text, as on the real server
@@ -165,4 +169,13 @@ def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:
     return rooms.delete_peer(body, now)
 
 
+def _page(server: DevServer) -> Response:
+    return page.page()
+
+
+def _workers(server: DevServer) -> Response:
+    return page.workers(server.rooms, server.clock())
+
+
+PAGES = {"/": _page, "/workers.json": _workers}
 ROUTES = {"/anonymous-signin": _sign_in, "/create-room": _create_room, "/delete-peer": _delete_peer}

@@ -32,6 +32,8 @@ class Peer:
     role: Any
     metadata: Any = field(repr=False)
     connected_at: float
+    #: When it came into the status that it is in, with the job that it has; of interest to people only.
+    since: float = 0.0
 
 
 class Registry:
@@ -50,6 +52,10 @@ class Registry:
 
     def peers(self, room_id: str) -> Mapping[str, Peer]:
         return MappingProxyType(self._peers.get(room_id, {}))
+
+    def occupied(self) -> list[str]:
+        """The rooms in which somebody is registered, in order."""
+        return sorted(self._peers)
 
     def enlist(self, peer_id: str, room_id: str, peer: Peer) -> None:
         self._peers.setdefault(room_id, {})[peer_id] = peer

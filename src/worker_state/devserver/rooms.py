@@ -13,6 +13,7 @@ from random import Random
 from types import MappingProxyType
 from typing import Any
 
+from worker_state.core.roster import read_entry
 from worker_state.devserver.admission import STORE_FAILED, Admitted, Doorkeeper, Generation
 from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
 from worker_state.devserver.identities import RECORDED_API_KEYS, ApiKey, Identities, User
@@ -67,6 +68,10 @@ class Rooms:
     def peers(self, room_id: str) -> Mapping[str, Peer]:
         """Who is registered in this room now, by peer id."""
         return self._registry.peers(room_id)
+
+    def occupied(self) -> list[str]:
+        """The rooms in which somebody is registered, in order."""
+        return self._registry.occupied()
 
     def peer(self, peer_id: str) -> Peer | None:
         """The registration of this peer, wherever it is."""
@@ -177,7 +182,7 @@ class Rooms:
                     self.peer_of(connection),
                 )
             case "update_metadata":
-                yield from self._update_metadata(connection, message)
+                yield from self._update_metadata(connection, message, now)
             case "discover_peers":
                 yield from self._discover_peers(connection, message)
             case "peer_message":
@@ -195,7 +200,8 @@ class Rooms:
             yield Send(connection, admitted)
             return
         peer_id, room_id = admitted.peer_id, admitted.room_id
-        peer = Peer(connection, message.get("role", "peer"), admitted.metadata, connected_at=now)
+        since = _since(self.peers(room_id).get(peer_id), admitted.metadata, now)
+        peer = Peer(connection, message.get("role", "peer"), admitted.metadata, connected_at=now, since=since)
         self._registry.enlist(peer_id, room_id, peer)
         if self._store_fails(registered=True):
             yield Send(connection, STORE_FAILED)
@@ -217,7 +223,7 @@ class Rooms:
             answer |= {"ice_servers": [], "mesh_ice_servers": []}
         yield Send(connection, answer)
 
-    def _update_metadata(self, connection: Hashable, message: Message) -> Iterator[Effect]:
+    def _update_metadata(self, connection: Hashable, message: Message, now: float) -> Iterator[Effect]:
         """Anybody may update anybody, and only the sender is told."""
         peer_id, update = message.get("peer_id"), message.get("metadata")
         if not peer_id or not update:
@@ -229,7 +235,7 @@ class Rooms:
             return
         peer = self.peers(room_id)[peer_id]
         metadata = merged(peer.metadata, update)
-        self._registry.enlist(peer_id, room_id, replace(peer, metadata=metadata))
+        self._registry.enlist(peer_id, room_id, replace(peer, metadata=metadata, since=_since(peer, metadata, now)))
         yield Send(connection, {"type": "metadata_updated", "peer_id": peer_id, "metadata": metadata})
 
     def _discover_peers(self, connection: Hashable, message: Message) -> Iterator[Effect]:
@@ -255,6 +261,13 @@ class Rooms:
             return False
         self._store_failures -= 1
         return True
+
+
+def _since(before: Peer | None, metadata: Any, now: float) -> float:
+    """Since when a peer has been doing what it does, with this record."""
+    if before is None or read_entry("", before.metadata).doing != read_entry("", metadata).doing:
+        return now
+    return before.since
 
 
 def merged(old: Any, update: Any) -> Any:

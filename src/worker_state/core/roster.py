@@ -1,0 +1,175 @@
+"""Who is in a room, as its searches tell: what an answer says of each worker, and how long it has been saying so.
+
+A roster is a fold over the answers to `discover_peers`. Times are seconds of the caller's clock and count from what was
+seen here; what was so before anybody looked is marked as "at least". Keep out: clocks, sockets, words for people.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from worker_state.core.wire import Message
+
+KEPT = 60.0
+"""Seconds for which a worker that is found no more keeps its row."""
+SHORT, LONG = 8, 40
+"""Characters of a peer id: usually enough to tell it from the others, and the most that are shown for that."""
+LARGEST = 2**63
+"""A number beyond this says nothing about a GPU or a clock, and divides badly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a search says of one worker; None where it says nothing, or something of another type.
+
+    The texts are a stranger's: make them printable (`core.words.shown`) before anybody sees them.
+    """
+
+    peer_id: str
+    status: str | None = None
+    job_id: str | None = None
+    """The current job, or else the pending one."""
+    gpu_model: str | None = None
+    gpu_memory_mb: float | None = None
+    hostname: str | None = None
+    tags: tuple[str, ...] = ()
+    connected_at: float | None = None
+    """When it registered, in seconds of the server's clock since 1970."""
+
+    @property
+    def doing(self) -> tuple[str | None, str | None]:
+        """The status and its job: what "for how long" is about."""
+        return self.status, self.job_id
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """At some time a worker became another; None before or after: it was not found then."""
+
+    at: float
+    before: Entry | None
+    after: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One worker and its times."""
+
+    entry: Entry
+    since: float
+    """When this status with this job was first seen."""
+    at_least: bool
+    """It may have been so for longer: nobody was looking when it began."""
+    last: Change | None = None
+    """The last change that was seen; None: none yet."""
+    gone: bool = False
+    """It is found no more; `last` says since when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The workers of a room, by peer id, as they were at `answered_at`."""
+
+    room_id: str = ""
+    rows: tuple[Row, ...] = ()
+    answered_at: float | None = None
+    """When the last answer came; None: none has."""
+    trouble: str | None = None
+    """Why there is no newer answer; None: there is no trouble."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Those who were found by the last search."""
+        return tuple(row.entry for row in self.rows if not row.gone)
+
+
+def read_entry(peer_id: str, metadata: object, connected_at: object = None) -> Entry:
+    """One worker's record, whatever its shape: strangers wrote it."""
+    record = metadata if isinstance(metadata, dict) else {}
+    properties = record.get("properties")
+    properties = properties if isinstance(properties, dict) else {}
+    tags = record.get("tags")
+    return Entry(
+        peer_id,
+        status=_text(properties.get("status")),
+        job_id=_text(properties.get("current_job_id")) or _text(properties.get("pending_job_id")),
+        gpu_model=_text(properties.get("gpu_model")),
+        gpu_memory_mb=_number(properties.get("gpu_memory_mb")),
+        hostname=_text(properties.get("hostname")),
+        tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        connected_at=_number(connected_at),
+    )
+
+
+def read_answer(message: Message) -> tuple[Entry, ...] | None:
+    """The workers in a `peer_list`, by peer id; None when the message is something else."""
+    match message:
+        case {"type": "peer_list", "peers": list(peers)}:
+            found = {entry.peer_id: entry for entry in map(_read_peer, peers) if entry is not None}
+            return tuple(found[peer_id] for peer_id in sorted(found))
+        case _:
+            return None
+
+
+def _read_peer(peer: object) -> Entry | None:
+    if isinstance(peer, dict) and isinstance(peer.get("peer_id"), str):
+        return read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at"))
+    return None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+    return value if known else None
+
+
+def answered(roster: Roster, entries: Iterable[Entry], now: float) -> Roster:
+    """The roster after an answer that came now."""
+    found = {entry.peer_id: entry for entry in entries}
+    known = {row.entry.peer_id: row for row in roster.rows}
+    looking = roster.answered_at is not None and roster.trouble is None
+    rows = []
+    for peer_id in sorted(found | known):
+        row, entry = known.get(peer_id), found.get(peer_id)
+        if entry is None:
+            assert row is not None
+            rows += _missing(row, now)
+        elif row is None or row.gone:
+            last = Change(now, None, entry) if roster.answered_at is not None else None
+            rows.append(Row(entry, now, not looking, last))
+        else:
+            rows.append(_found(row, entry, now, looking))
+    return replace(roster, rows=tuple(rows), answered_at=now, trouble=None)
+
+
+def _missing(row: Row, now: float) -> list[Row]:
+    if not row.gone:
+        return [replace(row, last=Change(now, row.entry, None), gone=True)]
+    return [row] if row.last is not None and now - row.last.at < KEPT else []
+
+
+def _found(row: Row, entry: Entry, now: float, looking: bool) -> Row:
+    if entry == row.entry:
+        return row
+    changed = replace(row, entry=entry, last=Change(now, row.entry, entry))
+    return changed if entry.doing == row.entry.doing else replace(changed, since=now, at_least=not looking)
+
+
+def lost(roster: Roster, why: str) -> Roster:
+    """The roster when nobody answers any more: what it shows is what was so at `answered_at`."""
+    return replace(roster, trouble=why)
+
+
+def changes(before: Roster, after: Roster) -> tuple[Change, ...]:
+    """What has changed from one roster to a later one, each worker's last change only, by peer id."""
+    old = {row.entry.peer_id: row.last for row in before.rows}
+    return tuple(row.last for row in after.rows if row.last is not None and row.last != old.get(row.entry.peer_id))
+
+
+def id_length(peer_ids: Iterable[str]) -> int:
+    """How many characters tell these peer ids apart: eight, or as many more as are needed, up to forty."""
+    ids = set(peer_ids)
+    return next((n for n in range(SHORT, LONG) if len({each[:n] for each in ids}) == len(ids)), LONG)

@@ -1,0 +1,78 @@
+"""The one page of the development server, and what it asks for: every worker of every room, as it is right now.
+
+Nothing secret may come in: no tokens, no session strings, no API keys (records of v3.0 carry them). The page is one
+file beside this one; what may run on it is named by its hash, so that nothing else does, whatever a worker is called.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from worker_state.core.roster import id_length, read_entry
+from worker_state.devserver.rooms import Rooms
+from worker_state.devserver.web import Response
+
+SAFE = (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("cache-control", "no-store"))
+
+
+@cache
+def page() -> Response:
+    """`GET /`."""
+    html = files("worker_state.devserver").joinpath("page.html").read_bytes()
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {_hash_of('script', html)}",
+            f"style-src {_hash_of('style', html)}",
+            "connect-src 'self'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
+    return Response(200, html, "text/html; charset=utf-8", (("content-security-policy", policy), *SAFE))
+
+
+def _hash_of(element: str, html: bytes) -> str:
+    (content,) = re.findall(rf"<{element}>(.*?)</{element}>".encode(), html, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode('ascii')}'"
+
+
+def workers(rooms: Rooms, now: float) -> Response:
+    """`GET /workers.json`: by room and peer id.
+
+    `since_seconds` is for how long this server has known it in this status with this job, `short` the beginning of its
+    peer id that nobody else here has; null for what is not known.
+    """
+    return Response.json(200, {"workers": list(_workers(rooms, now))}, headers=SAFE)
+
+
+def _workers(rooms: Rooms, now: float) -> list[dict[str, Any]]:
+    found = []
+    length = id_length(peer_id for room_id in rooms.occupied() for peer_id in rooms.peers(room_id))
+    for room_id in rooms.occupied():
+        for peer_id, peer in sorted(rooms.peers(room_id).items()):
+            if peer.role != "worker":
+                continue
+            entry = read_entry(peer_id, peer.metadata)
+            found.append(
+                {
+                    "room_id": room_id,
+                    "peer_id": peer_id,
+                    "short": peer_id[:length],
+                    "status": entry.status,
+                    "job_id": entry.job_id,
+                    "gpu_model": entry.gpu_model,
+                    "gpu_memory_mb": entry.gpu_memory_mb,
+                    "hostname": entry.hostname,
+                    "tags": list(entry.tags),
+                    "since_seconds": round(max(0.0, now - peer.since), 1),
+                }
+            )
+    return found

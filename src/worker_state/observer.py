@@ -1,0 +1,302 @@
+"""Watching a room: a client of our own that asks for its workers, again and again, and leaves nothing behind.
+
+    async with open_roster(config) as rosters:
+        async for roster in rosters:
+            print(roster.entries)
+
+The thin shell around `core.roster`: one task owns socket, identity and roster. What is shown to people is not known
+here, and no worker is touched: searches only.
+"""
+
+import logging
+import math
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+
+import trio
+
+from worker_state.core import answers, roster, wire
+from worker_state.core import verdict as v
+from worker_state.core.config import Config
+from worker_state.core.errors import ConfigError, ObservationFailed
+from worker_state.core.pace import Deadlines, Pace
+from worker_state.core.roster import Roster
+from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.core.words import shown
+from worker_state.transport import Dial, Socket, WebSocketDial
+from worker_state.watched import Watched
+from worker_state.web import Http, HttpxHttp
+
+__all__ = ["ObservationFailed", "Outside", "open_roster"]
+
+log = logging.getLogger(__name__)
+
+LEAST, MOST = 0.5, 300.0
+"""Seconds between two searches: what a server can be asked for without being pressed, and what is still watching."""
+NOTICE = 0.2
+"""Seconds for the server to see our Close frame before the deletion: `/delete-peer` for the last peer registered
+there deletes the room, which is not ours. Its workers may just be reconnecting (FAULTS F11)."""
+RECORD: wire.Message = {"tags": ["sleap-rtc", "worker-state-watch"], "properties": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The outside world, and chance: what tests replace."""
+
+    dial: Dial
+    http: Http
+    random: Random = field(default_factory=SystemRandom)
+
+    @classmethod
+    def real(cls, config: Config) -> "Outside":
+        """The network."""
+        timing = config.timing
+        return cls(
+            dial=WebSocketDial(config.websocket_url, unacknowledged_within=timing.unacknowledged),
+            http=HttpxHttp(config.http_url, within=timing.http),
+        )
+
+
+@asynccontextmanager
+async def open_roster(
+    config: Config, *, every: float = 2.0, outside: Outside | None = None
+) -> AsyncIterator[Watched[Roster]]:
+    """Watch the room of `config` (`room_id` and `room_token`, or `api_key`), asking `every` so many seconds.
+
+    Gives the newest roster, and each newer one to who iterates, from the first answer on. Raises `ConfigError` for a
+    configuration without a room, `ObservationFailed` when that first answer does not come; later trouble stands in
+    `Roster.trouble`, and is tried again. At the end the identity is deleted, within `timing.exit + timing.close`
+    seconds, or once more `timing.exit` in the middle of a sign-in.
+    """
+    if config.creates_room:
+        raise ConfigError(
+            "room_id is missing: a room that exists is watched, with room_id and room_token or an api_key"
+        )
+    if isinstance(every, bool) or not isinstance(every, int | float) or not LEAST <= every <= MOST:
+        raise ConfigError(f"every must be a number of seconds from {LEAST:g} to {MOST:g}")
+    for url in config.exposed_urls:
+        log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url)
+    observer = _Observer(config, every, outside or Outside.real(config))
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(observer.run)
+        # What the body raises is carried around the nursery, so that it arrives as itself and not inside a group.
+        try:
+            await observer.decided.wait()
+            if observer.failure is None:
+                yield observer.rosters
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failure = error
+        finally:
+            observer.leave()
+    if observer.failure is not None:
+        raise ObservationFailed(observer.failure)
+    if failure is not None:
+        raise failure
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Why there is no link (any more)."""
+
+    why: str
+    cause: Cause = Cause.CLOSED
+    code: int = 1006
+    hint: float | None = None
+
+
+class _Observer:
+    """The one task, and the little that the context manager around it may see and do."""
+
+    def __init__(self, config: Config, every: float, outside: Outside) -> None:
+        self.rosters = Watched(Roster(config.room_id or ""))
+        self.decided = trio.Event()
+        """The first answer has come, or it will not."""
+        self.failure: str | None = None
+        self._config = config
+        self._every = every
+        self._outside = outside
+        self._pace = Pace(outside.random)
+        self._identity: answers.Identity | None = None
+        self._peer_id = f"watch-{secrets.token_hex(4)}"
+        """With an API key there is no sign-in that would give one."""
+        self._owed: list[str] = []
+        """Identities that have to be deleted."""
+        self._waiting: list[tuple[trio.CancelScope, float]] = []
+        self._leaving = False
+        self._entered = False
+
+    def leave(self) -> None:
+        """End, in bounded time: whatever is being waited for is cut short."""
+        self._leaving = True
+        if self._waiting:
+            scope, grace = self._waiting[-1]
+            scope.deadline = min(scope.deadline, trio.current_time() + grace)
+
+    async def run(self) -> None:
+        """Keep the roster until `leave`. The caller's cancel does not reach it: what it has created must be deleted."""
+        with trio.CancelScope(shield=True):
+            while not self._leaving:
+                end = await self._link()
+                if self._leaving:
+                    break
+                now = trio.current_time()
+                pause = self._pace.lost(now, end.cause, end.code, end.hint)
+                if not self.decided.is_set():
+                    self.failure = end.why
+                    break
+                self.rosters.set(roster.lost(self.rosters.value, end.why))
+                with self._interruptible():
+                    await trio.sleep(pause)
+            self.decided.set()
+            self.rosters.close()
+            with trio.move_on_after(self._config.timing.exit):
+                if self._entered:
+                    await trio.sleep(NOTICE)
+                await self._pay()
+            if self._owed:
+                owed = ", ".join(map(shown, self._owed))
+                log.warning("our identity is left to the server, which did not delete it in time: %s", owed)
+
+    @contextmanager
+    def _interruptible(self, grace: float = 0.0) -> Iterator[None]:
+        """What stands in here ends so many seconds after `leave`."""
+        with trio.CancelScope(deadline=trio.current_time() + grace if self._leaving else math.inf) as scope:
+            self._waiting.append((scope, grace))
+            try:
+                yield
+            finally:
+                self._waiting.pop()
+
+    # One link.
+
+    async def _link(self) -> _End:
+        """From the sign-in to the end of a socket."""
+        self._entered = False
+        end = _End("it is over")
+        deadlines = self._pace.dialling(trio.current_time())
+        refusal = await self._sign_in()
+        if refusal is not None:
+            return refusal
+        async with trio.open_nursery() as nursery:
+            with self._interruptible():
+                async with self._outside.dial(nursery, deadlines) as socket:
+                    if isinstance(socket, DialFailure):
+                        where = self._config.websocket_url.partition("?")[0]
+                        why = f"no connection to {where}: {socket}"
+                        end = _End(why, socket.cause, hint=v.hint(socket.retry_after))
+                    else:
+                        end = await self._serve(socket, deadlines)
+            nursery.cancel_scope.cancel()
+        return end
+
+    async def _sign_in(self) -> _End | None:
+        if self._identity is not None or self._config.api_key is not None:
+            return None
+        answer: answers.HttpAnswer | answers.HttpFailure = answers.HttpFailure("it was cut short")
+        # A sign-in whose answer is not waited for would leave an identity that nobody knows.
+        with self._interruptible(grace=self._config.timing.exit):
+            answer = await self._outside.http.post("/anonymous-signin")
+        identity = answer if isinstance(answer, answers.HttpFailure) else answers.read_identity(answer)
+        if isinstance(identity, answers.HttpFailure):
+            cause = Cause.REFUSED if identity.status is None else Cause.REJECTED
+            return _End(f"the server gave no identity: {identity.why}", cause)
+        self._identity = identity
+        self._owed.append(identity.username)
+        self._peer_id = identity.username
+        return None
+
+    async def _serve(self, socket: Socket, deadlines: Deadlines) -> _End:
+        end: _End | None = None
+        with self._interruptible():
+            end = await self._enter(socket, deadlines)
+            if end is None:
+                end = await self._watch(socket)
+        if self._leaving and self._entered:
+            # Not behind a `register` that is unanswered: that leaves a ghost (FAULTS F31).
+            with trio.move_on_after(self._config.timing.close):
+                await socket.close()
+        return _End("it is over") if end is None else end
+
+    async def _enter(self, socket: Socket, deadlines: Deadlines) -> _End | None:
+        """Register as a client; None when the server has let us in."""
+        await socket.send(wire.encode(self._registration()))
+        until = socket.connected_at + deadlines.register
+        while True:
+            match await _next_frame(socket, until):
+                case wire.RegistrationAccepted(room_id=room_id):
+                    self._entered = True
+                    self._pace.answered(trio.current_time())
+                    if not self._config.room_id and room_id != self.rosters.value.room_id:
+                        self.rosters.set(Roster(room_id))
+                    return None
+                case wire.Refusal() as refusal:
+                    return await self._refused(refusal)
+                case Closed() as closed:
+                    return _End(str(closed), closed.cause, closed.code, v.hint_in(closed.reason))
+                case None:
+                    return _End(str(Cause.UNREGISTERED), Cause.UNREGISTERED)
+
+    def _registration(self) -> wire.Message:
+        config = self._config
+        if config.api_key is not None:
+            return wire.register_by_key(self._peer_id, config.api_key, RECORD, role="client")
+        assert self._identity is not None
+        return wire.register(
+            self._peer_id, config.room_id or "", config.room_token or "", self._identity.id_token, RECORD, role="client"
+        )
+
+    async def _refused(self, refusal: wire.Refusal) -> _End:
+        verdict = v.of_refusal(refusal, own_room=False)
+        if isinstance(verdict, v.Renew):
+            # Tokens live for an hour, and watching may take longer: the next link has a new identity.
+            self._identity = None
+            await self._pay()
+        return _End(f"the server refuses: {verdict.reason}", Cause.REJECTED)
+
+    async def _watch(self, socket: Socket) -> _End:
+        """Ask, and tell what is answered, until the link ends."""
+        while True:
+            asked_at = trio.current_time()
+            await socket.send(wire.encode(wire.discover_workers(self._peer_id)))
+            found = await self._answer(socket, asked_at + self._config.timing.answer)
+            if isinstance(found, _End):
+                return found
+            now = trio.current_time()
+            self.rosters.set(roster.answered(self.rosters.value, found, now))
+            self.decided.set()
+            # Reading goes on meanwhile: an end is noticed at once, and unread frames would block the pongs.
+            while (frame := await _next_frame(socket, max(now, asked_at + self._every))) is not None:
+                if isinstance(frame, Closed):
+                    return _End(str(frame), frame.cause, frame.code, v.hint_in(frame.reason))
+
+    async def _answer(self, socket: Socket, until: float) -> tuple[roster.Entry, ...] | _End:
+        while True:
+            match await _next_frame(socket, until):
+                case wire.Foreign(message) if (found := roster.read_answer(message)) is not None:
+                    return found
+                case wire.NotInRoom():
+                    return _End("the server does not know us any more", Cause.DROPPED)
+                case Closed() as closed:
+                    return _End(str(closed), closed.cause, closed.code, v.hint_in(closed.reason))
+                case None:
+                    return _End(f"no answer in {self._config.timing.answer:g} s", Cause.SILENT)
+
+    async def _pay(self) -> None:
+        """Delete what was created; what cannot be deleted now stays owed."""
+        for username in tuple(self._owed):
+            answer = await self._outside.http.post("/delete-peer", body={"peer_id": username})
+            deletion = answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
+            if not isinstance(deletion, answers.HttpFailure):
+                self._owed.remove(username)
+
+
+async def _next_frame(socket: Socket, until: float) -> wire.Frame | Closed | None:
+    """What comes next, or None when nothing has come by then."""
+    with trio.move_on_at(until):
+        text = await socket.receive()
+        return text if isinstance(text, Closed) else wire.read(text)
+    return None

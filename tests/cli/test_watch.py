@@ -1,0 +1,298 @@
+"""`worker-state watch`: in this process over real sockets, once as a process, and what it refuses."""
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import trio
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from tests.support.processes import PROGRAM, environment
+from worker_state import Config, Manager, open_state_manager
+from worker_state.cli import app, lookout
+from worker_state.cli.lookout import Form, look, view
+from worker_state.core.roster import Entry, Roster, answered, lost
+from worker_state.devserver import DevServer, serve
+
+SERVER = ["--ws", "ws://localhost:9", "--http", "http://localhost:9"]
+SECRET = "a-room-token-that-nobody-must-see"
+PATIENCE = 30.0
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _an_environment_without_our_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "SLEAP_RTC_SIGNALING_WS",
+        "SLEAP_RTC_SIGNALING_HTTP",
+        "WORKER_STATE_ROOM_TOKEN",
+        "WORKER_STATE_API_KEY",
+        "WORKER_STATE_SESSION",
+        "NO_COLOR",
+        "FORCE_COLOR",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass
+class Scene:
+    """A server, a worker, and how to watch them."""
+
+    server: DevServer
+    worker: Manager
+
+    @property
+    def config(self) -> Config:
+        room = self.server.rooms.rooms[self.worker.state.room_id or ""]
+        return Config(self.server.ws_url, self.server.http_url, room.room_id, room.token)
+
+    async def left_alone(self) -> None:
+        """Nobody but the worker is known to the server."""
+        with trio.fail_after(PATIENCE):
+            await self.server.until(lambda: set(self.server.rooms.users) == {self.worker.state.peer_id})
+
+
+@pytest.fixture
+async def scene(nursery: trio.Nursery) -> AsyncIterator[Scene]:
+    server = await nursery.start(serve)
+    capabilities = {"gpu_model": "NVIDIA RTX A5000", "gpu_memory_mb": 24576}
+    async with open_state_manager(Config(server.ws_url, server.http_url, capabilities=capabilities)) as worker:
+        yield Scene(server, worker)
+
+
+async def test_one_look_is_a_plain_table(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    await look(scene.config, 2.0, Form.TABLE)
+    headline, headings, row = capsys.readouterr().out.splitlines()
+    assert headline == f"Room {scene.worker.state.room_id}: 1 worker, 1 available"
+    assert headings.split() == ["worker", "status", "job", "gpu", "memory"]
+    assert "  available  " in row
+    name = str(scene.worker.state.peer_id)[:8]
+    assert row.split() == [name, "available", "-", "NVIDIA", "RTX", "A5000", "24", "GiB"]
+    await scene.left_alone()
+
+
+async def test_one_look_at_nobody_is_a_sentence(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    scene.server.rooms.forget_peers()
+    await look(scene.config, 2.0, Form.TABLE)
+    assert "0 workers" in capsys.readouterr().out
+
+
+async def test_one_look_as_json_is_one_document(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    scene.worker.set_busy("job-1")
+    await scene.worker.synced()
+    await look(scene.config, 2.0, Form.JSON)
+    document = json.loads(capsys.readouterr().out)
+    (worker,) = document["workers"]
+    assert (worker["peer_id"], worker["status"], worker["job_id"]) == (scene.worker.state.peer_id, "busy", "job-1")
+    await scene.left_alone()
+
+
+class Printed:
+    """What has been printed so far, to wait for."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.text = ""
+
+    async def until(self, *texts: str) -> None:
+        with trio.fail_after(PATIENCE):
+            while not all(text in self.text for text in texts):
+                await trio.sleep(0.02)
+                self.text += self._capsys.readouterr().out
+
+
+async def test_a_pipe_gets_a_line_for_each_change(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = Printed(capsys)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look, scene.config, 0.5, Form.ONGOING)
+        await printed.until("1 worker, 1 available", "NVIDIA RTX A5000  24 GiB")
+        scene.worker.set_busy("job-1")
+        await printed.until("available → busy, job job-1")
+        scene.server.restart()
+        await printed.until("no answers any more: ", "answers again, after ", "busy, job job-1")
+        nursery.cancel_scope.cancel()
+    assert "\x1b" not in printed.text
+    await scene.left_alone()
+
+
+@pytest.mark.parametrize(("variables", "live"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+async def test_a_terminal_gets_a_live_screen_unless_it_asks_for_none(
+    scene: Scene,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    live: bool,
+) -> None:
+    monkeypatch.setattr(lookout, "TICK", 0.05)
+    for name, value in ({"FORCE_COLOR": "1", "TERM": "xterm-256color"} | variables).items():
+        monkeypatch.setenv(name, value)
+    printed = Printed(capsys)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look, scene.config, 0.5, Form.ONGOING)
+        await printed.until("1 worker, 1 available", "memory" if live else "NVIDIA RTX A5000")
+        scene.worker.set_maintenance()
+        await printed.until("maintenance")
+        nursery.cancel_scope.cancel()
+    assert ("\x1b[" in printed.text) is live
+    await scene.left_alone()
+
+
+def drawn(roster: Roster, now: float, height: int = 24, width: int = 120) -> list[str]:
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(view(roster, now, 2.0, width, height))
+    return captured.get().splitlines()
+
+
+def test_an_old_view_says_so_and_stands_still() -> None:
+    roster = lost(
+        answered(Roster("r-1"), [Entry("one", "available", tags=("sleap-rtc",))], 100.0), "connection refused"
+    )
+    lines = drawn(roster, 160.0)
+    assert "OLD: no answer since 1 min (connection refused)" in lines[1]
+    assert "≥ 0 s" in lines[-2]
+
+
+def test_a_narrow_terminal_keeps_what_matters() -> None:
+    """Worker, status, memory and time are whole; the change that does not fit stands below the table."""
+    before = Entry("1a2b3c4d", "available", None, "NVIDIA GeForce RTX 4090", 24564, "gpu-08.lab.example.org", ("t",))
+    after = Entry("1a2b3c4d", "busy", "train-2026", "NVIDIA GeForce RTX 4090", 24564, "gpu-08.lab.example.org", ("t",))
+    roster = answered(answered(Roster("r-1"), [before], 0.0), [after], 100.0)
+    lines = drawn(roster, 104.0, width=80)
+    for text in ("1a2b3c4d", "busy", "24 GiB", "4 s"):
+        assert text in lines[4]
+    assert lines[-1].strip() == "last change, 4 s ago: 1a2b3c4d available → busy, job train-2026"
+    assert "4 s ago: available → bu" in drawn(roster, 104.0, width=120)[4]
+
+
+def test_who_is_gone_keeps_a_row_and_nobody_at_all_a_headline() -> None:
+    roster = answered(answered(Roster("r-1"), [Entry("one", "available", tags=("t",))], 0.0), [], 10.0)
+    assert [word for word in drawn(roster, 11.0)[4].split() if word != "-"] == ["one", "gone", "1", "s", "ago:", "gone"]
+    assert drawn(answered(Roster("r-1"), [], 0.0), 0.0) == ["Room r-1: 0 workers"]
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    entries = [Entry(f"{number:08}", "available", hostname="gpu" if not number else None) for number in range(30)]
+    lines = drawn(answered(Roster("r-1"), entries, 0.0), 0.0, height=15)
+    assert lines[-1] == "… and 23 more (a taller window shows them)"
+    assert len(lines) <= 15
+    assert "host" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"room_token": SECRET}, "The server refuses: wrong room token."),
+        ({"room_id": "nowhere"}, "The server refuses: room not found."),
+        ({"websocket_url": "ws://127.0.0.1:9"}, "No connection to ws://127.0.0.1:9: connection refused."),
+        ({"http_url": "http://127.0.0.1:9"}, "The server gave no identity: "),
+    ],
+)
+async def test_a_server_that_refuses_or_is_not_there_is_a_sentence_and_exit_code_one(
+    scene: Scene, capsys: pytest.CaptureFixture[str], changes: dict[str, str], said: str
+) -> None:
+    config = scene.config
+    fields = {"websocket_url": config.websocket_url, "http_url": config.http_url, "room_id": config.room_id}
+    with pytest.raises(typer.Exit) as left:
+        await look(Config(**({**fields, "room_token": config.room_token} | changes)), 2.0, Form.TABLE)  # type: ignore[arg-type]
+    assert left.value.exit_code == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"Error: {said}")
+    assert printed.err.count("\n") == 1
+    assert SECRET not in printed.err
+    await scene.left_alone()
+
+
+async def test_a_look_that_is_broken_off_is_a_failure(
+    scene: Scene, nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.server.mute()
+    nursery.start_soon(_signal_when_registering, scene.server)
+    with pytest.raises(typer.Exit) as left:
+        await look(scene.config, 2.0, Form.JSON)
+    assert left.value.exit_code == 1
+    assert capsys.readouterr() == ("", "Error: Stopped before there was an answer.\n")
+
+
+async def _signal_when_registering(server: DevServer) -> None:
+    await server.until(lambda: any(frame.get("role") == "client" for _, frame in server.frames))
+    signal.raise_signal(signal.SIGINT)
+
+
+async def test_a_signal_ends_it_and_nothing_stays_behind(scene: Scene) -> None:
+    """A process of its own, with the session string in its environment; the room stays the worker's."""
+    config = scene.config
+    variables = environment(
+        SLEAP_RTC_SIGNALING_WS=config.websocket_url,
+        SLEAP_RTC_SIGNALING_HTTP=config.http_url,
+        WORKER_STATE_SESSION=str(scene.worker.session_string),
+    )
+    run = partial(trio.run_process, [PROGRAM, "watch"], capture_stdout=True, capture_stderr=True, env=variables)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            process = await nursery.start(run)
+            await scene.server.until(lambda: any(f["type"] == "discover_peers" for _, f in scene.server.frames))
+            process.terminate()
+            assert await process.wait() == 0
+    await scene.left_alone()
+    assert list(scene.server.rooms.rooms) == [scene.worker.state.room_id]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "--ws is missing"),
+        (["--ws", "ws://localhost"], "--http is missing"),
+        (SERVER, "Which room?"),
+        ([*SERVER, "--session", "sleap-session:" + SECRET], "--session: "),
+        ([*SERVER, "--session", "x", "--room", "r"], "--session and --room exclude each other"),
+        ([*SERVER, "--room", "r"], "--token is missing"),
+        ([*SERVER, "--api-key", SECRET], "--api-key must begin with 'slp_'"),
+        ([*SERVER, "--room", "r", "--token", SECRET, "--json"], "--once"),
+        ([*SERVER, "--room", "r", "--token", SECRET, "--every", "0.1"], "--every must be"),
+        ([*SERVER, "--room", "r", "--token", SECRET, "--every", "nan"], "--every must be"),
+        ([*SERVER, "--room", "r", "--token", SECRET, "--every", "often"], "--every"),
+        (["--ws", "http://localhost", "--http", "http://localhost", "--room", "r", "--token", SECRET], "--ws must"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(arguments: list[str], named: str) -> None:
+    result = runner.invoke(app, ["watch", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+    assert "Traceback" not in result.stderr
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "named"),
+    [
+        ({"WORKER_STATE_SESSION": "x", "WORKER_STATE_API_KEY": "slp_x"}, SERVER, "--session and --api-key exclude"),
+        ({"WORKER_STATE_SESSION": "x"}, [*SERVER, "--room", "r", "--token", " "], "--token must not be empty"),
+        ({"WORKER_STATE_API_KEY": "slp_x"}, [*SERVER, "--session", "x"], "--session: "),
+    ],
+)
+def test_what_is_typed_counts_more_than_the_environment(
+    variables: dict[str, str], arguments: list[str], named: str
+) -> None:
+    result = runner.invoke(app, ["watch", *arguments], env=variables)
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
+def test_a_session_string_can_come_through_a_pipe() -> None:
+    result = runner.invoke(app, ["watch", *SERVER, "--session", "-"], input="\xff")
+    assert result.exit_code == 2
+    assert "a session string begins with" in result.stderr
+
+
+def test_it_has_help_with_an_example() -> None:
+    result = runner.invoke(app, ["watch", "--help"])
+    assert result.exit_code == 0
+    assert "    worker-state watch" in result.stdout
+    assert "registered_at" in result.stdout
