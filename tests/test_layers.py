@@ -47,9 +47,11 @@ PLACES = {
     "transport": place("core handshake streams", "trio trio_websocket wsproto"),
     "web": place("core", "trio httpx"),
     "manager": place("core watched actors transport web facade", "trio"),
+    "sources": place("core"),
+    "doctor": place("core streams transport web", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
-    "__init__": place("core facade manager"),
-    "cli": place("__init__ cli core manager devserver", "trio typer rich"),
+    "__init__": place("core facade manager sources"),
+    "cli": place("__init__ cli core doctor manager devserver sources", "trio typer rich"),
 }
 
 # Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.

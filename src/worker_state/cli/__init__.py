@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from worker_state.cli.config import config_command
 from worker_state.cli.run import run_command
 from worker_state.cli.serve import serve_command
 from worker_state.cli.session import session_app
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run_command)
+app.command("config")(config_command)
 app.command("serve")(serve_command)
 app.command("storm")(storm_command)
 app.add_typer(session_app, name="session")
