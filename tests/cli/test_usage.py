@@ -79,7 +79,8 @@ def test_serve_refuses_options_that_make_no_sense(arguments: list[str], named: s
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["config"], ["serve"], ["session"], ["session", "decode"], ["session", "encode"]]
+    "command",
+    [[], ["run"], ["config"], ["doctor"], ["serve"], ["session"], ["session", "decode"], ["session", "encode"]],
 )
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_every_command_has_help_with_an_example(command: list[str], option: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from worker_state.cli.config import config_command
+from worker_state.cli.doctor import doctor_command
 from worker_state.cli.run import run_command
 from worker_state.cli.serve import serve_command
 from worker_state.cli.session import session_app
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("run")(run_command)
 app.command("config")(config_command)
+app.command("doctor")(doctor_command)
 app.command("serve")(serve_command)
 app.command("storm")(storm_command)
 app.add_typer(session_app, name="session")

@@ -51,6 +51,10 @@ class Screen:
         else:
             self.line(f"{name}: {value}", "bold")
 
+    def plain(self, text: str) -> None:
+        """Print text as it is, whatever the level."""
+        self._print(text)
+
     def _print(self, text: Text | str) -> None:
         try:
             self._console.print(text, soft_wrap=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WS_VARIABLE, HTTP_VARIABLE = "SLEAP_RTC_SIGNALING_WS", "SLEAP_RTC_SIGNALING_HTTP"
 TOKEN_VARIABLE = "WORKER_STATE_ROOM_TOKEN"
+ADDRESS_KEYS = ("signaling_websocket", "signaling_http")
 
 Ws = Annotated[
     str | None, typer.Option("--ws", metavar="URL", help=f"The server's WebSocket address, wss://…  [{WS_VARIABLE}]")
@@ -80,12 +81,12 @@ def settled(*, files: bool = True, **options: Any) -> "Settings":
 
 def addresses(settings: "Settings") -> tuple[str, str] | None:
     """The WebSocket and the HTTP address, or None when no server is named anywhere."""
-    ws, http = settings.given("signaling_websocket"), settings.given("signaling_http")
+    ws, http = (settings.given(name) for name in ADDRESS_KEYS)
     return None if ws is None or http is None else (ws, http)
 
 
 def _check_addresses(settings: "Settings") -> None:
-    ws, http = (settings.values[name].given for name in ("signaling_websocket", "signaling_http"))
+    ws, http = (settings.values[name].given for name in ADDRESS_KEYS)
     if ws and not http:
         called = settings.called("signaling_websocket")
         raise bad_usage(f"{called} is given without --http (or {HTTP_VARIABLE}): a server has both addresses.")
