@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import trio
 
-from tests.support.peers import Peer, nobody_listening, serving
+from tests.support.peers import TEXT, Peer, frame, nobody_listening, serving
 from worker_state import Config
 from worker_state.core.checkup import Outcome, Result, Step
 from worker_state.devserver import DevServer, Rooms, serve
@@ -58,7 +58,7 @@ async def test_nobody_can_use_the_doctors_worker(nursery: trio.Nursery) -> None:
     """In a room with clients in it the doctor's worker is not to be taken for a free one."""
     server: DevServer = await nursery.start(serve)
     await examined(server.ws_url, server.http_url)
-    (register,) = (frame for _, frame in server.frames if frame.get("role") == "worker")
+    (register,) = (sent for _, sent in server.frames if sent.get("role") == "worker")
     assert register["metadata"]["properties"]["status"] == "maintenance"
 
 
@@ -189,6 +189,21 @@ async def test_socket_that_ends(nursery: trio.Nursery) -> None:
     assert server.rooms.users == {}
 
 
+async def test_server_that_repeats_a_secret(nursery: trio.Nursery) -> None:
+    """A refusal is told without the token that it repeats."""
+    server: DevServer = await nursery.start(serve)
+
+    async def indiscreet(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.frame()
+        await peer.send(frame(TEXT, b'{"type": "error", "reason": "no room for s3cret"}'))
+        await peer.end()
+
+    async with serving(indiscreet) as port:
+        results = await examined(f"ws://127.0.0.1:{port}", server.http_url, room_id="r", room_token="s3cret")
+    assert trouble(results) == {Step.REGISTRATION: "refused: no room for [secret]"}
+
+
 def someone_elses_room(server: DevServer) -> tuple[str, str]:
     """A room and its token; its owner is not in it just now."""
     signed_in = server.rooms.sign_in(server.clock()).body
@@ -309,6 +324,8 @@ async def test_interrupted(nursery: trio.Nursery, last: Step) -> None:
     assert leaving.cancelled_caught
     assert [result.step for result in results] == list(Step)[1:]
     assert results[-1].finding.outcome is OK or last is Step.HTTP
+    if last in (Step.SIGN_IN, Step.REGISTRATION):
+        assert results[-1].finding.detail == "1 identity; nothing is left"  # nobody else was signed in any more
     assert nothing_left(server)
 
 

@@ -275,7 +275,7 @@ class _Exam:
     # back again
 
     async def _delete(self) -> Finding:
-        """Delete what was signed in; from a room of our own the worker last, for then the server deletes the room."""
+        """Delete what was signed in; the last one that is registered in a room of our own takes the room along."""
         late = answers.HttpFailure(f"not answered in {DELETING:g} s")
         reports: dict[str, str | answers.HttpFailure] = {each.username: late for each in self._identities}
         with trio.move_on_after(DELETING):
@@ -283,7 +283,7 @@ class _Exam:
                 # With its last registered peer the server would delete a room that is somebody else's.
                 await self._stack.aclose()
                 await trio.sleep(SETTLED)
-            for each in reversed(self._identities):
+            for each in self._identities:
                 answer = await self._http.post("/delete-peer", body={"peer_id": each.username})
                 reports[each.username] = (
                     answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
