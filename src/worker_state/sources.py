@@ -12,7 +12,7 @@ from typing import Any
 
 from worker_state.core.config import Config
 from worker_state.core.errors import ConfigError
-from worker_state.core.settings import ADDRESSES, KEYS, Layer, Setting, Settings, resolve
+from worker_state.core.settings import ADDRESSES, ENVIRONMENT_VARIABLE, KEYS, Layer, Setting, Settings, resolve
 
 HERE, HOME = "sleap-rtc.toml", "~/.sleap-rtc/config.toml"
 """Where people look for it, the nearer one first; these are also the names that they see."""
@@ -40,11 +40,14 @@ def load_config(**fields: Any) -> Config:
 
 
 def gather(given: Layer, *, files: bool = True) -> Settings:
-    """What was given by hand over the environment over the files, if these are wanted.
+    """What was given by hand over the environment over the files, if these (and a table in them) are wanted.
 
     Raises `ConfigError` with a sentence that names the file or the variable.
     """
-    return resolve(given, os.environ, _read_files() if files else {})
+    if files:
+        return resolve(given, os.environ, _read_files())
+    variables = {name: text for name, text in os.environ.items() if name != ENVIRONMENT_VARIABLE}
+    return resolve(given, variables, {})
 
 
 def _read_files() -> dict[str, Mapping[str, Any]]:

@@ -116,5 +116,5 @@ def test_the_demonstration_reads_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
     Path("sleap-rtc.toml").write_text("[no toml", "utf-8")
     seen: list[object] = []
     monkeypatch.setattr("trio.run", lambda work, plan, screen: seen.append((plan.addresses, plan.demo)))
-    assert runner.invoke(app, ["run", "--demo"]).exit_code == 0
+    assert runner.invoke(app, ["run", "--demo"], env={"SLEAP_RTC_ENV": "lab"}).exit_code == 0
     assert seen == [(None, True)]
