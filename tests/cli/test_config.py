@@ -53,6 +53,14 @@ def test_every_value_has_its_origin_and_secrets_are_hidden(file: Path) -> None:
     assert SECRET not in result.output
 
 
+def test_what_follows_an_address_is_hidden() -> None:
+    """A query may hold a token."""
+    addresses = ["--ws", f"wss://example.org/ws?token={SECRET}", "--http", "https://example.org"]
+    result = runner.invoke(app, ["config", *addresses])
+    assert "wss://example.org/ws?(hidden)" in result.stdout
+    assert SECRET not in result.output
+
+
 def test_a_script_gets_the_same_as_json(file: Path) -> None:
     """With --json there is one object, with the unknown keys in it."""
     result = runner.invoke(app, ["config", "--json"], env={"SLEAP_RTC_ENV": "lab"})
@@ -104,6 +112,7 @@ def test_the_worker_goes_where_the_file_says(spawn: Spawn, server: Server) -> No
         "utf-8",
     )
     worker = spawn("run", WORKER_STATE_GPU_MEMORY_MB="24576")
+    assert worker.until("The server: ").endswith("(sleap-rtc.toml [environments.production])")
     worker.until("  discoverable")
     worker.process.terminate()
     assert worker.end() == 0

@@ -6,12 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker_state.cli.settings import ApiKey, GpuMemory, GpuModel, Http, Json, RoomId, Tag, Token, Ws, settled
+from worker_state.cli.settings import (
+    ADDRESS_KEYS,
+    HIDDEN,
+    ApiKey,
+    GpuMemory,
+    GpuModel,
+    Http,
+    Json,
+    RoomId,
+    Tag,
+    Token,
+    Ws,
+    settled,
+    without_query,
+)
 
 if TYPE_CHECKING:
     from worker_state.core.settings import Setting, Settings
-
-HIDDEN = "(hidden)"
 
 
 def config_command(
@@ -107,5 +119,8 @@ def _text(name: str, setting: "Setting") -> str:
 def _shown_value(name: str, setting: "Setting") -> Any:
     from worker_state.core.settings import KEYS
 
-    secret = name in KEYS and KEYS[name].secret
-    return HIDDEN if secret and setting.given else setting.value
+    if not setting.given:
+        return setting.value
+    if name in KEYS and KEYS[name].secret:
+        return HIDDEN
+    return without_query(setting.value) if name in ADDRESS_KEYS else setting.value

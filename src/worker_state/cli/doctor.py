@@ -8,7 +8,6 @@ import typer
 
 from worker_state.cli.refusal import ExitCode
 from worker_state.cli.settings import (
-    ADDRESS_KEYS,
     ApiKey,
     GpuMemory,
     GpuModel,
@@ -20,6 +19,7 @@ from worker_state.cli.settings import (
     Ws,
     addresses,
     bad_usage,
+    described,
     settled,
 )
 
@@ -111,9 +111,8 @@ async def _examine(config: "Config", tell: Any, screen: "Screen") -> None:
 
 def _described(settings: "Settings", config: "Config") -> str:
     """Where the server's addresses come from, and whether what is said to it can be read on the way."""
-    parts = [f"{settings.values[name].value} ({settings.values[name].origin})" for name in ADDRESS_KEYS]
     open_ = "; not encrypted: tokens can be read on the way" if config.exposed_urls else ""
-    return ", ".join(parts) + open_
+    return described(settings) + open_
 
 
 def _lines(result: "Result") -> list[str]:

@@ -18,6 +18,7 @@ from worker_state.cli.settings import (
     Ws,
     addresses,
     bad_usage,
+    described,
     settled,
 )
 
@@ -87,6 +88,8 @@ def run_command(
 
     screen = Screen(level)
     show_log(screen)
+    if server is not None and not (ws and http):
+        screen.line(f"The server: {described(settings)}")
     show_session_string = settings.values["show_session_string"].value
     trio.run(work, Plan(configure, server, demo, show_session_string), screen)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 WS_VARIABLE, HTTP_VARIABLE = "SLEAP_RTC_SIGNALING_WS", "SLEAP_RTC_SIGNALING_HTTP"
 TOKEN_VARIABLE = "WORKER_STATE_ROOM_TOKEN"
 ADDRESS_KEYS = ("signaling_websocket", "signaling_http")
+HIDDEN = "(hidden)"
 
 Ws = Annotated[
     str | None, typer.Option("--ws", metavar="URL", help=f"The server's WebSocket address, wss://…  [{WS_VARIABLE}]")
@@ -83,6 +84,18 @@ def addresses(settings: "Settings") -> tuple[str, str] | None:
     """The WebSocket and the HTTP address, or None when no server is named anywhere."""
     ws, http = (settings.given(name) for name in ADDRESS_KEYS)
     return None if ws is None or http is None else (ws, http)
+
+
+def described(settings: "Settings") -> str:
+    """The two addresses and where they come from, without a query, which may hold a token."""
+    found = ((settings.values[name].value, settings.values[name].origin) for name in ADDRESS_KEYS)
+    return ", ".join(f"{without_query(url)} ({origin})" for url, origin in found)
+
+
+def without_query(url: str) -> str:
+    """The address as it may be shown."""
+    address, query, _ = url.partition("?")
+    return f"{address}?{HIDDEN}" if query else address
 
 
 def _check_addresses(settings: "Settings") -> None:
