@@ -170,7 +170,33 @@ async def test_registration_without_an_answer(nursery: trio.Nursery) -> None:
     server.mute()
     results = await examined(server.ws_url, server.http_url, within=0.5)
     assert trouble(results)[Step.REGISTRATION] == "not done in 0.5 s"
-    assert "a room stays until its time is over" in trouble(results)[Step.DELETION]
+    assert "a room may stay until its time is over" in trouble(results)[Step.DELETION]
+    assert server.rooms.users == {}
+
+
+async def test_registration_whose_answer_is_lost(nursery: trio.Nursery) -> None:
+    """A register that has taken effect all the same lets the room be deleted."""
+    server: DevServer = await nursery.start(serve)
+    server.mute(handling=True)
+    results = await examined(server.ws_url, server.http_url, within=0.5)
+    assert list(trouble(results)) == [Step.REGISTRATION]
+    assert nothing_left(server)
+
+
+async def test_room_whose_answer_is_lost(nursery: trio.Nursery) -> None:
+    """A room that may have come into being is told."""
+    server: DevServer = await nursery.start(serve)
+    results: dict[Step, Result] = {}
+
+    def tell(result: Result) -> None:
+        results[result.step] = result
+        if result.step is Step.UPGRADE:
+            server.hang_http("/create-room")
+
+    with trio.fail_after(PATIENCE):
+        await examine(Config(server.ws_url, server.http_url), tell, within=1.0)
+    assert list(trouble(results)) == [Step.ROOM, Step.DELETION]
+    assert "a room may stay until its time is over" in trouble(results)[Step.DELETION]
     assert server.rooms.users == {}
 
 

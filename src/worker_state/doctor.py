@@ -70,6 +70,8 @@ class _Exam:
         self._room: answers.Room | None = None
         if config.room_id is not None and config.room_token is not None:
             self._room = answers.Room(config.room_id, config.room_token)
+        self._room_asked = False
+        """There may be a room of ours, known to us or not."""
         self._registered = False
         self._peer_id = ""
         self._secrets: list[str | None] = [config.room_token, config.api_key]
@@ -219,7 +221,9 @@ class _Exam:
 
     async def _create_room(self) -> Finding:
         id_token = self._identities[0].id_token
+        self._room_asked = True
         answer = await self._http.post("/create-room", bearer=id_token)
+        self._room_asked = isinstance(answer, answers.HttpFailure) or answer.status == 200
         room = answer if isinstance(answer, answers.HttpFailure) else answers.read_room(answer, id_token)
         if isinstance(room, answers.HttpFailure):
             return c.of_room(room)
@@ -289,8 +293,7 @@ class _Exam:
                 reports[each.username] = (
                     answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
                 )
-        room_left = self._config.creates_room and self._room is not None and not self._registered
-        return c.of_deletion(reports, lost=self._lost, room_left=room_left)
+        return c.of_deletion(reports, lost=self._lost, room_left=self._room_asked and not self._registered)
 
 
 def _registration_answer(frame: wire.Frame) -> wire.RegistrationAccepted | wire.Refusal | None:

@@ -244,12 +244,13 @@ def of_second(finding: Finding) -> Finding:
     return replace(finding, detail=f"the second identity: {finding.detail}")
 
 
-DELETED = "peer deleted"
-"""How the server begins when it has done it. It says 200 in any case (FAULTS F34)."""
+DELETED, ROOM_DELETED = "peer deleted", "Room status: deleted"
+"""How the server begins when it has done it, and ends with the last one. It says 200 in any case (FAULTS F34)."""
 
 
 def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_left: bool) -> Finding:
     """What became of every identity; `lost` sign-ins have had no answer, and a room may have been created in vain."""
+    room_left = room_left and not any(isinstance(said, str) and ROOM_DELETED in said for said in reports.values())
     if not reports and not lost and not room_left:
         return skipped("nothing was created")
     kept = {name: said for name, said in reports.items() if not isinstance(said, str) or not said.startswith(DELETED)}
@@ -257,7 +258,7 @@ def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_lef
     if lost:
         troubles.append(f"{lost} sign-in without an answer may have left an identity")
     if room_left:
-        troubles.append("a room stays until its time is over: only a registered worker can have it deleted")
+        troubles.append("a room may stay until its time is over: only a registered worker can have it deleted")
     if troubles:
         return failed("; ".join(troubles), "It is left to the server: tell whoever runs it.")
     return ok(f"{len(reports)} {'identity' if len(reports) == 1 else 'identities'}; nothing is left")
