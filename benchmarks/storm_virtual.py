@@ -23,6 +23,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +191,16 @@ def alone(done: list[Done], rules: list[str]) -> Table:
     for rule in rules:
         row = [rule]
         for trouble in ALONE:
-            runs = [each for each in done if each.job.rule == rule and each.job.scenario == trouble]
-            times = [each.outcome.seconds_all for each in runs]
             digits = ratio if trouble == "cable" else seconds
-            row.append(f"{digits(percentile(times, 0.5))} / {digits(percentile(times, 0.99))}")
+            row.append(" / ".join(digits(value) for value in median_and_99(done, rule, trouble)))
         rows.append(row)
     return Table("One worker alone: seconds after the trouble's end, median / 99 %", ["rule", *ALONE], rows)
+
+
+def median_and_99(done: list[Done], rule: str, trouble: str) -> tuple[float, float]:
+    """Of one rule's many tries at one trouble."""
+    times = [each.outcome.seconds_all for each in done if (each.job.rule, each.job.scenario) == (rule, trouble)]
+    return percentile(times, 0.5), percentile(times, 0.99)
 
 
 def verdict(done: list[Done]) -> Table:
@@ -301,10 +306,20 @@ def as_json(done: list[Done], curves: bool) -> list[dict[str, Any]]:
     return found
 
 
+def alone_as_json(done: list[Done], rules: list[str]) -> list[dict[str, Any]]:
+    """Seconds; null for never."""
+    found = []
+    for rule, trouble in product(rules, ALONE):
+        median, most = (None if value == math.inf else value for value in median_and_99(done, rule, trouble))
+        found.append({"rule": rule, "trouble": trouble, "median": median, "p99": most})
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = parsed(arguments)
     done = simulate_all(planned(options), options.jobs)
     storms = [each for each in done if each.job.which != "alone"]
+    singles = [each for each in done if each.job.which == "alone"]
     for rule in options.rules:
         if rule == OURS or len(options.rules) <= 2:
             for which in options.sets:
@@ -313,10 +328,11 @@ def main(arguments: list[str] | None = None) -> None:
     if len(options.rules) > 1 and any(each.job.which != "short" for each in storms):
         by_rule(storms, options.rules).show()
     if options.alone:
-        alone([each for each in done if each.job.which == "alone"], options.rules).show()
+        alone(singles, options.rules).show()
     if OURS in options.rules:
         verdict(storms).show()
-    write_json(options.json, "storm_virtual", {"runs": as_json(done, options.curves)})
+    singly = alone_as_json(singles, options.rules) if options.alone else []
+    write_json(options.json, "storm_virtual", {"runs": as_json(storms, options.curves), "alone": singly})
 
 
 if __name__ == "__main__":

@@ -38,21 +38,23 @@ def place(inside: str = "", outside: str = "", for_types_only: str = "") -> Plac
 PLACES = {
     "core": place("core"),
     "watched": place(outside="trio"),
+    # Only the standard library: whoever logs may say what the line is about.
+    "logs": place(),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
-    "actors": place("core watched errands", "trio", for_types_only="transport web"),
-    "errands": place("core", for_types_only="web"),
+    "actors": place("core watched errands logs", "trio", for_types_only="transport web"),
+    "errands": place("core logs", for_types_only="web"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "handshake": place("core", "trio h11"),
     "transport": place("core handshake streams", "trio trio_websocket wsproto"),
     "web": place("core", "trio httpx"),
-    "manager": place("core watched actors transport web facade", "trio"),
+    "manager": place("core watched actors transport web facade logs", "trio"),
     "sources": place("core"),
     "reach": place("core streams transport", "trio"),
     "doctor": place("core reach transport web", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
     "__init__": place("core facade manager sources"),
-    "cli": place("__init__ cli core doctor manager devserver sources", "trio typer rich"),
+    "cli": place("__init__ cli core doctor logs manager devserver sources", "trio typer rich"),
 }
 
 # Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.

@@ -50,6 +50,8 @@ class Plan:
     """The run ends so many ideal times after the server's return, whoever is back by then …"""
     at_least: float = 60.0
     """… but not before so many seconds."""
+    stuck: float = 45.0
+    """It ends before that when nobody has come back for so many seconds: the server is busy with the dead."""
     seed: int = 0
 
     @property
@@ -129,9 +131,17 @@ async def storm(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) ->
             await _replace(plan, record, first, returns, clients)
         record.phase = "returning"
         with trio.move_on_after(max(plan.at_least, plan.bound * plan.ideal)):
-            await stage.all_proved(plan.workers)
+            await _all_back_or_stuck(plan, record)
         await trio.sleep(AFTERWARDS)
     return record
+
+
+async def _all_back_or_stuck(plan: Plan, record: Record) -> None:
+    most, since = 0, trio.current_time()
+    while (back := record.standing(PROVED)) < plan.workers and trio.current_time() - since < plan.stuck:
+        if back > most:
+            most, since = back, trio.current_time()
+        await trio.sleep(0.1)
 
 
 async def blips(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> Record:

@@ -26,6 +26,7 @@ from worker_state.core.pace import Pace, PaceParameters
 from worker_state.core.state import State, fold
 from worker_state.core.status import Available, WorkerStatus
 from worker_state.facade import Manager
+from worker_state.logs import event
 from worker_state.transport import Dial, WebSocketDial
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
@@ -140,7 +141,8 @@ class _Office:
             case m.FrameReceived(_, wire.Malformed(why)):
                 self.tell(m.FrameIgnored(why))
             case m.FrameIgnored(why) if _worth_saying(ignored := self.state.value.frames_ignored + 1):
-                log.warning("ignored frame %d of the server: %s", ignored, why)
+                about = event("frame_ignored", count=ignored, reason=why)
+                log.warning("ignored frame %d of the server: %s", ignored, why, extra=about)
             case m.LinkOpened(link):
                 self.link = link
             case m.LinkLost():
@@ -173,7 +175,8 @@ class _Office:
         except trio.WouldBlock:
             dropped = self.state.value.signals_dropped + 1
             if _worth_saying(dropped):
-                log.warning("nobody reads the signals: %d dropped so far", dropped)
+                about = event("signals_dropped", count=dropped)
+                log.warning("nobody reads the signals: %d dropped so far", dropped, extra=about)
             self.tell(m.SignalDropped())
         except trio.BrokenResourceError:
             pass  # the worker has stopped listening, which is its right
@@ -202,7 +205,8 @@ async def run_in_world(
     """`run_state_manager` with the outside world as an argument, for tests, simulations and benchmarks."""
     office = _Office(config)
     for url in config.exposed_urls:
-        log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url)
+        about = event("not_encrypted", url=url)
+        log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
     try:
         async with trio.open_nursery() as nursery:
             for actor in _actors(config, world, office):
@@ -275,7 +279,8 @@ async def _end_reservations(office: _Office, limit: float) -> None:
         with trio.move_on_at(state.status_since + limit):
             await office.state.wait_for(partial(_differs, state.revision))
         if office.state.value.revision == state.revision:
-            log.warning("reserved for %g s and no job has begun: available again", limit)
+            about = event("reservation_over", limit=limit)
+            log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
             office.tell(m.ChangeStatus(state.revision + 1, Available()))
 
 

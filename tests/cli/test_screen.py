@@ -1,5 +1,6 @@
 """What is printed, how often, and in which form."""
 
+import json
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from worker_state.cli.screen import Screen, show_log
+from worker_state.logs import event
 
 LINE = re.compile(r"\d\d:\d\d:\d\d  (.*)")
 
@@ -60,6 +62,23 @@ def test_a_log_line_is_shown_once_however_often_the_log_is_asked_for(
     show_log(Screen())
     log.info("once")
     assert printed(capsys) == ["once"]
+
+
+def test_the_event_stands_behind_the_sentence(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    show_log(Screen())
+    log.warning("late", extra=event("woken", stopped=1.25))
+    assert printed(capsys) == ["warning: late  event=woken stopped=1.25"]
+
+
+def test_every_line_can_be_json(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen(logging.WARNING, as_json=True)
+    show_log(screen)
+    log.warning("late", extra=event("woken", stopped=1.25))
+    screen.line("not shown, the screen is quiet")
+    screen.result("session string", "sleap-session:x")
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["event"], first["stopped"], first["level"], first["message"]) == ("woken", 1.25, "warning", "late")
+    assert (second["event"], second["session_string"], second["level"]) == ("result", "sleap-session:x", "info")
 
 
 def test_a_quiet_result_is_the_bare_value(capsys: pytest.CaptureFixture[str]) -> None:

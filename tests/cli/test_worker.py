@@ -14,6 +14,7 @@ from worker_state import Config, SessionString, open_state_manager
 from worker_state.cli.screen import Screen, show_log
 from worker_state.cli.worker import Plan, work
 from worker_state.devserver import DevServer, serve
+from worker_state.logs import NOTHING, About
 
 PATIENCE = 30.0
 
@@ -26,8 +27,8 @@ class Kept(Screen):
         self.lines: list[str] = []
         self._changed = trio.Event()
 
-    def line(self, text: str, style: str = "", *, level: int = logging.INFO) -> None:
-        super().line(text, style, level=level)
+    def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: About = NOTHING) -> None:
+        super().line(text, style, level=level, about=about)
         self.lines.append(text)
         self._changed.set()
         self._changed = trio.Event()

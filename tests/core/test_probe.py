@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, Schedule
+from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, Schedule, crowd
 
 
 def times(schedule: Schedule, count: int) -> list[tuple[float, bool]]:
@@ -86,13 +86,50 @@ def test_room_rate(workers: int) -> None:
 def test_large_room_has_no_early_echoes() -> None:
     """In a room that is over its rate already, the one echo at once is the only early one."""
     (first, second) = times(Schedule(Random(1), 0.0, peers=1_999), 2)
-    assert first == (0.0, True)
-    assert 2 * STEADY[0] <= second[0] <= 2 * STEADY[1]
+    assert first == (0.0, False)
+    assert 0.2 * STEADY[1] <= second[0] <= 2 * STEADY[1]
+    assert second[1]
 
 
 def test_small_room_is_not_stretched() -> None:
-    """A room of a thousand workers is as quick as a room of one."""
-    assert times(Schedule(Random(1), 0.0, peers=999), 50) == times(Schedule(Random(1), 0.0, peers=0), 50)
+    """A room of fifty workers is as quick as a room of one."""
+    assert times(Schedule(Random(1), 0.0, peers=49), 50) == times(Schedule(Random(1), 0.0, peers=0), 50)
+
+
+def per_second(schedules: list[Schedule], start: float, end: float) -> list[int]:
+    """How many echoes all of them send in each second."""
+    counts = [0] * (int(end - start) + 1)
+    for schedule in schedules:
+        while schedule.due < end:
+            if schedule.due >= start:
+                counts[int(schedule.due - start)] += 1
+            schedule.sent(schedule.due)
+    return counts
+
+
+@pytest.mark.parametrize("workers", [50, 400, 1_000, 2_000, 10_000])
+@pytest.mark.parametrize("capacity", [50, 200, 10_000])
+def test_return_of_a_whole_room(workers: int, capacity: int) -> None:
+    """Beside the one echo of each registration, a room whose workers all come back sends no more than its rate."""
+    random, took = Random(workers), workers / capacity
+    before = workers - 1
+    schedules = [Schedule(random, k / capacity, crowd(before, told=k)) for k in range(workers)]
+    for schedule in schedules:
+        schedule.sent(schedule.due)
+    counts = per_second(schedules, 0.0, took + 300)
+    minutes = [sum(counts[at : at + 60]) / 60 for at in range(len(counts) - 60)]
+    assert max(minutes) <= ROOM_RATE
+    assert max(counts) <= 2 * ROOM_RATE
+
+
+def test_size_of_a_room_is_remembered() -> None:
+    """A room that was large is reckoned with as such at the next registrations too, though less each time."""
+    assert crowd(10_000, told=0) == 9_000
+    assert crowd(100, told=500) == 500
+    size = 10_000
+    for _ in range(100):
+        size = crowd(size, told=3)
+    assert size <= 9
 
 
 def test_two_workers() -> None:

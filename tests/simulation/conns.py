@@ -82,6 +82,8 @@ class Conn:
         """The server believes that it lives."""
         self.said_goodbye = False
         """The worker has ended it, with a Close frame."""
+        self.torn = False
+        """The network has cut or stalled it: a goodbye may not have come through."""
         self.registers = 0
         """`register` frames that the server has answered on it."""
         self._net = net
@@ -128,6 +130,7 @@ class Conn:
 
     def break_(self, client_after: float, server_after: float) -> None:
         """Nothing passes any more, and each side notices after so many seconds (the client perhaps never)."""
+        self.torn = True
         self.up.cut_off()
         self.down.cut_off()
         # At the latest its kernel finds out, which asks when nothing is heard.
@@ -141,6 +144,7 @@ class Conn:
 
     def stall(self, *, up: bool, down: bool) -> Callable[[], None]:
         """Nothing passes, nothing is lost; ends by what is returned, or by the server's keepalive."""
+        self.torn = True
         releases = [pipe.stall() for pipe, wanted in ((self.up, up), (self.down, down)) if wanted]
         over = False
 

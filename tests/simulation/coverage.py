@@ -31,7 +31,7 @@ BRANCHES = (
     "link dropped: a new room needs a new socket",
     # how registrations end and are refused
     "forgotten: it answers NOT_IN_ROOM",
-    "forgotten: frames were not answered",
+    "forgotten: no answer to frames",
     "held: DynamoDB error",
     "held: the ID token is refused",
     "held: room not found",

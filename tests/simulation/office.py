@@ -3,6 +3,7 @@
 The one place that takes a private part of the product's: `manager._Office`, replaced by a subclass for a run.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +27,7 @@ def branch(note: m.Note) -> str | None:
         case m.DropLink(_, why):
             return f"link dropped: {why.split(' in ')[0]}"
         case m.RegistrationForgotten(_, why):
-            return f"forgotten: {why.lstrip('0123456789 ')}"
+            return "forgotten: " + re.sub(r"\d+ ", "", why)
         case m.RegistrationHeld(why):
             return f"held: {why}"
         case m.FrameIgnored(why):

@@ -13,6 +13,7 @@ import trio
 
 from worker_state.core import answers
 from worker_state.core import messages as m
+from worker_state.logs import event
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -42,7 +43,10 @@ async def run(mailbox: trio.MemoryReceiveChannel[m.Note], *, http: "Http", withi
         with trio.move_on_after(within, shield=True) as scope:
             await _pay(ledger, mailbox, http)
         if scope.cancelled_caught:
-            log.error("not everything could be deleted in %g s: %s is left to the server", within, _what(ledger))
+            about = event("identities_left", count=len(ledger.owed) + ledger.awaited)
+            log.error(
+                "not everything could be deleted in %g s: %s is left to the server", within, _what(ledger), extra=about
+            )
         tell(m.CloseLink())
 
 
@@ -78,13 +82,13 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
         answer = await http.post("/delete-peer", body={"peer_id": username})
         report = answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
     except Exception:  # the one place: nothing may fail a shutdown, not even a bug of ours
-        log.exception("deleting an identity failed unexpectedly")
+        log.exception("deleting an identity failed unexpectedly", extra=event("deletion_failed"))
         return
     if isinstance(report, answers.HttpFailure):
-        log.error("an identity could not be deleted: %s", report.why)
+        log.error("an identity could not be deleted: %s", report.why, extra=event("deletion_failed", reason=report.why))
         return
     ledger.owed.remove(username)
-    log.info("identity deleted: %s", report)
+    log.info("identity deleted: %s", report, extra=event("identity_deleted"))
 
 
 def _what(ledger: _Ledger) -> str:

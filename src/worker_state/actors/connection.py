@@ -17,6 +17,7 @@ from worker_state.core import wire, words
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.logs import event
 
 if TYPE_CHECKING:
     from worker_state.transport import Dial, Socket
@@ -106,7 +107,12 @@ async def _keep_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) ->
             tell(m.DialFailed(outcome, pause))
         else:
             pause = _pause_after(book, outcome, now)
-            log.warning("connection lost: %s; dialling again in %.1f s", outcome, pause)
+            log.warning(
+                "connection lost: %s; dialling again in %.1f s",
+                outcome,
+                pause,
+                extra=event("connection_lost", epoch=book.epoch, cause=outcome.cause, code=outcome.code, pause=pause),
+            )
             tell(m.LinkLost(book.epoch, outcome, pause))
         book.cuttable = trio.CancelScope(deadline=now + pause)
         with book.cuttable:
@@ -124,7 +130,8 @@ def _pause_after(book: _Book, closed: Closed, now: float) -> float:
 def _log_failure(book: _Book, failure: DialFailure, pause: float) -> None:
     book.failures += 1
     level = logging.WARNING if book.failures == 1 else logging.DEBUG
-    log.log(level, "no connection: %s; dial %d follows in %.1f s", failure, book.failures + 1, pause)
+    about = event("dial_failed", epoch=book.epoch, cause=failure.cause, attempt=book.failures, pause=pause)
+    log.log(level, "no connection: %s; dial %d follows in %.1f s", failure, book.failures + 1, pause, extra=about)
 
 
 async def _one_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> Closed | DialFailure | None:
@@ -139,7 +146,8 @@ async def _one_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> 
             else:
                 book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
                 if book.failures > 1:
-                    log.info("connected again after %d failed dials", book.failures)
+                    about = event("connected", epoch=book.epoch, attempt=book.failures + 1)
+                    log.info("connected again after %d failed dials", book.failures, extra=about)
                 book.failures = 0
                 book.link = _Served(book, socket, nursery, timing)
                 try:
@@ -283,7 +291,8 @@ class _Served:
             self._registers_sent += 1
         closed = await self._socket.send(wire.encode(turn.message))
         if closed is not None:
-            log.error("could not send %s: %s", words.shown(str(turn.message["type"])), closed)
+            kind = words.shown(str(turn.message["type"]))
+            log.error("could not send %s: %s", kind, closed, extra=event("send_failed", epoch=self._epoch, frame=kind))
             self.end(closed)
         turn.sent = closed is None
         if turn.taken is not None:

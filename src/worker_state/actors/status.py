@@ -17,8 +17,9 @@ import trio
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
-from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
+from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule, crowd
 from worker_state.core.status import Available, Truth, word
+from worker_state.logs import event
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class _Book:
     revision: int = 0
     link: m.Link | None = None
     registered: _Registered | None = None
+    crowd: int = 0
+    """How many others to reckon with in the room."""
     deaf_epoch: int = 0
     """The link on which a registration has already been given up for want of answers, without a proof since."""
     refusals: EchoRefusals = field(default_factory=EchoRefusals)
@@ -126,13 +129,18 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
             book.revision, book.truth = revision, truth
             if book.registered is None and not book.unsent_said:
                 book.unsent_said = True
-                log.error("status %s cannot be sent, the worker is not registered: it follows later", word(truth))
+                log.error(
+                    "status %s cannot be sent, the worker is not registered: it follows later",
+                    word(truth),
+                    extra=event("status_postponed", status=word(truth)),
+                )
         case m.LinkOpened(link):
             book.link, book.registered = link, None
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             book.link = book.registered = None
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
-            before, schedule = book.registered, Schedule(means.random, now, note.peers)
+            book.crowd = crowd(book.crowd, note.peers)
+            before, schedule = book.registered, Schedule(means.random, now, book.crowd)
             book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=note.revision)
             if before is not None:  # the same link: an update that was sent behind the `register` is answered yet
                 book.registered.owed = before.owed + (before.update is not None)
@@ -191,7 +199,12 @@ def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, mea
         if not book.forgery_said:
             book.forgery_said = True
             what = "somebody has changed" if update.is_look else "the server does not keep"
-            log.warning("%s this worker's record (%s): repairing it", what, ", ".join(differences))
+            log.warning(
+                "%s this worker's record (%s): repairing it",
+                what,
+                ", ".join(differences),
+                extra=event("record_repaired", fields=",".join(differences), forged=update.is_look),
+            )
     elif update.is_look:
         book.repairs.none()
         book.forgery_said = False
@@ -214,7 +227,11 @@ def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) 
     registered = book.registered
     if stopped < OVERSLEPT or registered is None:
         return
-    log.info("this process stood still for %.0f s: proving at once that the worker is discoverable", stopped)
+    log.info(
+        "this process stood still for %.0f s: proving at once that the worker is discoverable",
+        stopped,
+        extra=event("woken", stopped=stopped),
+    )
     registered.schedule.hurry(now)
     if registered.nonce is not None:
         registered.echo_by = now + means.config.timing.answer
@@ -259,12 +276,15 @@ def _count_misses(book: _Book, registered: _Registered, now: float) -> None:
         if not book.refusals.count():
             registered.misses += 1
         elif book.refusals.in_force:
-            log.warning("the server refuses messages to oneself: its answers to updates have to do as proof")
+            log.warning(
+                "the server refuses messages to oneself: its answers to updates have to do as proof",
+                extra=event("echo_refused"),
+            )
 
 
 def _give_up(book: _Book, registered: _Registered, means: _Means) -> None:
     """Answers are missing: register again on the same link; the second time the link itself is of no use."""
-    epoch, why = registered.link.epoch, f"{registered.misses} frames were not answered"
+    epoch, why = registered.link.epoch, f"no answer to {registered.misses} frames"
     if book.deaf_epoch == epoch:
         book.registered = None
         means.tell(m.DropLink(epoch, f"{why}, also after registering again"))
@@ -281,7 +301,7 @@ def _probe(book: _Book, registered: _Registered, means: _Means, now: float) -> N
         registered.nonce = means.nonce()
         registered.echo_by = now + means.config.timing.answer
         if not registered.link.post(wire.echo(registered.peer_id, registered.nonce)):
-            log.debug("could not send an echo, the link is gone")
+            log.debug("could not send an echo, the link is gone", extra=event("send_failed", frame="peer_message"))
 
 
 def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: float) -> float:
@@ -299,5 +319,8 @@ def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: f
     registered.update = _Update(book.revision, record, now + means.config.timing.answer, is_look)
     frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
     if not registered.link.post(frame):
-        log.error("could not send update_metadata, the link is gone: the next registration carries the status")
+        log.error(
+            "could not send update_metadata, the link is gone: the next registration carries the status",
+            extra=event("send_failed", frame="update_metadata"),
+        )
     return math.inf

@@ -4,13 +4,17 @@ Changes of state, narration and the library's log all come through here, so that
 in two forms. What strangers sent must be made printable before it comes in.
 """
 
+import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from datetime import datetime
 
 from rich.console import Console
 from rich.text import Text
+
+from worker_state import logs
 
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
 
@@ -25,8 +29,10 @@ class Screen:
     on_gone: Callable[[], None]
     """Called when nobody reads any more (`worker-state run | head`); printing never raises."""
 
-    def __init__(self, level: int = logging.INFO) -> None:
+    def __init__(self, level: int = logging.INFO, *, as_json: bool = False) -> None:
         self.level = level
+        self.as_json = as_json
+        """Every line is a JSON object, for programs; see `logs.JsonFormatter`."""
         self.on_gone = do_nothing
         # rich keeps bold and dim under NO_COLOR; a person who asks for no colour wants no escape codes at all.
         plain = bool(os.environ.get("NO_COLOR"))
@@ -37,16 +43,21 @@ class Screen:
         """For what draws itself anew; it must not let a broken pipe end the program."""
         return self._console
 
-    def line(self, text: str, style: str = "", *, level: int = logging.INFO) -> None:
-        """Print one line, with the time of day before it."""
+    def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: logs.About = logs.NOTHING) -> None:
+        """Print one line, with the time of day before it, and behind it the event that it is about."""
         if level < self.level:
             return
-        time = datetime.now().astimezone().strftime("%H:%M:%S")
-        self._print(Text.assemble((time, "dim"), "  ", (text, style)))
+        if self.as_json:
+            self._json(level, text, about)
+            return
+        clock, tail = datetime.now().astimezone().strftime("%H:%M:%S"), logs.pairs(about)
+        self._print(Text.assemble((clock, "dim"), "  ", (text, style), (f"  {tail}" if tail else "", "dim")))
 
     def result(self, name: str, value: str) -> None:
         """Print what the command was run for: with its name, or, when quiet, the bare value for a script."""
-        if self.level > logging.INFO:
+        if self.as_json:
+            self._json(logging.INFO, f"{name}: {value}", logs.About("result", {name.replace(" ", "_"): value}))
+        elif self.level > logging.INFO:
             self._print(value)
         else:
             self.line(f"{name}: {value}", "bold")
@@ -54,6 +65,19 @@ class Screen:
     def plain(self, text: str) -> None:
         """Print text as it is, whatever the level."""
         self._print(text)
+
+    def record(self, record: logging.LogRecord, text: str) -> None:
+        """Print what was logged; `text` is the record formatted for a person."""
+        if self.as_json:
+            self._print(logs.JsonFormatter().format(record))
+            return
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        style = LEVEL_STYLES.get(record.levelno, "red")
+        self.line(text, style, level=record.levelno, about=logs.About.of(record))
+
+    def _json(self, level: int, text: str, about: logs.About) -> None:
+        self._print(json.dumps(logs.json_line(time.time(), level, text, about), ensure_ascii=False))
 
     def _print(self, text: Text | str) -> None:
         try:
@@ -73,10 +97,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record, one line (and a traceback below it, if the record brings one)."""
-        text = self.format(record)
-        if record.levelno >= logging.WARNING:
-            text = f"{record.levelname.lower()}: {text}"
-        self._screen.line(text, LEVEL_STYLES.get(record.levelno, "red"), level=record.levelno)
+        self._screen.record(record, self.format(record))
 
 
 def show_log(screen: Screen) -> None:

@@ -12,6 +12,14 @@ STEADY = (20.0, 30.0)
 """Seconds between proofs from then on."""
 ROOM_RATE = 50.0
 """Proofs a second that all workers of a room may cost its server together."""
+AIM = 0.8 * ROOM_RATE
+"""What is aimed at: after a restart the rounds of all workers begin together, and their peaks must keep to the rate."""
+EARLY_UP_TO = 50
+"""Workers in a room that still send the early echoes: these are hardly spread, so that a larger room whose workers have
+all come back at once would send more than the rate. There the steady ones, which come soon enough, have to do."""
+REMEMBERED = 0.9
+"""The share of a room's size that is remembered over a registration: after a restart the first ones back are told of an
+empty room, and would prove themselves as if it stayed so."""
 MISSES = 2
 """Answers in a row that may be lost before the registration is called forgotten."""
 TICK = 5.0
@@ -25,8 +33,10 @@ class Schedule:
 
     def __init__(self, random: Random, now: float, peers: int) -> None:
         self._random = random
-        self._stretch = max(1.0, (peers + 1) / (ROOM_RATE * STEADY[0]))
-        self._early = [now + at * random.uniform(0.9, 1.1) for at in AFTER_REGISTRATION] if self._stretch == 1.0 else []
+        self._stretch = max(1.0, (peers + 1) / (AIM * STEADY[0]))
+        early = AFTER_REGISTRATION if peers < EARLY_UP_TO else ()
+        self._early = [now + at * random.uniform(0.9, 1.1) for at in early]
+        self._first = True
         self.due = now
         """When the next echo is to be sent; at once to begin with, since `synced()` waits for it."""
 
@@ -34,14 +44,25 @@ class Schedule:
         """An echo was sent: moves `due` on. True when it was a steady one, which a look and a full update go with."""
         self._early = [at for at in self._early if at > now]
         if self._early:
-            self.due = self._early.pop(0)
+            self.due, self._first = self._early.pop(0), False
             return False
-        self.due = now + self._random.uniform(*STEADY) * self._stretch
+        shortest, longest = STEADY
+        if self._first:
+            # Anywhere in the stretch: all of a room may have registered just now. And no full update goes with it, for
+            # the registration has carried all that one would.
+            self.due, self._first = now + self._random.uniform(0.1, 1.0) * longest * self._stretch, False
+            return False
+        self.due = now + self._random.uniform(shortest, longest) * self._stretch
         return True
 
     def hurry(self, now: float) -> None:
         """Something makes the present proof doubtful (a lost answer, a clock that jumped): prove at once."""
         self.due = now
+
+
+def crowd(before: int, told: int) -> int:
+    """How many others to reckon with in the room, from the size reckoned with before and what the answer has told."""
+    return max(told, int(before * REMEMBERED))
 
 
 class EchoRefusals:

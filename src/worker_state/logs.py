@@ -1,0 +1,76 @@
+"""What the log says, for people and for programs: every line is one event, with a name and with fields.
+
+The package logs through the standard `logging` alone and sets nothing up. `event` is what its calls give as `extra`;
+the two formatters are for whoever wants the fields on the line. Nothing is decided here, and no secret may come in.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+Field = str | int | float | bool | None
+
+
+def event(name: str, /, **fields: Field) -> dict[str, Any]:
+    """For `extra=` of a log call: the event's name in words_with_underscores, and what a program would want to know."""
+    return {"event": name, "fields": fields}
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """The event that a line is about: its name, None for what names none, and its fields."""
+
+    event: str | None
+    fields: dict[str, Field]
+
+    @classmethod
+    def of(cls, record: logging.LogRecord) -> "About":
+        """What a record is about; seconds are rounded to milliseconds."""
+        fields = getattr(record, "fields", None) or {}
+        rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
+        return cls(getattr(record, "event", None), rounded)
+
+
+NOTHING = About(None, {})
+
+
+def pairs(about: About) -> str:
+    """`event=registered epoch=3 downtime=4.1`; a value that is no single word is quoted. Empty for no event."""
+    if about.event is None:
+        return ""
+    return " ".join(f"{key}={_word(value)}" for key, value in ({"event": about.event} | about.fields).items())
+
+
+def _word(value: Field) -> str:
+    if isinstance(value, str) and value and value.isprintable() and not set(value) & set(' "='):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+class PairsFormatter(logging.Formatter):
+    """The usual line, and the event behind it: `… proving at once event=woken stopped=257.0`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        line, tail = super().formatMessage(record), pairs(About.of(record))
+        return f"{line} {tail}" if tail else line
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object a line: `time` (UTC, ISO 8601), `level`, `logger`, `event`, the fields, `message`, `traceback`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        line = json_line(record.created, record.levelno, text, About.of(record), logger=record.name)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def json_line(at: float, level: int, message: str, about: About, **more: str) -> dict[str, object]:
+    """What stands in one line. `at`: seconds since 1970. A field cannot hide what every line has."""
+    time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    always = {"time": time, "level": logging.getLevelName(level).lower(), **more, "event": about.event}
+    fields = {key: value for key, value in about.fields.items() if key not in always and key != "message"}
+    return {**always, **fields, "message": message}

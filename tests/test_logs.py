@@ -1,0 +1,80 @@
+"""The log's events: how they stand on a line, for people and for programs."""
+
+import json
+import logging
+import sys
+from typing import Any
+
+import pytest
+
+from worker_state.logs import JsonFormatter, PairsFormatter, event
+
+
+def record(message: str = "back", extra: dict[str, Any] | None = None, *, broken: bool = False) -> logging.LogRecord:
+    """A record as the package makes them."""
+    info = None
+    if broken:
+        try:
+            raise ValueError("no")
+        except ValueError:
+            info = sys.exc_info()
+    return logging.getLogger("worker_state.test").makeRecord(
+        "worker_state.test", logging.WARNING, "file.py", 1, message, (), info, extra=extra
+    )
+
+
+def test_the_fields_stand_behind_the_sentence() -> None:
+    """A formatted record is the sentence and then the event with its fields, floats short."""
+    line = PairsFormatter("%(levelname)s %(message)s").format(
+        record(extra=event("registered", epoch=3, downtime=4.100049))
+    )
+    assert line == "WARNING back event=registered epoch=3 downtime=4.1"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("two words", '"two words"'),
+        ("", '""'),
+        ('a"b', '"a\\"b"'),
+        ("a=b", '"a=b"'),
+        ("a\nb", '"a\\nb"'),
+        (None, "null"),
+        (True, "true"),
+        ("ü", "ü"),
+    ],
+)
+def test_a_value_that_is_no_word_is_quoted(value: Any, shown: str) -> None:
+    """A value with blanks, quotes, an equals sign or line ends cannot be taken for two fields or two lines."""
+    assert PairsFormatter("%(message)s").format(record(extra=event("x", why=value))) == f"back event=x why={shown}"
+
+
+def test_a_record_without_an_event_is_its_sentence() -> None:
+    """What others log through the same handler is left as it is."""
+    assert PairsFormatter("%(message)s").format(record()) == "back"
+
+
+def test_json_has_everything_on_one_line() -> None:
+    """A JSON line has time, level, logger, event, fields and sentence, also when the sentence has line ends."""
+    line = JsonFormatter().format(record("a\nb", extra=event("registered", epoch=3)))
+    assert "\n" not in line
+    read = json.loads(line)
+    assert read.pop("time").endswith("+00:00")
+    assert read == {
+        "level": "warning",
+        "logger": "worker_state.test",
+        "event": "registered",
+        "epoch": 3,
+        "message": "a\nb",
+    }
+
+
+def test_json_keeps_the_traceback() -> None:
+    """An exception that is logged comes as one field."""
+    assert "ValueError: no" in json.loads(JsonFormatter().format(record(broken=True)))["traceback"]
+
+
+def test_a_field_hides_nothing() -> None:
+    """A field that is called like what every line has does not replace it."""
+    read = json.loads(JsonFormatter().format(record(extra=event("x", level="9", message="z"))))
+    assert (read["level"], read["message"]) == ("warning", "back")
