@@ -50,9 +50,12 @@ PLACES = {
     "web": place("core", "trio httpx"),
     "manager": place("core watched actors transport web facade logs", "trio"),
     "observer": place("core watched transport web", "trio"),
+    "sources": place("core"),
+    "reach": place("core streams transport", "trio"),
+    "doctor": place("core reach transport web", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
-    "__init__": place("core facade manager"),
-    "cli": place("__init__ cli core logs manager observer watched devserver", "trio typer rich"),
+    "__init__": place("core facade manager sources"),
+    "cli": place("__init__ cli core doctor logs manager observer watched devserver sources", "trio typer rich"),
 }
 
 # Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.

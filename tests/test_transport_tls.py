@@ -11,10 +11,12 @@ import pytest
 import trio
 
 from tests.support.dialled import PATIENT, Dialled
-from tests.support.peers import CLOSE, SOON, TEXT, Peer, Script, close_frame, frame, serving
+from tests.support.peers import CLOSE, SOON, TEXT, Peer, Script, close_frame, frame, nobody_listening, serving
+from worker_state import reach
 from worker_state.core.answers import HttpFailure
+from worker_state.core.checkup import Endpoint
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.transport import WebSocketDial
+from worker_state.transport import WebSocketDial, websocket_ssl_context
 from worker_state.web import HttpxHttp
 
 
@@ -165,3 +167,38 @@ async def test_http_says_why(certificate: Path) -> None:
         outcome = await HttpxHttp(f"https://127.0.0.1:{port}", within=PATIENT).post("/create-room")
     assert isinstance(outcome, HttpFailure)
     assert "certificate verify failed" in outcome.why.lower()
+
+
+# --- the doctor's look at TLS -----------------------------------------------------------------------------------------
+
+
+def tls_endpoint(port: int) -> Endpoint:
+    return Endpoint("--ws", "127.0.0.1", port, secure=True)
+
+
+async def quiet(peer: Peer) -> None:
+    await peer.end()
+
+
+async def test_looked_at(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An authority of one's own, named in SSL_CERT_FILE, is trusted; without it the failure speaks of certificates."""
+    async with secured(quiet, certificate) as port:
+        refused = await reach.secure(tls_endpoint(port), PATIENT)
+        assert isinstance(refused, DialFailure)
+        assert refused.cause is Cause.TLS
+        assert "certificate" in refused.detail
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        websocket_ssl_context.cache_clear()
+        try:
+            assert await reach.secure(tls_endpoint(port), PATIENT) == (
+                "127.0.0.1 has a certificate that is trusted here"
+            )
+        finally:
+            websocket_ssl_context.cache_clear()
+
+
+async def test_looked_at_in_vain() -> None:
+    """Where nobody listens, or nobody answers in time, there is no TLS to look at."""
+    async with nobody_listening() as port:
+        assert await reach.secure(tls_endpoint(port), PATIENT) == DialFailure(Cause.REFUSED)
+        assert await reach.connect(tls_endpoint(port), 0.0) == DialFailure(Cause.NO_ANSWER, "in 0 s")

@@ -19,6 +19,7 @@ from worker_state.core.state import State
 from worker_state.core.status import WorkerStatus
 from worker_state.facade import Manager
 from worker_state.manager import open_state_manager, run_state_manager
+from worker_state.sources import load_config
 
 __all__ = [
     "Config",
@@ -35,6 +36,7 @@ __all__ = [
     "Timing",
     "WorkerStateError",
     "WorkerStatus",
+    "load_config",
     "open_state_manager",
     "run_state_manager",
 ]

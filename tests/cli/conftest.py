@@ -1,11 +1,13 @@
 """What the tests of the command line are given."""
 
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Server, Spawn, spawning
+from tests.support.processes import OWN_VARIABLES, Server, Spawn, spawning
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +18,16 @@ def _the_log_as_it_was() -> Iterator[None]:
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_without_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the person who runs the tests has set for real workers must not reach them."""
+    for name in [name for name in os.environ if name.startswith(OWN_VARIABLES)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 import json
 import signal
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -77,8 +79,10 @@ async def test_one_look_is_a_plain_table(scene: Scene, capsys: pytest.CaptureFix
 
 
 async def test_one_look_at_nobody_is_a_sentence(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    scene.server.rooms.forget_peers()
-    await look(scene.config, 2.0, Form.TABLE)
+    rooms, now = scene.server.rooms, time.time()
+    signed_in: Any = rooms.sign_in(now).body
+    room: Any = rooms.create_room(f"Bearer {signed_in['id_token']}", now).body
+    await look(Config(scene.server.ws_url, scene.server.http_url, room["room_id"], room["token"]), 2.0, Form.TABLE)
     assert "0 workers" in capsys.readouterr().out
 
 
@@ -247,12 +251,12 @@ async def test_a_signal_ends_it_and_nothing_stays_behind(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "--ws is missing"),
-        (["--ws", "ws://localhost"], "--http is missing"),
+        ([], "No server is named"),
+        (["--ws", "ws://localhost"], "--ws is given without --http"),
         (SERVER, "Which room?"),
         ([*SERVER, "--session", "sleap-session:" + SECRET], "--session: "),
         ([*SERVER, "--session", "x", "--room", "r"], "--session and --room exclude each other"),
-        ([*SERVER, "--room", "r"], "--token is missing"),
+        ([*SERVER, "--room", "r"], "--room needs the room's token"),
         ([*SERVER, "--api-key", SECRET], "--api-key must begin with 'slp_'"),
         ([*SERVER, "--room", "r", "--token", SECRET, "--json"], "--once"),
         ([*SERVER, "--room", "r", "--token", SECRET, "--every", "0.1"], "--every must be"),
@@ -272,7 +276,7 @@ def test_options_that_make_no_sense_are_refused(arguments: list[str], named: str
 @pytest.mark.parametrize(
     ("variables", "arguments", "named"),
     [
-        ({"WORKER_STATE_SESSION": "x", "WORKER_STATE_API_KEY": "slp_x"}, SERVER, "--session and --api-key exclude"),
+        ({"WORKER_STATE_SESSION": "x", "WORKER_STATE_API_KEY": "slp_x"}, SERVER, "--session: "),
         ({"WORKER_STATE_SESSION": "x"}, [*SERVER, "--room", "r", "--token", " "], "--token must not be empty"),
         ({"WORKER_STATE_API_KEY": "slp_x"}, [*SERVER, "--session", "x"], "--session: "),
     ],

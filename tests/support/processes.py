@@ -20,7 +20,8 @@ OWN_VARIABLES = ("SLEAP_RTC_", "WORKER_STATE_", "NO_COLOR", "FORCE_COLOR")
 def environment(**extra: str) -> dict[str, str]:
     """This process's environment without anything that the command line listens to, and what the test adds."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
-    return {**kept, **extra}
+    # Nor may a process read what the person who runs the tests has in `~/.sleap-rtc`.
+    return {**kept, "HOME": "/nonexistent", **extra}
 
 
 class Running:

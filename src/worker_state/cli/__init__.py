@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from worker_state.cli.config import config_command
+from worker_state.cli.doctor import doctor_command
 from worker_state.cli.run import run_command
 from worker_state.cli.serve import serve_command
 from worker_state.cli.session import session_app
@@ -25,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run_command)
+app.command("config")(config_command)
+app.command("doctor")(doctor_command)
 app.command("serve")(serve_command)
 app.command("storm")(storm_command)
 app.command("watch")(watch_command)

@@ -62,6 +62,10 @@ class Screen:
         else:
             self.line(f"{name}: {value}", "bold")
 
+    def plain(self, text: str) -> None:
+        """Print text as it is, whatever the level."""
+        self._print(text)
+
     def record(self, record: logging.LogRecord, text: str) -> None:
         """Print what was logged; `text` is the record formatted for a person."""
         if self.as_json:

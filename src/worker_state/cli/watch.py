@@ -1,51 +1,31 @@
 """`worker-state watch`: its options, and what they may not say together. What runs is in `lookout`."""
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from worker_state.cli.refusal import ExitCode, refuse
-from worker_state.cli.run import HTTP_VARIABLE, KEY_VARIABLE, TOKEN_VARIABLE, WS_VARIABLE, in_options
+from worker_state.cli.settings import ApiKey, Http, RoomId, Token, Ws, addresses, bad_usage, settled
+from worker_state.core.settings import SESSION_VARIABLE
 
-SESSION_VARIABLE = "WORKER_STATE_SESSION"
+NO_SERVER = "No server is named, by --ws and --http, the environment or a file: a room is on a server."
 
 
 def watch_command(
-    context: typer.Context,
     session: Annotated[
         str | None,
         typer.Option(
             "--session",
             metavar="STRING",
-            envvar=SESSION_VARIABLE,
-            help="A worker's session string, or - to read it from stdin. It is a secret.",
+            help=f"A worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
         ),
     ] = None,
-    room: Annotated[str | None, typer.Option("--room", metavar="ID", help="The room, with its --token.")] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            "--token",
-            metavar="TOKEN",
-            envvar=TOKEN_VARIABLE,
-            help="The room's token. In the environment it does not show in the list of processes.",
-        ),
-    ] = None,
-    api_key: Annotated[
-        str | None,
-        typer.Option("--api-key", metavar="KEY", envvar=KEY_VARIABLE, help="The room of an API key (server v3.0)."),
-    ] = None,
-    ws: Annotated[
-        str | None,
-        typer.Option(
-            "--ws", metavar="URL", envvar=WS_VARIABLE, help="The server's WebSocket address, ws://… or wss://…"
-        ),
-    ] = None,
-    http: Annotated[
-        str | None,
-        typer.Option("--http", metavar="URL", envvar=HTTP_VARIABLE, help="Its HTTP address, http://… or https://…"),
-    ] = None,
+    room: RoomId = None,
+    token: Token = None,
+    api_key: ApiKey = None,
+    ws: Ws = None,
+    http: Http = None,
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="Between two searches, from 0.5 to 300.")
     ] = 2.0,
@@ -67,51 +47,30 @@ def watch_command(
       worker-state watch --room 1a2b3c4d --token 5e6f70 --once --json
     """
     if as_json and not once:
-        raise _bad_usage("--json belongs to --once: give both.")
-    for option, value, variable in (("--ws", ws, WS_VARIABLE), ("--http", http, HTTP_VARIABLE)):
-        if value is None:
-            raise _bad_usage(f"{option} is missing: give it, or {variable} in the environment.")
-    named = {"session": session, "room": room, "api_key": api_key}
-    chosen = _chosen(context, named)
-    if chosen == "session":
-        room, token = _room_of(session or "")
+        raise bad_usage("--json belongs to --once: give both.")
+    typed = {"--session": session, "--room": room, "--api-key": api_key}
+    several = [option for option, value in typed.items() if value is not None]
+    if len(several) > 1:
+        raise bad_usage(f"{' and '.join(several)} exclude each other: give one.")
+    if not several:
+        session = os.environ.get(SESSION_VARIABLE) or None
+    if session is not None:
+        room, token = _room_of(session)
+    settings = settled(signaling_websocket=ws, signaling_http=http, room_id=room, room_token=token, api_key=api_key)
 
     import trio
 
     from worker_state.cli import lookout
-    from worker_state.core.config import Config, Timing
-    from worker_state.core.errors import ConfigError
     from worker_state.observer import LEAST, MOST
 
+    if addresses(settings) is None:
+        raise bad_usage(NO_SERVER)
     if not LEAST <= every <= MOST:
-        raise _bad_usage(f"--every must be a number of seconds from {LEAST:g} to {MOST:g}.")
-    try:
-        config = Config(
-            ws or "",
-            http or "",
-            room_id=room if chosen != "api_key" else None,
-            room_token=token if chosen != "api_key" else None,
-            api_key=api_key if chosen == "api_key" else None,
-            # A person waits at the screen.
-            timing=Timing(http=12.0),
-        )
-    except ConfigError as error:
-        raise _bad_usage(in_options(f"{error}.")) from None
+        raise bad_usage(f"--every must be a number of seconds from {LEAST:g} to {MOST:g}.")
+    config = settings.config()
+    if config.creates_room:
+        raise bad_usage("Which room? Give --session, or --room and --token, or --api-key.")
     trio.run(lookout.look, config, every, lookout.Form.of(once, as_json))
-
-
-def _chosen(context: typer.Context, named: dict[str, str | None]) -> str:
-    """The one way in which the room is named; what was typed counts more than what the environment says."""
-    given = [name for name, value in named.items() if value is not None]
-    typed = [name for name in given if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"]
-    options = {"session": "--session", "room": "--room", "api_key": "--api-key"}
-    match typed or given:
-        case [one]:
-            return one
-        case []:
-            raise _bad_usage("Which room? Give --session, or --room and --token, or --api-key.")
-        case several:
-            raise _bad_usage(f"{' and '.join(options[name] for name in several)} exclude each other: give one.")
 
 
 def _room_of(session: str) -> tuple[str, str]:
@@ -123,9 +82,5 @@ def _room_of(session: str) -> tuple[str, str]:
     except (SessionStringError, UnicodeDecodeError) as error:
         # A decoding error of stdin would quote the bytes; the parser's own sentences quote nothing.
         sentence = str(error) if isinstance(error, SessionStringError) else "a session string is plain text"
-        raise _bad_usage(f"--session: {sentence}.") from None
+        raise bad_usage(f"--session: {sentence}.") from None
     return parsed.room_id, parsed.token
-
-
-def _bad_usage(sentence: str) -> typer.Exit:
-    return refuse(sentence, ExitCode.BAD_USAGE)

@@ -22,9 +22,10 @@ LARGEST_NUMBER = 2**63
 """What every JSON parser of the field can hold."""
 
 _STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
-_NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
-_TEXTS = frozenset({"gpu_model", "cuda_version", "hostname", "sleap_version"})
-_LISTS = frozenset({"supported_models", "supported_job_types"})
+# The capabilities that clients in the field know, by the type that they compare.
+NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
+TEXTS = frozenset({"gpu_model", "cuda_version", "hostname", "sleap_version"})
+LISTS = frozenset({"supported_models", "supported_job_types"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +192,11 @@ def _checked_capability(name: object, value: object) -> Any:
     if name in _STATUS_KEYS:
         raise ConfigError(f"capabilities must not contain {name!r}: the status belongs to the manager")
     where = f"capabilities[{name!r}]"
-    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+    if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ConfigError(f"{where} must be a number, not {type(value).__name__}: clients compare it")
-    if name in _TEXTS and not isinstance(value, str):
+    if name in TEXTS and not isinstance(value, str):
         raise ConfigError(f"{where} must be a string, not {type(value).__name__}")
-    if name in _LISTS and not isinstance(value, list | tuple):
+    if name in LISTS and not isinstance(value, list | tuple):
         raise ConfigError(f"{where} must be a list of strings, not {type(value).__name__}")
     if isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER:
         raise ConfigError(f"{where} must be a finite number below 2**63")

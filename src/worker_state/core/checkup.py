@@ -1,0 +1,264 @@
+"""The doctor's knowledge: what is checked, what each answer means, and what a person can do about it.
+
+Pure: answers in, findings out. Who asks, in which order and within what time is `doctor`'s business.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from worker_state.core import wire
+from worker_state.core.answers import HttpAnswer, HttpFailure
+from worker_state.core.config import Config
+from worker_state.core.status import Maintenance, Truth, properties
+from worker_state.core.verdict import Cause, Closed, DialFailure, GiveUp, Lease, Renew, of_refusal
+from worker_state.core.words import shown
+
+TRUTH: Truth = Maintenance()
+TRUTH_SHOWN = "maintenance, so that nobody uses it"
+"""What the doctor's worker says that it is: in a room with other people in it nobody must try to use it."""
+
+
+class Step(StrEnum):
+    """What is checked, in this order."""
+
+    CONFIGURATION = "configuration"
+    DNS = "DNS"
+    TCP = "TCP"
+    TLS = "TLS"
+    HTTP = "HTTP"
+    SIGN_IN = "sign-in"
+    UPGRADE = "upgrade"
+    ROOM = "room"
+    REGISTRATION = "registration"
+    DISCOVERY = "discovery"
+    DELETION = "deletion"
+
+
+class Outcome(StrEnum):
+    """How a step ended. A skipped one has no meaning here; one that was not tried is waiting for another's mending."""
+
+    OK = "ok"
+    FAILED = "FAILED"
+    SKIPPED = "skipped"
+    NOT_TRIED = "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a step has shown. `detail` is a phrase; `advice`, for what failed, a sentence. Neither has a secret."""
+
+    outcome: Outcome
+    detail: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finding with its step and how many seconds it took (None: it took none)."""
+
+    step: Step
+    finding: Finding
+    seconds: float | None = field(default=None, compare=False)
+
+
+def ok(detail: str = "") -> Finding:
+    return Finding(Outcome.OK, detail)
+
+
+def failed(detail: str, advice: str) -> Finding:
+    return Finding(Outcome.FAILED, detail, advice)
+
+
+def skipped(why: str) -> Finding:
+    return Finding(Outcome.SKIPPED, why)
+
+
+def not_tried(why: str) -> Finding:
+    return Finding(Outcome.NOT_TRIED, why)
+
+
+def all_well(results: Sequence[Result]) -> bool:
+    """Nothing has failed, and nothing was left out that should have been tried."""
+    return all(result.finding.outcome in (Outcome.OK, Outcome.SKIPPED) for result in results)
+
+
+# --- the way there ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of the server's two addresses, as TCP sees it."""
+
+    option: str
+    host: str
+    port: int
+    secure: bool
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_address(self) -> bool:
+        """There is no name to look up."""
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+
+def endpoints(config: Config) -> tuple[Endpoint, Endpoint]:
+    """Where the WebSocket and the HTTP server listen."""
+    return _endpoint("--ws", config.websocket_url), _endpoint("--http", config.http_url)
+
+
+def _endpoint(option: str, url: str) -> Endpoint:
+    parts = urlsplit(url)
+    secure = parts.scheme in ("wss", "https")
+    return Endpoint(option, parts.hostname or "", parts.port or (443 if secure else 80), secure)
+
+
+def of_way(outcomes: Mapping[Endpoint, str | DialFailure]) -> Finding:
+    """DNS, TCP or TLS for those of the two endpoints that came so far."""
+    troubles = {each: outcome for each, outcome in outcomes.items() if isinstance(outcome, DialFailure)}
+    if not troubles:
+        return ok(", ".join(dict.fromkeys(str(outcome) for outcome in outcomes.values())))
+    detail = "; ".join(f"{each} ({each.option}): {trouble}" for each, trouble in troubles.items())
+    return failed(detail, " ".join(dict.fromkeys(_way_advice(trouble) for trouble in troubles.values())))
+
+
+UNRESOLVED = "the host name cannot be resolved"
+
+
+def _way_advice(trouble: DialFailure) -> str:
+    match trouble.cause:
+        case Cause.REFUSED:
+            return "Nothing listens at that port: check the port, and whether the server runs."
+        case Cause.UNREACHABLE if trouble.detail == UNRESOLVED:
+            return "Check the name for a slip, and that this machine has a network and a resolver (or its VPN)."
+        case Cause.TLS if "certificate" in trouble.detail.lower():
+            return (
+                "The certificate is not trusted here: check the host name and this machine's clock; for an authority "
+                "of your own name its file in SSL_CERT_FILE."
+            )
+        case Cause.TLS:
+            return "What listens there speaks no TLS: check the port, or use ws:// and http:// if the server has none."
+        case _:
+            return "Nobody answers: check the address, and whether a firewall or a VPN stands between."
+
+
+SLOW = "Something on the way is too slow or swallows the answer: a proxy, a firewall, a server under load."
+PORTAL = "Something else answers there (a portal of the network, a proxy): look at the address in a browser."
+TROUBLED = "The server has trouble of its own: ask whoever runs it, and try again later."
+
+
+def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
+    """The answer to a `/create-room` without a token: it creates nothing, and only this server answers it in JSON."""
+    if isinstance(answer, HttpFailure):
+        return failed(answer.why, "Check --http; a proxy or a firewall may cut the connection.")
+    said = f"HTTP {answer.status}" + (f" ({shown(answer.content_type, 40)})" if answer.content_type else "")
+    if answer.status >= 500:
+        return failed(said, TROUBLED)
+    if "html" in answer.content_type:
+        return failed(said, PORTAL)
+    if answer.status // 100 == 3:
+        return failed(said, "It points elsewhere, and redirects are not followed: give the final address as --http.")
+    if answer.status in (401, 403, 422):
+        return ok("the server answers")
+    return failed(said, "There is no signaling server under this address: check --http, its port and its path.")
+
+
+def of_dial(trouble: DialFailure | Closed) -> Finding:
+    """An upgrade that gave no WebSocket, or a socket that has ended."""
+    match trouble:
+        case DialFailure(Cause.GARBAGE):
+            return failed(str(trouble), "That is no WebSocket server: check the port of --ws (HTTP and it have two).")
+        case DialFailure(Cause.SHED):
+            return failed(str(trouble), "The server is full or just starting: try again in a minute.")
+        case DialFailure(Cause.REJECTED):
+            return failed(
+                str(trouble), "Check the path of --ws, and whether a proxy before the server lets upgrades by."
+            )
+        case DialFailure(Cause.UNANSWERED | Cause.UNACKNOWLEDGED):
+            return failed(str(trouble), f"{SLOW} Or the port of --ws is another server's.")
+        case _:
+            return failed(str(trouble), "The server or a proxy before it ended the connection: ask whoever runs it.")
+
+
+# --- at the server ----------------------------------------------------------------------------------------------------
+
+
+def of_sign_in(trouble: HttpFailure) -> Finding:
+    return failed(trouble.why, "The server gives out no identity: ask whoever runs it, or use --api-key (v3.0).")
+
+
+def of_room(trouble: HttpFailure) -> Finding:
+    return failed(trouble.why, "The server creates no room: ask whoever runs it, or join one with --room and --token.")
+
+
+def of_register(refusal: wire.Refusal, config: Config) -> Finding:
+    """An answer to `register` that is no acceptance; secrets in it must have been masked."""
+    verdict = of_refusal(refusal, own_room=config.creates_room)
+    detail = f"refused: {verdict.reason}"
+    if config.api_key is not None and isinstance(verdict, GiveUp):
+        return failed(detail, "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0.")
+    match verdict:
+        case GiveUp():
+            return failed(detail, "Check --room and --token; a room lives for 2 hours (30 days on v3.0).")
+        case Renew(Lease.IDENTITY):
+            return failed(detail, "The server does not take what it has given out itself: its clock or keys are wrong.")
+        case _:
+            return failed(detail, TROUBLED)
+
+
+def search(seeker: str, tags: Sequence[str]) -> wire.Message:
+    """What a client sends that looks for a worker like the doctor's: by role, tags and status."""
+    status = {"status": properties(TRUTH)["status"]}
+    filters = {"role": "worker", "tags": list(tags), "properties": status}
+    return {"type": "discover_peers", "from_peer_id": seeker, "filters": filters}
+
+
+def found(frame: wire.Frame, peer_id: str) -> Finding | None:
+    """What the answer to the search says about this worker; None when the frame is none."""
+    match frame:
+        case wire.Foreign({"type": "peer_list", "peers": list(peers)}):
+            if any(isinstance(peer, dict) and peer.get("peer_id") == peer_id for peer in peers):
+                return ok("a second identity has found the worker by role, tag and status")
+            return failed(
+                f"the search found {len(peers)} workers, and not this one",
+                "The server has accepted the registration and does not show it: clients will not find this worker.",
+            )
+        case wire.NotInRoom(code):
+            return failed(
+                f"the search was refused: {code}", "The server has forgotten a registration at once: try again."
+            )
+        case _:
+            return None
+
+
+def of_second(finding: Finding) -> Finding:
+    """The same trouble, met by the second identity."""
+    return replace(finding, detail=f"the second identity: {finding.detail}")
+
+
+DELETED, ROOM_DELETED = "peer deleted", "Room status: deleted"
+"""How the server begins when it has done it, and ends with the last one. It says 200 in any case (FAULTS F34)."""
+
+
+def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_left: bool) -> Finding:
+    """What became of every identity; `lost` sign-ins have had no answer, and a room may have been created in vain."""
+    room_left = room_left and not any(isinstance(said, str) and ROOM_DELETED in said for said in reports.values())
+    if not reports and not lost and not room_left:
+        return skipped("nothing was created")
+    kept = {name: said for name, said in reports.items() if not isinstance(said, str) or not said.startswith(DELETED)}
+    troubles = [f"{name}: {said.why if isinstance(said, HttpFailure) else said}" for name, said in kept.items()]
+    if lost:
+        troubles.append(f"{lost} sign-in without an answer may have left an identity")
+    if room_left:
+        troubles.append("a room may stay until its time is over: only a registered worker can have it deleted")
+    if troubles:
+        return failed("; ".join(troubles), "It is left to the server: tell whoever runs it.")
+    return ok(f"{len(reports)} {'identity' if len(reports) == 1 else 'identities'}; nothing is left")

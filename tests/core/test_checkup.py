@@ -1,0 +1,177 @@
+"""What the doctor makes of each answer."""
+
+import pytest
+
+from worker_state import Config
+from worker_state.core import checkup as c
+from worker_state.core import wire
+from worker_state.core.answers import HttpAnswer, HttpFailure
+from worker_state.core.checkup import Endpoint, Finding, Outcome, Result, Step
+from worker_state.core.verdict import Cause, Closed, DialFailure
+
+WS, HTTP = c.endpoints(Config("wss://signaling.example.org/path", "http://[::1]:8001"))
+JSON, HTML = "application/json", "text/html; charset=utf-8"
+OWN_ROOM = Config("ws://localhost", "http://localhost")
+GIVEN_ROOM = Config("ws://localhost", "http://localhost", room_id="r", room_token="t")
+BY_KEY = Config("ws://localhost", "http://localhost", api_key="slp_x")
+
+
+def test_endpoints() -> None:
+    """Host and port are what TCP needs, with the scheme's usual port."""
+    assert Endpoint("--ws", "signaling.example.org", 443, secure=True) == WS
+    assert Endpoint("--http", "::1", 8001, secure=False) == HTTP
+    assert (str(WS), str(HTTP)) == ("signaling.example.org:443", "[::1]:8001")
+    assert (WS.is_address, HTTP.is_address) == (False, True)
+    assert c.endpoints(OWN_ROOM)[1].port == 80
+
+
+def test_whole_way() -> None:
+    """Where nothing fails, what was found is said once."""
+    assert c.of_way({WS: "found", HTTP: "found"}) == c.ok("found")
+    assert c.of_way({WS: "one", HTTP: "two"}) == c.ok("one, two")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "advice"),
+    [
+        (DialFailure(Cause.REFUSED), "Nothing listens at that port"),
+        (DialFailure(Cause.UNREACHABLE, c.UNRESOLVED), "Check the name"),
+        (DialFailure(Cause.UNREACHABLE, "no route to host"), "Nobody answers"),
+        (DialFailure(Cause.NO_ANSWER, "in 10 s"), "Nobody answers"),
+        (DialFailure(Cause.TLS, "CERTIFICATE_VERIFY_FAILED"), "The certificate is not trusted here"),
+        (DialFailure(Cause.TLS, "wrong version number"), "What listens there speaks no TLS"),
+    ],
+)
+def test_no_way(trouble: DialFailure, advice: str) -> None:
+    """A failure on the way names the endpoint with its option, and says what to do, once."""
+    one = c.of_way({WS: trouble, HTTP: "found"})
+    assert one.outcome is Outcome.FAILED
+    assert one.detail == f"signaling.example.org:443 (--ws): {trouble}"
+    assert one.advice.startswith(advice)
+    both = c.of_way({WS: trouble, HTTP: trouble})
+    assert both.detail == f"signaling.example.org:443 (--ws): {trouble}; [::1]:8001 (--http): {trouble}"
+    assert both.advice == one.advice
+
+
+@pytest.mark.parametrize(
+    ("answer", "finding"),
+    [
+        (HttpAnswer(422, JSON, b""), c.ok("the server answers")),
+        (HttpAnswer(500, JSON, b""), c.failed("HTTP 500 (application/json)", c.TROUBLED)),
+        (HttpAnswer(200, HTML, b""), c.failed(f"HTTP 200 ({HTML})", c.PORTAL)),
+        (
+            HttpFailure("ReadError"),
+            c.failed("ReadError", "Check --http; a proxy or a firewall may cut the connection."),
+        ),
+    ],
+)
+def test_http(answer: HttpAnswer | HttpFailure, finding: Finding) -> None:
+    """Only what this server alone says counts as its answer."""
+    assert c.of_http(answer) == finding
+
+
+@pytest.mark.parametrize(("status", "advice"), [(301, "It points elsewhere"), (404, "There is no signaling server")])
+def test_another_server(status: int, advice: str) -> None:
+    """Another server is told from a portal."""
+    assert c.of_http(HttpAnswer(status, "", b"")).detail == f"HTTP {status}"
+    assert c.of_http(HttpAnswer(status, "", b"")).advice.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "advice"),
+    [
+        (DialFailure(Cause.GARBAGE), "That is no WebSocket server"),
+        (DialFailure(Cause.SHED, "HTTP 503"), "The server is full"),
+        (DialFailure(Cause.REJECTED, "HTTP 404"), "Check the path of --ws"),
+        (DialFailure(Cause.UNANSWERED), c.SLOW),
+        (DialFailure(Cause.CLOSED), "The server or a proxy"),
+        (Closed(1006), "The server or a proxy"),
+    ],
+)
+def test_upgrade(trouble: DialFailure | Closed, advice: str) -> None:
+    """Each way of getting no WebSocket has its own advice."""
+    finding = c.of_dial(trouble)
+    assert (finding.outcome, finding.detail) == (Outcome.FAILED, str(trouble))
+    assert finding.advice.startswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("reason", "typed", "config", "detail", "advice"),
+    [
+        ("Invalid token", True, GIVEN_ROOM, "refused: wrong room token", "Check --room and --token"),
+        ("Room expired", True, GIVEN_ROOM, "refused: room expired", "Check --room and --token"),
+        ("Invalid API key", True, BY_KEY, "refused: Invalid API key", "Check --api-key"),
+        ("Invalid token", False, OWN_ROOM, "refused: the ID token is refused", "The server does not take what it has"),
+        ("Room not found", True, OWN_ROOM, "refused: room not found", c.TROUBLED),
+        ("DynamoDB error", True, BY_KEY, "refused: DynamoDB error", c.TROUBLED),
+    ],
+)
+def test_registration(reason: str, typed: bool, config: Config, detail: str, advice: str) -> None:
+    """Each refusal says which of the person's values is wrong, or that none is."""
+    finding = c.of_register(wire.Refusal(reason, typed), config)
+    assert finding.detail == detail
+    assert finding.advice.startswith(advice)
+
+
+def test_trouble_with_what_is_created() -> None:
+    """A refused sign-in or room repeats the server's words, and says what else can be done."""
+    assert c.of_sign_in(HttpFailure("HTTP 500: no")).advice.endswith("or use --api-key (v3.0).")
+    assert c.of_room(HttpFailure("HTTP 500: no")).advice.endswith("or join one with --room and --token.")
+    assert c.of_second(c.of_room(HttpFailure("HTTP 500: no"))).detail == "the second identity: HTTP 500: no"
+
+
+def test_search() -> None:
+    """The search is a client's, by role, tag and the status that the doctor's worker has."""
+    assert c.search("me", ("a", "b")) == {
+        "type": "discover_peers",
+        "from_peer_id": "me",
+        "filters": {"role": "worker", "tags": ["a", "b"], "properties": {"status": "maintenance"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "outcome"),
+    [
+        ({"type": "peer_list", "peers": [{"peer_id": "other"}, {"peer_id": "me"}]}, Outcome.OK),
+        ({"type": "peer_list", "peers": [{"peer_id": "other"}, 3]}, Outcome.FAILED),
+        ({"type": "error", "code": "NOT_IN_ROOM", "message": ""}, Outcome.FAILED),
+        ({"type": "peer_list", "peers": None}, None),
+        ({"type": "ping"}, None),
+    ],
+)
+def test_found(message: wire.Message, outcome: Outcome | None) -> None:
+    """Only a list with this very worker in it is a discovery; what is no answer says nothing."""
+    finding = c.found(wire.read(wire.encode(message)), "me")
+    assert (finding and finding.outcome) == outcome
+
+
+@pytest.mark.parametrize(
+    ("reports", "lost", "room_left", "finding"),
+    [
+        ({}, 0, False, c.skipped("nothing was created")),
+        ({"a": "peer deleted successfully. Room status: deleted"}, 0, False, c.ok("1 identity; nothing is left")),
+        ({"a": "peer deleted successfully. Room status: deleted"}, 0, True, c.ok("1 identity; nothing is left")),
+        ({"a": "peer deleted", "b": "peer deleted"}, 0, False, c.ok("2 identities; nothing is left")),
+        ({"a": "Failed to delete", "b": "peer deleted"}, 0, False, "a: Failed to delete"),
+        ({"a": HttpFailure("HTTP 500: no")}, 0, False, "a: HTTP 500: no"),
+        ({}, 1, False, "1 sign-in without an answer may have left an identity"),
+        ({"a": "peer deleted"}, 0, True, "a room may stay until its time is over: only a registered worker"),
+    ],
+)
+def test_deletion(reports: dict[str, str | HttpFailure], lost: int, room_left: bool, finding: Finding | str) -> None:
+    """The end is good only when everything is known to be gone."""
+    said = c.of_deletion(reports, lost=lost, room_left=room_left)
+    if isinstance(finding, Finding):
+        assert said == finding
+    else:
+        assert said.outcome is Outcome.FAILED
+        assert said.detail.startswith(finding)
+
+
+@pytest.mark.parametrize(
+    ("finding", "well"),
+    [(c.ok(), True), (c.skipped("why"), True), (c.failed("why", "what"), False), (c.not_tried("why"), False)],
+)
+def test_all_well(finding: Finding, well: bool) -> None:
+    """What was not tried is not well."""
+    assert c.all_well([Result(Step.DNS, c.ok()), Result(Step.TCP, finding)]) is well
