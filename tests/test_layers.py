@@ -48,8 +48,11 @@ PLACES = {
     "web": place("core", "trio httpx"),
     "manager": place("core watched actors transport web facade", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
-    "__init__": place("core facade manager"),
-    "cli": place("__init__ cli core manager devserver", "trio typer rich"),
+    "health": place("core facade health", "trio h11 prometheus_client"),
+    "systemd": place("core facade", "trio"),
+    # What is not for every worker comes in when it is asked for.
+    "__init__": place("core facade manager", for_types_only="health systemd"),
+    "cli": place("__init__ cli core manager devserver health systemd", "trio typer rich"),
 }
 
 # Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.

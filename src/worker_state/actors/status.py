@@ -95,7 +95,8 @@ async def run(
     awake: Callable[[], float],
     tell: m.Tell,
 ) -> None:
-    """Until `BeginLeave`. Speaks `StatusConfirmed`, `PresenceProved`, `RegistrationForgotten`, `DropLink`.
+    """Until `BeginLeave`. Speaks `StatusConfirmed`, `UpdateFailed`, `PresenceProved`, `RegistrationForgotten`, and
+    `DropLink`.
 
     `awake` is a clock in seconds that goes on while the machine is suspended.
     """
@@ -188,6 +189,7 @@ def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, mea
     if differences:
         registered.confirmed = None
         book.repairs.found(now)
+        means.tell(m.UpdateFailed(drifted=True))
         if not book.forgery_said:
             book.forgery_said = True
             what = "somebody has changed" if update.is_look else "the server does not keep"
@@ -230,7 +232,7 @@ def _reconcile(book: _Book, means: _Means, now: float) -> float:
     registered = book.registered
     if registered is None:
         return math.inf
-    _count_misses(book, registered, now)
+    _count_misses(book, registered, means, now)
     if registered.misses >= MISSES:
         _give_up(book, registered, means)
         return math.inf
@@ -246,13 +248,14 @@ def _reconcile(book: _Book, means: _Means, now: float) -> float:
     return wake_at
 
 
-def _count_misses(book: _Book, registered: _Registered, now: float) -> None:
+def _count_misses(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
     if registered.update is not None and now >= registered.update.answer_by:
         if not registered.update.is_look:
             registered.confirmed = None
         registered.update = None
         registered.owed += 1
         registered.misses += 1
+        means.tell(m.UpdateFailed(drifted=False))
     if now >= registered.echo_by:
         registered.nonce, registered.echo_by = None, math.inf
         registered.schedule.hurry(now)

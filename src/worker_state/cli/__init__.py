@@ -11,6 +11,7 @@ import typer
 from worker_state.cli.run import run_command
 from worker_state.cli.serve import serve_command
 from worker_state.cli.session import session_app
+from worker_state.cli.status import status_command
 from worker_state.cli.storm import storm_command
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command("run")(run_command)
 app.command("serve")(serve_command)
+app.command("status")(status_command)
 app.command("storm")(storm_command)
 app.add_typer(session_app, name="session")
 

@@ -25,6 +25,16 @@ OPTION_OF_FIELD = {
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the session string, warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print everything that is logged.")]
 
+Health = Annotated[
+    int | None,
+    typer.Option(
+        "--health", metavar="PORT", min=0, max=65535, help="Answer /health, /ready, /worker, /metrics there; 0: any."
+    ),
+]
+HealthHost = Annotated[
+    str | None, typer.Option("--health-host", metavar="ADDRESS", help="Where to listen for them, if not on loopback.")
+]
+
 
 def run_command(
     ws: Annotated[
@@ -62,6 +72,8 @@ def run_command(
     withhold_session_string: Annotated[
         bool, typer.Option("--withhold-session-string", help="Do not print the session string, which is a secret.")
     ] = False,
+    health: Health = None,
+    health_host: HealthHost = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
@@ -76,6 +88,7 @@ def run_command(
     Examples:
       worker-state run
       worker-state run --demo
+      worker-state run --health 8790
       worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
     """
     addresses = _addresses(ws, http)
@@ -89,10 +102,13 @@ def run_command(
         raise _bad_usage(f"--room needs the room's token: give --token, or {TOKEN_VARIABLE} in the environment.")
     if token is not None and room is None:
         raise _bad_usage(f"--token (or {TOKEN_VARIABLE}) needs the room that it opens: give --room.")
+    if health is None and health_host is not None:
+        raise _bad_usage("--health-host needs a port to listen on: give --health.")
     level = volume(quiet, verbose)
 
     import trio
 
+    from worker_state.cli.oversight import Address
     from worker_state.cli.screen import Screen, show_log
     from worker_state.cli.worker import Plan, work
     from worker_state.core.config import Config
@@ -116,7 +132,8 @@ def run_command(
         raise _bad_usage(in_options(f"{error}.")) from None
     screen = Screen(level)
     show_log(screen)
-    trio.run(work, Plan(configure, addresses, demo, not withhold_session_string), screen)
+    address = None if health is None else Address(health, health_host)
+    trio.run(work, Plan(configure, addresses, demo, not withhold_session_string, address), screen)
 
 
 def volume(quiet: bool, verbose: bool) -> int:

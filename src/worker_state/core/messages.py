@@ -174,6 +174,13 @@ class StatusConfirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateFailed:
+    """The server's answer shows something else than what is true here (`drifted`: it is repaired), or did not come."""
+
+    drifted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PresenceProved:
     """An echo came back: clients reach the worker through the link of this epoch."""
 
@@ -215,6 +222,7 @@ Event = (
     | RegistrationHeld
     | RegistrationForgotten
     | StatusConfirmed
+    | UpdateFailed
     | PresenceProved
     | FrameIgnored
     | SignalDropped
