@@ -40,6 +40,8 @@ def _an_environment_without_our_variables(monkeypatch: pytest.MonkeyPatch) -> No
         (["--tag", ""], "--tag"),
         (["--gpu-memory-mb", "much"], "--gpu-memory-mb"),
         (["--gpu-memory-mb", "-1"], "--gpu-memory-mb"),
+        (["--health", "65536"], "--health"),
+        (["--health-host", "127.0.0.1"], "--health-host needs a port"),
         (["--quiet", "--verbose"], "--quiet and --verbose"),
         (["--unknown"], "--unknown"),
     ],
@@ -95,7 +97,9 @@ def test_serve_refuses_options_that_make_no_sense(arguments: list[str], named: s
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["serve"], ["session"], ["session", "decode"], ["session", "encode"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["serve"], ["status"], ["session"], ["session", "decode"], ["session", "encode"]]
+)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_every_command_has_help_with_an_example(command: list[str], option: str) -> None:
     result = runner.invoke(app, [*command, option])

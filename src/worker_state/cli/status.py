@@ -65,8 +65,8 @@ def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
 
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         # No proxy comes between, whatever the environment says, and no redirect is followed.
         connection = HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
         try:

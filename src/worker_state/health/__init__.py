@@ -1,7 +1,7 @@
 """Health over HTTP: what a probe, a scraper or a person on this machine may ask a worker. Off unless it is started.
 
 Here is what serves: listeners, the measuring of the loop's lag, and a bound on how many clients there are. What is
-answered stands in `pages`, how it travels in `exchange`, and the metrics in `metrics`. Nothing that goes wrong here
+answered stands in `pages`, how it travels in `http`, and the metrics in `metrics`. Nothing that goes wrong here
 reaches the worker.
 """
 
@@ -12,13 +12,13 @@ import trio
 
 from worker_state.core.lag import Lag
 from worker_state.facade import Manager
-from worker_state.health.exchange import Answer, exchange
+from worker_state.health.http import Answer, exchange
 from worker_state.health.pages import Desk, Look
 
 log = logging.getLogger(__name__)
 
 CLIENTS = 32
-"""Connections at once. Each ends within `exchange.DEADLINE`, so that a crowd of slow ones is over soon."""
+"""Connections at once. Each ends within `http.DEADLINE`, so that a crowd of slow ones is over soon."""
 
 
 async def serve_health(

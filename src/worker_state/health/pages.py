@@ -15,7 +15,7 @@ import trio
 from worker_state.core import readiness
 from worker_state.core.lag import BOUND, Lag
 from worker_state.facade import Manager
-from worker_state.health.exchange import Answer
+from worker_state.health.http import Answer
 
 Look = Callable[[], Manager | str]
 """The manager, or in words why there is none (yet, or any more)."""
