@@ -54,8 +54,13 @@ PLACES = {
     "reach": place("core streams transport", "trio"),
     "doctor": place("core reach transport web", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
-    "__init__": place("core facade manager sources"),
-    "cli": place("__init__ cli core doctor logs manager observer watched devserver sources", "trio typer rich"),
+    "health": place("core facade health", "trio h11 prometheus_client"),
+    "systemd": place("core facade", "trio"),
+    # What is not for every worker comes in when it is asked for.
+    "__init__": place("core facade manager sources", for_types_only="health systemd"),
+    "cli": place(
+        "__init__ cli core doctor health logs manager observer sources systemd watched devserver", "trio typer rich"
+    ),
 }
 
 # Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.

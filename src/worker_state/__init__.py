@@ -1,7 +1,9 @@
 """worker_state: a worker that is alive is discoverable, with its true status, always.
 
-The public names, and nothing else.
+The public names, and nothing else. What only some workers use is loaded when it is asked for.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from worker_state.core.config import Config, Timing
 from worker_state.core.errors import (
@@ -21,6 +23,10 @@ from worker_state.facade import Manager
 from worker_state.manager import open_state_manager, run_state_manager
 from worker_state.sources import load_config
 
+if TYPE_CHECKING:
+    from worker_state.health import serve_health
+    from worker_state.systemd import notify_systemd
+
 __all__ = [
     "Config",
     "ConfigError",
@@ -37,6 +43,18 @@ __all__ = [
     "WorkerStateError",
     "WorkerStatus",
     "load_config",
+    "notify_systemd",
     "open_state_manager",
     "run_state_manager",
+    "serve_health",
 ]
+
+_LAZY = {"serve_health": "worker_state.health", "notify_systemd": "worker_state.systemd"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

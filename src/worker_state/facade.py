@@ -12,6 +12,7 @@ import trio
 
 from worker_state.core import messages as m
 from worker_state.core import wire
+from worker_state.core.counts import Counts
 from worker_state.core.errors import Disconnected
 from worker_state.core.state import State
 from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
@@ -28,12 +29,14 @@ class Manager:
         signals: trio.MemoryReceiveChannel[wire.Message],
         link: Callable[[], m.Link | None],
         backlog: Callable[[], dict[str, int]],
+        counts: Counts,
     ) -> None:
         self._tell = tell
         self._states = states
         self._signals = signals
         self._link = link
         self._backlog = backlog
+        self._counts = counts
 
     def __repr__(self) -> str:
         state = self.state
@@ -119,6 +122,11 @@ class Manager:
     def backlog(self) -> dict[str, int]:
         """How many notes each actor has not read yet, by its name. Not 0 for longer than a moment means trouble."""
         return self._backlog()
+
+    @property
+    def counts(self) -> Counts:
+        """What has happened since the start, counted: what metrics are made of."""
+        return self._counts
 
     # the worker's other parts
 

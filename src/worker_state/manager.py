@@ -21,6 +21,7 @@ from worker_state.actors import cleanup, connection, registration, status
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
+from worker_state.core.counts import Counts
 from worker_state.core.errors import StartupFailed
 from worker_state.core.pace import Pace, PaceParameters
 from worker_state.core.state import State, fold
@@ -54,6 +55,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.RegistrationHeld: (),
     m.RegistrationForgotten: (REGISTRATION,),
     m.StatusConfirmed: (),
+    m.UpdateFailed: (),
     m.PresenceProved: (),
     m.FrameIgnored: (),
     m.SignalDropped: (),
@@ -115,7 +117,9 @@ class _Office:
 
     def __init__(self, config: Config) -> None:
         self._thread = threading.get_ident()
-        self.state = Watched(State(status_since=trio.current_time()))
+        began = trio.current_time()
+        self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
+        self.counts = Counts()
         # Unbounded, since a ring of bounded ones can deadlock; the benchmark shows how deep they get.
         self.mailboxes = {
             name: trio.open_memory_channel[m.Note](float("inf")) for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP)
@@ -152,13 +156,14 @@ class _Office:
                 self.decided.set()
             case _:
                 pass
+        self.counts.add(note, self.state.value)
         self.state.set(fold(self.state.value, note, trio.current_time()))
         if isinstance(note, m.WorkerRegistered):
             self.decided.set()
 
     def manager(self) -> Manager:
         """The face of this office that the worker sees."""
-        return Manager(self.tell, self.state, self.signals, link=lambda: self.link, backlog=self.backlog)
+        return Manager(self.tell, self.state, self.signals, lambda: self.link, self.backlog, self.counts)
 
     def backlog(self) -> dict[str, int]:
         """Unread notes by actor."""

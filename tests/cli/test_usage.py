@@ -28,6 +28,8 @@ runner = CliRunner()
         (["--tag", ""], "--tag"),
         (["--gpu-memory-mb", "much"], "--gpu-memory-mb"),
         (["--gpu-memory-mb", "-1"], "--gpu-memory-mb"),
+        (["--health", "65536"], "--health"),
+        (["--health-host", "127.0.0.1"], "--health-host needs a port"),
         (["--quiet", "--verbose"], "--quiet and --verbose"),
         (["--unknown"], "--unknown"),
     ],
@@ -80,7 +82,10 @@ def test_serve_refuses_options_that_make_no_sense(arguments: list[str], named: s
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["run"], ["config"], ["doctor"], ["serve"], ["session"], ["session", "decode"], ["session", "encode"]],
+    [
+        *([], ["run"], ["config"], ["doctor"], ["serve"], ["status"], ["storm"], ["watch"]),
+        *(["session"], ["session", "decode"], ["session", "encode"]),
+    ],
 )
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_every_command_has_help_with_an_example(command: list[str], option: str) -> None:

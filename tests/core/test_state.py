@@ -232,6 +232,8 @@ NOTES: list[m.Note] = [
     m.RegistrationHeld("why"),
     m.RegistrationForgotten(1, "why"),
     m.StatusConfirmed(1, 8.0),
+    m.UpdateFailed(drifted=True),
+    m.UpdateFailed(drifted=False),
     m.PresenceProved(1, 8.0),
     m.SignalDropped(),
     m.FrameIgnored("why"),
@@ -252,6 +254,7 @@ def test_consistent(notes: list[m.Note]) -> None:
         assert not state.synced or state.confirmed
         assert not state.confirmed or state.registered
         assert state.discoverable_since is None or state.registered
+        assert state.registered == (state.unregistered_since is None)
         assert SECRET not in repr(state)
         assert state.session_string is None or state.session_string not in repr(state)
 
@@ -264,3 +267,36 @@ def test_frames_ignored() -> None:
 def test_repr() -> None:
     """The repr of a snapshot shows what the worker is doing."""
     assert "Busy(job_id='job-1')" in repr(after(m.ChangeStatus(1, Busy("job-1"))))
+
+
+def test_unregistered_since() -> None:
+    """The time without a registration begins once, whatever else goes wrong meanwhile, and ends with the next one."""
+    lost = after(m.LinkLost(1, Closed(), 0.3), state=after(*PROVED), now=20.0)
+    still = after(m.DialFailed(DialFailure(Cause.REFUSED), 1.0), m.RegistrationHeld("why"), state=lost, now=30.0)
+    assert (still.unregistered_since, still.unconfirmed_since) == (20.0, 20.0)
+    again = after(registered(at=31.0), state=still, now=31.0)
+    assert (again.unregistered_since, again.unconfirmed_since, again.confirmed_at) == (None, None, 31.0)
+
+
+def test_unconfirmed_since() -> None:
+    """The time without a confirmation begins with the first change that has none, and ends with that of the newest."""
+    state = after(m.ChangeStatus(1, Busy("j")), state=after(*PROVED), now=20.0)
+    state = after(m.ChangeStatus(2, Available()), m.StatusConfirmed(1, 20.5), state=state, now=21.0)
+    assert (state.unconfirmed_since, state.confirmed_at) == (20.0, 20.5)
+    assert after(registered(revision=1, at=22.0), state=state).unconfirmed_since == 20.0
+    state = after(m.StatusConfirmed(2, 23.0), state=state)
+    assert (state.unconfirmed_since, state.confirmed_at) == (None, 23.0)
+
+
+def test_drift() -> None:
+    """What somebody has changed on the server is not confirmed any more, until it is repaired."""
+    state = after(m.UpdateFailed(drifted=True), state=after(*PROVED), now=20.0)
+    assert (state.confirmed, state.synced, state.unconfirmed_since) == (False, False, 20.0)
+    assert after(m.StatusConfirmed(0, 21.0), state=state).synced
+
+
+def test_missing_answer() -> None:
+    """An answer that did not come says nothing about what the server has stored."""
+    state = after(*PROVED)
+    assert fold(state, m.UpdateFailed(drifted=False), 20.0) is state
+    assert not after(m.UpdateFailed(drifted=True)).confirmed

@@ -24,6 +24,7 @@ from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
 from worker_state.core.holds import Holds
 from worker_state.core.phase import Phase, Step, after
+from worker_state.core.probe import crowd
 from worker_state.core.session import SessionString
 from worker_state.core.status import Available, Busy, Reserved, Truth
 
@@ -67,6 +68,8 @@ class _Book:
     failures: int = 0
     """Errands in a row that failed."""
     accepted_at: float = math.inf
+    crowd: int = 0
+    """So many others are to be reckoned with in the room."""
     errand_under_way: bool = False
     linking: bool = False
     started: bool = False
@@ -198,6 +201,7 @@ def _accept(
     book.answer_by, book.accepted_at, book.said = math.inf, now, None
     book.credentials.accept(frame, now, random)
     book.holds.accepted()
+    book.crowd = crowd(book.crowd, frame.peers)
     room = book.credentials.room.value
     token = frame.token if room is None else room.token
     _say_accepted(book, frame.room_id, token if config.show_session_string else None)
@@ -211,6 +215,7 @@ def _accept(
         peers=frame.peers,
         settled=not book.asked,
         at=now,
+        crowd=book.crowd,
     )
     tell(registered)
 

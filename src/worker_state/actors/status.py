@@ -17,7 +17,7 @@ import trio
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
-from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule, crowd
+from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
 from worker_state.core.status import Available, Truth, word
 from worker_state.logs import event
 
@@ -63,8 +63,6 @@ class _Book:
     revision: int = 0
     link: m.Link | None = None
     registered: _Registered | None = None
-    crowd: int = 0
-    """How many others to reckon with in the room."""
     deaf_epoch: int = 0
     """The link on which a registration has already been given up for want of answers, without a proof since."""
     refusals: EchoRefusals = field(default_factory=EchoRefusals)
@@ -98,7 +96,8 @@ async def run(
     awake: Callable[[], float],
     tell: m.Tell,
 ) -> None:
-    """Until `BeginLeave`. Speaks `StatusConfirmed`, `PresenceProved`, `RegistrationForgotten`, `DropLink`.
+    """Until `BeginLeave`. Speaks `StatusConfirmed`, `UpdateFailed`, `PresenceProved`, `RegistrationForgotten`, and
+    `DropLink`.
 
     `awake` is a clock in seconds that goes on while the machine is suspended.
     """
@@ -139,8 +138,7 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             book.link = book.registered = None
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
-            book.crowd = crowd(book.crowd, note.peers)
-            before, schedule = book.registered, Schedule(means.random, now, book.crowd)
+            before, schedule = book.registered, Schedule(means.random, now, note.crowd or note.peers)
             book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=note.revision)
             if before is not None:  # the same link: an update that was sent behind the `register` is answered yet
                 book.registered.owed = before.owed + (before.update is not None)
@@ -196,6 +194,7 @@ def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, mea
     if differences:
         registered.confirmed = None
         book.repairs.found(now)
+        means.tell(m.UpdateFailed(drifted=True))
         if not book.forgery_said:
             book.forgery_said = True
             what = "somebody has changed" if update.is_look else "the server does not keep"
@@ -247,7 +246,7 @@ def _reconcile(book: _Book, means: _Means, now: float) -> float:
     registered = book.registered
     if registered is None:
         return math.inf
-    _count_misses(book, registered, now)
+    _count_misses(book, registered, means, now)
     if registered.misses >= MISSES:
         _give_up(book, registered, means)
         return math.inf
@@ -263,13 +262,14 @@ def _reconcile(book: _Book, means: _Means, now: float) -> float:
     return wake_at
 
 
-def _count_misses(book: _Book, registered: _Registered, now: float) -> None:
+def _count_misses(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
     if registered.update is not None and now >= registered.update.answer_by:
         if not registered.update.is_look:
             registered.confirmed = None
         registered.update = None
         registered.owed += 1
         registered.misses += 1
+        means.tell(m.UpdateFailed(drifted=False))
     if now >= registered.echo_by:
         registered.nonce, registered.echo_by = None, math.inf
         registered.schedule.hurry(now)

@@ -13,6 +13,7 @@ from worker_state.cli.doctor import doctor_command
 from worker_state.cli.run import run_command
 from worker_state.cli.serve import serve_command
 from worker_state.cli.session import session_app
+from worker_state.cli.status import status_command
 from worker_state.cli.storm import storm_command
 from worker_state.cli.watch import watch_command
 
@@ -30,6 +31,7 @@ app.command("run")(run_command)
 app.command("config")(config_command)
 app.command("doctor")(doctor_command)
 app.command("serve")(serve_command)
+app.command("status")(status_command)
 app.command("storm")(storm_command)
 app.command("watch")(watch_command)
 app.add_typer(session_app, name="session")

@@ -25,6 +25,16 @@ from worker_state.cli.settings import (
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the session string, warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print everything that is logged.")]
 
+Health = Annotated[
+    int | None,
+    typer.Option(
+        "--health", metavar="PORT", min=0, max=65535, help="Answer /health, /ready, /worker, /metrics there; 0: any."
+    ),
+]
+HealthHost = Annotated[
+    str | None, typer.Option("--health-host", metavar="ADDRESS", help="Where to listen for them, if not on loopback.")
+]
+
 
 def run_command(
     ws: Ws = None,
@@ -38,6 +48,8 @@ def run_command(
     withhold_session_string: Annotated[
         bool, typer.Option("--withhold-session-string", help="Do not print the session string, which is a secret.")
     ] = False,
+    health: Health = None,
+    health_host: HealthHost = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
@@ -54,6 +66,7 @@ def run_command(
     Examples:
       worker-state run
       worker-state run --demo
+      worker-state run --health 8790
       worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
     """
     # The demonstration has its server inside: files that name another are no reason to refuse it.
@@ -74,10 +87,13 @@ def run_command(
         raise bad_usage(
             f"--demo runs a server of its own: leave out --ws and --http (and {WS_VARIABLE} and {HTTP_VARIABLE})."
         )
+    if health is None and health_host is not None:
+        raise bad_usage("--health-host needs a port to listen on: give --health.")
     level = volume(quiet, verbose)
 
     import trio
 
+    from worker_state.cli.oversight import Address
     from worker_state.cli.screen import Screen, show_log
     from worker_state.cli.worker import Plan, work
     from worker_state.core.config import Config
@@ -91,7 +107,8 @@ def run_command(
     if server is not None and not (ws and http):
         screen.line(f"The server: {described(settings)}")
     show_session_string = settings.values["show_session_string"].value
-    trio.run(work, Plan(configure, server, demo, show_session_string), screen)
+    address = None if health is None else Address(health, health_host)
+    trio.run(work, Plan(configure, server, demo, show_session_string, address), screen)
 
 
 def volume(quiet: bool, verbose: bool) -> int:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import trio
 
-from worker_state import Config, Manager, WorkerStateError, open_state_manager
-from worker_state.cli import demo, story
+from worker_state import Config, Manager, WorkerStateError, notify_systemd, open_state_manager
+from worker_state.cli import demo, oversight, story
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.cli.screen import Screen
 from worker_state.cli.stopping import cancel_on_signal
@@ -25,6 +25,8 @@ class Plan:
     """The WebSocket and the HTTP address of a real server, or None to start one inside."""
     demo: bool
     show_session_string: bool
+    health: oversight.Address | None = None
+    """Where questions about the worker's health are answered, if anywhere."""
     patience: float = 30.0
     """Seconds for the whole demonstration: several times what it needs on a slow machine, for it must not hang."""
 
@@ -32,6 +34,8 @@ class Plan:
 async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) -> None:
     """Run until Ctrl-C, SIGTERM or the end of the demonstration; raises `typer.Exit` when something went wrong."""
     leaving = trio.CancelScope()
+    seen = oversight.Seen(leaving)
+    listeners = await oversight.take(plan.health) if plan.health is not None else ()
     screen.on_gone = leaving.cancel
     server: DevServer | None = None
     failure: str | None = None
@@ -39,6 +43,8 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
     # takes its leave of.
     async with trio.open_nursery() as nursery:
         await nursery.start(cancel_on_signal, leaving, screen, "Leaving")
+        if listeners:
+            await nursery.start(oversight.oversee, listeners, seen, screen)
         addresses = plan.addresses
         if addresses is None:
             server = await nursery.start(start_server)
@@ -47,7 +53,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             screen.line(f"It shows its workers in a browser: {server.http_url}/")
         try:
             with leaving:
-                failure = await _live(plan, plan.configure(*addresses), server, screen)
+                failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
         except WorkerStateError as error:
             failure = f"{error}."
         if server is not None and failure is None:
@@ -57,9 +63,13 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
         raise refuse(failure, ExitCode.STARTUP_FAILED)
 
 
-async def _live(plan: Plan, config: Config, server: DevServer | None, screen: Screen) -> str | None:
+async def _live(
+    plan: Plan, config: Config, server: DevServer | None, screen: Screen, seen: oversight.Seen
+) -> str | None:
     """Be a worker until cancelled, or to the end of the demonstration; returns what went wrong with that."""
     async with open_state_manager(config) as manager, trio.open_nursery() as nursery:
+        seen.manager = manager
+        nursery.start_soon(notify_systemd, manager)
         nursery.start_soon(_show_states, manager, plan, screen)
         nursery.start_soon(_show_signals, manager, screen)
         if not plan.demo or server is None:

@@ -148,6 +148,8 @@ class WorkerRegistered:
     settled: bool
     """False when a further registration was asked for while this one was on its way."""
     at: float
+    crowd: int = 0
+    """So many others are to be reckoned with in the room; 0: as many as the answer has told (`peers`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,13 @@ class StatusConfirmed:
 
     revision: int
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFailed:
+    """The server's answer shows something else than what is true here (`drifted`: it is repaired), or did not come."""
+
+    drifted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +224,7 @@ Event = (
     | RegistrationHeld
     | RegistrationForgotten
     | StatusConfirmed
+    | UpdateFailed
     | PresenceProved
     | FrameIgnored
     | SignalDropped

@@ -28,14 +28,33 @@ OVERSLEPT = 2.0
 """Seconds. Waking later than this says that we were stopped, not that the peer is dead (FAULTS T15)."""
 
 
+JITTER = (0.9, 1.1)
+"""What the times after a registration are multiplied with, so that workers who came together do not ask together."""
+
+
+def stretch(peers: int) -> float:
+    """How many times longer than usual the steady pauses are in a room of so many others: `ROOM_RATE` is kept."""
+    return max(1.0, (peers + 1) / (AIM * STEADY[0]))
+
+
+def longest_unproved(peers: int) -> float:
+    """Seconds from one echo to the next, at most, while every one of them is answered."""
+    return STEADY[1] * stretch(peers)
+
+
+def longest_unconfirmed(peers: int) -> float:
+    """Seconds from one full update (or the registration) to the next, at most, while every one of them is answered."""
+    return max(AFTER_REGISTRATION[-1] * JITTER[1], longest_unproved(peers))
+
+
 class Schedule:
     """The times of one registration's echoes. Made anew with each registration."""
 
     def __init__(self, random: Random, now: float, peers: int) -> None:
         self._random = random
-        self._stretch = max(1.0, (peers + 1) / (AIM * STEADY[0]))
+        self._stretch = stretch(peers)
         early = AFTER_REGISTRATION if peers < EARLY_UP_TO else ()
-        self._early = [now + at * random.uniform(0.9, 1.1) for at in early]
+        self._early = [now + at * random.uniform(*JITTER) for at in early]
         self._first = True
         self.due = now
         """When the next echo is to be sent; at once to begin with, since `synced()` waits for it."""

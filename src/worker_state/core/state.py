@@ -20,6 +20,10 @@ class State:
     status_since: float = 0.0
     confirmed_revision: int = -1
     """The newest revision that the server has confirmed on the present registration, or -1."""
+    unconfirmed_since: float | None = 0.0
+    """Since when the server has not confirmed the present status, or None while it has."""
+    confirmed_at: float | None = None
+    """When the server last confirmed what was true then, on whatever registration."""
     connected: bool = False
     epoch: int = 0
     """Which link this is, counted from 1."""
@@ -27,6 +31,8 @@ class State:
     """When the server accepted the present registration. That is what we were told …"""
     discoverable_since: float | None = None
     """… and since when echoes prove it; None while it is not proved."""
+    unregistered_since: float | None = 0.0
+    """When the last registration was lost (before the first one: the start), or None while the worker is registered."""
     proved_at: float | None = None
     """When the last echo came back, on whatever registration."""
     registration_asked: bool = False
@@ -34,6 +40,8 @@ class State:
     peer_id: str | None = None
     room_id: str | None = None
     session_string: str | None = field(default=None, repr=False)
+    crowd: int = 0
+    """How many others are reckoned with in the room, which says how often the server is asked."""
     peers: int = 0
     """How many others were in the room at the last registration."""
     evictions: int = 0
@@ -73,23 +81,27 @@ def fold(state: State, note: m.Note, now: float) -> State:
     """The snapshot after this note; an equal one when the note changes nothing in it."""
     match note:
         case m.ChangeStatus(revision, truth):
-            return replace(state, revision=revision, truth=truth, status_since=now)
+            return replace(_unconfirmed(state, now), revision=revision, truth=truth, status_since=now)
         case m.Reregister():
             return replace(state, registration_asked=True)
         case m.LinkOpened(link):
             return replace(state, connected=True, epoch=link.epoch, trouble="registering")
         case m.LinkLost(_, closed, _):
-            return _unregistered(replace(state, connected=False), str(closed))
+            return _unregistered(replace(state, connected=False), str(closed), now)
         case m.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
         case m.RegistrationForgotten(_, why):
-            return _unregistered(replace(state, evictions=state.evictions + 1), why)
+            return _unregistered(replace(state, evictions=state.evictions + 1), why, now)
         case m.RegistrationHeld(why):
-            return _unregistered(state, why)
+            return _unregistered(state, why, now)
         case m.WorkerRegistered():
             return _registered(state, note)
-        case m.StatusConfirmed(revision, _):
-            return replace(state, confirmed_revision=revision) if state.registered else state
+        case m.StatusConfirmed(revision, at) if state.registered:
+            newest = revision == state.revision
+            since = None if newest else state.unconfirmed_since
+            return replace(state, confirmed_revision=revision, confirmed_at=at, unconfirmed_since=since)
+        case m.UpdateFailed(True) if state.registered:
+            return replace(_unconfirmed(state, now), confirmed_revision=-1)
         case m.PresenceProved(epoch, at) if epoch == state.epoch and state.registered:
             since = state.discoverable_since
             return replace(state, proved_at=at, discoverable_since=at if since is None else since)
@@ -101,21 +113,37 @@ def fold(state: State, note: m.Note, now: float) -> State:
             return state
 
 
-def _unregistered(state: State, why: str) -> State:
-    return replace(state, registered_since=None, discoverable_since=None, confirmed_revision=-1, trouble=why)
+def _unconfirmed(state: State, now: float) -> State:
+    return state if state.unconfirmed_since is not None else replace(state, unconfirmed_since=now)
+
+
+def _unregistered(state: State, why: str, now: float) -> State:
+    return replace(
+        _unconfirmed(state, now),
+        registered_since=None,
+        unregistered_since=now if state.unregistered_since is None else state.unregistered_since,
+        discoverable_since=None,
+        confirmed_revision=-1,
+        trouble=why,
+    )
 
 
 def _registered(state: State, note: m.WorkerRegistered) -> State:
+    newest = note.revision == state.revision
     text = None if note.token is None else str(SessionString(note.room_id, note.token, note.peer_id))
     return replace(
         state,
         registered_since=note.at,
+        unregistered_since=None,
         discoverable_since=None,
         confirmed_revision=note.revision,
+        confirmed_at=note.at,
+        unconfirmed_since=None if newest else state.unconfirmed_since,
         registration_asked=not note.settled,
         peer_id=note.peer_id,
         room_id=note.room_id,
         session_string=text,
         peers=note.peers,
+        crowd=note.crowd or note.peers,
         trouble=None,
     )

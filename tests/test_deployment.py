@@ -1,0 +1,85 @@
+"""The unit file and the probes that people copy, held to the code and to systemd's own judgement."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+import typer
+from typer.testing import CliRunner
+
+from tests.test_health import PATHS, manager_in, served
+from worker_state import State, Timing
+from worker_state.cli.run import run_command
+from worker_state.core.lag import BOUND, REMEMBERED
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+UNIT = (EXAMPLES / "worker-state.service").read_text(encoding="utf-8")
+PROBES = (EXAMPLES / "kubernetes.yaml").read_text(encoding="utf-8")
+LEAVING = Timing().exit + Timing().close
+
+
+def of_unit(name: str) -> str:
+    (value,) = re.findall(rf"^{name}=(.*)$", UNIT, re.MULTILINE)
+    return str(value)
+
+
+def of_probes(name: str) -> list[str]:
+    return re.findall(rf"^ *{name}: (\S+)", PROBES, re.MULTILINE)
+
+
+def command_of_probes() -> list[str]:
+    (listed,) = re.findall(r"command: \[(.*)\]", PROBES)
+    return [word.strip(' "') for word in listed.split(",")]
+
+
+@pytest.mark.parametrize("command", [shlex.split(of_unit("ExecStart")), command_of_probes()])
+def test_the_options_exist(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the files start is a command with options that there are."""
+    assert command[0].endswith("worker-state")
+    assert command[1] == "run"
+    ran: list[bool] = []
+    monkeypatch.setattr("trio.run", lambda *_: ran.append(True))
+    app = typer.Typer()
+    app.command()(run_command)
+    result = CliRunner().invoke(app, command[2:])
+    assert (result.exit_code, ran, result.stderr) == (0, [True], "")
+
+
+def test_the_times_fit() -> None:
+    """Both wait for longer than leaving takes, and for longer than a loop may lag before it is called stuck."""
+    assert float(of_unit("TimeoutStopSec")) > LEAVING
+    assert float(of_probes("terminationGracePeriodSeconds")[0]) > LEAVING
+    assert float(of_unit("WatchdogSec")) > 2 * BOUND
+    assert float(of_probes("periodSeconds")[0]) <= REMEMBERED
+
+
+async def test_the_probes_ask_for_what_is_answered() -> None:
+    """The paths of the probes are answered, the one with life, the other with readiness."""
+    alive, ready = of_probes("path")
+    assert {alive, ready} <= set(PATHS)
+    assert set(of_probes("port")) == {"health"}
+    assert of_probes("containerPort") == [command_of_probes()[3]]
+    async with served(manager_in(State(unregistered_since=trio.current_time()))) as client:
+        assert (await client.get(alive)).status_code == 200
+        assert (await client.get(ready)).status_code == 503
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """systemd itself finds nothing to complain about, once the program stands where the file says."""
+    unit = tmp_path / "worker-state.service"
+    unit.write_text(UNIT.replace("/opt/worker/.venv/bin/worker-state", sys.executable), "utf-8")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "worker-state.service" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
