@@ -38,15 +38,16 @@ def place(inside: str = "", outside: str = "", for_types_only: str = "") -> Plac
 PLACES = {
     "core": place("core"),
     "watched": place(outside="trio"),
+    "mailbox": place(outside="trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
-    "actors": place("core watched errands", "trio", for_types_only="transport web"),
+    "actors": place("core watched mailbox errands", "trio", for_types_only="transport web"),
     "errands": place("core", for_types_only="web"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "handshake": place("core", "trio h11"),
     "transport": place("core handshake streams", "trio trio_websocket wsproto"),
     "web": place("core", "trio httpx"),
-    "manager": place("core watched actors transport web facade", "trio"),
+    "manager": place("core watched mailbox actors transport web facade", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
     "__init__": place("core facade manager"),
     "cli": place("__init__ cli core manager devserver", "trio typer rich"),

@@ -17,6 +17,7 @@ from worker_state.core import wire, words
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from worker_state.transport import Dial, Socket
@@ -39,6 +40,8 @@ class _Book:
     pace: Pace
     wanted: trio.Event = field(default_factory=trio.Event)
     leaving: bool = False
+    closing: bool = False
+    """Everything is paid: nothing keeps the link any longer."""
     epoch: int = 0
     link: "_Served | None" = None
     cuttable: trio.CancelScope | None = None
@@ -49,17 +52,15 @@ class _Book:
     """Dials in a row that gave no link: the first is logged, the rest are counted."""
 
 
-async def run(
-    mailbox: trio.MemoryReceiveChannel[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell
-) -> None:
+async def run(mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell) -> None:
     """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`."""
     book = _Book(pace)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_keep_link, book, dial, timing, tell)
-        async for note in mailbox:
-            if isinstance(note, m.CloseLink):
-                break
-            _apply(book, note)
+        while not book.closing:
+            await mailbox.filled()
+            for note in mailbox.take():
+                _apply(book, note)
         if book.link is not None:
             await book.link.take_leave()
         # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
@@ -83,6 +84,8 @@ def _apply(book: _Book, note: m.Note) -> None:
             book.wanted.set()
             if book.cuttable is not None:
                 book.cuttable.cancel()
+        case m.CloseLink():
+            book.closing = True
         case _:
             pass
 

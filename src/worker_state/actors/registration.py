@@ -26,6 +26,7 @@ from worker_state.core.holds import Holds
 from worker_state.core.phase import Phase, Step, after
 from worker_state.core.session import SessionString
 from worker_state.core.status import Available, Busy, Reserved, Truth
+from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -83,9 +84,7 @@ class _Book:
         return self.phase is Phase.LEAVING
 
 
-async def run(
-    mailbox: trio.MemoryReceiveChannel[m.Note], *, config: Config, http: "Http", random: Random, tell: m.Tell
-) -> None:
+async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random: Random, tell: m.Tell) -> None:
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
     `DropLink`, `OpenLinks`, `StartupAborted`."""
     # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
@@ -97,11 +96,12 @@ async def run(
             with trio.CancelScope() as scope:
                 while not book.has_left():
                     # All that has been said comes before anything is done: nothing may begin once leaving has.
-                    if mailbox.statistics().current_buffer_used:
-                        _apply(book, mailbox.receive_nowait(), config, random, tell, trio.current_time())
-                        continue
-                    scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
-                    _apply(book, await mailbox.receive(), config, random, tell, trio.current_time())
+                    for note in mailbox.take():
+                        if not book.has_left():
+                            _apply(book, note, config, random, tell, trio.current_time())
+                    if not book.has_left():
+                        scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
+                        await mailbox.filled()
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
 

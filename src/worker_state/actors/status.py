@@ -19,6 +19,7 @@ from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
 from worker_state.core.status import Available, Truth, word
+from worker_state.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class _Means:
 
 
 async def run(
-    mailbox: trio.MemoryReceiveChannel[m.Note],
+    mailbox: Mailbox[m.Note],
     *,
     config: Config,
     random: Random,
@@ -105,15 +106,12 @@ async def run(
         with trio.CancelScope() as scope:
             while True:
                 scope.deadline = _reconcile(book, means, trio.current_time())
-                note = await mailbox.receive()
+                await mailbox.filled()
                 _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
-                while True:
+                for note in mailbox.take():
                     if isinstance(note, m.BeginLeave):
                         return
                     _apply(book, note, means, trio.current_time())
-                    if not mailbox.statistics().current_buffer_used:
-                        break
-                    note = mailbox.receive_nowait()
         _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
 
 
