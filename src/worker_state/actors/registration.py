@@ -96,9 +96,7 @@ async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random:
             with trio.CancelScope() as scope:
                 while not book.has_left():
                     # All that has been said comes before anything is done: nothing may begin once leaving has.
-                    for note in mailbox.take():
-                        if not book.has_left():
-                            _apply(book, note, config, random, tell, trio.current_time())
+                    _apply_all(book, mailbox.take(), config, random, tell, trio.current_time())
                     if not book.has_left():
                         scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
                         await mailbox.filled()
@@ -107,6 +105,12 @@ async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random:
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
+
+
+def _apply_all(book: _Book, notes: list[m.Note], config: Config, random: Random, tell: m.Tell, now: float) -> None:
+    for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
+        if not book.has_left():
+            _apply(book, note, config, random, tell, now)
 
 
 def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Tell, now: float) -> None:
@@ -128,11 +132,11 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             if book.phase is Phase.REGISTERED:
                 _evicted(book, why, now)
         case m.IdentityCreated(identity):
-            _errand_done(book)
+            book.errand_under_way, book.failures = False, 0
             book.peer_id = book.peer_id or identity.username
             book.credentials.grant_token(identity.id_token, now, random)
         case m.RoomCreated(room):
-            _errand_done(book)
+            book.errand_under_way, book.failures = False, 0
             book.credentials.grant_room(room, now, random)
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
@@ -162,10 +166,6 @@ def _drop_link(book: _Book, why: str, tell: m.Tell, cause: v.Cause = v.Cause.DRO
 def _lose_link(book: _Book) -> None:
     book.link, book.answer_by = None, math.inf
     book.step(Step.LINK_LOST)
-
-
-def _errand_done(book: _Book) -> None:
-    book.errand_under_way, book.failures = False, 0
 
 
 def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random, tell: m.Tell, now: float) -> None:

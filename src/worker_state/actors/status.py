@@ -108,14 +108,21 @@ async def run(
                 scope.deadline = _reconcile(book, means, trio.current_time())
                 await mailbox.filled()
                 _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
-                for note in mailbox.take():
-                    if isinstance(note, m.BeginLeave):
-                        return
-                    _apply(book, note, means, trio.current_time())
+                if _apply_all(book, mailbox.take(), means, trio.current_time()):
+                    return
         _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
+
+
+def _apply_all(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
+    """True when the worker leaves. None of the notes stays behind in the loop of an idle worker: some are large."""
+    for note in notes:
+        if isinstance(note, m.BeginLeave):
+            return True
+        _apply(book, note, means, now)
+    return False
 
 
 def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
