@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from random import Random, SystemRandom
 from typing import Any
 
@@ -100,9 +100,13 @@ class World:
             http=HttpxHttp(config.http_url, within=timing.http),
             random=_CHANCE,
             nonce=lambda: secrets.token_hex(16),
-            pace=PaceParameters.patient(timing.register),
+            pace=_patient(timing.register),
             awake=_awake,
         )
+
+
+_patient = cache(PaceParameters.patient)
+"""One for all workers of a process that are equally patient: they never change."""
 
 
 def _awake() -> float:
