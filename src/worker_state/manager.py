@@ -213,10 +213,8 @@ async def run_in_world(
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url)
     try:
         async with trio.open_nursery() as nursery:
-            for actor in _actors_out_of_reach(config, world, office):
-                nursery.start_soon(
-                    _out_of_reach, actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}"
-                )
+            for actor in _shielded_actors(config, world, office):
+                nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
             if config.reservation_limit is not None:
                 nursery.start_soon(_end_reservations, office, config.reservation_limit)
             await cleanup.run(office.mailboxes[CLEANUP], http=world.http, within=config.timing.exit, tell=office.tell)
@@ -226,15 +224,8 @@ async def run_in_world(
         raise office.failure
 
 
-async def _out_of_reach(actor: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """The worker's cancel does not reach these actors: they end by `BeginLeave`, in bounded time."""
-    with trio.CancelScope(shield=True):
-        await actor()
-
-
-def _actors_out_of_reach(
-    config: Config, world: World, office: _Office
-) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
+def _shielded_actors(config: Config, world: World, office: _Office) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
+    """The worker's cancel does not reach these: each is shielded, and ends by `BeginLeave`, in bounded time."""
     timing, tell, inbox = config.timing, office.tell, office.mailboxes
     return (
         partial(

@@ -57,6 +57,7 @@ async def run(mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Tim
     """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`."""
     book = _Book(pace)
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
         keeping = False
         while not book.closing:
             await mailbox.filled()
@@ -281,25 +282,28 @@ class _Served:
 
     async def _write(self) -> None:
         """Send what there is, one frame after the other."""
-        while self._unsent:
-            with trio.move_on_after(self._timing.send) as scope:
+        with trio.CancelScope() as scope:
+            while self._unsent:
+                scope.deadline = trio.current_time() + self._timing.send
                 await self._write_one(self._unsent.pop(0))
-            if scope.cancelled_caught:
-                self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
-        self._writing = False
+            self._writing = False
+        if self._writing:
+            self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
 
     async def _write_one(self, turn: _Turn) -> None:
         if turn.message["type"] == "register":
             if self._book.leaving:
                 return  # a `register` behind /delete-peer would bring the worker back (FAULTS F32)
             self._registers_sent += 1
-        closed = await self._socket.send(wire.encode(turn.message))
+        try:
+            closed = await self._socket.send(wire.encode(turn.message))
+            turn.sent = closed is None
+        finally:  # also when the link ends in the middle of it
+            if turn.taken is not None:
+                turn.taken.set()
         if closed is not None:
             log.error("could not send %s: %s", words.shown(str(turn.message["type"])), closed)
             self.end(closed)
-        turn.sent = closed is None
-        if turn.taken is not None:
-            turn.taken.set()
 
     def _quiet_until(self) -> float:
         """When something is to be done unless they say something before."""

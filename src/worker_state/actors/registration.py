@@ -91,15 +91,14 @@ async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random:
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     book = _Book(Credentials(config), Holds(random), name)
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
         while not book.has_left():
             # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
             with trio.CancelScope() as scope:
-                while not book.has_left():
-                    # All that has been said comes before anything is done: nothing may begin once leaving has.
-                    _apply_all(book, mailbox.take(), config, random, tell, trio.current_time())
-                    if not book.has_left():
-                        scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
-                        await mailbox.filled()
+                # All that has been said comes before anything is done: nothing may begin once leaving has.
+                while not _left(book, mailbox.take(), config, random, tell, trio.current_time()):
+                    scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
+                    await mailbox.filled()
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
 
@@ -107,10 +106,11 @@ async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random:
 # --- what has happened ------------------------------------------------------------------------------------------------
 
 
-def _apply_all(book: _Book, notes: list[m.Note], config: Config, random: Random, tell: m.Tell, now: float) -> None:
+def _left(book: _Book, notes: list[m.Note], config: Config, random: Random, tell: m.Tell, now: float) -> bool:
     for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
         if not book.has_left():
             _apply(book, note, config, random, tell, now)
+    return book.has_left()
 
 
 def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Tell, now: float) -> None:

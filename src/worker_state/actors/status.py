@@ -103,12 +103,12 @@ async def run(
     book, means = _Book(), _Means(config, random, nonce, awake, tell)
     while True:
         # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
-        with trio.CancelScope() as scope:
+        with trio.CancelScope(shield=True) as scope:
             while True:
                 scope.deadline = _reconcile(book, means, trio.current_time())
                 await mailbox.filled()
                 _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
-                if _apply_all(book, mailbox.take(), means, trio.current_time()):
+                if _left(book, mailbox.take(), means, trio.current_time()):
                     return
         _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
 
@@ -116,9 +116,9 @@ async def run(
 # --- what has happened ------------------------------------------------------------------------------------------------
 
 
-def _apply_all(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
-    """True when the worker leaves. None of the notes stays behind in the loop of an idle worker: some are large."""
-    for note in notes:
+def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
+    """Apply them all, up to the one with which the worker leaves: that is True."""
+    for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
         if isinstance(note, m.BeginLeave):
             return True
         _apply(book, note, means, now)
