@@ -1,8 +1,8 @@
-"""The two clients that are compared: the real worker_state, and the least that a person could write by hand.
+"""The clients that are compared: the real worker_state, and the least that a person could write by hand, in two ways.
 
 Both dial, register, wait for the acknowledgement, send an echo and a full status update, wait for both answers, and are
-then held open until the context ends, which closes them. The bare client has no deadlines, no retries, no proof that
-an answer is its own: it is the floor, not an alternative.
+then held open until the context ends, which closes them. The bare clients have no deadlines, no retries, no proof that
+an answer is their own: they are the floor, not an alternative.
 """
 
 import json
@@ -16,12 +16,13 @@ from typing import Any
 
 import httpx
 import trio
-from trio_websocket import WebSocketConnection, open_websocket_url
+from trio_websocket import open_websocket_url
 
 from benchmarks.server import Seat
 from worker_state import Config, Manager, open_state_manager
 from worker_state.core.answers import HttpAnswer
 from worker_state.manager import World, run_in_world
+from worker_state.transport import WebSocketDial
 
 JOB = "job-of-the-benchmark"
 TAGS = ["sleap-rtc", "training-worker", "inference-worker"]
@@ -56,23 +57,30 @@ class SeatedHttp:
 
 
 @asynccontextmanager
-async def seated_worker(ws_url: str, http_url: str, seat: Seat, **changes: Any) -> AsyncIterator[Manager]:
-    """A registered worker over real sockets, but without HTTP: the whole manager with its four actors."""
+async def seated_worker(
+    ws_url: str, http_url: str, seat: Seat, context: ssl.SSLContext | None = None, **changes: Any
+) -> AsyncIterator[Manager]:
+    """A registered worker over real sockets, but without HTTP: the whole manager with its four actors. `context` is
+    for a server under TLS."""
     config = Config(
         ws_url,
         http_url,
         **{"room_id": seat.room_id, "room_token": seat.token, "capabilities": CAPABILITIES, **changes},
     )
     world = replace(World.real(config), http=SeatedHttp(seat))
+    if context is not None:
+        world = replace(world, dial=WebSocketDial(ws_url, ssl_context=context))
     async with trio.open_nursery() as nursery:
         yield await nursery.start(partial(run_in_world, config, world))
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def hold_worker(ws_url: str, http_url: str, seat: Seat) -> AsyncIterator[None]:
+async def hold_worker(
+    ws_url: str, http_url: str, seat: Seat, context: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """worker_state, held open after one status update."""
-    async with seated_worker(ws_url, http_url, seat) as manager:
+    async with seated_worker(ws_url, http_url, seat, context) as manager:
         manager.set_busy(JOB)
         await manager.synced()
         yield
@@ -89,33 +97,54 @@ async def whole_worker_cycle(ws_url: str, http_url: str) -> None:
 
 
 @asynccontextmanager
-async def hold_bare(ws_url: str, http_url: str, seat: Seat) -> AsyncIterator[None]:
+async def hold_bare(
+    ws_url: str, http_url: str, seat: Seat, context: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """A plain trio-websocket connection, held open after the same frames."""
-    async with open_websocket_url(ws_url) as socket:
-        peer_id = seat.username
-        register = {
-            "type": "register",
-            "peer_id": peer_id,
-            "room_id": seat.room_id,
-            "token": seat.token,
-            "id_token": seat.id_token,
-            "role": "worker",
-            "metadata": _record("available", None),
-        }
-        echo = {
-            "type": "peer_message",
-            "from_peer_id": peer_id,
-            "to_peer_id": peer_id,
-            "payload": {"worker_state_echo": secrets.token_hex(16)},
-        }
-        update = {"type": "update_metadata", "peer_id": peer_id, "metadata": _record("busy", JOB)}
-        await _send(socket, register)
-        await _expect(socket, "registered_auth")
-        await _send(socket, echo)
-        await _send(socket, update)
-        await _expect(socket, "peer_message")
-        await _expect(socket, "metadata_updated")
+    async with open_websocket_url(ws_url, context) as socket:
+        await converse(seat, socket.send_message, socket.get_message)
         yield
+
+
+@asynccontextmanager
+async def hold_asyncio(
+    ws_url: str, http_url: str, seat: Seat, context: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """The same with asyncio's `websockets`, which nothing else needs: imported here, and used in asyncio only."""
+    from websockets.asyncio.client import connect
+
+    async with connect(ws_url, ssl=context, compression=None) as socket:
+        await converse(seat, socket.send, socket.recv)
+        yield
+
+
+async def converse(
+    seat: Seat, send: Callable[[str], Awaitable[None]], receive: Callable[[], Awaitable[str | bytes]]
+) -> None:
+    """Register, echo, full update: send the frames that worker_state sends, and wait for the answers."""
+    peer_id = seat.username
+    register = {
+        "type": "register",
+        "peer_id": peer_id,
+        "room_id": seat.room_id,
+        "token": seat.token,
+        "id_token": seat.id_token,
+        "role": "worker",
+        "metadata": _record("available", None),
+    }
+    echo = {
+        "type": "peer_message",
+        "from_peer_id": peer_id,
+        "to_peer_id": peer_id,
+        "payload": {"worker_state_echo": secrets.token_hex(16)},
+    }
+    update = {"type": "update_metadata", "peer_id": peer_id, "metadata": _record("busy", JOB)}
+    await send(_text(register))
+    _expect(await receive(), "registered_auth")
+    await send(_text(echo))
+    await send(_text(update))
+    _expect(await receive(), "peer_message")
+    _expect(await receive(), "metadata_updated")
 
 
 def _record(status: str, job_id: str | None) -> dict[str, Any]:
@@ -125,12 +154,12 @@ def _record(status: str, job_id: str | None) -> dict[str, Any]:
     }
 
 
-async def _send(socket: WebSocketConnection, message: dict[str, Any]) -> None:
-    await socket.send_message(json.dumps(message, separators=(",", ":")))
+def _text(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"))
 
 
-async def _expect(socket: WebSocketConnection, kind: str) -> None:
-    answer = json.loads(await socket.get_message())
+def _expect(text: str | bytes, kind: str) -> None:
+    answer = json.loads(text)
     if answer.get("type") != kind:
         raise RuntimeError(f"the server answered {answer.get('type')!r}, not {kind!r}")
 

@@ -2,9 +2,11 @@
 
     python -m benchmarks.cycle [--cycles N] [--repeat N] [--hold N] [--json FILE]
 
-Two comparisons. Without HTTP: the whole manager with its four actors over real sockets, on identities and rooms made
-beforehand, against a bare trio-websocket client that sends the very same frames (which is checked on the server). With
-HTTP: worker_state as users run it, with sign-in, room creation and deletion, against the bare client with bare httpx.
+Three comparisons. Without HTTP, plain and then under TLS (where openssl is at hand to make a certificate): the whole
+manager with its four actors over real sockets, on identities and rooms made beforehand, against a bare trio-websocket
+client and a bare client of asyncio's `websockets` (where that is installed) that send the very same frames, which is
+checked on the server. With HTTP: worker_state as users run it, with sign-in, room creation and deletion, against the
+bare client with bare httpx.
 
 Figures are CPU time of this process, all threads; the development server runs in another process on another core and
 does not count. Each repeat runs a block of cycles of every variant, forwards and backwards by turns; ratios are taken
@@ -13,14 +15,20 @@ held at the same time.
 """
 
 import argparse
+import asyncio
 import gc
 import json
+import shutil
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -42,15 +50,23 @@ class Variant:
     """One way to do a cycle, and what its blocks have cost."""
 
     name: str
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[], Coroutine[Any, Any, None]]
     share: float = 1.0
     """Of the cycles of a block; less for what takes so long that fewer tell enough."""
+    on_asyncio: bool = False
+    """Runs in a loop of asyncio, which takes a thread while trio's waits."""
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
     async def block(self, cycles: int) -> None:
         cycles = max(1, round(cycles * self.share))
         gc.collect()
+        if self.on_asyncio:
+            await trio.to_thread.run_sync(asyncio.run, self._timed(cycles))
+        else:
+            await self._timed(cycles)
+
+    async def _timed(self, cycles: int) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(cycles):
             await self.run()
@@ -69,18 +85,25 @@ async def interleave(variants: list[Variant], repeat: int, cycles: int) -> None:
             await variant.block(cycles)
 
 
-def socket_variants(server: Server, seats: Iterator[Seat]) -> list[Variant]:
+Hold = Callable[..., AbstractAsyncContextManager[None]]
+
+
+def socket_variants(url: str, http_url: str, seats: Iterator[Seat], context: ssl.SSLContext | None) -> list[Variant]:
     """Without HTTP."""
 
-    async def worker() -> None:
-        async with clients.hold_worker(server.ws_url, server.http_url, next(seats)):
+    async def once(hold: Hold) -> None:
+        async with hold(url, http_url, next(seats), context):
             pass
 
-    async def bare() -> None:
-        async with clients.hold_bare(server.ws_url, server.http_url, next(seats)):
-            pass
+    return [Variant(name, partial(once, hold), on_asyncio=hold is clients.hold_asyncio) for name, hold in holds()]
 
-    return [Variant("worker_state", worker), Variant("bare trio-websocket", bare)]
+
+def holds() -> list[tuple[str, Hold]]:
+    """Who is compared without HTTP."""
+    found: list[tuple[str, Hold]] = [("worker_state", clients.hold_worker), ("bare trio-websocket", clients.hold_bare)]
+    if find_spec("websockets") is not None:
+        found.append(("bare asyncio websockets", clients.hold_asyncio))
+    return found
 
 
 @asynccontextmanager
@@ -104,19 +127,20 @@ async def whole_variants(server: Server) -> AsyncIterator[list[Variant]]:
 
 
 async def check_same_frames(server: Server) -> int:
-    """Raise unless the server has got the same frames from both, in the same order; returns how many."""
-    seen = []
-    for hold, seat in zip((clients.hold_worker, clients.hold_bare), server.seats(2), strict=True):
+    """Raise unless the server has got the same frames from all, in the same order; returns how many."""
+    seen: list[list[dict[str, Any]]] = []
+
+    async def look(hold: Hold, seat: Seat) -> None:
         async with hold(server.ws_url, server.http_url, seat):
             frames = json.dumps(server.frames(seat.username))
         for name, value in asdict(seat).items():
             frames = frames.replace(value, f"<{name}>")
-        plain: list[dict[str, Any]] = json.loads(frames)
-        for frame in plain:
-            frame.pop("payload", None)  # the nonce
-        seen.append(plain)
-    if seen[0] != seen[1]:
-        raise RuntimeError(f"the two clients do not send the same frames:\n{seen[0]}\n{seen[1]}")
+        seen.append([{**frame, "payload": None} for frame in json.loads(frames)])  # the payload is the nonce
+
+    for (name, hold), seat in zip(holds(), server.seats(len(holds())), strict=True):
+        await Variant(name, partial(look, hold, seat), on_asyncio=hold is clients.hold_asyncio).block(1)
+        if seen[-1] != seen[0]:
+            raise RuntimeError(f"{name} does not send the same frames:\n{seen[0]}\n{seen[-1]}")
     return len(seen[0])
 
 
@@ -141,6 +165,22 @@ def measure_memory(server: Server, count: int, repeat: int) -> dict[str, list[di
             )
             found[kind].append(json.loads(done.stdout))
     return found
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def make_certificate(folder: Path) -> Path | None:
+    """One for 127.0.0.1 that only itself vouches for, with its key in the same file; None without openssl."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return None
+    key = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout key.pem -out cert.pem"
+    name = ["-subj", "/CN=benchmark", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([openssl, *key.split(), *name], cwd=folder, capture_output=True, check=True)
+    both = folder / "both.pem"
+    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    return both
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -187,21 +227,32 @@ def as_json(variants: list[Variant]) -> list[dict[str, Any]]:
     ]
 
 
-async def measure(server: Server, cycles: int, repeat: int, hold: int) -> dict[str, Any]:
+async def measure(
+    server: Server, context: ssl.SSLContext | None, cycles: int, repeat: int, hold: int
+) -> dict[str, Any]:
     count = await check_same_frames(server)
     print(
-        f"Both clients send the same {count} frames. Blocks of {cycles} cycles, {repeat} of each variant, interleaved."
+        f"All clients send the same {count} frames. Blocks of {cycles} cycles, {repeat} of each variant, interleaved."
     )
 
-    sockets = socket_variants(server, cycle(server.seats(SEATS)))
+    seats = cycle(server.seats(SEATS))
+    sockets = socket_variants(server.ws_url, server.http_url, seats, None)
     await interleave(sockets, repeat, cycles)
     cpu_table("Without HTTP: dial, register, echo, update, close", sockets).show()
+
+    secured: list[Variant] = []
+    if server.wss_url is not None:
+        secured = socket_variants(server.wss_url, server.http_url, seats, context)
+        await interleave(secured, repeat, cycles)
+        cpu_table("The same under TLS", secured).show()
 
     async with whole_variants(server) as whole:
         await interleave(whole, repeat, max(1, cycles // 2))
     cpu_table("With HTTP: sign-in, room creation and deletion as well", whole).show()
 
-    results = {"cycles": cycles, "repeat": repeat, "sockets": as_json(sockets), "whole": as_json(whole)}
+    results: dict[str, Any] = {"cycles": cycles, "repeat": repeat}
+    for key, variants in (("sockets", sockets), ("secured", secured), ("whole", whole)):
+        results[key] = as_json(variants) if variants else []
     if hold:
         memory = measure_memory(server, hold, min(repeat, MEMORY_REPEAT))
         memory_table(hold, memory).show()
@@ -223,8 +274,11 @@ def main() -> None:
     if arguments.cycles < 1 or arguments.repeat < 1 or arguments.hold < 0:
         parser.error("--cycles and --repeat must be at least 1, --hold at least 0")
     pin_client()
-    with Server() as server:
-        results = trio.run(measure, server, arguments.cycles, arguments.repeat, arguments.hold)
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = make_certificate(Path(folder))
+        context = ssl.create_default_context(cafile=certificate) if certificate else None
+        with Server(certificate) as server:  # which reads it before it answers
+            results = trio.run(measure, server, context, arguments.cycles, arguments.repeat, arguments.hold)
     write_json(arguments.json, "cycle", results)
 
 

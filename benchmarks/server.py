@@ -8,11 +8,15 @@ Started by the benchmarks, not by hand.
 import argparse
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,15 +50,19 @@ class Seat:
 class Server:
     """The other process, for as long as the context lasts."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
+        """With a certificate (and its key, in one file) the server can be reached under TLS as well."""
         cores = _cores()
         arguments = [sys.executable, "-m", "benchmarks.server"]
         if len(cores) > 1:
             arguments += ["--core", str(cores[-1])]
+        if certificate is not None:
+            arguments += ["--certificate", str(certificate)]
         self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         addresses = self._answer()
         self.ws_url: str = addresses["ws_url"]
         self.http_url: str = addresses["http_url"]
+        self.wss_url: str | None = addresses["wss_url"]
 
     def __enter__(self) -> Self:
         return self
@@ -114,10 +122,11 @@ def _cores() -> list[int]:
 # --- the process itself -----------------------------------------------------------------------------------------------
 
 
-async def _main() -> None:
+async def _main(certificate: Path | None) -> None:
     async with trio.open_nursery() as nursery:
         server: DevServer = await nursery.start(serve)
-        _say({"ws_url": server.ws_url, "http_url": server.http_url})
+        wss_url = None if certificate is None else await _serve_tls(nursery, server.ws_port, certificate)
+        _say({"ws_url": server.ws_url, "http_url": server.http_url, "wss_url": wss_url})
         received = bytearray()
         async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as commands:
             async for chunk in commands:
@@ -127,6 +136,29 @@ async def _main() -> None:
                     command, argument = json.loads(line)
                     _say(COMMANDS[command](server, argument))
         nursery.cancel_scope.cancel()
+
+
+async def _serve_tls(nursery: trio.Nursery, ws_port: int, certificate: Path) -> str:
+    """Take TLS off in front of the WebSocket port, as a proxy would."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    relay = partial(_relay, ws_port)
+    listeners = await nursery.start(partial(trio.serve_ssl_over_tcp, relay, 0, context, host="127.0.0.1"))
+    return f"wss://127.0.0.1:{listeners[0].transport_listener.socket.getsockname()[1]}"
+
+
+async def _relay(ws_port: int, client: trio.abc.Stream) -> None:
+    server = await trio.open_tcp_stream("127.0.0.1", ws_port)
+    async with client, server, trio.open_nursery() as nursery:
+        nursery.start_soon(_pass_on, client, server, nursery.cancel_scope)
+        nursery.start_soon(_pass_on, server, client, nursery.cancel_scope)
+
+
+async def _pass_on(source: trio.abc.Stream, sink: trio.abc.Stream, both: trio.CancelScope) -> None:
+    with suppress(trio.BrokenResourceError):
+        async for data in source:
+            await sink.send_all(data)
+    both.cancel()
 
 
 def _say(answer: object) -> None:
@@ -155,7 +187,8 @@ COMMANDS: dict[str, Callable[[DevServer, Any], object]] = {
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--core", type=int, help="the core to run on")
-    core = parser.parse_args().core
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-    trio.run(_main)
+    parser.add_argument("--certificate", type=Path, help="for a port under TLS: certificate and key in one file")
+    options = parser.parse_args()
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
+    trio.run(_main, options.certificate)

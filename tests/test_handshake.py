@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from trio.testing import check_two_way_stream, lockstep_stream_pair, memory_stream_pair
+from trio.testing import check_two_way_stream, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from worker_state.core.verdict import Cause
 from worker_state.handshake import Head
@@ -21,6 +21,24 @@ async def test_accepted() -> None:
         await far.send_all(bytes([byte]))
         assert await head.receive_some() == bytes([byte])
     assert head.rejection() is None
+
+
+async def test_a_reader_that_was_waiting_when_it_was_done(nursery: trio.Nursery) -> None:
+    """What was waited for before the handshake was done passes as well, whatever it looks like, and is not kept."""
+    near, far = memory_stream_pair()
+    head = Head(near)
+    got: list[bytes] = []
+
+    async def read() -> None:
+        got.append(bytes(await head.receive_some()))
+
+    nursery.start_soon(read)
+    await wait_all_tasks_blocked()
+    head.done()
+    await far.send_all(b"\x81\x04\r\n\r\n")
+    await wait_all_tasks_blocked()
+    assert got == [b"\x81\x04\r\n\r\n"]
+    assert not head.received
 
 
 async def test_refused() -> None:

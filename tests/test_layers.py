@@ -40,15 +40,16 @@ PLACES = {
     "watched": place(outside="trio"),
     # Only the standard library: whoever logs may say what the line is about.
     "logs": place(),
+    "mailbox": place(outside="trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
-    "actors": place("core watched errands logs", "trio", for_types_only="transport web"),
+    "actors": place("core watched mailbox errands logs", "trio", for_types_only="transport web"),
     "errands": place("core logs", for_types_only="web"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "handshake": place("core", "trio h11"),
     "transport": place("core handshake streams", "trio trio_websocket wsproto"),
     "web": place("core", "trio httpx"),
-    "manager": place("core watched actors transport web facade logs", "trio"),
+    "manager": place("core watched mailbox actors transport web facade logs", "trio"),
     "observer": place("core watched transport web", "trio"),
     "sources": place("core"),
     "reach": place("core streams transport", "trio"),

@@ -28,17 +28,19 @@ class Head(trio.abc.Stream):
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._done = False
         self.received = bytearray()
 
     def done(self) -> None:
         """The handshake is done: from here on everything passes straight through, and nothing is kept."""
+        self._done = True
         self.receive_some = self._stream.receive_some  # type: ignore[method-assign]
         self.send_all = self._stream.send_all  # type: ignore[method-assign]
         self.received.clear()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         data = await self._stream.receive_some(max_bytes)
-        if data:
+        if data and not self._done:  # the reader was here already when it was done, and has got the first frames
             self.received += data
             if self._can_be_no_handshake():
                 raise trio.BrokenResourceError("no handshake any more")

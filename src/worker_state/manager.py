@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from random import Random, SystemRandom
 from typing import Any
 
@@ -28,6 +28,7 @@ from worker_state.core.state import State, fold
 from worker_state.core.status import Available, WorkerStatus
 from worker_state.facade import Manager
 from worker_state.logs import event
+from worker_state.mailbox import Mailbox
 from worker_state.transport import Dial, WebSocketDial
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
@@ -41,7 +42,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.Reregister: (REGISTRATION,),
     m.OpenLinks: (CONNECTION,),
     m.DropLink: (CONNECTION,),
-    m.BeginLeave: (CONNECTION, REGISTRATION, STATUS, CLEANUP),
+    m.BeginLeave: (CONNECTION, REGISTRATION, STATUS),
     m.CloseLink: (CONNECTION,),
     m.DialFailed: (),
     m.LinkOpened: (REGISTRATION, STATUS),
@@ -59,7 +60,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.PresenceProved: (),
     m.FrameIgnored: (),
     m.SignalDropped: (),
-    m.StartupAborted: (),
+    m.StartupAborted: (CLEANUP,),
 }
 """Who hears what. Everything also reaches the snapshot (`core.state.fold`). A test holds both tables to be total."""
 
@@ -102,9 +103,13 @@ class World:
             http=HttpxHttp(config.http_url, within=timing.http),
             random=_CHANCE,
             nonce=lambda: secrets.token_hex(16),
-            pace=PaceParameters.patient(timing.register),
+            pace=_patient(timing.register),
             awake=_awake,
         )
+
+
+_patient = cache(PaceParameters.patient)
+"""One for all workers of a process that are equally patient: they never change."""
 
 
 def _awake() -> float:
@@ -121,14 +126,14 @@ class _Office:
         self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
         self.counts = Counts()
         # Unbounded, since a ring of bounded ones can deadlock; the benchmark shows how deep they get.
-        self.mailboxes = {
-            name: trio.open_memory_channel[m.Note](float("inf")) for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP)
+        self.mailboxes: dict[str, Mailbox[m.Note]] = {
+            name: Mailbox() for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP)
         }
         self.signals_in, self.signals = trio.open_memory_channel[wire.Message](config.signal_buffer)
         self.link: m.Link | None = None
         self.failure: StartupFailed | None = None
-        self.decided = trio.Event()
-        """The worker has been registered for the first time, or it will not be."""
+        self.on_start: Callable[[Manager], None] | None = None
+        """Called once, at the first registration."""
 
     def tell(self, note: m.Note) -> None:
         """Put the note where it belongs. Never waits. Raises `RuntimeError` in any thread but trio's own."""
@@ -138,7 +143,7 @@ class _Office:
                 "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
             )
         for name in FRAME_ROUTES[type(note.frame)] if isinstance(note, m.FrameReceived) else ROUTES[type(note)]:
-            self.mailboxes[name][0].send_nowait(note)
+            self.mailboxes[name].put(note)
         match note:
             case m.FrameReceived(_, wire.Foreign(message)):
                 self._hand_on(message)
@@ -153,13 +158,15 @@ class _Office:
                 self.link = None
             case m.StartupAborted(error):
                 self.failure = self.failure or error
-                self.decided.set()
+            case m.BeginLeave():
+                self.on_start = None
             case _:
                 pass
         self.counts.add(note, self.state.value)
         self.state.set(fold(self.state.value, note, trio.current_time()))
-        if isinstance(note, m.WorkerRegistered):
-            self.decided.set()
+        if isinstance(note, m.WorkerRegistered) and self.on_start is not None:
+            on_start, self.on_start = self.on_start, None
+            on_start(self.manager())
 
     def manager(self) -> Manager:
         """The face of this office that the worker sees."""
@@ -167,7 +174,7 @@ class _Office:
 
     def backlog(self) -> dict[str, int]:
         """Unread notes by actor."""
-        return {name: receive.statistics().current_buffer_used for name, (_, receive) in self.mailboxes.items()}
+        return {name: len(mailbox) for name, mailbox in self.mailboxes.items()}
 
     def close(self) -> None:
         """Nothing will be heard any more: whoever listens is told."""
@@ -209,41 +216,27 @@ async def run_in_world(
 ) -> None:
     """`run_state_manager` with the outside world as an argument, for tests, simulations and benchmarks."""
     office = _Office(config)
+    office.on_start = task_status.started
     for url in config.exposed_urls:
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
     try:
         async with trio.open_nursery() as nursery:
-            for actor in _actors(config, world, office):
-                nursery.start_soon(
-                    _out_of_reach, actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}"
-                )
+            for actor in _shielded_actors(config, world, office):
+                nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
             if config.reservation_limit is not None:
                 nursery.start_soon(_end_reservations, office, config.reservation_limit)
-            try:
-                await office.decided.wait()
-                if office.failure is None:
-                    task_status.started(office.manager())
-                    await trio.sleep_forever()
-            finally:
-                office.tell(m.BeginLeave())
+            await cleanup.run(office.mailboxes[CLEANUP], http=world.http, within=config.timing.exit, tell=office.tell)
     finally:
         office.close()
     if office.failure is not None:
         raise office.failure
 
 
-async def _out_of_reach(actor: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """The worker's cancel does not reach the actors: they end by `BeginLeave`, in bounded time."""
-    with trio.CancelScope(shield=True):
-        await actor()
-
-
-def _actors(config: Config, world: World, office: _Office) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
-    timing, tell = config.timing, office.tell
-    inbox = {name: receive for name, (_, receive) in office.mailboxes.items()}
+def _shielded_actors(config: Config, world: World, office: _Office) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
+    """The worker's cancel does not reach these: each is shielded, and ends by `BeginLeave`, in bounded time."""
+    timing, tell, inbox = config.timing, office.tell, office.mailboxes
     return (
-        partial(cleanup.run, inbox[CLEANUP], http=world.http, within=timing.exit, tell=tell),
         partial(
             connection.run,
             inbox[CONNECTION],

@@ -40,7 +40,7 @@ class Socket(Protocol):
         """Send one text frame. Never cancel this and go on: half a frame may be on the wire (FAULTS T10)."""
 
     async def receive(self) -> str | bytes | Closed:
-        """The next frame, or how the connection ended."""
+        """The next frame, or how the connection ended. May be cancelled: nothing is lost by that."""
 
     async def ping(self) -> None:
         """Return at the pong. May never return when the connection is dead: the caller sets the deadline."""

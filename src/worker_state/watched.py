@@ -30,7 +30,7 @@ class Watched(Generic[T]):
 
     def set(self, value: T) -> None:
         """Replace the value and wake everybody who watches; setting an equal one wakes nobody."""
-        if value != self._value:
+        if value is not self._value and value != self._value:
             self._value = value
             self._version += 1
             self._wake()

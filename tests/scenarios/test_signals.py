@@ -6,7 +6,7 @@ import logging
 import pytest
 import trio
 
-from tests.support.worlds import World, scenario
+from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Disconnected
 
 OTHERS = [
@@ -98,6 +98,28 @@ async def test_sending_without_a_link(world: World) -> None:
     world.come_back()
     await manager.synced()
     assert not world.sent("candidate")
+
+
+@scenario(only="fake")  # a full socket takes megabytes and half a minute
+async def test_sending_while_the_link_breaks(world: World) -> None:
+    """Whoever waits for a signal to be sent is told when the link breaks in the middle of it, or before its turn."""
+    assert isinstance(world, FakeWorld)
+    manager = await world.start()
+    await manager.synced()
+    world.server.stuck = True
+    told: list[int] = []
+
+    async def send(number: int) -> None:
+        with pytest.raises(Disconnected):
+            await manager.send_signal({"type": "candidate", "n": number})
+        told.append(number)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for number in range(2):
+                nursery.start_soon(send, number)
+    world.server.stuck = False
+    assert sorted(told) == [0, 1]
 
 
 @scenario

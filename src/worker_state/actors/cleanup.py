@@ -1,5 +1,7 @@
 """The cleanup actor: keeps the ledger of every identity created, and pays it at the exit.
 
+It is the one actor that the worker's cancel reaches, and so the one who says that the worker leaves.
+
 One sign-in is one user on the server, and each has to be deleted by its own `/delete-peer`, **before** the socket is
 closed, for only then does the server delete the room too (FAULTS F33). It is shielded and bounded, and it never fails:
 whatever goes wrong in here must not delay or spoil the worker's shutdown.
@@ -14,6 +16,7 @@ import trio
 from worker_state.core import answers
 from worker_state.core import messages as m
 from worker_state.logs import event
+from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -30,16 +33,16 @@ class _Ledger:
     """Sign-ins under way: users that may exist, whose names are not known yet."""
 
 
-async def run(mailbox: trio.MemoryReceiveChannel[m.Note], *, http: "Http", within: float, tell: m.Tell) -> None:
-    """Collect until `BeginLeave` (or a cancel), then pay within so many seconds, then say `CloseLink`."""
+async def run(mailbox: Mailbox[m.Note], *, http: "Http", within: float, tell: m.Tell) -> None:
+    """Collect until the worker leaves, which is a cancel, or cannot start. Then say `BeginLeave`, pay within so many
+    seconds, and say `CloseLink`."""
     ledger = _Ledger()
     try:
-        async for note in mailbox:
-            if isinstance(note, m.BeginLeave):
-                break
-            _apply(ledger, note)
+        while _listen(ledger, mailbox.take()):
+            await mailbox.filled()
     finally:
         # Also when a bug of another actor cancels this one: the identities are still owed.
+        tell(m.BeginLeave())
         with trio.move_on_after(within, shield=True) as scope:
             await _pay(ledger, mailbox, http)
         if scope.cancelled_caught:
@@ -48,6 +51,15 @@ async def run(mailbox: trio.MemoryReceiveChannel[m.Note], *, http: "Http", withi
                 "not everything could be deleted in %g s: %s is left to the server", within, _what(ledger), extra=about
             )
         tell(m.CloseLink())
+
+
+def _listen(ledger: _Ledger, notes: list[m.Note]) -> bool:
+    """Write them all down; False when the worker cannot start."""
+    aborted = False
+    for note in notes:
+        _apply(ledger, note)
+        aborted = aborted or isinstance(note, m.StartupAborted)
+    return not aborted
 
 
 def _apply(ledger: _Ledger, note: m.Note) -> None:
@@ -63,7 +75,8 @@ def _apply(ledger: _Ledger, note: m.Note) -> None:
             pass
 
 
-async def _pay(ledger: _Ledger, mailbox: trio.MemoryReceiveChannel[m.Note], http: "Http") -> None:
+async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:
+    _listen(ledger, mailbox.take())
     if len(ledger.owed) == 1 and not ledger.awaited:  # nearly always: that needs no tasks
         await _delete(ledger, ledger.owed[0], http)
         return
@@ -71,10 +84,11 @@ async def _pay(ledger: _Ledger, mailbox: trio.MemoryReceiveChannel[m.Note], http
         for username in tuple(ledger.owed):
             nursery.start_soon(_delete, ledger, username, http)
         while ledger.awaited:
-            note = await mailbox.receive()
-            _apply(ledger, note)
-            if isinstance(note, m.IdentityCreated):
-                nursery.start_soon(_delete, ledger, note.identity.username, http)
+            await mailbox.filled()
+            for note in mailbox.take():
+                _apply(ledger, note)
+                if isinstance(note, m.IdentityCreated):
+                    nursery.start_soon(_delete, ledger, note.identity.username, http)
 
 
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:

@@ -6,7 +6,7 @@ no Close frame may follow one (FAULTS F31). When to dial, and how long each stag
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,6 +18,7 @@ from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.logs import event
+from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from worker_state.transport import Dial, Socket
@@ -38,8 +39,11 @@ class _Book:
     """What this actor knows; nobody else sees it."""
 
     pace: Pace
-    wanted: trio.Event = field(default_factory=trio.Event)
+    wanted: bool = False
+    """There is an identity to register with."""
     leaving: bool = False
+    closing: bool = False
+    """Everything is paid: nothing keeps the link any longer."""
     epoch: int = 0
     link: "_Served | None" = None
     cuttable: trio.CancelScope | None = None
@@ -50,26 +54,32 @@ class _Book:
     """Dials in a row that gave no link: the first is logged, the rest are counted."""
 
 
-async def run(
-    mailbox: trio.MemoryReceiveChannel[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell
-) -> None:
+async def run(mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell) -> None:
     """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`."""
     book = _Book(pace)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_keep_link, book, dial, timing, tell)
-        async for note in mailbox:
-            if isinstance(note, m.CloseLink):
-                break
-            _apply(book, note)
+        nursery.cancel_scope.shield = True
+        keeping = False
+        while not book.closing:
+            await mailbox.filled()
+            _apply_all(book, mailbox.take())
+            if book.wanted and not keeping:
+                keeping = True
+                nursery.start_soon(_keep_link, book, dial, timing, tell)
         if book.link is not None:
             await book.link.take_leave()
         # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
 
 
+def _apply_all(book: _Book, notes: list[m.Note]) -> None:
+    for note in notes:
+        _apply(book, note)
+
+
 def _apply(book: _Book, note: m.Note) -> None:
     match note:
         case m.OpenLinks():
-            book.wanted.set()
+            book.wanted = True
         case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and not book.registered:
             book.registered = True
             book.pace.answered(at)
@@ -81,15 +91,15 @@ def _apply(book: _Book, note: m.Note) -> None:
                 book.link.end(closed)
         case m.BeginLeave():
             book.leaving = True
-            book.wanted.set()
             if book.cuttable is not None:
                 book.cuttable.cancel()
+        case m.CloseLink():
+            book.closing = True
         case _:
             pass
 
 
 async def _keep_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> None:
-    await book.wanted.wait()
     while not book.leaving:
         book.epoch += 1
         book.registered = False
@@ -171,6 +181,8 @@ class _Turn:
 class _Served:
     """One open socket, while it is served: reader, writer, the watch for silence, and the one reason why it ended.
 
+    The reader is there all the time, the writer only while there is something to send.
+
     All of its tasks run in the link's nursery, and cancelling that ends the link.
     """
 
@@ -187,21 +199,27 @@ class _Served:
         # Ours are never dropped, and never many: each actor has at most one unanswered frame of each kind on a link.
         # Of the other parts' each waits for its turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Turn] = []
-        self._sending = False
+        self._writing = False
         self._asking = False
-        self._something = trio.Event()
 
     async def pump(self, deadlines: Deadlines, tell: m.Tell) -> None:
         """Until the socket ends or is ended; `over` says how it was."""
-        self._nursery.start_soon(self._write)
         answer_by = self._socket.connected_at + deadlines.register
         tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
+        while self.over is None:
+            with trio.CancelScope() as scope:
+                await self._hear(scope, tell)
+            self._ask_when_quiet(trio.current_time(), scope.deadline)
+        await trio.sleep_forever()  # whoever closes it ends the link when that is done
+
+    async def _hear(self, scope: trio.CancelScope, tell: m.Tell) -> None:
+        """Hand on all frames, until the scope's deadline finds that none has come for a while, or the socket ends."""
         while True:
+            scope.deadline = self._quiet_until()
             text = await self._socket.receive()
             if isinstance(text, Closed):
-                if self.over is not None:
-                    await trio.sleep_forever()  # we are closing it, which ends the link when it is done
-                self.end(text)
+                if self.over is None:
+                    self.end(text)
                 return
             self._heard_at = trio.current_time()
             frame = wire.read(text)
@@ -246,16 +264,14 @@ class _Served:
 
     def _post(self, message: wire.Message) -> bool:
         if self.over is None:
-            self._unsent.append(_Turn(message))
-            self._something.set()
+            self._queue(_Turn(message))
         return self.over is None
 
     async def _send(self, message: wire.Message) -> bool:
         turn = _Turn(message, trio.Event())
         assert turn.taken is not None
         if self.over is None:
-            self._unsent.append(turn)
-            self._something.set()
+            self._queue(turn)
         else:
             turn.taken.set()
         try:
@@ -266,37 +282,37 @@ class _Served:
             raise
         return turn.sent
 
+    def _queue(self, turn: _Turn) -> None:
+        self._unsent.append(turn)
+        if not self._writing:
+            self._writing = True
+            self._nursery.start_soon(self._write)
+
     async def _write(self) -> None:
-        """Send what there is, one frame after the other; when it has been quiet for a while, see whether they live."""
-        while True:
-            with trio.CancelScope() as scope:
-                # Once its deadline has passed, no frame may be begun in it, though there may be some by now.
-                while not scope.cancel_called:
-                    while self._unsent and not scope.cancel_called:
-                        scope.deadline = trio.current_time() + self._timing.send
-                        self._sending = True
-                        await self._write_one(self._unsent.pop(0))
-                        self._sending = False
-                    self._something = trio.Event()
-                    scope.deadline = self._quiet_until()
-                    await self._something.wait()
-            if self._sending:
-                self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
-            self._ask_when_quiet(trio.current_time(), scope.deadline)
+        """Send what there is, one frame after the other."""
+        with trio.CancelScope() as scope:
+            while self._unsent:
+                scope.deadline = trio.current_time() + self._timing.send
+                await self._write_one(self._unsent.pop(0))
+            self._writing = False
+        if self._writing:
+            self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
 
     async def _write_one(self, turn: _Turn) -> None:
         if turn.message["type"] == "register":
             if self._book.leaving:
                 return  # a `register` behind /delete-peer would bring the worker back (FAULTS F32)
             self._registers_sent += 1
-        closed = await self._socket.send(wire.encode(turn.message))
+        try:
+            closed = await self._socket.send(wire.encode(turn.message))
+            turn.sent = closed is None
+        finally:  # also when the link ends in the middle of it
+            if turn.taken is not None:
+                turn.taken.set()
         if closed is not None:
             kind = words.shown(str(turn.message["type"]))
             log.error("could not send %s: %s", kind, closed, extra=event("send_failed", epoch=self._epoch, frame=kind))
             self.end(closed)
-        turn.sent = closed is None
-        if turn.taken is not None:
-            turn.taken.set()
 
     def _quiet_until(self) -> float:
         """When something is to be done unless they say something before."""

@@ -27,6 +27,7 @@ from worker_state.core.phase import Phase, Step, after
 from worker_state.core.probe import crowd
 from worker_state.core.session import SessionString
 from worker_state.core.status import Available, Busy, Reserved, Truth
+from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -86,30 +87,33 @@ class _Book:
         return self.phase is Phase.LEAVING
 
 
-async def run(
-    mailbox: trio.MemoryReceiveChannel[m.Note], *, config: Config, http: "Http", random: Random, tell: m.Tell
-) -> None:
+async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random: Random, tell: m.Tell) -> None:
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
     `DropLink`, `OpenLinks`, `StartupAborted`."""
     # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     book = _Book(Credentials(config), Holds(random), name)
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True
         while not book.has_left():
             # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
             with trio.CancelScope() as scope:
-                while not book.has_left():
-                    # All that has been said comes before anything is done: nothing may begin once leaving has.
-                    if mailbox.statistics().current_buffer_used:
-                        _apply(book, mailbox.receive_nowait(), config, random, tell, trio.current_time())
-                        continue
+                # All that has been said comes before anything is done: nothing may begin once leaving has.
+                while not _left(book, mailbox.take(), config, random, tell, trio.current_time()):
                     scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
-                    _apply(book, await mailbox.receive(), config, random, tell, trio.current_time())
+                    await mailbox.filled()
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
+
+
+def _left(book: _Book, notes: list[m.Note], config: Config, random: Random, tell: m.Tell, now: float) -> bool:
+    for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
+        if not book.has_left():
+            _apply(book, note, config, random, tell, now)
+    return book.has_left()
 
 
 def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Tell, now: float) -> None:
@@ -131,11 +135,11 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             if book.phase is Phase.REGISTERED:
                 _evicted(book, why, now)
         case m.IdentityCreated(identity):
-            _errand_done(book)
+            book.errand_under_way, book.failures = False, 0
             book.peer_id = book.peer_id or identity.username
             book.credentials.grant_token(identity.id_token, now, random)
         case m.RoomCreated(room):
-            _errand_done(book)
+            book.errand_under_way, book.failures = False, 0
             book.credentials.grant_room(room, now, random)
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
@@ -165,10 +169,6 @@ def _drop_link(book: _Book, why: str, tell: m.Tell, cause: v.Cause = v.Cause.DRO
 def _lose_link(book: _Book) -> None:
     book.link, book.answer_by = None, math.inf
     book.step(Step.LINK_LOST)
-
-
-def _errand_done(book: _Book) -> None:
-    book.errand_under_way, book.failures = False, 0
 
 
 def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random, tell: m.Tell, now: float) -> None:

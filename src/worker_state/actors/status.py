@@ -20,6 +20,7 @@ from worker_state.core.config import Config
 from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
 from worker_state.core.status import Available, Truth, word
 from worker_state.logs import event
+from worker_state.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class _Means:
 
 
 async def run(
-    mailbox: trio.MemoryReceiveChannel[m.Note],
+    mailbox: Mailbox[m.Note],
     *,
     config: Config,
     random: Random,
@@ -104,22 +105,26 @@ async def run(
     book, means = _Book(), _Means(config, random, nonce, awake, tell)
     while True:
         # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
-        with trio.CancelScope() as scope:
+        with trio.CancelScope(shield=True) as scope:
             while True:
                 scope.deadline = _reconcile(book, means, trio.current_time())
-                note = await mailbox.receive()
+                await mailbox.filled()
                 _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
-                while True:
-                    if isinstance(note, m.BeginLeave):
-                        return
-                    _apply(book, note, means, trio.current_time())
-                    if not mailbox.statistics().current_buffer_used:
-                        break
-                    note = mailbox.receive_nowait()
+                if _left(book, mailbox.take(), means, trio.current_time()):
+                    return
         _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
+
+
+def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
+    """Apply them all, up to the one with which the worker leaves: that is True."""
+    for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
+        if isinstance(note, m.BeginLeave):
+            return True
+        _apply(book, note, means, now)
+    return False
 
 
 def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
