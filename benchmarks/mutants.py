@@ -173,8 +173,8 @@ MUTANTS = (
     Mutant(
         "the refusal of an ID token condemns its successor",
         "actors/registration.py",
-        "            if leased.is_newer_than(book.sent_at):",
-        "            if False:",
+        "    if isinstance(verdict, v.Renew) and _leased(book, verdict.what).is_newer_than(book.sent_at):",
+        "    if False:",
         first=(40_399,),
     ),
     Mutant(

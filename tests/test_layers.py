@@ -42,8 +42,9 @@ PLACES = {
     "logs": place(),
     "mailbox": place(outside="trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
-    "actors": place("core watched mailbox errands logs", "trio", for_types_only="transport web"),
-    "errands": place("core logs", for_types_only="web"),
+    "actors": place("core watched mailbox announce errands logs", "trio", for_types_only="transport web"),
+    "announce": place("core logs"),
+    "errands": place("core", for_types_only="web"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "handshake": place("core", "trio h11"),

@@ -204,7 +204,7 @@ UNTOUCHED: list[m.Note] = [
     m.FrameReceived(1, wire.Ping()),
     m.IdentityRequested(),
     m.IdentityCreated(answers.Identity("u", SECRET)),
-    m.IdentityRefused(),
+    m.IdentityRefused("why"),
     m.RoomCreated(answers.Room("r", SECRET)),
     m.RoomRefused("why", token_refused=False),
     m.StartupAborted(StartupFailed("why")),

@@ -13,6 +13,7 @@ from worker_state.core import wire
 from worker_state.core.roster import read_answer
 from worker_state.core.status import Available, Busy, Reserved
 from worker_state.core.wire import (
+    Around,
     Echo,
     Foreign,
     Frame,
@@ -152,7 +153,7 @@ def test_encode_refuses(value: Any) -> None:
 FRAMES: list[tuple[str, Frame]] = [
     (
         '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": ["a", "b"]}',
-        RegistrationAccepted("p", "r", "t", 2),
+        RegistrationAccepted("p", "r", "t", 2, around=Around(("a", "b"))),
     ),
     (
         '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "ice_servers": []}',
@@ -165,6 +166,15 @@ FRAMES: list[tuple[str, Frame]] = [
     (
         '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": {"a": 1}}',
         RegistrationAccepted("p", "r", "t", 0),
+    ),
+    (
+        (
+            '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": ["a", 1, null],'
+            ' "ice_servers": [{"urls": "turn:x"}, "y"], "mesh_ice_servers": {"urls": "z"}}'
+        ),
+        RegistrationAccepted(
+            "p", "r", "t", 3, long_lived=True, around=Around(peer_list=("a",), ice_servers=({"urls": "turn:x"},))
+        ),
     ),
     ('{"type": "registered_auth"}', Malformed("a registered_auth without peer_id, room_id or token")),
     (
@@ -273,12 +283,14 @@ def test_read_is_total(text: str | bytes) -> None:
 def test_declared_field_types(message: wire.Message) -> None:
     """What the reader returns has the types that it declares, whatever types came."""
     match read(json.dumps(message)):
-        case RegistrationAccepted(peer_id, room_id, token, peers, long_lived):
+        case RegistrationAccepted(peer_id, room_id, token, peers, long_lived, around):
             assert isinstance(peer_id, str)
             assert isinstance(room_id, str)
             assert token is None or isinstance(token, str)
             assert isinstance(peers, int)
             assert isinstance(long_lived, bool)
+            assert all(isinstance(peer, str) for peer in around.peer_list)
+            assert all(isinstance(server, dict) for server in (*around.ice_servers, *around.mesh_ice_servers))
         case MetadataStored(peer_id, metadata):
             assert isinstance(peer_id, str)
             assert isinstance(metadata, dict)
@@ -332,6 +344,7 @@ def test_recorded_frames(message: wire.Message) -> None:
                 message["token"],
                 len(message["peer_list"]),
                 long_lived="mesh_ice_servers" in message,
+                around=Around(tuple(message["peer_list"])),
             )
         case MetadataStored():
             assert frame == MetadataStored(message["peer_id"], message["metadata"])

@@ -30,7 +30,7 @@ BRANCHES = (
     "link lost: UNREGISTERED",
     "link dropped: a new room needs a new socket",
     # how registrations end and are refused
-    "forgotten: it answers NOT_IN_ROOM",
+    "forgotten: the server has forgotten this worker: it answers NOT_IN_ROOM",
     "forgotten: no answer to frames",
     "held: DynamoDB error",
     "held: the ID token is refused",

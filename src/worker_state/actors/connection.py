@@ -5,25 +5,22 @@ which breaks with it. What a frame means is not known here, but for one thing: w
 no Close frame may follow one (FAULTS F31). When to dial, and how long each stage may take, is `core.pace`'s to say.
 """
 
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
+from worker_state import announce
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
-from worker_state.core import wire, words
+from worker_state.core import wire
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.logs import event
 from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from worker_state.transport import Dial, Socket
-
-log = logging.getLogger(__name__)
 
 TOO_BIG = 1009
 TOO_BIG_PAUSE = 60.0
@@ -50,8 +47,7 @@ class _Book:
     """The waiting between dials, or the dial itself: cut short when the worker leaves."""
     registered: bool = False
     """A registration was acknowledged on the present link, or the last one."""
-    failures: int = 0
-    """Dials in a row that gave no link: the first is logged, the rest are counted."""
+    say: announce.Dials = field(default_factory=announce.Dials)
 
 
 async def run(mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell) -> None:
@@ -113,16 +109,11 @@ async def _keep_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) ->
         now = trio.current_time()
         if isinstance(outcome, DialFailure):
             pause = book.pace.failed(now, outcome.cause, v.hint(outcome.retry_after))
-            _log_failure(book, outcome, pause)
+            book.say.failed(book.epoch, outcome, pause)
             tell(m.DialFailed(outcome, pause))
         else:
             pause = _pause_after(book, outcome, now)
-            log.warning(
-                "connection lost: %s; dialling again in %.1f s",
-                outcome,
-                pause,
-                extra=event("connection_lost", epoch=book.epoch, cause=outcome.cause, code=outcome.code, pause=pause),
-            )
+            book.say.lost(book.epoch, outcome, pause)
             tell(m.LinkLost(book.epoch, outcome, pause))
         book.cuttable = trio.CancelScope(deadline=now + pause)
         with book.cuttable:
@@ -137,13 +128,6 @@ def _pause_after(book: _Book, closed: Closed, now: float) -> float:
     return book.pace.lost(now, closed.cause, closed.code, v.hint_in(closed.reason))
 
 
-def _log_failure(book: _Book, failure: DialFailure, pause: float) -> None:
-    book.failures += 1
-    level = logging.WARNING if book.failures == 1 else logging.DEBUG
-    about = event("dial_failed", epoch=book.epoch, cause=failure.cause, attempt=book.failures, pause=pause)
-    log.log(level, "no connection: %s; dial %d follows in %.1f s", failure, book.failures + 1, pause, extra=about)
-
-
 async def _one_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> Closed | DialFailure | None:
     """One socket from dial to abort. None when the exit cut the dial short."""
     deadlines = book.pace.dialling(trio.current_time())
@@ -155,10 +139,7 @@ async def _one_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> 
                 outcome = socket
             else:
                 book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
-                if book.failures > 1:
-                    about = event("connected", epoch=book.epoch, attempt=book.failures + 1)
-                    log.info("connected again after %d failed dials", book.failures, extra=about)
-                book.failures = 0
+                book.say.opened(book.epoch)
                 book.link = _Served(book, socket, nursery, timing)
                 try:
                     await book.link.pump(deadlines, tell)
@@ -310,8 +291,7 @@ class _Served:
             if turn.taken is not None:
                 turn.taken.set()
         if closed is not None:
-            kind = words.shown(str(turn.message["type"]))
-            log.error("could not send %s: %s", kind, closed, extra=event("send_failed", epoch=self._epoch, frame=kind))
+            self._book.say.send_failed(self._epoch, str(turn.message["type"]), closed)
             self.end(closed)
 
     def _quiet_until(self) -> float:

@@ -6,16 +6,15 @@ it is renewed. HTTP calls run as errands beside the loop, so that a slow server 
 means, `verdict` knows; when something is to be renewed, `lease`.
 """
 
-import logging
 import math
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import trio
 
-from worker_state import errands
+from worker_state import announce, errands
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
 from worker_state.core import wire, words
@@ -23,6 +22,7 @@ from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
 from worker_state.core.holds import Holds
+from worker_state.core.lease import Leased
 from worker_state.core.phase import Phase, Step, after
 from worker_state.core.probe import crowd
 from worker_state.core.session import SessionString
@@ -31,8 +31,6 @@ from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
     from worker_state.web import Http
-
-log = logging.getLogger(__name__)
 
 SLOWLY = (20.0, 40.0)
 """Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say): one frame
@@ -50,6 +48,7 @@ class _Book:
 
     credentials: Credentials
     holds: Holds
+    say: announce.Registrations
     peer_id: str | None
     truth: Truth = field(default_factory=Available)
     revision: int = 0
@@ -73,12 +72,7 @@ class _Book:
     """So many others are to be reckoned with in the room."""
     errand_under_way: bool = False
     linking: bool = False
-    started: bool = False
     given_up: bool = False
-    room_said: str = ""
-    """The room whose session string was said last."""
-    said: str | None = None
-    """The refusal that was logged last: it is not repeated."""
 
     def step(self, step: Step) -> None:
         self.phase = after(self.phase, step)
@@ -92,7 +86,8 @@ async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random:
     `DropLink`, `OpenLinks`, `StartupAborted`."""
     # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
-    book = _Book(Credentials(config), Holds(random), name)
+    say = announce.Registrations(show_session_string=config.show_session_string)
+    book = _Book(Credentials(config), Holds(random), say, name)
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.shield = True
         while not book.has_left():
@@ -122,13 +117,13 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.revision, book.truth = revision, truth
         case m.Reregister():
             if book.link is None and not book.asked:
-                log.error("cannot register again just now, there is no link: it is done as soon as there is one")
+                book.say.postponed()
             book.asked = True
         case m.LinkOpened(link):
             book.link = link
             book.step(Step.LINK_OPENED)
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
-            _lose_link(book)
+            _lose_link(book, now)
         case m.FrameReceived(epoch, frame) if book.link is not None and epoch == book.link.epoch:
             _apply_frame(book, frame, config, random, tell, now)
         case m.RegistrationForgotten(epoch, why) if book.link is not None and epoch == book.link.epoch:
@@ -136,16 +131,20 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
                 _evicted(book, why, now)
         case m.IdentityCreated(identity):
             book.errand_under_way, book.failures = False, 0
+            book.say.errand_done(announce.SIGN_IN)
             book.peer_id = book.peer_id or identity.username
             book.credentials.grant_token(identity.id_token, now, random)
         case m.RoomCreated(room):
             book.errand_under_way, book.failures = False, 0
+            book.say.errand_done(announce.ROOM_CREATION)
             book.credentials.grant_room(room, now, random)
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
-                _drop_link(book, "a new room needs a new socket", tell, v.Cause.MOVED)
-        case m.IdentityRefused() | m.RoomRefused():
+                _drop_link(book, "a new room needs a new socket", tell, now, v.Cause.MOVED)
+        case m.IdentityRefused(why) | m.RoomRefused(why):
             book.errand_under_way = False
+            was_room = isinstance(note, m.RoomRefused)
+            book.say.errand_failed(announce.ROOM_CREATION if was_room else announce.SIGN_IN, why)
             refused = isinstance(note, m.RoomRefused) and note.token_refused
             pause = book.credentials.id_token.refuse(now) if refused else None
             if pause is None:
@@ -159,14 +158,15 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             pass
 
 
-def _drop_link(book: _Book, why: str, tell: m.Tell, cause: v.Cause = v.Cause.DROPPED) -> None:
+def _drop_link(book: _Book, why: str, tell: m.Tell, now: float, cause: v.Cause) -> None:
     """Have the link aborted; it is lost to us at once, for nothing may be sent on it any more."""
     assert book.link is not None
     tell(m.DropLink(book.link.epoch, why, cause))
-    _lose_link(book)
+    _lose_link(book, now)
 
 
-def _lose_link(book: _Book) -> None:
+def _lose_link(book: _Book, now: float) -> None:
+    book.say.lost(now)
     book.link, book.answer_by = None, math.inf
     book.step(Step.LINK_LOST)
 
@@ -198,14 +198,14 @@ def _accept(
     assert book.link is not None
     assert book.peer_id is not None
     book.step(Step.ACCEPTED)
-    book.answer_by, book.accepted_at, book.said = math.inf, now, None
+    book.answer_by, book.accepted_at = math.inf, now
     book.credentials.accept(frame, now, random)
     book.holds.accepted()
     book.crowd = crowd(book.crowd, frame.peers)
     room = book.credentials.room.value
     token = frame.token if room is None else room.token
-    _say_accepted(book, frame.room_id, token if config.show_session_string else None)
-    book.started, book.room_said = True, frame.room_id
+    session = None if token is None else SessionString(frame.room_id, token, book.peer_id)
+    book.say.accepted(book.link.epoch, session, frame.room_id, now)
     registered = m.WorkerRegistered(
         epoch=book.link.epoch,
         revision=book.sent_revision,
@@ -215,62 +215,45 @@ def _accept(
         peers=frame.peers,
         settled=not book.asked,
         at=now,
+        around=frame.around,
         crowd=book.crowd,
     )
     tell(registered)
 
 
-def _say_accepted(book: _Book, room_id: str, token: str | None) -> None:
-    assert book.peer_id is not None
-    if book.started:
-        log.info("Worker re-registered with signaling server")
-    elif token is None:
-        log.info("worker registered in room %s", words.shown(room_id))
-    else:
-        log.info("worker registered, session string: %s", SessionString(room_id, token, book.peer_id))
-    if book.started and room_id != book.room_said:
-        shown = "(withheld)" if token is None else SessionString(room_id, token, book.peer_id)
-        log.warning("the old session string is of no use any more, the new one is: %s", shown)
-
-
 def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: float) -> None:
     """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
+    if isinstance(verdict, v.Renew) and _leased(book, verdict.what).is_newer_than(book.sent_at):
+        return  # its renewal was under way, and has come: the newer one has not been refused by anybody
+    book.say.refused(verdict.reason)
     match verdict:
         case v.Renew(what):
-            leased = book.credentials.id_token if what is v.Lease.IDENTITY else book.credentials.room
-            if leased.is_newer_than(book.sent_at):
-                return  # its renewal was under way, and has come: the newer one has not been refused by anybody
-            pause = leased.refuse(now)
+            pause = _leased(book, what).refuse(now)
             if pause is None:
                 book.register_at = now + random.uniform(*SLOWLY)
             else:
                 book.errand_at = now + random.uniform(0.5, 1.0) * pause
-                log.warning(
-                    "the %s of this worker is of no use any more (%s): creating a new one", what, verdict.reason
-                )
+                book.say.renewing(what, verdict.reason, book.errand_at - now)
         case v.Retry(pause):
             book.register_at = now + book.holds.refused(pause)
-        case v.GiveUp(reason) if not book.started:
+        case v.GiveUp(reason) if not book.say.started:
             tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}")))
             book.given_up = True
         case v.GiveUp():
             book.register_at = now + random.uniform(*SLOWLY)
-    if book.said != verdict.reason:
-        book.said = verdict.reason
-        log.error("registration refused: %s", verdict.reason)
     tell(m.RegistrationHeld(verdict.reason))
+
+
+def _leased(book: _Book, what: v.Lease) -> Leased[Any]:
+    return book.credentials.id_token if what is v.Lease.IDENTITY else book.credentials.room
 
 
 def _evicted(book: _Book, why: str, now: float) -> None:
     book.step(Step.FORGOTTEN)
-    log.warning("the server has forgotten this worker (%s): registering again", why)
-    book.register_at = now + book.holds.evicted(now, lived=now - book.accepted_at)
-    if book.holds.evictions == MANY_EVICTIONS + 1:
-        log.error(
-            "forgotten %d times within an hour: somebody else may be using this worker's identity, or evicting it; "
-            "registering again ever more slowly",
-            book.holds.evictions,
-        )
+    pause = book.holds.evicted(now, lived=now - book.accepted_at)
+    book.register_at = now + pause
+    book.say.lost(now)
+    book.say.evicted(why, pause, book.holds.evictions, MANY_EVICTIONS + 1)
 
 
 # --- what is to be done -----------------------------------------------------------------------------------------------
@@ -300,15 +283,15 @@ def _start_errand(book: _Book, http: "Http", nursery: trio.Nursery, tell: m.Tell
     id_token = book.credentials.id_token.value
     if id_token is None or book.credentials.token_is_due(now):
         tell(m.IdentityRequested())
-        nursery.start_soon(errands.sign_in_and_tell, http, not book.started, tell)
+        nursery.start_soon(errands.sign_in_and_tell, http, not book.say.started, tell)
     else:
-        nursery.start_soon(errands.create_room_and_tell, http, id_token, not book.started, tell)
+        nursery.start_soon(errands.create_room_and_tell, http, id_token, not book.say.started, tell)
 
 
 def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) -> float:
     if book.phase is Phase.REGISTERING:
         if now >= book.answer_by and book.link is not None:
-            _drop_link(book, "the patience is over", tell, v.Cause.UNREGISTERED)
+            _drop_link(book, "the patience is over", tell, now, v.Cause.UNREGISTERED)
         return book.answer_by
     if not book.credentials.complete:
         return math.inf
@@ -332,4 +315,4 @@ def _send_register(book: _Book, config: Config, now: float) -> None:
     book.answer_by = max(book.link.answer_by, now + config.timing.answer) if first else now + config.timing.register
     if not book.link.post(frame):
         book.asked = True
-        log.error("could not send register, the link is gone: it is done on the next one")
+        book.say.unsent(book.link.epoch)

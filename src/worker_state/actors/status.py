@@ -6,7 +6,6 @@ worker through this very socket (PROTOCOL.md, "The proof of being discoverable")
 actor says that the worker is registered, for an update before that only earns NOT_IN_ROOM (FAULTS F12).
 """
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,15 +13,13 @@ from random import Random
 
 import trio
 
+from worker_state import announce
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
 from worker_state.core.status import Available, Truth, word
-from worker_state.logs import event
 from worker_state.mailbox import Mailbox
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -97,7 +94,7 @@ async def run(
     awake: Callable[[], float],
     tell: m.Tell,
 ) -> None:
-    """Until `BeginLeave`. Speaks `StatusConfirmed`, `UpdateFailed`, `PresenceProved`, `RegistrationForgotten`, and
+    """Until `BeginLeave`. Speaks `StatusConfirmed`, `UpdateFailed`, `PresenceProved`, `RegistrationForgotten`,
     `DropLink`.
 
     `awake` is a clock in seconds that goes on while the machine is suspended.
@@ -133,11 +130,7 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
             book.revision, book.truth = revision, truth
             if book.registered is None and not book.unsent_said:
                 book.unsent_said = True
-                log.error(
-                    "status %s cannot be sent, the worker is not registered: it follows later",
-                    word(truth),
-                    extra=event("status_postponed", status=word(truth)),
-                )
+                announce.status_postponed(word(truth))
         case m.LinkOpened(link):
             book.link, book.registered = link, None
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
@@ -166,10 +159,15 @@ def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means:
         case wire.Echo():
             means.tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
         case wire.NotInRoom(code):
-            _forget(book, registered, f"it answers {code}", means)
+            _forget(book, registered, f"the server has forgotten this worker: it answers {code}", means)
         case wire.Foreign({"type": "error", "code": str(code), "message": str(text)}) if registered.nonce is not None:
             if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED") and registered.peer_id in text:
-                _forget(book, registered, f"it answers our own echo with {code}", means)
+                _forget(
+                    book,
+                    registered,
+                    f"the server has forgotten this worker: it answers our own echo with {code}",
+                    means,
+                )
             else:
                 book.refusals.suspect(code, text)
         case _:
@@ -202,13 +200,7 @@ def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, mea
         means.tell(m.UpdateFailed(drifted=True))
         if not book.forgery_said:
             book.forgery_said = True
-            what = "somebody has changed" if update.is_look else "the server does not keep"
-            log.warning(
-                "%s this worker's record (%s): repairing it",
-                what,
-                ", ".join(differences),
-                extra=event("record_repaired", fields=",".join(differences), forged=update.is_look),
-            )
+            announce.record_repaired(differences, forged=update.is_look)
     elif update.is_look:
         book.repairs.none()
         book.forgery_said = False
@@ -231,11 +223,7 @@ def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) 
     registered = book.registered
     if stopped < OVERSLEPT or registered is None:
         return
-    log.info(
-        "this process stood still for %.0f s: proving at once that the worker is discoverable",
-        stopped,
-        extra=event("woken", stopped=stopped),
-    )
+    announce.woken(stopped)
     registered.schedule.hurry(now)
     if registered.nonce is not None:
         registered.echo_by = now + means.config.timing.answer
@@ -281,10 +269,7 @@ def _count_misses(book: _Book, registered: _Registered, means: _Means, now: floa
         if not book.refusals.count():
             registered.misses += 1
         elif book.refusals.in_force:
-            log.warning(
-                "the server refuses messages to oneself: its answers to updates have to do as proof",
-                extra=event("echo_refused"),
-            )
+            announce.echo_refused()
 
 
 def _give_up(book: _Book, registered: _Registered, means: _Means) -> None:
@@ -306,7 +291,7 @@ def _probe(book: _Book, registered: _Registered, means: _Means, now: float) -> N
         registered.nonce = means.nonce()
         registered.echo_by = now + means.config.timing.answer
         if not registered.link.post(wire.echo(registered.peer_id, registered.nonce)):
-            log.debug("could not send an echo, the link is gone", extra=event("send_failed", frame="peer_message"))
+            announce.echo_unsent()
 
 
 def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: float) -> float:
@@ -324,8 +309,5 @@ def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: f
     registered.update = _Update(book.revision, record, now + means.config.timing.answer, is_look)
     frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
     if not registered.link.post(frame):
-        log.error(
-            "could not send update_metadata, the link is gone: the next registration carries the status",
-            extra=event("send_failed", frame="update_metadata"),
-        )
+        announce.update_unsent()
     return math.inf

@@ -1,6 +1,7 @@
 """`worker-state run`: its options, and what they may not say together. What runs is in `worker`."""
 
 import logging
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -22,6 +23,14 @@ from worker_state.cli.settings import (
     settled,
 )
 
+
+class Lines(StrEnum):
+    """What a line looks like."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the session string, warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print everything that is logged.")]
 
@@ -30,6 +39,9 @@ Health = Annotated[
     typer.Option(
         "--health", metavar="PORT", min=0, max=65535, help="Answer /health, /ready, /worker, /metrics there; 0: any."
     ),
+]
+LogFormat = Annotated[
+    Lines, typer.Option("--log-format", help="Lines for people, with the event behind each; or one JSON object a line.")
 ]
 HealthHost = Annotated[
     str | None, typer.Option("--health-host", metavar="ADDRESS", help="Where to listen for them, if not on loopback.")
@@ -53,6 +65,7 @@ def run_command(
     demo: Annotated[
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
+    log_format: LogFormat = Lines.TEXT,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -102,7 +115,7 @@ def run_command(
         # The screen prints the session string, each time that it changes; the library's log need not do it as well.
         return settings.config(websocket_url=websocket_url, http_url=http_url, show_session_string=False)
 
-    screen = Screen(level)
+    screen = Screen(level, as_json=log_format is Lines.JSON)
     show_log(screen)
     if server is not None and not (ws and http):
         screen.line(f"The server: {described(settings)}")

@@ -6,6 +6,7 @@ Pure text, and a function of the snapshot alone, so that a line never depends on
 from worker_state.core.state import State
 from worker_state.core.wire import Message
 from worker_state.core.words import shown
+from worker_state.logs import About
 
 STATUS_STYLES = {"available": "green", "reserved": "yellow", "busy": "blue", "maintenance": "magenta"}
 
@@ -38,6 +39,11 @@ def seen(state: State) -> str:
 def sentence(state: State) -> str:
     """One line for a person."""
     return f"{doing(state):<28}  {seen(state)}"
+
+
+def about(state: State) -> About:
+    """The same for a program."""
+    return About("state", {"status": state.status.value, "job_id": state.job_id, "seen": seen(state)})
 
 
 def style(state: State) -> str:

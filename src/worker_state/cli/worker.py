@@ -11,6 +11,7 @@ from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.cli.screen import Screen
 from worker_state.cli.stopping import cancel_on_signal
 from worker_state.devserver import DevServer, serve
+from worker_state.logs import NOTHING
 
 StartServer = Callable[..., Awaitable[None]]
 
@@ -90,7 +91,9 @@ async def _show_states(manager: Manager, plan: Plan, screen: Screen) -> None:
                 screen.result("session string", session)
         if (newer := story.sentence(state)) != sentence:
             sentence = newer
-            screen.line(sentence, story.style(state))
+            # For people the sentence says it all.
+            about = story.about(state) if screen.as_json else NOTHING
+            screen.line(sentence, story.style(state), about=about)
 
 
 async def _show_signals(manager: Manager, screen: Screen) -> None:

@@ -11,7 +11,7 @@ from worker_state.core.answers import Identity, Room
 from worker_state.core.errors import StartupFailed
 from worker_state.core.status import Truth
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.core.wire import Frame, Message
+from worker_state.core.wire import NOTHING_AROUND, Around, Frame, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ class IdentityCreated:
 class IdentityRefused:
     """A sign-in gave nothing (or its answer was lost)."""
 
+    why: str
+
 
 @dataclass(frozen=True, slots=True)
 class RoomCreated:
@@ -148,6 +150,7 @@ class WorkerRegistered:
     settled: bool
     """False when a further registration was asked for while this one was on its way."""
     at: float
+    around: Around = NOTHING_AROUND
     crowd: int = 0
     """So many others are to be reckoned with in the room; 0: as many as the answer has told (`peers`)."""
 

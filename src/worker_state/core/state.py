@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from worker_state.core import messages as m
 from worker_state.core.session import SessionString
 from worker_state.core.status import Available, Truth, WorkerStatus, job_id, word
+from worker_state.core.wire import NOTHING_AROUND, Around, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class State:
     session_string: str | None = field(default=None, repr=False)
     crowd: int = 0
     """How many others are reckoned with in the room, which says how often the server is asked."""
+    around: Around = NOTHING_AROUND
+    """Also as `peer_list`, `ice_servers` and `mesh_ice_servers`."""
     peers: int = 0
     """How many others were in the room at the last registration."""
     evictions: int = 0
@@ -55,6 +58,21 @@ class State:
     def status(self) -> WorkerStatus:
         """The local truth."""
         return word(self.truth)
+
+    @property
+    def peer_list(self) -> tuple[str, ...]:
+        """Who else was in the room at the last registration."""
+        return self.around.peer_list
+
+    @property
+    def ice_servers(self) -> tuple[Message, ...]:
+        """The ICE servers that the last registration was told (v3.0), for whoever opens the peer connections."""
+        return self.around.ice_servers
+
+    @property
+    def mesh_ice_servers(self) -> tuple[Message, ...]:
+        """The same for the mesh."""
+        return self.around.mesh_ice_servers
 
     @property
     def job_id(self) -> str | None:
@@ -144,6 +162,7 @@ def _registered(state: State, note: m.WorkerRegistered) -> State:
         room_id=note.room_id,
         session_string=text,
         peers=note.peers,
+        around=note.around,
         crowd=note.crowd or note.peers,
         trouble=None,
     )

@@ -5,6 +5,7 @@ Nothing in here knows what to do about a frame; it only says what it is. Whateve
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -86,6 +87,20 @@ def encode(message: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """What the answer to a `register` says of the world around: for the worker's other parts, and never shown."""
+
+    peer_list: tuple[str, ...] = field(default=(), repr=False)
+    """Who else was in the room."""
+    ice_servers: tuple[Message, ...] = field(default=(), repr=False)
+    """As the server gave them (v3.0), credentials of TURN servers included."""
+    mesh_ice_servers: tuple[Message, ...] = field(default=(), repr=False)
+
+
+NOTHING_AROUND = Around()
+
+
+@dataclass(frozen=True, slots=True)
 class RegistrationAccepted:
     """`registered_auth`. Only what is ours is kept: v3.0 puts other workers' API keys beside it (PROTOCOL, 8)."""
 
@@ -96,6 +111,7 @@ class RegistrationAccepted:
     """How many others are in the room."""
     long_lived: bool = False
     """The server is of the generation (v3.0) whose rooms live for a month; its answer names ICE servers."""
+    around: Around = NOTHING_AROUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +217,24 @@ def _refuse_constant(name: str) -> NoReturn:
 def _read_accepted(message: Message) -> RegistrationAccepted | Malformed:
     match message:
         case {"peer_id": str(peer_id), "room_id": str(room_id), "token": str() | None as token}:
-            peers = message.get("peer_list")
-            count = len(peers) if isinstance(peers, list) else 0
-            return RegistrationAccepted(peer_id, room_id, token, count, long_lived="ice_servers" in message)
+            around = _read_around(message)
+            count = len(message["peer_list"]) if isinstance(message.get("peer_list"), list) else 0
+            return RegistrationAccepted(peer_id, room_id, token, count, "ice_servers" in message, around)
         case _:
             return Malformed("a registered_auth without peer_id, room_id or token")
+
+
+def _read_around(message: Message) -> Around:
+    peers, ice, mesh = (message.get(key) for key in ("peer_list", "ice_servers", "mesh_ice_servers"))
+    if not (peers or ice or mesh):
+        return NOTHING_AROUND
+    # Interned, since all workers of a process that share a room are told the same ids.
+    known = tuple(sys.intern(peer) for peer in peers if isinstance(peer, str)) if isinstance(peers, list) else ()
+    return Around(known, _objects(ice), _objects(mesh))
+
+
+def _objects(value: object) -> tuple[Message, ...]:
+    return tuple(each for each in value if isinstance(each, dict)) if isinstance(value, list) else ()
 
 
 def _read_echo(message: Message, nonce: object) -> Echo | Malformed:

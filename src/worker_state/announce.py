@@ -1,0 +1,177 @@
+"""What the actors say in the log, with the event's name and fields: the first failure loud, repeats quiet and counted,
+one line on recovery with the time that it took. Nothing is decided here, and no secret comes in but the session string,
+which the specification wants said.
+"""
+
+import logging
+
+from worker_state.core import verdict as v
+from worker_state.core import words
+from worker_state.core.session import SessionString
+from worker_state.logs import event
+
+log = logging.getLogger(__name__)
+
+SIGN_IN, ROOM_CREATION = "sign-in", "room creation"
+"""The HTTP calls that are tried again."""
+
+
+class Dials:
+    """What the connection actor says: of links that were lost, and of dials until there is one again."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """Dials in a row that gave no link."""
+
+    def lost(self, epoch: int, closed: v.Closed, pause: float) -> None:
+        """A link has ended; the next dial begins in `pause` seconds."""
+        about = event("connection_lost", epoch=epoch, cause=closed.cause.name.lower(), code=closed.code, pause=pause)
+        log.warning("connection lost: %s; dialling again in %.1f s", closed, pause, extra=about)
+
+    def failed(self, epoch: int, failure: v.DialFailure, pause: float) -> None:
+        """A dial gave no link."""
+        self.failures += 1
+        level = logging.WARNING if self.failures == 1 else logging.DEBUG
+        about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=self.failures, pause=pause)
+        log.log(level, "no connection: %s; dial %d follows in %.1f s", failure, self.failures + 1, pause, extra=about)
+
+    def opened(self, epoch: int) -> None:
+        """A dial gave a link."""
+        if self.failures > 1:
+            about = event("connected", epoch=epoch, attempt=self.failures + 1)
+            log.info("connected again after %d failed dials", self.failures, extra=about)
+        self.failures = 0
+
+    def send_failed(self, epoch: int, frame: str, closed: v.Closed) -> None:
+        """A frame of this type could not be sent."""
+        frame = words.shown(frame)
+        log.error("could not send %s: %s", frame, closed, extra=event("send_failed", epoch=epoch, frame=frame))
+
+
+class Registrations:
+    """What the registration actor says: of its registrations, and of the HTTP calls beside them."""
+
+    def __init__(self, *, show_session_string: bool) -> None:
+        self.started = False
+        """The server has accepted this worker at least once."""
+        self._show = show_session_string
+        self._room = ""
+        self._epoch = 0
+        self._lost_at: float | None = None
+        self._refusal: str | None = None
+        self._failures = 0
+
+    def accepted(self, epoch: int, session: SessionString | None, room_id: str, now: float) -> None:
+        """The server has accepted a `register`; `session` is None when it is not known."""
+        downtime = 0.0 if self._lost_at is None else now - self._lost_at
+        about = event("registered", epoch=epoch, attempt=max(1, epoch - self._epoch), downtime=downtime)
+        if self.started:
+            log.info("Worker re-registered with signaling server", extra=about)
+        elif session is None or not self._show:
+            log.info("worker registered in room %s", words.shown(room_id), extra=about)
+        else:
+            log.info("worker registered, session string: %s", session, extra=about)
+        if self.started and room_id != self._room:
+            shown = session if self._show and session is not None else "(withheld)"
+            about = event("session_string_changed", room=words.shown(room_id))
+            log.warning("the old session string is of no use any more, the new one is: %s", shown, extra=about)
+        self.started, self._room, self._epoch = True, room_id, epoch
+        self._lost_at = self._refusal = None
+
+    def lost(self, now: float) -> None:
+        """There is no registration any more, for whatever reason; that was said by whoever noticed."""
+        if self.started and self._lost_at is None:
+            self._lost_at = now
+
+    def refused(self, reason: str) -> None:
+        """The server has refused a `register`: said once for each reason, until one is accepted."""
+        if reason != self._refusal:
+            self._refusal = reason
+            about = event("registration_refused", reason=reason)
+            log.error("registration refused: %s", reason, extra=about)
+
+    def renewing(self, what: str, reason: str, pause: float) -> None:
+        """A credential is of no use any more; a new one is fetched in `pause` seconds."""
+        about = event("credential_refused", credential=what, reason=reason, pause=pause)
+        log.warning("the %s of this worker is of no use any more (%s): creating a new one", what, reason, extra=about)
+
+    def evicted(self, why: str, pause: float, in_an_hour: int, many: int) -> None:
+        """The server knows this worker no longer, or is silent; it registers again in `pause` seconds."""
+        about = event("evicted", reason=why, pause=pause, in_an_hour=in_an_hour)
+        log.warning("%s: registering again", why, extra=about)
+        if in_an_hour == many:
+            log.error(
+                "forgotten %d times within an hour: somebody else may be using this worker's identity, or evicting it; "
+                "registering again ever more slowly",
+                in_an_hour,
+                extra=event("evicted_often", in_an_hour=in_an_hour),
+            )
+
+    def postponed(self) -> None:
+        """`reregister` without a link."""
+        log.error(
+            "cannot register again just now, there is no link: it is done as soon as there is one",
+            extra=event("registration_postponed"),
+        )
+
+    def unsent(self, epoch: int) -> None:
+        """A `register` found its link gone."""
+        log.error(
+            "could not send register, the link is gone: it is done on the next one",
+            extra=event("send_failed", epoch=epoch, frame="register"),
+        )
+
+    def errand_failed(self, what: str, why: str) -> None:
+        """An HTTP call ("sign-in", "room creation") has failed; it is tried again."""
+        self._failures += 1
+        level = logging.ERROR if self._failures == 1 else logging.DEBUG
+        about = event("http_failed", call=what.replace(" ", "_").replace("-", "_"), reason=why, attempt=self._failures)
+        log.log(level, "%s failed: %s", what, why, extra=about)
+
+    def errand_done(self, what: str) -> None:
+        """It has succeeded."""
+        if self._failures:
+            about = event("http_recovered", call=what.replace(" ", "_").replace("-", "_"), attempt=self._failures + 1)
+            log.info("%s has succeeded after %d failures", what, self._failures, extra=about)
+        elif self.started:
+            what_for = "the ID token was renewed" if what == SIGN_IN else "a new room was created"
+            log.info("%s", what_for, extra=event("renewed", call=what.replace(" ", "_").replace("-", "_")))
+        self._failures = 0
+
+
+def status_postponed(status: str) -> None:
+    """The status has changed while there is no registration: said once until there is one."""
+    about = event("status_postponed", status=status)
+    log.error("status %s cannot be sent, the worker is not registered: it follows later", status, extra=about)
+
+
+def record_repaired(differences: tuple[str, ...], *, forged: bool) -> None:
+    """The server has stored something else than what is true; said once until a look finds nothing."""
+    what = "somebody has changed" if forged else "the server does not keep"
+    about = event("record_repaired", fields=",".join(differences), forged=forged)
+    log.warning("%s this worker's record (%s): repairing it", what, ", ".join(differences), extra=about)
+
+
+def woken(stopped: float) -> None:
+    """This process, or the whole machine, stood still for so many seconds."""
+    about = event("woken", stopped=stopped)
+    log.info(
+        "this process stood still for %.0f s: proving at once that the worker is discoverable", stopped, extra=about
+    )
+
+
+def echo_refused() -> None:
+    """The server does not hand on messages to oneself."""
+    about = event("echo_refused")
+    log.warning("the server refuses messages to oneself: its answers to updates have to do as proof", extra=about)
+
+
+def echo_unsent() -> None:
+    """An echo found its link gone."""
+    log.debug("could not send an echo, the link is gone", extra=event("send_failed", frame="peer_message"))
+
+
+def update_unsent() -> None:
+    """An update found its link gone."""
+    about = event("send_failed", frame="update_metadata")
+    log.error("could not send update_metadata, the link is gone: the next registration carries the status", extra=about)

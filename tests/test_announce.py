@@ -1,0 +1,131 @@
+"""What the log says of trouble and recovery: the first failure loud, repeats quiet and counted, one line at the end."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from worker_state import announce
+from worker_state.core.session import SessionString
+from worker_state.core.verdict import Cause, Closed, DialFailure
+
+SESSION = SessionString("room", "secret", "peer")
+
+
+@pytest.fixture(autouse=True)
+def everything(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    with caplog.at_level(logging.DEBUG, "worker_state"):
+        yield
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str, dict[str, object]]]:
+    """Level, event and fields of all that was logged."""
+    return [(each.levelno, each.event, each.fields) for each in caplog.records]  # type: ignore[attr-defined]
+
+
+def test_dials_that_fail_again_and_again(caplog: pytest.LogCaptureFixture) -> None:
+    """The first failed dial is a warning, the next are counted for who debugs, and the recovery says how many."""
+    dials = announce.Dials()
+    for _ in range(3):
+        dials.failed(7, DialFailure(Cause.REFUSED), 0.5)
+    dials.opened(7)
+    dials.opened(8)
+    fields = {"epoch": 7, "cause": "refused", "pause": 0.5}
+    assert said(caplog) == [
+        (logging.WARNING, "dial_failed", fields | {"attempt": 1}),
+        (logging.DEBUG, "dial_failed", fields | {"attempt": 2}),
+        (logging.DEBUG, "dial_failed", fields | {"attempt": 3}),
+        (logging.INFO, "connected", {"epoch": 7, "attempt": 4}),
+    ]
+
+
+def test_a_lost_link(caplog: pytest.LogCaptureFixture) -> None:
+    """A lost link is a warning with the cause, the code and the pause before the next dial."""
+    announce.Dials().lost(3, Closed(1012, "restart"), 0.25)
+    ((level, event, fields),) = said(caplog)
+    assert (level, event, fields["code"], fields["pause"]) == (logging.WARNING, "connection_lost", 1012, 0.25)
+
+
+def test_recovery_says_how_long_it_took(caplog: pytest.LogCaptureFixture) -> None:
+    """A registration after a loss is one line with the attempts and the time without one."""
+    say = announce.Registrations(show_session_string=True)
+    say.lost(1.0)
+    say.accepted(1, SESSION, "room", 2.0)
+    say.lost(10.0)
+    say.lost(12.0)
+    say.accepted(4, SESSION, "room", 14.5)
+    assert [fields for _, event, fields in said(caplog) if event == "registered"] == [
+        {"epoch": 1, "attempt": 1, "downtime": 0.0},
+        {"epoch": 4, "attempt": 3, "downtime": 4.5},
+    ]
+    assert caplog.messages == [
+        f"worker registered, session string: {SESSION}",
+        "Worker re-registered with signaling server",
+    ]
+
+
+def test_a_new_room_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """A registration in another room gives the new session string, which clients need."""
+    say = announce.Registrations(show_session_string=True)
+    say.accepted(1, SESSION, "room", 0.0)
+    moved = SessionString("other", "secret", "peer")
+    say.accepted(2, moved, "other", 1.0)
+    assert caplog.messages[-1] == f"the old session string is of no use any more, the new one is: {moved}"
+
+
+def test_a_withheld_session_string_is_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    """Withheld, the session string stands in no line, at the start as little as after a move."""
+    say = announce.Registrations(show_session_string=False)
+    say.accepted(1, SESSION, "room", 0.0)
+    say.accepted(2, SessionString("other", "secret", "peer"), "other", 1.0)
+    assert "sleap-session" not in caplog.text
+    assert "secret" not in repr(said(caplog))
+
+
+def test_a_refusal_is_said_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """The same refusal again is not repeated, until a registration has been accepted."""
+    say = announce.Registrations(show_session_string=True)
+    for reason in ("full", "full", "closed", "closed"):
+        say.refused(reason)
+    say.accepted(1, SESSION, "room", 0.0)
+    say.refused("closed")
+    assert [fields["reason"] for _, event, fields in said(caplog) if event == "registration_refused"] == [
+        "full",
+        "closed",
+        "closed",
+    ]
+
+
+def test_http_calls_that_fail_again_and_again(caplog: pytest.LogCaptureFixture) -> None:
+    """The first failed HTTP call is an error, the next are counted for who debugs, and the recovery says how many."""
+    say = announce.Registrations(show_session_string=True)
+    for _ in range(3):
+        say.errand_failed(announce.SIGN_IN, "HTTP 500")
+    say.errand_done(announce.SIGN_IN)
+    assert [(level, event) for level, event, _ in said(caplog)] == [
+        (logging.ERROR, "http_failed"),
+        (logging.DEBUG, "http_failed"),
+        (logging.DEBUG, "http_failed"),
+        (logging.INFO, "http_recovered"),
+    ]
+    assert caplog.messages[-1] == "sign-in has succeeded after 3 failures"
+
+
+def test_renewals_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """After the start a renewed token and a new room are a line each; the first ones are part of the start."""
+    say = announce.Registrations(show_session_string=True)
+    say.errand_done(announce.SIGN_IN)
+    say.errand_done(announce.ROOM_CREATION)
+    assert said(caplog) == []
+    say.accepted(1, SESSION, "room", 0.0)
+    say.errand_done(announce.SIGN_IN)
+    say.errand_done(announce.ROOM_CREATION)
+    assert caplog.messages[1:] == ["the ID token was renewed", "a new room was created"]
+
+
+def test_the_fourth_eviction_within_an_hour_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    """Each eviction is a warning, and the one that makes them many an error as well."""
+    say = announce.Registrations(show_session_string=True)
+    for number in range(1, 6):
+        say.evicted("the server has forgotten this worker", 0.1, number, 4)
+    assert [event for level, event, _ in said(caplog) if level == logging.ERROR] == ["evicted_often"]
