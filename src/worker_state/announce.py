@@ -72,9 +72,9 @@ class Registrations:
         else:
             log.info("worker registered, session string: %s", session, extra=about)
         if self.started and room_id != self._room:
-            shown = session if self._show and session is not None else "(withheld)"
             about = event("session_string_changed", room=words.shown(room_id))
-            log.warning("the old session string is of no use any more, the new one is: %s", shown, extra=about)
+            new = f", the new one is: {session}" if self._show and session is not None else ": the room is a new one"
+            log.warning("the old session string is of no use any more%s", new, extra=about)
         self.started, self._room, self._epoch = True, room_id, epoch
         self._lost_at = self._refusal = None
 
