@@ -100,3 +100,11 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
     result = runner.invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"worker-state {version('worker-state')}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("worker-state wa", "watch"), ("worker-state run --log", "--log-format")]
+)
+def test_the_shell_completes_commands_and_options(typed: str, offered: str) -> None:
+    variables = {"_WORKER_STATE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert offered in runner.invoke(app, [], prog_name="worker-state", env=variables).stdout.split()

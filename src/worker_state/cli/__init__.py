@@ -20,7 +20,7 @@ from worker_state.cli.watch import watch_command
 app = typer.Typer(
     name="worker-state",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     # Plain help and plain errors: they read the same in a terminal, in a pipe and in a log.
     rich_markup_mode=None,
     # A traceback is for a bug, and then it should be Python's own, without the values of local variables.
