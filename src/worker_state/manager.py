@@ -24,7 +24,7 @@ from worker_state.core.config import Config
 from worker_state.core.errors import StartupFailed
 from worker_state.core.pace import Pace, PaceParameters
 from worker_state.core.state import State, fold
-from worker_state.core.status import Available, WorkerStatus
+from worker_state.core.status import WorkerStatus
 from worker_state.facade import Manager
 from worker_state.logs import event
 from worker_state.transport import Dial, WebSocketDial
@@ -38,6 +38,7 @@ CONNECTION, REGISTRATION, STATUS, CLEANUP = "connection", "registration", "statu
 ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.ChangeStatus: (REGISTRATION, STATUS),
     m.Reregister: (REGISTRATION,),
+    m.BeginDrain: (),
     m.OpenLinks: (CONNECTION,),
     m.DropLink: (CONNECTION,),
     m.BeginLeave: (CONNECTION, REGISTRATION, STATUS, CLEANUP),
@@ -281,7 +282,7 @@ async def _end_reservations(office: _Office, limit: float) -> None:
         if office.state.value.revision == state.revision:
             about = event("reservation_over", limit=limit)
             log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
-            office.tell(m.ChangeStatus(state.revision + 1, Available()))
+            office.tell(m.ChangeStatus(state.revision + 1, state.idle))
 
 
 @asynccontextmanager

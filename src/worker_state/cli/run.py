@@ -1,6 +1,7 @@
 """`worker-state run`: its options, and what they may not say together. What runs is in `worker`."""
 
 import logging
+import math
 from typing import Annotated, Any
 
 import typer
@@ -65,12 +66,20 @@ def run_command(
     demo: Annotated[
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
+    drain_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="After SIGTERM, wait so long for a running job; 0 waits for none. Without one: none.",
+        ),
+    ] = 20.0,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a worker that is available until Ctrl-C, and show what clients can see of it.
 
-    Without --ws and --http a development server runs inside. Ctrl-C or SIGTERM leaves in order, a second one at once.
+    Without --ws and --http a development server runs inside. Ctrl-C leaves in order. SIGTERM drains first: maintenance,
+    no new jobs, and the running one may finish. A second signal ends the draining; one more ends the process.
 
     \b
     Examples:
@@ -89,6 +98,8 @@ def run_command(
         raise _bad_usage(f"--room needs the room's token: give --token, or {TOKEN_VARIABLE} in the environment.")
     if token is not None and room is None:
         raise _bad_usage(f"--token (or {TOKEN_VARIABLE}) needs the room that it opens: give --room.")
+    if not 0 <= drain_timeout < math.inf:
+        raise _bad_usage(f"--drain-timeout must be a number of seconds, 0 or more, not {drain_timeout:g}.")
     level = volume(quiet, verbose)
 
     import trio
@@ -116,7 +127,7 @@ def run_command(
         raise _bad_usage(in_options(f"{error}.")) from None
     screen = Screen(level)
     show_log(screen)
-    trio.run(work, Plan(configure, addresses, demo, not withhold_session_string), screen)
+    trio.run(work, Plan(configure, addresses, demo, not withhold_session_string, drain_timeout), screen)
 
 
 def volume(quiet: bool, verbose: bool) -> int:

@@ -1,7 +1,9 @@
 """`worker-state run`, the part that runs: a worker, the server inside if it needs one, and a good end for both."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -25,20 +27,45 @@ class Plan:
     """The WebSocket and the HTTP address of a real server, or None to start one inside."""
     demo: bool
     show_session_string: bool
+    drain_timeout: float = 20.0
+    """Seconds that a running job has after SIGTERM."""
     patience: float = 30.0
     """Seconds for the whole demonstration: several times what it needs on a slow machine, for it must not hang."""
+
+
+@dataclass
+class Drain:
+    """What SIGTERM asks for before the worker leaves: no further job, and time for the one that runs."""
+
+    limit: float
+    screen: Screen
+    manager: Manager | None = None
+    """Whom to drain; nobody while the worker is only starting."""
+
+    async def __call__(self) -> None:
+        """Returns when nothing runs any more, or when the time for it is over."""
+        if self.manager is None:
+            return
+        if self.manager.job_id is not None:
+            about = story.doing(self.manager.state)
+            self.screen.line(f"Draining: {about}, for {self.limit:g} s at most (once more to leave now).")
+        with trio.move_on_after(self.limit) as patience, suppress(trio.ClosedResourceError):  # it has left meanwhile
+            await self.manager.draining()
+        if patience.cancelled_caught:
+            self.screen.line(f"The job is not over after {self.limit:g} s.", "yellow")
 
 
 async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) -> None:
     """Run until Ctrl-C, SIGTERM or the end of the demonstration; raises `typer.Exit` when something went wrong."""
     leaving = trio.CancelScope()
     screen.on_gone = leaving.cancel
+    drain = Drain(plan.drain_timeout, screen)
     server: DevServer | None = None
     failure: str | None = None
     # This nursery holds what has to outlive the worker: the ear for a second Ctrl-C, and the server that the worker
     # takes its leave of.
     async with trio.open_nursery() as nursery:
-        await nursery.start(cancel_on_signal, leaving, screen, "Leaving")
+        await nursery.start(partial(cancel_on_signal, leaving, screen, "Leaving", drain=drain))
         addresses = plan.addresses
         if addresses is None:
             server = await nursery.start(start_server)
@@ -46,7 +73,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}")
         try:
             with leaving:
-                failure = await _live(plan, plan.configure(*addresses), server, screen)
+                failure = await _live(plan, plan.configure(*addresses), server, screen, drain)
         except WorkerStateError as error:
             failure = f"{error}."
         if server is not None and failure is None:
@@ -56,9 +83,10 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
         raise refuse(failure, ExitCode.STARTUP_FAILED)
 
 
-async def _live(plan: Plan, config: Config, server: DevServer | None, screen: Screen) -> str | None:
+async def _live(plan: Plan, config: Config, server: DevServer | None, screen: Screen, drain: Drain) -> str | None:
     """Be a worker until cancelled, or to the end of the demonstration; returns what went wrong with that."""
     async with open_state_manager(config) as manager, trio.open_nursery() as nursery:
+        drain.manager = manager
         nursery.start_soon(_show_states, manager, plan, screen)
         nursery.start_soon(_show_signals, manager, screen)
         if not plan.demo or server is None:

@@ -39,3 +39,7 @@ class RegistrationRefused(StartupFailed):
 
 class Disconnected(WorkerStateError):
     """A signal could not be sent because there is no registered link just now."""
+
+
+class ManagerEnded(WorkerStateError):
+    """A `BlockingManager` was called after its block was over."""
