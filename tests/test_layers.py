@@ -50,6 +50,7 @@ PLACES = {
     "web": place("core", "trio httpx"),
     "manager": place("core watched actors transport web facade logs", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
+    "blocking": place("core facade manager", "trio anyio"),
     "__init__": place("core facade manager"),
     "cli": place("__init__ cli core logs manager devserver", "trio typer rich"),
 }

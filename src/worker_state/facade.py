@@ -79,8 +79,11 @@ class Manager:
         try:
             yield
         finally:
-            if self.state.truth == mine:
-                self.set_available()
+            self._no_longer(mine)
+
+    def _no_longer(self, truth: Truth) -> None:
+        if self.state.truth == truth:
+            self.set_available()
 
     async def draining(self) -> None:
         """Take no further job from now on, for good, and return when none is reserved or running any more.
