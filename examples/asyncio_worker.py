@@ -24,8 +24,8 @@ log = logging.getLogger("worker")
 class Worker:
     """Takes jobs from the clients that the signaling server sends."""
 
-    def __init__(self, manager: BlockingManager) -> None:
-        self.manager = manager
+    def __init__(self, manager: BlockingManager, steps: int) -> None:
+        self.manager, self.steps = manager, steps
         self.jobs: dict[str, asyncio.Task[None]] = {}  # the newest, by its client
         self.draining: asyncio.Task[None] | None = None
 
@@ -44,24 +44,24 @@ class Worker:
                     self.jobs[client].cancel()
 
     async def serve(self, client: str, sdp: str, job_id: str) -> None:
-        ending = "failed"
-        try:
-            with self.manager.busy(job_id):  # available again however it ends, or in maintenance
+        ending = "done"
+        with self.manager.busy(job_id):  # available again however it ends, or in maintenance
+            try:
                 # With aiortc: setRemoteDescription(sdp), createAnswer(), setLocalDescription(…).
                 await self.send({"type": "answer", "target": client, "sdp": sdp})
                 await self.train(client)
-            ending = "done"
-        except asyncio.CancelledError:
-            ending = "cancelled"
-        except Exception:  # a job that fails is the end of that job, not of the worker
-            log.exception("job %s failed", job_id)
-        await self.tell(client, type=ending, job_id=job_id)
+            except asyncio.CancelledError:
+                ending = "cancelled"
+            except Exception:  # a job that fails is the end of that job, not of the worker
+                log.exception("job %s failed", job_id)
+                ending = "failed"
+            await self.tell(client, type=ending, job_id=job_id)
 
     async def train(self, client: str) -> None:
         """The work. Put yours here; what computes for long belongs into `asyncio.to_thread`."""
-        for percent in range(0, 101, 10):
+        for step in range(self.steps):
             await asyncio.sleep(0.1)
-            await self.tell(client, type="progress", percent=percent)
+            await self.tell(client, type="progress", step=step, of=self.steps)
 
     async def tell(self, client: str, **payload: object) -> None:
         me = self.manager.state.peer_id
@@ -83,8 +83,8 @@ class Worker:
             listening.cancel()
 
 
-async def main(manager: BlockingManager) -> None:
-    worker = Worker(manager)
+async def main(manager: BlockingManager, steps: int) -> None:
+    worker = Worker(manager, steps)
     listening = asyncio.create_task(worker.listen())
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, worker.terminate, listening)
@@ -97,6 +97,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A worker to start from, for asyncio.")
     parser.add_argument("--ws", default="ws://127.0.0.1:8080", help="the server's WebSocket address")
     parser.add_argument("--http", default="http://127.0.0.1:8001", help="its HTTP address")
+    parser.add_argument("--steps", type=int, default=100, help="how long a job takes, in tenths of a second")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s  %(message)s")
     logging.getLogger("worker_state").setLevel(logging.INFO)
@@ -104,6 +105,6 @@ if __name__ == "__main__":
         signal.signal(number, lambda *_: sys.exit(1))
     try:
         with start_state_manager(Config(options.ws, options.http)) as manager:
-            asyncio.run(main(manager))
+            asyncio.run(main(manager, options.steps))
     except WorkerStateError as error:
         parser.exit(1, f"{error}\n")

@@ -22,8 +22,8 @@ from worker_state import Config, Disconnected, Manager, WorkerStateError, run_st
 class Worker:
     """Takes jobs from the clients that the signaling server sends."""
 
-    def __init__(self, nursery: trio.Nursery, manager: Manager) -> None:
-        self.nursery, self.manager = nursery, manager
+    def __init__(self, nursery: trio.Nursery, manager: Manager, steps: int) -> None:
+        self.nursery, self.manager, self.steps = nursery, manager, steps
         self.jobs: dict[str, trio.CancelScope] = {}  # the newest, by its client
 
     async def listen(self) -> None:
@@ -34,28 +34,27 @@ class Worker:
                     self.nursery.start_soon(self.serve, client, job_id)
                 case {"type": "offer", "sender": str(client)}:
                     await self.tell(client, {"type": "refused", "status": self.manager.status})
-                case {"type": "peer_message", "from_peer_id": client, "payload": {"type": "cancel"}} if (
-                    client in self.jobs
-                ):
-                    self.jobs[client].cancel()
+                case {"type": "peer_message", "from_peer_id": who, "payload": {"type": "cancel"}} if who in self.jobs:
+                    self.jobs[who].cancel()
 
     async def serve(self, client: str, job_id: str) -> None:
         self.jobs = {client: (job := trio.CancelScope())}
-        try:
-            with self.manager.busy(job_id), job:  # available again however it ends, or in maintenance
-                await self.tell(client, {"type": "accepted", "job_id": job_id})  # with WebRTC: an "answer" with its SDP
-                await trio.to_thread.run_sync(self.train, client, job_id)
-            await self.tell(client, {"type": "cancelled" if job.cancelled_caught else "done", "job_id": job_id})
-        except Exception:  # a job that fails is the end of that job, not of the worker
-            logging.getLogger("worker").exception("job %s failed", job_id)
-            await self.tell(client, {"type": "failed", "job_id": job_id})
+        with self.manager.busy(job_id):  # available again however it ends, or in maintenance
+            try:
+                with job:
+                    await self.tell(client, {"type": "accepted", "job_id": job_id})  # WebRTC: an "answer" and its SDP
+                    await trio.to_thread.run_sync(self.train, client, job_id)
+                await self.tell(client, {"type": "cancelled" if job.cancelled_caught else "done", "job_id": job_id})
+            except Exception:  # a job that fails is the end of that job, not of the worker
+                logging.getLogger("worker").exception("job %s failed", job_id)
+                await self.tell(client, {"type": "failed", "job_id": job_id})
 
     def train(self, client: str, job_id: str) -> None:
         """The work, in a thread of its own: it may compute and block as it likes. Put yours here."""
-        for percent in range(0, 101, 10):
+        for step in range(self.steps):
             time.sleep(0.1)
             # A call back into trio raises `trio.Cancelled` once the job is cancelled: that ends the thread, too.
-            trio.from_thread.run(self.tell, client, {"type": "progress", "percent": percent})
+            trio.from_thread.run(self.tell, client, {"type": "progress", "step": step, "of": self.steps})
 
     async def tell(self, client: str, payload: dict[str, object]) -> None:
         ids = {"from_peer_id": self.manager.state.peer_id, "to_peer_id": client}
@@ -68,7 +67,7 @@ class Worker:
         self.nursery.cancel_scope.cancel()
 
 
-async def main(config: Config) -> None:
+async def main(config: Config, steps: int) -> None:
     worker: Worker | None = None
 
     async def obey(signals: AsyncIterator[int]) -> None:
@@ -81,7 +80,7 @@ async def main(config: Config) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey, signals)
-            worker = Worker(nursery, await nursery.start(run_state_manager, config))
+            worker = Worker(nursery, await nursery.start(run_state_manager, config), steps)
             await worker.listen()
 
 
@@ -89,10 +88,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A worker to start from.")
     parser.add_argument("--ws", default="ws://127.0.0.1:8080")
     parser.add_argument("--http", default="http://127.0.0.1:8001")
+    parser.add_argument("--steps", type=int, default=100, help="how long a job takes, in tenths of a second")
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s  %(message)s")
     logging.getLogger("worker_state").setLevel(logging.INFO)
     try:
-        trio.run(main, Config(options.ws, options.http))
+        trio.run(main, Config(options.ws, options.http), options.steps)
     except* WorkerStateError as errors:
         parser.exit(1, f"{errors.exceptions[0]}\n")
