@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 from tests.test_health import PATHS, manager_in, served
 from worker_state import State, Timing
 from worker_state.cli.run import run_command
+from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.core.lag import BOUND, REMEMBERED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 UNIT = (EXAMPLES / "worker-state.service").read_text(encoding="utf-8")
 PROBES = (EXAMPLES / "kubernetes.yaml").read_text(encoding="utf-8")
-LEAVING = Timing().exit + Timing().close
+LEAVING = DRAIN_TIMEOUT + Timing().exit + Timing().close
 
 
 def of_unit(name: str) -> str:

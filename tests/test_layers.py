@@ -56,6 +56,7 @@ PLACES = {
     "reach": place("core streams transport", "trio"),
     "doctor": place("core reach transport web", "trio"),
     "devserver": place("core devserver", "trio trio_websocket h11"),
+    "blocking": place("core facade manager", "trio anyio"),
     "health": place("core facade health", "trio h11 prometheus_client"),
     "systemd": place("core facade", "trio"),
     # What is not for every worker comes in when it is asked for.

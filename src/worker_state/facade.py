@@ -15,7 +15,7 @@ from worker_state.core import wire
 from worker_state.core.counts import Counts
 from worker_state.core.errors import Disconnected
 from worker_state.core.state import State
-from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
+from worker_state.core.status import Busy, Maintenance, Reserved, Truth, WorkerStatus
 from worker_state.watched import Watched
 
 
@@ -56,8 +56,8 @@ class Manager:
         return self.state.job_id
 
     def set_available(self) -> None:
-        """Free from now on; the job ids are cleared on the server too."""
-        self._change(Available())
+        """Free from now on (in maintenance while draining); the job ids are cleared on the server too."""
+        self._change(self.state.idle)
 
     def set_reserved(self, job_id: str) -> None:
         """Promised to a client. `job_id`: 1 to 512 characters, else `ValueError` (`TypeError` if it is no string)."""
@@ -73,14 +73,34 @@ class Manager:
 
     @contextmanager
     def busy(self, job_id: str) -> Iterator[None]:
-        """Busy inside, available after, however the block ends; unless the status was set to something else inside."""
+        """Busy inside, available after (in maintenance while draining), however the block ends.
+
+        A status that was set to something else inside is left as it is. `job_id` as for `set_reserved`.
+        """
         mine = Busy(job_id)
         self._change(mine)
         try:
             yield
         finally:
-            if self.state.truth == mine:
-                self.set_available()
+            self._no_longer(mine)
+
+    def _no_longer(self, truth: Truth) -> None:
+        if self.state.truth == truth:
+            self.set_available()
+
+    async def draining(self) -> None:
+        """Take no further job from now on, for good, and return when none is reserved or running any more.
+
+        Without a job the status is maintenance, at once or as soon as the present job ends. Until then the worker stays
+        truthfully reserved or busy; whoever takes jobs only while `status` is available takes no other. Waits as long
+        as the job takes: put `trio.move_on_after` around it, which ends the waiting and not the draining. May be called
+        again. Raises `trio.ClosedResourceError` when the manager has ended.
+        """
+        if not self.state.draining:
+            self._tell(m.BeginDrain())
+            if self.job_id is None:
+                self._change(self.state.idle)
+        await self._states.wait_for(lambda state: state.job_id is None)
 
     def _change(self, truth: Truth) -> None:
         state = self.state

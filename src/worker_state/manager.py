@@ -25,7 +25,7 @@ from worker_state.core.counts import Counts
 from worker_state.core.errors import StartupFailed
 from worker_state.core.pace import Pace, PaceParameters
 from worker_state.core.state import State, fold
-from worker_state.core.status import Available, WorkerStatus
+from worker_state.core.status import WorkerStatus
 from worker_state.facade import Manager
 from worker_state.logs import event
 from worker_state.mailbox import Mailbox
@@ -40,6 +40,7 @@ CONNECTION, REGISTRATION, STATUS, CLEANUP = "connection", "registration", "statu
 ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.ChangeStatus: (REGISTRATION, STATUS),
     m.Reregister: (REGISTRATION,),
+    m.BeginDrain: (),
     m.OpenLinks: (CONNECTION,),
     m.DropLink: (CONNECTION,),
     m.BeginLeave: (CONNECTION, REGISTRATION, STATUS),
@@ -279,7 +280,7 @@ async def _end_reservations(office: _Office, limit: float) -> None:
         if office.state.value.revision == state.revision:
             about = event("reservation_over", limit=limit)
             log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
-            office.tell(m.ChangeStatus(state.revision + 1, Available()))
+            office.tell(m.ChangeStatus(state.revision + 1, state.idle))
 
 
 @asynccontextmanager

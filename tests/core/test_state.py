@@ -75,6 +75,13 @@ def test_status_changed(truth: Any, status: str, job: str | None) -> None:
     assert (state.status, state.job_id, state.revision, state.status_since) == (status, job, 4, 12.0)
 
 
+def test_draining() -> None:
+    """Once drained, a worker without a job is in maintenance, whatever comes; the status itself is not touched."""
+    assert State().idle == Available()
+    state = after(m.ChangeStatus(1, Busy("j")), m.BeginDrain(), m.ChangeStatus(2, Available()))
+    assert (state.draining, state.idle, state.truth) == (True, Maintenance(), Available())
+
+
 def test_registered() -> None:
     """A registration's answer confirms the status that it carried, and gives room, peers and session string."""
     state = after(*ONLINE)
@@ -228,6 +235,7 @@ NOTES: list[m.Note] = [
     m.ChangeStatus(1, Busy("j")),
     m.ChangeStatus(2, Available()),
     m.Reregister(),
+    m.BeginDrain(),
     m.DialFailed(DialFailure(Cause.REFUSED), 1.0),
     m.RegistrationHeld("why"),
     m.RegistrationForgotten(1, "why"),

@@ -1,12 +1,14 @@
 """`worker-state run`: its options, and what they may not say together. What runs is in `worker`."""
 
 import logging
+import math
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from worker_state.cli.settings import (
+    DRAIN_TIMEOUT,
     HTTP_VARIABLE,
     WS_VARIABLE,
     ApiKey,
@@ -66,14 +68,23 @@ def run_command(
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
     log_format: LogFormat = Lines.TEXT,
+    drain_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="After SIGTERM, wait so long for a running job; 0 waits for none. Without one: none.",
+        ),
+    ] = DRAIN_TIMEOUT,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a worker that is available until Ctrl-C, and show what clients can see of it.
 
     Options stand over the environment (the names in brackets), sleap-rtc.toml and ~/.sleap-rtc/config.toml, as
-    `worker-state config` shows. Where none of them names a server, a development server runs inside. Ctrl-C or SIGTERM
-    leaves in order, a second one at once.
+    `worker-state config` shows. Where none of them names a server, a development server runs inside.
+
+    Ctrl-C leaves in order. SIGTERM drains first: maintenance, no new jobs, and the running one may finish. A second
+    signal ends the draining; one more ends the process.
 
     \b
     Examples:
@@ -102,6 +113,8 @@ def run_command(
         )
     if health is None and health_host is not None:
         raise bad_usage("--health-host needs a port to listen on: give --health.")
+    if not 0 <= drain_timeout < math.inf:
+        raise bad_usage(f"--drain-timeout must be a number of seconds, 0 or more, not {drain_timeout:g}.")
     level = volume(quiet, verbose)
 
     import trio
@@ -119,9 +132,15 @@ def run_command(
     show_log(screen)
     if server is not None and not (ws and http):
         screen.line(f"The server: {described(settings)}")
-    show_session_string = settings.values["show_session_string"].value
-    address = None if health is None else Address(health, health_host)
-    trio.run(work, Plan(configure, server, demo, show_session_string, address), screen)
+    plan = Plan(
+        configure,
+        server,
+        demo,
+        show_session_string=settings.values["show_session_string"].value,
+        health=None if health is None else Address(health, health_host),
+        drain_timeout=drain_timeout,
+    )
+    trio.run(work, plan, screen)
 
 
 def volume(quiet: bool, verbose: bool) -> int:

@@ -16,6 +16,8 @@ WS_VARIABLE, HTTP_VARIABLE = "SLEAP_RTC_SIGNALING_WS", "SLEAP_RTC_SIGNALING_HTTP
 TOKEN_VARIABLE = "WORKER_STATE_ROOM_TOKEN"
 ADDRESS_KEYS = ("signaling_websocket", "signaling_http")
 HIDDEN = "(hidden)"
+DRAIN_TIMEOUT = 20.0
+"""Seconds that a running job has after SIGTERM, within the 30 that Kubernetes gives and systemd can be told."""
 
 Ws = Annotated[
     str | None, typer.Option("--ws", metavar="URL", help=f"The server's WebSocket address, wss://…  [{WS_VARIABLE}]")

@@ -1,7 +1,12 @@
-"""How a running command ends: the first Ctrl-C, SIGTERM or hang-up leaves in order, the second one at once."""
+"""How a running command ends: the first Ctrl-C, SIGTERM or hang-up leaves in order, the next one at once.
+
+What can drain does so at SIGTERM, which is how systemd and Kubernetes ask, before it leaves: then the next signal ends
+the draining, and only the one after that the process. At Ctrl-C a person waits, and nothing is drained.
+"""
 
 import os
 import signal
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -17,18 +22,43 @@ async def cancel_on_signal(
     screen: Screen,
     farewell: str,
     *,
+    drain: Callable[[], Awaitable[None]] | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Cancel the scope at the first signal. Run it outside that scope, so that it still hears the second."""
+    """Cancel the scope at the first signal (at SIGTERM: after `drain`, or at the next one).
+
+    Run it outside that scope, so that it still hears the ones after that.
+    """
+
+    leaving, draining = trio.Event(), trio.CancelScope()
+    since: float | None = None
+
+    def leave() -> None:
+        nonlocal since
+        since = trio.current_time()
+        leaving.set()
+        draining.cancel()
+        screen.line(f"{farewell} (once more to force it).")
+        scope.cancel()
+
+    async def drain_and_leave(drain: Callable[[], Awaitable[None]]) -> None:
+        with draining:
+            await drain()
+        if not leaving.is_set():
+            leave()
+
     with trio.open_signal_receiver(*ASKED) as signals:
-        task_status.started()
-        since: float | None = None
-        async for number in signals:
-            if since is not None and trio.current_time() - since < ECHO:
-                continue
-            if since is not None:
-                # The person has waited for the orderly way and does not want it: no clean-up, no flushing.
-                os._exit(128 + number)
-            since = trio.current_time()
-            screen.line(f"{farewell} (once more to force it).")
-            scope.cancel()
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            async for number in signals:
+                first = since is None
+                if since is not None and trio.current_time() - since < ECHO:
+                    continue
+                if leaving.is_set():
+                    # The person has waited for the orderly way and does not want it: no clean-up, no flushing.
+                    os._exit(128 + number)
+                if first and number == signal.SIGTERM and drain is not None:
+                    since = trio.current_time()
+                    nursery.start_soon(drain_and_leave, drain)
+                else:
+                    leave()

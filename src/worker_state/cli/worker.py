@@ -1,7 +1,9 @@
 """`worker-state run`, the part that runs: a worker, the server inside if it needs one, and a good end for both."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -9,6 +11,7 @@ from worker_state import Config, Manager, WorkerStateError, notify_systemd, open
 from worker_state.cli import demo, oversight, story
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.cli.screen import Screen
+from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.cli.stopping import cancel_on_signal
 from worker_state.devserver import DevServer, serve
 from worker_state.logs import NOTHING
@@ -28,8 +31,33 @@ class Plan:
     show_session_string: bool
     health: oversight.Address | None = None
     """Where questions about the worker's health are answered, if anywhere."""
+    drain_timeout: float = DRAIN_TIMEOUT
+    """Seconds that a running job has after SIGTERM."""
     patience: float = 30.0
     """Seconds for the whole demonstration: several times what it needs on a slow machine, for it must not hang."""
+
+
+@dataclass
+class Drain:
+    """What SIGTERM asks for before the worker leaves: no further job, and time for the one that runs."""
+
+    limit: float
+    screen: Screen
+    seen: oversight.Seen
+    """Whom to drain; nobody while the worker is only starting."""
+
+    async def __call__(self) -> None:
+        """Returns when nothing runs any more, or when the time for it is over."""
+        manager = self.seen.manager
+        if manager is None:
+            return
+        if manager.job_id is not None:
+            about = story.doing(manager.state)
+            self.screen.line(f"Draining: {about}, for {self.limit:g} s at most (once more to leave now).")
+        with trio.move_on_after(self.limit) as patience, suppress(trio.ClosedResourceError):  # it has left meanwhile
+            await manager.draining()
+        if patience.cancelled_caught:
+            self.screen.line(f"The job is not over after {self.limit:g} s.", "yellow")
 
 
 async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) -> None:
@@ -38,12 +66,13 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
     seen = oversight.Seen(leaving)
     listeners = await oversight.take(plan.health) if plan.health is not None else ()
     screen.on_gone = leaving.cancel
+    drain = Drain(plan.drain_timeout, screen, seen)
     server: DevServer | None = None
     failure: str | None = None
     # This nursery holds what has to outlive the worker: the ear for a second Ctrl-C, and the server that the worker
     # takes its leave of.
     async with trio.open_nursery() as nursery:
-        await nursery.start(cancel_on_signal, leaving, screen, "Leaving")
+        await nursery.start(partial(cancel_on_signal, leaving, screen, "Leaving", drain=drain))
         if listeners:
             await nursery.start(oversight.oversee, listeners, seen, screen)
         addresses = plan.addresses

@@ -43,3 +43,7 @@ class ObservationFailed(WorkerStateError):
 
 class Disconnected(WorkerStateError):
     """A signal could not be sent because there is no registered link just now."""
+
+
+class ManagerEnded(WorkerStateError):
+    """A `BlockingManager` was called after its block was over."""

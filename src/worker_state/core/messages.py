@@ -45,6 +45,11 @@ class Reregister:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginDrain:
+    """The worker takes no further job; there is no way back."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenLinks:
     """There is an identity to register with: keep a link from now on."""
 
@@ -212,7 +217,7 @@ class StartupAborted:
     error: StartupFailed
 
 
-Command = ChangeStatus | Reregister | OpenLinks | DropLink | BeginLeave | CloseLink
+Command = ChangeStatus | Reregister | BeginDrain | OpenLinks | DropLink | BeginLeave | CloseLink
 Event = (
     DialFailed
     | LinkOpened

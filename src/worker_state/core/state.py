@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from worker_state.core import messages as m
 from worker_state.core.session import SessionString
-from worker_state.core.status import Available, Truth, WorkerStatus, job_id, word
+from worker_state.core.status import Available, Maintenance, Truth, WorkerStatus, job_id, word
 from worker_state.core.wire import NOTHING_AROUND, Around, Message
 
 
@@ -19,6 +19,8 @@ class State:
     revision: int = 0
     """How often the status has changed."""
     status_since: float = 0.0
+    draining: bool = False
+    """No further job is taken; once begun it stays so."""
     confirmed_revision: int = -1
     """The newest revision that the server has confirmed on the present registration, or -1."""
     unconfirmed_since: float | None = 0.0
@@ -80,6 +82,11 @@ class State:
         return job_id(self.truth)
 
     @property
+    def idle(self) -> Truth:
+        """What the worker is without a job: free, or, while it drains, not to be used."""
+        return Maintenance() if self.draining else Available()
+
+    @property
     def registered(self) -> bool:
         """The server has accepted us, and nothing has been heard to the contrary."""
         return self.registered_since is not None
@@ -102,6 +109,8 @@ def fold(state: State, note: m.Note, now: float) -> State:
             return replace(_unconfirmed(state, now), revision=revision, truth=truth, status_since=now)
         case m.Reregister():
             return replace(state, registration_asked=True)
+        case m.BeginDrain():
+            return replace(state, draining=True)
         case m.LinkOpened(link):
             return replace(state, connected=True, epoch=link.epoch, trouble="registering")
         case m.LinkLost(_, closed, _):

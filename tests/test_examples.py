@@ -1,0 +1,128 @@
+"""The workers that people will copy, as processes over real sockets: a client offers, watches and cancels."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.processes import environment
+from tests.support.worlds import Client, Frame, RealWorld
+from worker_state.devserver import DevServer, serve
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PATIENCE = 30.0
+BOTH = pytest.mark.parametrize("name", ["worker.py", "asyncio_worker.py"])
+
+
+class Process:
+    """One of the examples, and a client in its room."""
+
+    def __init__(self, process: trio.Process, server: DevServer, client: Client, worker: str) -> None:
+        self.process = process
+        self.server = server
+        self.client = client
+        self.worker = worker
+
+    async def offer(self) -> None:
+        offer = {"type": "offer", "sender": self.client.peer_id, "target": self.worker, "sdp": "v=0 the client's"}
+        await self.client.send(offer)
+
+    async def told(self, *types: str) -> Frame:
+        """What the worker tells the client next, of these types."""
+        while True:
+            payload: Frame = (await self.client.receive("peer_message"))["payload"]
+            if payload["type"] in types:
+                return payload
+
+    async def until_shown(self, status: str) -> None:
+        while (peer := self.server.rooms.peer(self.worker)) and peer.metadata["properties"]["status"] != status:
+            await trio.sleep(0.01)
+        assert peer is not None
+
+    async def ends(self) -> tuple[int, str]:
+        """Its exit code, and what it has printed."""
+        assert self.process.stderr is not None
+        printed = b"".join([part async for part in self.process.stderr])
+        code = await self.process.wait()
+        assert not self.server.rooms.users or set(self.server.rooms.users) == {self.client.peer_id}
+        return code, printed.decode()
+
+
+@asynccontextmanager
+async def running(name: str, steps: int, log: pytest.LogCaptureFixture) -> AsyncIterator[Process]:
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve)
+            addresses = ["--ws", server.ws_url, "--http", server.http_url]
+            command = [sys.executable, str(EXAMPLES / name), *addresses, "--steps", str(steps)]
+            process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE, env=environment())
+            try:
+                while not any(server.rooms.peers(room) for room in server.rooms.rooms):
+                    await trio.sleep(0.01)
+                (room_id,) = server.rooms.rooms
+                (worker,) = server.rooms.peers(room_id)
+                async with RealWorld(nursery, log, server).client_in(room_id) as client:
+                    yield Process(process, server, client, worker)
+            finally:
+                process.kill()
+            nursery.cancel_scope.cancel()
+
+
+@BOTH
+async def test_a_job_with_progress_and_a_cancelled_one(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A client follows a job, another is refused meanwhile, a second job is cancelled, and Ctrl-C ends it in order."""
+    async with running(name, 3000, caplog) as example:
+        await example.offer()
+        step = (await example.told("progress"))["step"]
+        await example.until_shown("busy")
+        assert (await example.told("progress"))["step"] == step + 1
+        await example.offer()
+        assert (await example.told("refused"))["status"] == "busy"
+        await example.client.message(example.worker, {"type": "cancel"})
+        assert (await example.told("done", "cancelled"))["type"] == "cancelled"
+        await example.until_shown("available")
+
+        await example.offer()
+        await example.told("progress")
+        example.process.send_signal(signal.SIGINT)
+        code, printed = await example.ends()
+        assert code == 0
+        assert "Traceback" not in printed
+
+
+@BOTH
+async def test_sigterm_finishes_the_job(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """SIGTERM lets the running job finish, an offer meanwhile is refused, and then the worker leaves in order."""
+    async with running(name, 5, caplog) as example:
+        await example.offer()
+        await example.told("progress")
+        example.process.send_signal(signal.SIGTERM)
+        assert (await example.told("done", "cancelled"))["type"] == "done"
+        code, printed = await example.ends()
+        assert code == 0
+        assert "Traceback" not in printed
+
+
+async def test_the_offer_is_answered_from_asyncio(caplog: pytest.LogCaptureFixture) -> None:
+    """The asyncio worker answers an offer, and a second SIGTERM does not wait for the job."""
+    async with running("asyncio_worker.py", 3000, caplog) as example:
+        await example.offer()
+        answer = await example.client.receive("answer")
+        assert (answer["sender"], answer["sdp"]) == (example.worker, "v=0 the client's")
+        example.process.send_signal(signal.SIGTERM)
+        await example.told("progress")  # it goes on
+        example.process.send_signal(signal.SIGTERM)
+        assert (await example.told("done", "cancelled"))["type"] == "cancelled"
+        code, printed = await example.ends()
+        assert code == 0
+        assert "Traceback" not in printed
+
+
+def test_the_worker_to_copy_is_short() -> None:
+    """The trio worker has under 100 lines."""
+    assert len((EXAMPLES / "worker.py").read_text("utf-8").splitlines()) < 100
