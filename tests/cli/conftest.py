@@ -1,6 +1,5 @@
 """What the tests of the command line are given."""
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,16 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import OWN_VARIABLES, Server, Spawn, spawning
-
-
-@pytest.fixture(autouse=True)
-def _the_log_as_it_was() -> Iterator[None]:
-    """A command takes the package's logger over: right for a program, wrong for the tests that come after it."""
-    logger = logging.getLogger("worker_state")
-    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
