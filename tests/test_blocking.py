@@ -16,7 +16,16 @@ import pytest
 import trio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from worker_state import Config, Disconnected, Manager, SignInFailed, Timing, open_state_manager
+from worker_state import (
+    Config,
+    Disconnected,
+    Manager,
+    SignInFailed,
+    Timing,
+    blocking,
+    open_state_manager,
+    run_state_manager,
+)
 from worker_state.blocking import BlockingManager, ManagerEnded, start_state_manager
 from worker_state.devserver import DevServer, serve
 
@@ -234,6 +243,33 @@ def test_what_the_block_raises_arrives_as_itself(served: Served, error: BaseExce
     assert not served.server.rooms.users
 
 
+def test_a_manager_that_breaks_down_ends_the_block_with_its_error(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug does not stay unseen: calls say that the manager has ended, and its error leaves through the block."""
+
+    async def breaking(config: Config, *, task_status: "trio.TaskStatus[Manager]") -> None:
+        async with trio.open_nursery() as nursery:
+            manager = await nursery.start(run_state_manager, config)
+            task_status.started(manager)
+            await manager.states.wait_for(lambda state: state.status == "maintenance")
+            raise LookupError("a bug")
+
+    def work() -> None:
+        with start_state_manager(served.config) as manager:
+            manager.set_maintenance()
+            assert not list(manager.signals)
+            until(manager._calls._life.done)
+            with pytest.raises(ManagerEnded):
+                manager.set_available()
+
+    monkeypatch.setattr(blocking, "run_state_manager", breaking)
+    with pytest.raises(ExceptionGroup, match="Exceptions from Trio nursery") as caught:
+        work()
+    assert caught.group_contains(LookupError)
+    assert not served.server.rooms.users
+
+
 def test_ctrl_c_in_the_main_thread(served: Served) -> None:
     """Ctrl-C interrupts the waiting for a signal, and everything is deleted."""
     main = threading.main_thread().ident
@@ -242,7 +278,12 @@ def test_ctrl_c_in_the_main_thread(served: Served) -> None:
     def work() -> None:
         with start_state_manager(served.config) as manager:
             threading.Timer(0.05, signal.pthread_kill, [main, signal.SIGINT]).start()
-            assert not list(manager.signals)
+            try:
+                assert not list(manager.signals)
+            except KeyboardInterrupt:
+                served.offer(manager)
+                assert next(iter(manager.signals))["type"] == "offer"  # whoever was interrupted does not take it
+                raise
 
     with pytest.raises(KeyboardInterrupt):
         work()

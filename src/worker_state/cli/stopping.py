@@ -30,20 +30,18 @@ async def cancel_on_signal(
     Run it outside that scope, so that it still hears the ones after that.
     """
 
-    leaving, draining = trio.Event(), trio.CancelScope()
+    leaving = trio.Event()
     since: float | None = None
 
     def leave() -> None:
         nonlocal since
         since = trio.current_time()
         leaving.set()
-        draining.cancel()
         screen.line(f"{farewell} (once more to force it).")
         scope.cancel()
 
     async def drain_and_leave(drain: Callable[[], Awaitable[None]]) -> None:
-        with draining:
-            await drain()
+        await drain()
         if not leaving.is_set():
             leave()
 
