@@ -1,6 +1,8 @@
 """Sign-in, room, registration and the session string: how a worker becomes discoverable, and why it may not."""
 
+import json
 import logging
+from typing import Any
 
 import pytest
 import trio
@@ -8,6 +10,7 @@ import trio
 from tests.support.worlds import CAPABILITIES, World, scenario
 from worker_state import RegistrationRefused, RoomCreationFailed, SessionString, SignInFailed, StartupFailed
 from worker_state.core.config import TAGS
+from worker_state.devserver import ApiKey
 
 REREGISTERED = "Worker re-registered with signaling server"
 
@@ -255,3 +258,27 @@ async def test_forgotten(world: World) -> None:
 
     assert world.logged(logging.WARNING, "forgotten")
     assert world.log.messages.count(REREGISTERED) == 1
+
+
+@scenario(generation="v3", api_keys={"slp_lab": ApiKey("0badcafe")})
+async def test_what_the_answer_says_of_the_world(world: World) -> None:
+    """The ICE servers and the peers of the registration's answer stand in the snapshot, and in no `repr`."""
+    first = await world.start(api_key="slp_lab")
+    assert not first.state.peer_list
+    second = await world.start(api_key="slp_lab")
+    assert (second.state.peer_list, second.state.peers) == ((first.state.peer_id,), 1)
+    assert not second.state.ice_servers
+    answer: dict[str, Any] = {
+        "type": "registered_auth",
+        "room_id": "0badcafe",
+        "token": None,
+        "peer_id": second.state.peer_id,
+    }
+    answer |= {"peer_list": [], "ice_servers": [{"urls": "turn:t.example.org", "credential": "s3cret"}]}
+    world.server.hold_registers(1)
+    second.reregister()
+    await world.until(lambda: world.server.held_registers == 1)
+    await world.deliver(second, json.dumps(answer))
+    await world.until(lambda: second.state.ice_servers)
+    assert list(second.state.ice_servers) == answer["ice_servers"]
+    assert "s3cret" not in repr(second.state)
