@@ -16,7 +16,8 @@ from worker_state import reach
 from worker_state.core.answers import HttpFailure
 from worker_state.core.checkup import Endpoint
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.transport import WebSocketDial, websocket_ssl_context
+from worker_state.streams import ssl_context
+from worker_state.transport import WebSocketDial
 from worker_state.web import HttpxHttp
 
 
@@ -188,13 +189,13 @@ async def test_looked_at(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert refused.cause is Cause.TLS
         assert "certificate" in refused.detail
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        websocket_ssl_context.cache_clear()
+        ssl_context.cache_clear()
         try:
             assert await reach.secure(tls_endpoint(port), PATIENT) == (
                 "127.0.0.1 has a certificate that is trusted here"
             )
         finally:
-            websocket_ssl_context.cache_clear()
+            ssl_context.cache_clear()
 
 
 async def test_looked_at_in_vain() -> None:

@@ -255,7 +255,9 @@ class _Observer:
             # Tokens live for an hour, and watching may take longer: the next link has a new identity.
             self._identity = None
             await self._pay()
-        return _End(f"the server refuses: {verdict.reason}", Cause.REJECTED)
+        room_gone = isinstance(verdict, v.GiveUp) and refusal.reason in ("Room not found", "Room expired")
+        advice = ". A worker whose room is gone makes another, with another session string" if room_gone else ""
+        return _End(f"the server refuses: {verdict.reason}{advice}", Cause.REJECTED)
 
     async def _watch(self, socket: Socket) -> _End:
         """Ask, and tell what is answered, until the link ends."""

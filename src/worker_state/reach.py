@@ -4,7 +4,6 @@ What a failure leads to is decided elsewhere; nothing raises.
 """
 
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -13,7 +12,6 @@ from worker_state import streams
 from worker_state.core.checkup import Endpoint
 from worker_state.core.verdict import Cause, DialFailure
 from worker_state.core.words import shown
-from worker_state.transport import websocket_ssl_context
 
 Check = Callable[[Endpoint, float], Awaitable[str | DialFailure]]
 """Takes an endpoint and seconds; gives what was found, as a phrase, or why nothing was."""
@@ -42,11 +40,10 @@ async def secure(endpoint: Endpoint, within: float) -> str | DialFailure:
     stream = await _open(endpoint, within)
     if isinstance(stream, DialFailure):
         return stream
-    secured = trio.SSLStream(stream, websocket_ssl_context(), server_hostname=endpoint.host, https_compatible=True)
     try:
-        await secured.do_handshake()
-    except (trio.BrokenResourceError, ssl.SSLError) as error:
-        return DialFailure(Cause.TLS, shown(str(error.__cause__ or "the connection broke off")))
+        await streams.secure(stream, endpoint.host)
+    except trio.BrokenResourceError as error:
+        return DialFailure(Cause.TLS, shown(str(error)))
     finally:
         await streams.abort(stream)
     return f"{endpoint.host} has a certificate that is trusted here"

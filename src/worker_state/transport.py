@@ -8,7 +8,6 @@ retrying is made here, and nothing of the protocol's content is known.
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import cache
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
@@ -56,12 +55,6 @@ class Dial(Protocol):
         self, nursery: trio.Nursery, deadlines: Deadlines
     ) -> AbstractAsyncContextManager[Socket | DialFailure]:
         """`nursery`: where tasks that serve the socket run; whoever opens it ends them with the context."""
-
-
-@cache
-def websocket_ssl_context() -> ssl.SSLContext:
-    """One verifying context for all WebSocket dials: a fresh one costs 18 ms of CPU each time (FAULTS T26)."""
-    return ssl.create_default_context()
 
 
 class WebSocketDial:
@@ -120,16 +113,11 @@ class WebSocketDial:
     async def _secure_stream(self, stream: streams.Watching, within: float) -> trio.abc.Stream | DialFailure:
         if not self._secure:
             return stream
-        context = self._ssl_context or websocket_ssl_context()
-        secured = trio.SSLStream(stream, context, server_hostname=self._host, https_compatible=True)
         with trio.move_on_after(within):
             try:
-                await secured.do_handshake()
+                return await streams.secure(stream, self._host, self._ssl_context)
             except trio.BrokenResourceError as exc:
-                if stream.lost:
-                    return DialFailure(Cause.UNACKNOWLEDGED)
-                return DialFailure(Cause.TLS, shown(str(exc.__cause__ or "the connection broke off")))
-            return secured
+                return DialFailure(Cause.UNACKNOWLEDGED) if stream.lost else DialFailure(Cause.TLS, shown(str(exc)))
         return DialFailure(Cause.UNANSWERED, f"no TLS in {within:g} s")
 
     async def _upgrade(

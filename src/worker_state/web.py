@@ -1,24 +1,27 @@
-"""HTTP behind one small protocol, `Http`: the ONLY file that touches httpx.
+"""HTTP behind one small protocol, `Http`: the ONLY file that touches httpx, and httpcore below it.
 
-What the library does wrong (FAULTS, T11 to T14, T24 to T26) is dealt with here and nowhere else. Whatever the network
+What the libraries do wrong (FAULTS, T11 to T14, T24 to T26) is dealt with here and nowhere else. Whatever the network
 does comes out as a value, never as an exception; nothing of what is asked or answered is known.
 """
 
 import json
-import ssl
+import math
 from collections.abc import Mapping
 from contextlib import aclosing
-from functools import cache
 from typing import Any, Protocol
 
+import httpcore
 import httpx
 import trio
 
+from worker_state import streams
 from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.words import shown
 
 MAX_BODY = 64 * 2**10
 """Bytes of an HTTP answer, and of whatever comes before the 101 (FAULTS T3, T12). Real ones have some hundred."""
+LIBRARIES = (httpx.InvalidURL, httpcore.NetworkError, httpcore.ProtocolError)
+"""What the two raise for what is wrong with an address, with the network, and with what came from it."""
 HTTP_AT_ONCE = 20
 """Requests under way in one process, all workers together: thousands at once cost more CPU each (FAULTS T24)."""
 
@@ -32,25 +35,8 @@ class Http(Protocol):
         """One `POST`, bounded in time and size. Redirects are not followed: a token would go along with them."""
 
 
-@cache
-def _http_ssl_context() -> ssl.SSLContext:
-    # A context of its own, because httpx changes the ALPN protocols of the one it is given (FAULTS T26).
-    return ssl.create_default_context()
-
-
-@cache
-def _no_ssl_context() -> ssl.SSLContext:
-    # httpx wants a context even for http://, where it is never used; an empty one is cheap and trusts nobody.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _in_words(exc: BaseException) -> str:
-    """What went wrong, in the words of the first cause that has any: httpx hands some errors on without theirs."""
-    name = type(exc).__name__
-    cause: BaseException | None = exc
-    while cause is not None and not str(cause):
-        cause = cause.__cause__ or cause.__context__
-    return name if cause is None else shown(f"{name}: {cause}")
+def _in_words(exc: Exception) -> str:
+    return shown(f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
 
 
 _at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
@@ -65,16 +51,15 @@ def _limiter() -> trio.CapacityLimiter:
 
 
 class HttpxHttp:
-    """`Http` with a short-lived httpx transport for each call, on shared SSL contexts (FAULTS T11, T12, T14, T24, T25).
+    """`Http` with httpx's requests, each over one connection of httpcore's, its engine, on a stream of our own.
 
-    A client around it would follow redirects, keep cookies and read the environment, none of which is wanted, for two
-    fifths of the cost of a call.
+    Client and pool would follow redirects, keep cookies, read the environment and wait for each other (FAULTS T11 to
+    T14, T24, T25), none of which is wanted, for half the cost of a call.
     """
 
     def __init__(self, url: str, *, within: float) -> None:
         self._base = url.rstrip("/")
         self._within = within
-        self._secure = url.startswith("https:")
 
     async def post(
         self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
@@ -92,29 +77,67 @@ class HttpxHttp:
             async with _limiter():
                 try:
                     return await self._post(path, content, headers)
-                except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:  # the last for an impossible host
+                except (*LIBRARIES, UnicodeError) as exc:  # the last for an impossible host
                     return HttpFailure(_in_words(exc))
         return HttpFailure(f"no whole answer in {self._within:g} s")
 
     async def _post(self, path: str, content: bytes, headers: dict[str, str]) -> HttpAnswer | HttpFailure:
-        verify = _http_ssl_context() if self._secure else _no_ssl_context()
         request = httpx.Request("POST", self._base + path, content=content, headers=headers)
-        # The one deadline around the whole call is the caller's scope: httpx's own is per read (T11).
-        async with (
-            httpx.AsyncHTTPTransport(verify=verify, trust_env=False) as transport,
-            aclosing(await transport.handle_async_request(request)) as response,
-        ):
-            received = bytearray()
-            with trio.CancelScope() as enough:
-                async for chunk in response.aiter_raw():
-                    received += chunk
-                    if len(received) > MAX_BODY:
-                        enough.cancel()  # not `break`: only a cancel closes httpx's nested generators, innermost first
-            if len(received) > MAX_BODY:
-                return HttpFailure(f"HTTP {response.status_code} with more than {MAX_BODY} bytes")
-            return HttpAnswer(
-                status=response.status_code,
-                content_type=response.headers.get("content-type", ""),
-                body=bytes(received),
-                retry_after=response.headers.get("retry-after"),
-            )
+        scheme, host, target = request.url.raw_scheme, request.url.raw_host.decode("ascii"), request.url.raw_path
+        port = request.url.port or (443 if scheme == b"https" else 80)
+        # The one deadline around the whole call is the caller's scope: the libraries' own are per read (T11).
+        try:
+            stream = await streams.open_tcp_stream(host, port, math.inf)
+        except OSError as exc:
+            return HttpFailure(str(streams.why_not_connected(exc)))
+        try:
+            secured = stream if scheme != b"https" else await _secured(stream, host)
+            url = httpcore.URL(scheme=scheme, host=request.url.raw_host, port=port, target=target)
+            connection = httpcore.AsyncHTTP11Connection(url.origin, _Bytes(secured))
+            asked = httpcore.Request(request.method, url, headers=request.headers.raw, content=content)
+            return await _read(await connection.handle_async_request(asked))
+        finally:
+            stream.close()
+
+
+async def _read(response: httpcore.Response) -> HttpAnswer | HttpFailure:
+    received = bytearray()
+    async with aclosing(response):
+        with trio.CancelScope() as enough:
+            async for chunk in response.aiter_stream():
+                received += chunk
+                if len(received) > MAX_BODY:
+                    enough.cancel()  # not `break`: only a cancel closes the nested generators, innermost first
+    if len(received) > MAX_BODY:
+        return HttpFailure(f"HTTP {response.status} with more than {MAX_BODY} bytes")
+    fields = httpx.Headers(response.headers)
+    return HttpAnswer(response.status, fields.get("content-type", ""), bytes(received), fields.get("retry-after"))
+
+
+async def _secured(stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
+    try:
+        return await streams.secure(stream, host)
+    except trio.BrokenResourceError as exc:
+        raise httpcore.ConnectError(str(exc)) from exc
+
+
+class _Bytes(httpcore.AsyncNetworkStream):
+    """A trio stream as httpcore wants it. Its time-outs are ignored: the caller's scope has the one that counts."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        try:
+            return bytes(await self._stream.receive_some(max_bytes))
+        except trio.BrokenResourceError as exc:
+            raise httpcore.ReadError(str(exc.__cause__ or exc)) from exc
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        try:
+            await self._stream.send_all(buffer)
+        except trio.BrokenResourceError as exc:
+            raise httpcore.WriteError(str(exc.__cause__ or exc)) from exc
+
+    async def aclose(self) -> None:
+        pass  # whoever has opened it closes it

@@ -42,15 +42,15 @@ async def run(mailbox: Mailbox[m.Note], *, http: "Http", within: float, tell: m.
             await mailbox.filled()
     finally:
         # Also when a bug of another actor cancels this one: the identities are still owed.
-        tell(m.BeginLeave())
-        with trio.move_on_after(within, shield=True) as scope:
-            await _pay(ledger, mailbox, http)
-        if scope.cancelled_caught:
-            about = event("identities_left", count=len(ledger.owed) + ledger.awaited)
-            log.error(
-                "not everything could be deleted in %g s: %s is left to the server", within, _what(ledger), extra=about
-            )
-        tell(m.CloseLink())
+        try:
+            tell(m.BeginLeave())
+            with trio.move_on_after(within, shield=True) as scope:
+                await _pay(ledger, mailbox, http)
+            if scope.cancelled_caught:
+                _say_left(ledger, within)
+        finally:
+            # Even if a log handler of the program raises: the others wait for this, shielded.
+            tell(m.CloseLink())
 
 
 def _listen(ledger: _Ledger, notes: list[m.Note]) -> bool:
@@ -105,5 +105,8 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     log.info("identity deleted: %s", report, extra=event("identity_deleted"))
 
 
-def _what(ledger: _Ledger) -> str:
-    return f"{len(ledger.owed) + ledger.awaited} of its identities"
+def _say_left(ledger: _Ledger, within: float) -> None:
+    count = len(ledger.owed) + ledger.awaited
+    about = event("identities_left", count=count)
+    sentence = "not everything could be deleted in %g s: %d of its identities is left to the server"
+    log.error(sentence, within, count, extra=about)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from worker_state.cli import output
 from worker_state.cli.config import config_command
 from worker_state.cli.doctor import doctor_command
 from worker_state.cli.run import run_command
@@ -41,7 +42,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"worker-state {version('worker-state')}")
+        output.write(f"worker-state {version('worker-state')}")
         raise typer.Exit
 
 
@@ -61,4 +62,5 @@ def _worker_state(
 
 def main() -> None:
     """The entry point of the distribution."""
+    output.prepare()
     app()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from worker_state.cli.output import write
 from worker_state.cli.refusal import ExitCode
 from worker_state.cli.settings import (
     ApiKey,
@@ -87,9 +88,10 @@ def doctor_command(
     config = settings.config()
     tell(Result(Step.CONFIGURATION, ok(_described(settings, config))))
     trio.run(_examine, config, tell, screen)
+    screen.close()
     well = all_well(results)
     if as_json:
-        typer.echo(json.dumps({"ok": well, "steps": [_as_object(result) for result in results]}))
+        write(json.dumps({"ok": well, "steps": [_as_object(result) for result in results]}))
     if not well:
         raise typer.Exit(ExitCode.STARTUP_FAILED)
 

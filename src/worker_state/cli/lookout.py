@@ -5,7 +5,6 @@ import logging
 from enum import Enum, auto
 
 import trio
-import typer
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -67,22 +66,24 @@ async def look(config: Config, every: float, form: Form, outside: Outside | None
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise refuse(failure[:1].upper() + failure[1:], ExitCode.STARTUP_FAILED)
+    screen.close()
 
 
 async def _show(rosters: Watched[Roster], every: float, form: Form, screen: Screen) -> None:
     console = screen.console
     if form is Form.JSON:
-        typer.echo(json.dumps(rows.document(rosters.value), indent=2))
+        screen.plain(json.dumps(rows.document(rosters.value), indent=2))
     elif form is Form.TABLE:
-        _print_table(rosters.value, console)
+        _print_table(rosters.value, screen)
     elif console.is_terminal and not console.is_dumb_terminal and console.color_system is not None:
         await _draw(rosters, every, console)
     else:
         await _tell(rosters, screen)
 
 
-def _print_table(roster: Roster, console: Console) -> None:
-    typer.echo(rows.summary(roster))
+def _print_table(roster: Roster, screen: Screen) -> None:
+    console = screen.console
+    screen.plain(rows.summary(roster))
     if roster.rows:
         now = roster.answered_at or 0.0
         # What one look cannot know is left out: for how long, and what has changed.
@@ -90,7 +91,7 @@ def _print_table(roster: Roster, console: Console) -> None:
         table.padding = (0, 2, 0, 0)
         with console.capture() as captured:
             console.print(table, width=UNBOUNDED, crop=False, no_wrap=True)
-        typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        screen.plain("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 async def _draw(rosters: Watched[Roster], every: float, console: Console) -> None:
@@ -108,9 +109,8 @@ def view(roster: Roster, now: float, every: float, width: int, height: int) -> R
     age = rows.old_since(roster, now, every)
     # An old view stands still: its times are those of its last answer.
     shown_at = now if age is None else roster.answered_at or 0.0
-    parts: list[RenderableType] = [Text(rows.summary(roster), "bold")]
-    if age is not None:
-        parts.append(Text(rows.staleness(roster, age), "bold red"))
+    parts: list[RenderableType] = [] if age is None else [Text(rows.staleness(roster, age), "bold red")]
+    parts.append(Text(rows.summary(roster), "bold"))
     fitting = roster.rows[: max(1, height - BESIDE)]
     if fitting:
         table = _table(fitting, roster.rows, shown_at, rows.HEADINGS if width >= WIDE else rows.HEADINGS[:-1])
@@ -152,13 +152,16 @@ def _style(row: Row, heading: str) -> str:
 async def _tell(rosters: Watched[Roster], screen: Screen) -> None:
     """A line for each worker that is there, and then one for each change."""
     known = rosters.value
+    said: set[str] = set()  # why there are no answers: each reason once, as long as it lasts
     screen.line(rows.summary(known))
     for row in known.rows:
         screen.line("  ".join(text for text in rows.cells(row, row.since, _length(known))[:6] if text != "-"))
     async for roster in rosters:
-        if roster.trouble is not None and known.trouble is None:
-            screen.line(rows.lost(roster.trouble), "red")
+        if roster.trouble is not None and roster.trouble not in said:
+            screen.line((rows.still_lost if said else rows.lost)(roster.trouble), "red")
+            said.add(roster.trouble)
         if roster.trouble is None and known.trouble is not None:
+            said.clear()
             away = (roster.answered_at or 0.0) - (known.answered_at or 0.0)
             screen.line(f"answers again, after {rows.duration(away)}", "green")
         for change in changes(known, roster):

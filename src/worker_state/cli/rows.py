@@ -36,7 +36,7 @@ def summary(roster: Roster) -> str:
 def staleness(roster: Roster, age: float) -> str:
     """What is said while the view is old."""
     why = "the server is late" if roster.trouble is None else shown(roster.trouble)
-    return f"OLD: no answer since {duration(age)} ({why}). What follows is what was so then; trying again."
+    return f"OLD: nothing new for {duration(age)} ({why}). What follows is what was so then; trying again."
 
 
 def cells(row: Row, now: float, length: int) -> tuple[str, ...]:
@@ -62,6 +62,11 @@ def name(entry: Entry, length: int) -> str:
 def lost(why: str) -> str:
     """The line about a server that answers no more."""
     return f"no answers any more: {shown(why)}; trying again"
+
+
+def still_lost(why: str) -> str:
+    """The line about a server that goes on answering nothing, now for another reason."""
+    return f"still nothing new: {shown(why)}; trying again"
 
 
 def status(entry: Entry) -> str:

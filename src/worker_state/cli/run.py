@@ -23,6 +23,7 @@ from worker_state.cli.settings import (
     bad_usage,
     described,
     settled,
+    warn,
 )
 
 
@@ -93,9 +94,21 @@ def run_command(
       worker-state run --health 8790
       worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
     """
+    level = volume(quiet, verbose)
+    as_json = log_format is Lines.JSON
+
+    from worker_state.cli.screen import Screen, show_log
+    from worker_state.logs import About
+
+    screen = Screen(level, as_json=as_json)
+
+    def warn_in_json(sentence: str) -> None:
+        screen.line(sentence, level=logging.WARNING, about=About("unknown_setting", {}))
+
     # The demonstration has its server inside: files that name another are no reason to refuse it.
     settings = settled(
         files=not demo,
+        warn=warn_in_json if as_json else warn,
         signaling_websocket=ws,
         signaling_http=http,
         room_id=room,
@@ -115,12 +128,10 @@ def run_command(
         raise bad_usage("--health-host needs a port to listen on: give --health.")
     if not 0 <= drain_timeout < math.inf:
         raise bad_usage(f"--drain-timeout must be a number of seconds, 0 or more, not {drain_timeout:g}.")
-    level = volume(quiet, verbose)
 
     import trio
 
     from worker_state.cli.oversight import Address
-    from worker_state.cli.screen import Screen, show_log
     from worker_state.cli.worker import Plan, work
     from worker_state.core.config import Config
 
@@ -128,7 +139,6 @@ def run_command(
         # The screen prints the session string, each time that it changes; the library's log need not do it as well.
         return settings.config(websocket_url=websocket_url, http_url=http_url, show_session_string=False)
 
-    screen = Screen(level, as_json=log_format is Lines.JSON)
     show_log(screen)
     if server is not None and not (ws and http):
         screen.line(f"The server: {described(settings)}")

@@ -7,6 +7,7 @@ in two forms. What strangers sent must be made printable before it comes in.
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from worker_state import logs
+from worker_state.cli.output import Out
 
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
 
@@ -27,7 +29,7 @@ class Screen:
     """Prints lines at or above a level of the logging module: WARNING is quiet, INFO usual, DEBUG verbose."""
 
     on_gone: Callable[[], None]
-    """Called when nobody reads any more (`worker-state run | head`); printing never raises."""
+    """Called when nobody reads any more (`worker-state run | head`), or no disk takes it; printing never raises."""
 
     def __init__(self, level: int = logging.INFO, *, as_json: bool = False) -> None:
         self.level = level
@@ -35,13 +37,19 @@ class Screen:
         """Every line is a JSON object, for programs; see `logs.JsonFormatter`."""
         self.on_gone = do_nothing
         # rich keeps bold and dim under NO_COLOR; a person who asks for no colour wants no escape codes at all.
-        plain = bool(os.environ.get("NO_COLOR"))
-        self._console = Console(highlight=False, markup=False, emoji=False, color_system=None if plain else "auto")
+        system = None if os.environ.get("NO_COLOR") else "auto"
+        self._out = Out(sys.stdout, self._gone)
+        self._console = Console(file=self._out, highlight=False, markup=False, emoji=False, color_system=system)  # type: ignore[arg-type]
 
     @property
     def console(self) -> Console:
-        """For what draws itself anew; it must not let a broken pipe end the program."""
+        """For what draws itself anew."""
         return self._console
+
+    def close(self) -> None:
+        """To be called when the command is over: raises `typer.Exit` if something could not be printed."""
+        if self._out.end is not None:
+            raise self._out.end
 
     def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: logs.About = logs.NOTHING) -> None:
         """Print one line, with the time of day before it, and behind it the event that it is about."""
@@ -76,16 +84,14 @@ class Screen:
         style = LEVEL_STYLES.get(record.levelno, "red")
         self.line(text, style, level=record.levelno, about=logs.About.of(record))
 
+    def _gone(self) -> None:
+        self.on_gone()
+
     def _json(self, level: int, text: str, about: logs.About) -> None:
         self._print(json.dumps(logs.json_line(time.time(), level, text, about), ensure_ascii=False))
 
     def _print(self, text: Text | str) -> None:
-        try:
-            self._console.print(text, soft_wrap=True)
-        except SystemExit:
-            # rich has met a broken pipe, has turned itself off, and wants the program to end on the spot;
-            # a worker leaves in order instead.
-            self.on_gone()
+        self._console.print(text, soft_wrap=True)
 
 
 class LogHandler(logging.Handler):
@@ -97,7 +103,10 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record, one line (and a traceback below it, if the record brings one)."""
-        self._screen.record(record, self.format(record))
+        try:
+            self._screen.record(record, self.format(record))
+        except Exception:  # noqa: BLE001 - as in every handler: who logs must not fail because of it
+            self.handleError(record)
 
 
 def show_log(screen: Screen) -> None:

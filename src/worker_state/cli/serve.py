@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker_state.cli.refusal import ExitCode, refuse
-from worker_state.cli.run import Quiet, Verbose, volume
+from worker_state.cli.run import Verbose, volume
 
 if TYPE_CHECKING:
     from worker_state.cli.screen import Screen
@@ -40,7 +40,9 @@ def serve_command(
             help="Allow an address that others can reach; the environment has to agree. Nothing is protected.",
         ),
     ] = False,
-    quiet: Quiet = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the two addresses, warnings and errors only.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Run the development server until Ctrl-C. It keeps nothing: users and rooms are gone when it ends.
@@ -55,6 +57,9 @@ def serve_command(
     level = volume(quiet, verbose)
     if capacity is not None and not 0 < capacity < math.inf:
         raise refuse(f"--capacity must be a number above 0, not {capacity:g}.", ExitCode.BAD_USAGE)
+    if ws_port == http_port != 0:
+        sentence = f"--ws-port and --http-port are both {ws_port}: the server needs two, or 0 for free ones."
+        raise refuse(sentence, ExitCode.BAD_USAGE)
 
     import trio
 
@@ -104,6 +109,7 @@ async def _serve(start: Callable[..., Awaitable[object]], screen: "Screen") -> N
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+    screen.close()
 
 
 def _cannot_listen(error: OSError, host: str, ws_port: int, http_port: int) -> str:

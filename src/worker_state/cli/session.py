@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from worker_state.cli.output import write
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.core.errors import SessionStringError
 from worker_state.core.session import SessionString
@@ -43,10 +44,10 @@ def decode(
         raise refuse(f"{sentence}.", ExitCode.BAD_USAGE) from None
     fields = {"room_id": session.room_id, "token": session.token, "peer_id": session.peer_id}
     if as_json:
-        typer.echo(json.dumps(fields))
+        write(json.dumps(fields))
     else:
         for name, value in fields.items():
-            typer.echo(f"{name:8} {shown(value, limit=1000)}")
+            write(f"{name:8} {shown(value, limit=1000)}")
 
 
 @session_app.command()
@@ -66,4 +67,4 @@ def encode(
     for option, value in (("--room", room), ("--token", token), ("--peer", peer)):
         if not value.strip():
             raise refuse(f"{option} must not be empty.", ExitCode.BAD_USAGE)
-    typer.echo(str(SessionString(room_id=room, token=token, peer_id=peer)))
+    write(str(SessionString(room_id=room, token=token, peer_id=peer)))

@@ -3,6 +3,7 @@
 The values are merged in `core.settings`; here a refusal becomes a sentence and an exit code.
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ WS_VARIABLE, HTTP_VARIABLE = "SLEAP_RTC_SIGNALING_WS", "SLEAP_RTC_SIGNALING_HTTP
 TOKEN_VARIABLE = "WORKER_STATE_ROOM_TOKEN"
 ADDRESS_KEYS = ("signaling_websocket", "signaling_http")
 HIDDEN = "(hidden)"
+NO_NAMES: Mapping[str, str] = {}
 DRAIN_TIMEOUT = 20.0
 """Seconds that a running job has after SIGTERM, within the 30 that Kubernetes gives and systemd can be told."""
 
@@ -50,17 +52,25 @@ Tag = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def settled(*, files: bool = True, **options: Any) -> "Settings":
+def warn(sentence: str) -> None:
+    """On stderr, for people."""
+    typer.echo(f"Warning: {sentence}", err=True)
+
+
+def settled(
+    *, files: bool = True, warn: Callable[[str], None] = warn, named: Mapping[str, str] = NO_NAMES, **options: Any
+) -> "Settings":
     """All settings, checked; the options by the names of their keys. Prints what is wrong and raises `typer.Exit`.
 
-    What nobody knows is named on stderr, and harms nothing else.
+    Of what nobody knows is warned, and it harms nothing else. `named`: where an option's value comes from, if not from
+    the option of that name.
     """
     from worker_state.core.errors import ConfigError
     from worker_state.core.settings import KEYS, Setting
     from worker_state.sources import gather
 
     given = {
-        key.name: Setting(options[name], key.option or name, rank=0)
+        key.name: Setting(options[name], named.get(name) or key.option or name, rank=0)
         for key in KEYS.values()
         if options.get(name := key.name.rpartition(".")[2]) is not None
     }
@@ -69,7 +79,7 @@ def settled(*, files: bool = True, **options: Any) -> "Settings":
     except ConfigError as error:
         raise bad_usage(f"{error}.") from None
     for stray in settings.strays:
-        typer.echo(f"Warning: {stray.removesuffix('?')}{'?' if stray.endswith('?') else '.'}", err=True)
+        warn(stray if stray.endswith("?") else f"{stray}.")
     _check_addresses(settings)
     _check_room(settings)
     try:

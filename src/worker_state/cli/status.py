@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from worker_state.cli import addresses
+from worker_state.cli.output import write
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.core.words import shown
 
@@ -41,7 +42,7 @@ def status_command(
         answer = ask(url)
         answers = [(None if answer is None else answer["pid"], url, answer)]
     if as_json:
-        typer.echo(
+        write(
             json.dumps(
                 [
                     {"pid": pid, "url": url, "answered": answer is not None, **(answer or {})}
@@ -51,7 +52,7 @@ def status_command(
             )
         )
     for pid, url, answer in answers if not as_json else ():
-        typer.echo(line(pid, url, answer))
+        write(line(pid, url, answer))
     if not answers:
         if as_json:
             raise typer.Exit(ExitCode.STARTUP_FAILED)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker_state.cli.settings import ApiKey, Http, RoomId, Token, Ws, addresses, bad_usage, settled
+from worker_state.cli.settings import ApiKey, Http, Token, Ws, addresses, bad_usage, settled
 from worker_state.core.settings import SESSION_VARIABLE
 
 NO_SERVER = "No server is named, by --ws and --http, the environment or a file: a room is on a server."
@@ -21,7 +21,9 @@ def watch_command(
             help=f"A worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
         ),
     ] = None,
-    room: RoomId = None,
+    room: Annotated[
+        str | None, typer.Option("--room", metavar="ID", help="The room to watch.  [WORKER_STATE_ROOM_ID]")
+    ] = None,
     token: Token = None,
     api_key: ApiKey = None,
     ws: Ws = None,
@@ -54,9 +56,14 @@ def watch_command(
         raise bad_usage(f"{' and '.join(several)} exclude each other: give one.")
     if not several:
         session = os.environ.get(SESSION_VARIABLE) or None
+    named: dict[str, str] = {}
     if session is not None:
         room, token = _room_of(session)
-    settings = settled(signaling_websocket=ws, signaling_http=http, room_id=room, room_token=token, api_key=api_key)
+        source = "--session" if several else SESSION_VARIABLE
+        named = {"room_id": source, "room_token": source}
+    settings = settled(
+        named=named, signaling_websocket=ws, signaling_http=http, room_id=room, room_token=token, api_key=api_key
+    )
 
     import trio
 

@@ -91,6 +91,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise refuse(failure, ExitCode.STARTUP_FAILED)
+    screen.close()
 
 
 async def _live(
