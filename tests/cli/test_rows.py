@@ -79,9 +79,9 @@ def test_a_view_is_old_in_trouble_and_when_an_answer_is_late() -> None:
     fresh = answered(Roster("r-1"), [FREE], 100.0)
     assert rows.old_since(fresh, 104.9, 2.0) is None
     assert rows.old_since(fresh, 105.1, 2.0) == pytest.approx(5.1)
-    assert rows.staleness(fresh, 5.1).startswith("OLD: no answer since 5 s (the server is late)")
+    assert rows.staleness(fresh, 5.1).startswith("OLD: nothing new for 5 s (the server is late)")
     assert rows.old_since(lost(fresh, "cut"), 100.5, 2.0) == 0.5
-    assert rows.staleness(lost(fresh, "cut"), 70.0).startswith("OLD: no answer since 1 min (cut)")
+    assert rows.staleness(lost(fresh, "cut"), 70.0).startswith("OLD: nothing new for 1 min (cut)")
 
 
 def test_nothing_that_strangers_wrote_reaches_a_terminal_as_it_is() -> None:

@@ -71,6 +71,7 @@ def test_run_hears_the_environment_and_names_it(variables: dict[str, str], argum
         (["--host", "example.org"], "example.org"),
         (["--host", "192.0.2.1"], "--exposed"),
         (["--quiet", "--verbose"], "--quiet and --verbose"),
+        (["--ws-port", "9000", "--http-port", "9000"], "--ws-port and --http-port are both 9000"),
     ],
 )
 def test_serve_refuses_options_that_make_no_sense(arguments: list[str], named: str) -> None:

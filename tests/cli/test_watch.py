@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import typer
 from rich.console import Console
 from typer.testing import CliRunner
@@ -18,12 +19,16 @@ from tests.support.processes import PROGRAM, environment
 from worker_state import Config, Manager, open_state_manager
 from worker_state.cli import app, lookout
 from worker_state.cli.lookout import Form, look, view
+from worker_state.cli.screen import Screen
 from worker_state.core.roster import Entry, Roster, answered, lost
+from worker_state.core.session import SessionString
 from worker_state.devserver import DevServer, serve
+from worker_state.watched import Watched
 
 SERVER = ["--ws", "ws://localhost:9", "--http", "http://localhost:9"]
 SECRET = "a-room-token-that-nobody-must-see"
 PATIENCE = 30.0
+ROOM = str(SessionString("r-1", SECRET, "p-1"))
 runner = CliRunner()
 
 
@@ -124,6 +129,33 @@ async def test_a_pipe_gets_a_line_for_each_change(scene: Scene, capsys: pytest.C
     await scene.left_alone()
 
 
+async def test_a_pipe_is_told_when_the_reason_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each reason once as long as it lasts, however often it comes."""
+    seen = answered(Roster("r-1"), [Entry("one", "available", tags=("sleap-rtc",))], 1.0)
+    rosters = Watched(seen)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lookout._tell, rosters, Screen())
+        for why in ("refused", "room not found", "refused", "room not found"):
+            await trio.testing.wait_all_tasks_blocked()
+            rosters.set(lost(rosters.value, why))
+        await trio.testing.wait_all_tasks_blocked()
+        rosters.close()
+    said = [line[10:] for line in capsys.readouterr().out.splitlines() if "trying again" in line]
+    assert said == ["no answers any more: refused; trying again", "still nothing new: room not found; trying again"]
+
+
+async def test_a_room_that_is_gone_is_explained(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its worker has made another by then, and the person has to ask for the new session string."""
+    printed = Printed(capsys)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look, scene.config, 0.5, Form.ONGOING)
+        await printed.until("1 worker, 1 available")
+        scene.server.rooms._registry.rows.clear()
+        scene.server.restart()
+        await printed.until("room not found. A worker whose room is gone makes another, with another session string")
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(("variables", "live"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 async def test_a_terminal_gets_a_live_screen_unless_it_asks_for_none(
     scene: Scene,
@@ -158,7 +190,7 @@ def test_an_old_view_says_so_and_stands_still() -> None:
         answered(Roster("r-1"), [Entry("one", "available", tags=("sleap-rtc",))], 100.0), "connection refused"
     )
     lines = drawn(roster, 160.0)
-    assert "OLD: no answer since 1 min (connection refused)" in lines[1]
+    assert "OLD: nothing new for 1 min (connection refused)" in lines[0]
     assert "≥ 0 s" in lines[-2]
 
 
@@ -253,6 +285,7 @@ async def test_a_signal_ends_it_and_nothing_stays_behind(scene: Scene) -> None:
     [
         ([], "No server is named"),
         (["--ws", "ws://localhost"], "--ws is given without --http"),
+        (["--session", ROOM], "--session belongs to a server"),
         (SERVER, "Which room?"),
         ([*SERVER, "--session", "sleap-session:" + SECRET], "--session: "),
         ([*SERVER, "--session", "x", "--room", "r"], "--session and --room exclude each other"),
@@ -276,7 +309,7 @@ def test_options_that_make_no_sense_are_refused(arguments: list[str], named: str
 @pytest.mark.parametrize(
     ("variables", "arguments", "named"),
     [
-        ({"WORKER_STATE_SESSION": "x", "WORKER_STATE_API_KEY": "slp_x"}, SERVER, "--session: "),
+        ({"WORKER_STATE_SESSION": "x", "WORKER_STATE_API_KEY": "slp_x"}, SERVER, "WORKER_STATE_SESSION: "),
         ({"WORKER_STATE_SESSION": "x"}, [*SERVER, "--room", "r", "--token", " "], "--token must not be empty"),
         ({"WORKER_STATE_API_KEY": "slp_x"}, [*SERVER, "--session", "x"], "--session: "),
     ],

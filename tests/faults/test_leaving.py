@@ -1,5 +1,6 @@
 """Leaving, at whatever moment and whatever the server does: in bounded time, and all is removed that can be."""
 
+import logging
 from collections.abc import Callable
 from random import Random
 
@@ -140,3 +141,29 @@ async def cancel_after_sign_in(world: World, seconds: float, scope: trio.CancelS
     await world.until(lambda: world.rooms.users)
     await trio.sleep(seconds)
     scope.cancel()
+
+
+@scenario
+async def test_a_log_handler_that_raises(world: World) -> None:
+    """A program whose log filter raises while the worker leaves gets that error, and the worker ends all the same."""
+
+    def raising(record: logging.LogRecord) -> bool:
+        raise RuntimeError(record.getMessage())
+
+    logger = logging.getLogger("worker_state.actors.cleanup")
+    scope = trio.CancelScope()
+
+    async def leave_when_registered() -> None:
+        await world.until(lambda: len(world.rooms._registry) == 1)
+        scope.cancel()
+
+    world.nursery.start_soon(leave_when_registered)
+    logger.addFilter(raising)
+    try:
+        with trio.fail_after(30), scope, pytest.raises(BaseExceptionGroup) as caught:
+            await world.run(world.config(timing=TIMING), trio.TASK_STATUS_IGNORED)
+    finally:
+        logger.removeFilter(raising)
+    assert caught.group_contains(RuntimeError, match="identity deleted")
+    assert not world.rooms.users
+    await world.until(lambda: len(world.rooms._registry) == 0)

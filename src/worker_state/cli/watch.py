@@ -58,8 +58,8 @@ def watch_command(
         session = os.environ.get(SESSION_VARIABLE) or None
     named: dict[str, str] = {}
     if session is not None:
-        room, token = _room_of(session)
         source = "--session" if several else SESSION_VARIABLE
+        room, token = _room_of(session, source)
         named = {"room_id": source, "room_token": source}
     settings = settled(
         named=named, signaling_websocket=ws, signaling_http=http, room_id=room, room_token=token, api_key=api_key
@@ -80,7 +80,7 @@ def watch_command(
     trio.run(lookout.look, config, every, lookout.Form.of(once, as_json))
 
 
-def _room_of(session: str) -> tuple[str, str]:
+def _room_of(session: str, source: str) -> tuple[str, str]:
     from worker_state.core.errors import SessionStringError
     from worker_state.core.session import SessionString
 
@@ -89,5 +89,5 @@ def _room_of(session: str) -> tuple[str, str]:
     except (SessionStringError, UnicodeDecodeError) as error:
         # A decoding error of stdin would quote the bytes; the parser's own sentences quote nothing.
         sentence = str(error) if isinstance(error, SessionStringError) else "a session string is plain text"
-        raise bad_usage(f"--session: {sentence}.") from None
+        raise bad_usage(f"{source}: {sentence}.") from None
     return parsed.room_id, parsed.token

@@ -1,0 +1,118 @@
+"""Standard output that cannot take what is written: a full disk, a reader that has gone, letters that it has not."""
+
+import errno
+import io
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from tests.support.processes import DEADLINE, PROGRAM, Server, environment
+from worker_state.cli.output import ERRORS, Out, lost, prepare
+from worker_state.cli.screen import LogHandler, Screen
+
+FULL = Path("/dev/full")
+SENTENCE = b"Error: Standard output cannot be written: No space left on device.\n"
+
+
+class Broken(io.StringIO):
+    """Takes nothing."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def write(self, text: str) -> int:
+        raise OSError(self._number, os.strerror(self._number))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (errno.EPIPE, 0, ""),
+        (errno.ENOSPC, 1, "Error: Standard output cannot be written: No space left on device.\n"),
+    ],
+)
+def test_a_failure_is_said_once_and_nothing_is_raised(
+    number: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That the reader has gone is no failure: he knows."""
+    gone: list[None] = []
+    out = Out(Broken(number), lambda: gone.append(None))
+    assert out.write("one") == 3
+    out.write("two")
+    out.flush()
+    assert (len(gone), capsys.readouterr().err) == (1, said)
+    assert out.end is not None
+    assert out.end.exit_code == code
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("command", ["run", "run --log-format json", "run --demo", "serve --ws-port 0 --http-port 0"])
+def test_a_full_disk_ends_what_runs_in_order(command: str) -> None:
+    """The actors' own log lines fail as well, and the worker still leaves."""
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [PROGRAM, *command.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, SENTENCE)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("command", ["config", "config --json", "session encode --room a --token b --peer c"])
+def test_a_full_disk_is_a_sentence(command: str) -> None:
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [PROGRAM, *command.split()], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+        )
+    assert (done.returncode, done.stderr) == (1, SENTENCE)
+
+
+def test_a_reader_that_has_gone_gets_one_look_without_a_traceback(server: Server) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with subprocess.Popen([PROGRAM, "run", *server.options, "-q"], stdout=subprocess.PIPE, env=environment()) as worker:
+        assert worker.stdout is not None
+        session = worker.stdout.readline().decode().strip()
+        command = [str(PROGRAM), "watch", *server.options, "--session", session, "--once"]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False)
+        os.close(writer)
+        worker.terminate()
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_stream_without_our_letters_gets_others() -> None:
+    """As JSON would write them, so that a line of JSON stays one."""
+    program = "from worker_state.cli import output; output.prepare(); print('≥ 2 s … → ä \\U0001f600')"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, check=True)
+    assert done.stdout == b">= 2 s ... -> \\u00e4 \\ud83d\\ude00\n"
+
+
+def test_only_what_cannot_be_encoded_is_replaced() -> None:
+    prepare()
+    assert "≥ä".encode("latin-1", ERRORS) == b">=\xe4"
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("utf-8", ERRORS)
+
+
+def test_a_stream_without_a_file_can_be_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(lost(OSError(errno.EIO, "Input/output error"), io.StringIO()), typer.Exit)
+    assert capsys.readouterr().err == "Error: Standard output cannot be written: Input/output error.\n"
+
+
+def test_a_log_line_that_cannot_be_formatted_does_not_fail_who_logs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    LogHandler(Screen()).handle(logging.LogRecord("x", logging.INFO, "x", 1, "%d", ("no number",), None))
+    assert capsys.readouterr().out == ""
