@@ -15,7 +15,7 @@ import sys
 import uuid
 from contextlib import suppress
 
-from worker_state import Config, Disconnected, WorkerStateError
+from worker_state import Config, ConfigError, Disconnected, WorkerStateError
 from worker_state.blocking import BlockingManager, start_state_manager
 
 log = logging.getLogger("worker")
@@ -107,4 +107,4 @@ if __name__ == "__main__":
         with start_state_manager(Config(options.ws, options.http)) as manager:
             asyncio.run(main(manager, options.steps))
     except WorkerStateError as error:
-        parser.exit(1, f"{error}\n")
+        parser.exit(2 if isinstance(error, ConfigError) else 1, f"{error}\n")

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import trio
 
-from worker_state import Config, Disconnected, Manager, WorkerStateError, run_state_manager
+from worker_state import Config, ConfigError, Disconnected, Manager, WorkerStateError, run_state_manager
 
 
 class Worker:
@@ -95,4 +95,5 @@ if __name__ == "__main__":
     try:
         trio.run(main, Config(options.ws, options.http), options.steps)
     except* WorkerStateError as errors:
-        parser.exit(1, f"{errors.exceptions[0]}\n")
+        error = errors.exceptions[0]
+        parser.exit(2 if isinstance(error, ConfigError) else 1, f"{error}\n")

@@ -27,7 +27,7 @@ def silent_port() -> Iterator[str]:
 
 def test_serve_names_the_port_that_is_in_use(taken_port: str) -> None:
     result = runner.invoke(app, ["serve", "--ws-port", taken_port, "--http-port", "0"])
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"Error: Port {taken_port} of 127.0.0.1 is in use already: ")
 
 
@@ -35,7 +35,7 @@ def test_serve_cannot_listen_on_an_address_of_another_machine() -> None:
     result = runner.invoke(
         app, ["serve", "--host", "192.0.2.1", "--exposed"], env={"WORKER_STATE_DEVSERVER_EXPOSE": "1"}
     )
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("Error: The server cannot listen on 192.0.2.1")
 
 

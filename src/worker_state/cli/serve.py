@@ -82,7 +82,7 @@ def serve_command(
     except ValueError as error:  # the address is none, or one that is not to be exposed
         raise refuse(str(error).replace("allow_exposed=True", "--exposed"), ExitCode.BAD_USAGE) from None
     except OSError as error:
-        raise refuse(_cannot_listen(error, host, ws_port, http_port), ExitCode.STARTUP_FAILED) from None
+        raise refuse(_cannot_listen(error, host, ws_port, http_port), ExitCode.BAD_USAGE) from None
 
 
 async def _serve(start: Callable[..., Awaitable[object]], screen: "Screen") -> None:

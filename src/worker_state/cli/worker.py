@@ -85,7 +85,8 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             with leaving:
                 failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
         except WorkerStateError as error:
-            failure = f"{error}."
+            look = " Look closer with: worker-state doctor" if plan.addresses else ""
+            failure = f"{error}.{look}"
         if server is not None and failure is None:
             failure = _left_behind(server, screen)
         nursery.cancel_scope.cancel()
