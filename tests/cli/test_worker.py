@@ -11,6 +11,7 @@ import trio
 import typer
 
 from worker_state import Config, SessionString, open_state_manager
+from worker_state.cli import worker
 from worker_state.cli.screen import Screen, show_log
 from worker_state.cli.worker import Plan, work
 from worker_state.devserver import DevServer, serve
@@ -118,6 +119,16 @@ async def test_a_worker_joins_the_room_of_another(nursery: trio.Nursery) -> None
             mine = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
     assert mine.room_id == room.room_id
     assert mine.peer_id != room.peer_id
+
+
+async def test_a_start_that_takes_long_says_so(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that says nothing is waited for, and the person knows for what; once it answers, all is well."""
+    monkeypatch.setattr(worker, "UNUSUAL", 0.05)
+    server, screen = await nursery.start(serve), Kept()
+    server.hold_registers()
+    async with working(plan(server), screen):
+        await screen.until("Still starting: ")
+    assert not any("discoverable" in line for line in screen.lines)
 
 
 async def test_a_wrong_room_token_is_a_failed_start_that_does_not_repeat_it(

@@ -14,9 +14,12 @@ from worker_state.cli.screen import Screen
 from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.cli.stopping import cancel_on_signal
 from worker_state.devserver import DevServer, serve
-from worker_state.logs import NOTHING
+from worker_state.logs import NOTHING, About
 
 StartServer = Callable[..., Awaitable[None]]
+
+UNUSUAL = 5.0
+"""Seconds after which a person wonders whether anything happens. A server that says nothing is waited for much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             addresses = server.ws_url, server.http_url
             screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}")
             screen.line(f"It shows its workers in a browser: {server.http_url}/")
+        nursery.start_soon(_say_that_it_takes_long, seen, screen)
         try:
             with leaving:
                 failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
@@ -110,6 +114,15 @@ async def _live(
             await demo.walk(manager, server, screen)
         nursery.cancel_scope.cancel()
     return f"The demonstration was not over in {plan.patience:g} s." if patience.cancelled_caught else None
+
+
+async def _say_that_it_takes_long(seen: oversight.Seen, screen: Screen) -> None:
+    await trio.sleep(UNUSUAL)
+    if seen.manager is None:
+        about = About("starting", {"seconds": UNUSUAL})
+        screen.line(
+            "Still starting: the server owes an answer. Where it stops, tells: worker-state doctor", about=about
+        )
 
 
 async def _show_states(manager: Manager, plan: Plan, screen: Screen) -> None:

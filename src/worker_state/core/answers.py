@@ -82,7 +82,8 @@ def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
 def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
     if answer.status != 200:
         text = answer.body.decode("utf-8", "replace")
-        return HttpFailure(f"HTTP {answer.status}: {shown(masked(text, [secret]))}", answer.status)
+        said = f": {shown(masked(text, [secret]))}" if text else ""
+        return HttpFailure(f"HTTP {answer.status}{said}", answer.status)
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
