@@ -19,7 +19,7 @@ from worker_state.logs import NOTHING, About
 StartServer = Callable[..., Awaitable[None]]
 
 UNUSUAL = 5.0
-"""Seconds after which a person wonders whether anything happens. A server that says nothing is waited for much longer."""
+"""Seconds after which a person wonders whether anything happens. A silent server is waited for much longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +120,7 @@ async def _say_that_it_takes_long(seen: oversight.Seen, screen: Screen) -> None:
     await trio.sleep(UNUSUAL)
     if seen.manager is None:
         about = About("starting", {"seconds": UNUSUAL})
-        screen.line(
-            "Still starting: the server owes an answer. Where it stops, tells: worker-state doctor", about=about
-        )
+        screen.line("Still starting: the server owes an answer. worker-state doctor tells where it stops.", about=about)
 
 
 async def _show_states(manager: Manager, plan: Plan, screen: Screen) -> None:
