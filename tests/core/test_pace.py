@@ -288,8 +288,8 @@ def test_reset() -> None:
 
 
 def test_patience() -> None:
-    """The answer is waited for a minute, doubled by each time-out up to four; in a storm from four to twenty."""
-    assert patiences(Pace(Random(1))) == [60, 120, 240, 240, 240, 240]
+    """The answer is waited for a minute, doubled by each time-out up to twenty; in a storm from four on."""
+    assert patiences(Pace(Random(1))) == [60, 120, 240, 480, 960, 1200]
     stormy = Pace(Random(1))
     assert patiences(stormy, dial(stormy, 0.0, Cause.REFUSED)) == [240, 480, 960, 1200, 1200, 1200]
 

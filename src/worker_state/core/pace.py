@@ -88,14 +88,15 @@ class PaceParameters:
     """Bytes are sent again after 0.2, 0.6, 1.4, 3.0 and 6.2 s; the next time would be at 12.6 s."""
 
     patience: float = 60.0
-    """For the answer (`Timing.register`). Each time-out doubles it, up to the next, while nothing says that others are
-    in trouble too: a lone worker whom something in between has forgotten must not wait for longer."""
+    """For the answer (`Timing.register`), while nothing says that others are in trouble too. Each time-out doubles it,
+    as in a storm: a lone worker whom something in between has forgotten waits about as long again as that has lasted,
+    and a million who overran a server that takes everybody stop filling its queue faster than it can work it off."""
     patience_in_storm: float = 240.0
     """When it is known that not we alone are in trouble: the server was away, full, or said so. It must exceed the
     queue, for a server that works for clients who have gone works for nobody (STORMS, 1): a backlog of 4,096 at 17 a
     second. Each time-out doubles it too."""
     patience_most: float = 1200.0
-    """A queue of a million at 833 a second."""
+    """Either ends here. A queue of a million at 833 a second."""
 
     hint_most: float = 300.0
     """A longer hint is not slept through but looked after on the way: one answer of some box in between must not hide a
@@ -195,11 +196,11 @@ class Pace:
         self._dialled_at = now
         self._answered_at = None
         self._since = min(self._since, now)
-        patience, most = (p.patience_in_storm, p.patience_most) if self._storm else (p.patience, p.patience_in_storm)
+        patience = p.patience_in_storm if self._storm else p.patience
         return Deadlines(
             connect=p.connect_first if self._quick else p.connect,
             acknowledge=p.acknowledge,
-            register=min(most, patience * 2.0 ** min(self._time_outs, 30)),
+            register=min(p.patience_most, patience * 2.0 ** min(self._time_outs, 30)),
         )
 
     def failed(self, now: float, cause: Cause, hint: float | None = None) -> float:
