@@ -166,6 +166,11 @@ def echo_refused() -> None:
     log.warning("the server refuses messages to oneself: its answers to updates have to do as proof", extra=about)
 
 
+def echo_taken() -> None:
+    """It does so after all."""
+    log.info("the server hands on messages to oneself again: they are the proof", extra=event("echo_taken"))
+
+
 def echo_unsent() -> None:
     """An echo found its link gone."""
     log.debug("could not send an echo, the link is gone", extra=event("send_failed", frame="peer_message"))

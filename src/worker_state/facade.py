@@ -165,13 +165,14 @@ class Manager:
             raise ValueError("a signal must be a mapping with a 'type', a string")
         if message["type"] in wire.OURS:
             raise ValueError(f"{message['type']!r} is sent by worker_state itself")
+        kind = message["type"]
         try:
-            wire.encode(message)
+            text = wire.encode(dict(message))  # now, for it may change while it waits for its turn
         except RecursionError:
             raise ValueError("a signal must not be nested so deeply") from None
         link = self._link()
         if link is None or not self.state.registered:
             await trio.lowlevel.checkpoint()
             raise Disconnected("the worker is not registered just now, so the signal was not sent")
-        if not await link.send(dict(message)):
+        if not await link.send(kind, text):
             raise Disconnected("the link broke before the signal was sent")

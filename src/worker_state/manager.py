@@ -54,7 +54,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.RoomCreated: (REGISTRATION,),
     m.RoomRefused: (REGISTRATION,),
     m.WorkerRegistered: (CONNECTION, STATUS),
-    m.RegistrationHeld: (),
+    m.RegistrationHeld: (CONNECTION,),
     m.RegistrationForgotten: (REGISTRATION,),
     m.StatusConfirmed: (),
     m.UpdateFailed: (),
@@ -228,6 +228,7 @@ async def run_in_world(
             if config.reservation_limit is not None:
                 nursery.start_soon(_end_reservations, office, config.reservation_limit)
             await cleanup.run(office.mailboxes[CLEANUP], http=world.http, within=config.timing.exit, tell=office.tell)
+            nursery.cancel_scope.cancel()  # nobody has done so when the worker could not start; the actors are shielded
     finally:
         office.close()
     if office.failure is not None:

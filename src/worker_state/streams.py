@@ -163,7 +163,8 @@ def give_up_after(stream: trio.abc.Stream, seconds: float) -> None:
     Linux would send lost bytes again for a quarter of an hour, and asks nobody at all while there is nothing to send:
     who waits for an answer with patience must know that somebody is still there.
     """
-    options = {"TCP_USER_TIMEOUT": round(seconds * 1000), "TCP_KEEPIDLE": ASK_AFTER, "TCP_KEEPINTVL": ASK_AGAIN}
+    milliseconds = max(1, min(round(seconds * 1000), 2**31 - 1))  # 0 would mean the usual quarter of an hour
+    options = {"TCP_USER_TIMEOUT": milliseconds, "TCP_KEEPIDLE": ASK_AFTER, "TCP_KEEPINTVL": ASK_AGAIN}
     if not isinstance(stream, TcpStream) or not all(hasattr(socket, name) for name in options):
         return
     with suppress(OSError):

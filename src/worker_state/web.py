@@ -66,7 +66,7 @@ class HttpxHttp:
     ) -> HttpAnswer | HttpFailure:
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "worker_state"}
         if bearer is not None:
-            if not (bearer.isascii() and bearer.isprintable()):
+            if not (bearer.isascii() and bearer.isprintable()) or bearer != bearer.strip():
                 return HttpFailure("the token cannot stand in a header")  # and must not stand in a complaint
             headers["Authorization"] = f"Bearer {bearer}"
         content = b""

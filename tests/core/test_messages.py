@@ -16,7 +16,7 @@ EVENTS: tuple[type, ...] = get_args(m.Event)
 VERBS = {"Change", "Reregister", "Open", "Drop", "Begin", "Close"}
 
 
-async def send(message: wire.Message) -> bool:
+async def send(kind: str, text: str) -> bool:
     raise NotImplementedError
 
 

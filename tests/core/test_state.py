@@ -18,7 +18,7 @@ SECRET = "s3cr3t"
 
 
 def link(epoch: int = 1) -> m.Link:
-    async def send(message: wire.Message) -> bool:
+    async def send(kind: str, text: str) -> bool:
         raise NotImplementedError
 
     def post(message: wire.Message) -> bool:

@@ -5,7 +5,7 @@ which breaks with it. What a frame means is not known here, but for one thing: w
 no Close frame may follow one (FAULTS F31). When to dial, and how long each stage may take, is `core.pace`'s to say.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,6 +17,7 @@ from worker_state.core import wire
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.core.words import masked
 from worker_state.mailbox import Mailbox
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def _apply(book: _Book, note: m.Note) -> None:
         case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and not book.registered:
             book.registered = True
             book.pace.answered(at)
+        case m.RegistrationHeld(epoch=epoch) if epoch == book.epoch and book.link is not None:
+            book.link.register_answered()
         case m.DropLink(epoch, why, cause) if epoch == book.epoch and book.link is not None:
             closed = Closed(reason=why, cause=cause)
             if cause is Cause.MOVED:
@@ -154,7 +157,8 @@ async def _one_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> 
 class _Turn:
     """A frame that is to be sent, and who waits for that."""
 
-    message: wire.Message
+    kind: str
+    text: str
     taken: trio.Event | None = None
     sent: bool = False
 
@@ -176,12 +180,15 @@ class _Served:
         self._timing = timing
         self._registers_sent = 0
         self._registers_answered = 0
+        self._secrets: set[str] = set()
+        """What was sent here that the server's own words must not bring into a log."""
         self._heard_at = self._asked_at = trio.current_time()
         # Ours are never dropped, and never many: each actor has at most one unanswered frame of each kind on a link.
         # Of the other parts' each waits for its turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Turn] = []
         self._writing = False
         self._asking = False
+        self._hearing: trio.CancelScope | None = None
 
     async def pump(self, deadlines: Deadlines, tell: m.Tell) -> None:
         """Until the socket ends or is ended; `over` says how it was."""
@@ -189,6 +196,7 @@ class _Served:
         tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
         while self.over is None:
             with trio.CancelScope() as scope:
+                self._hearing = scope
                 await self._hear(scope, tell)
             self._ask_when_quiet(trio.current_time(), scope.deadline)
         await trio.sleep_forever()  # whoever closes it ends the link when that is done
@@ -205,14 +213,20 @@ class _Served:
             self._heard_at = trio.current_time()
             frame = wire.read(text)
             if isinstance(frame, wire.RegistrationAccepted):
-                self._registers_answered += 1
+                self.register_answered()
+            elif isinstance(frame, wire.Refusal):
+                frame = wire.Refusal(masked(frame.reason, self._secrets), frame.typed)
             tell(m.FrameReceived(self._epoch, frame))
             del text, frame  # an idle link must not hold on to the last frame, which may be megabytes (FAULTS F22)
+
+    def register_answered(self) -> None:
+        """One `register` less is unanswered. An answer too many does not count for the next one."""
+        self._registers_answered = min(self._registers_answered + 1, self._registers_sent)
 
     def end(self, closed: Closed) -> None:
         """The link is over, at once."""
         if self.over is None:
-            self.over = closed
+            self.over = replace(closed, reason=masked(closed.reason, self._secrets))
         self._nursery.cancel_scope.cancel()
 
     def move_out(self, closed: Closed) -> None:
@@ -245,11 +259,12 @@ class _Served:
 
     def _post(self, message: wire.Message) -> bool:
         if self.over is None:
-            self._queue(_Turn(message))
+            self._secrets.update(wire.secrets(message))
+            self._queue(_Turn(str(message["type"]), wire.encode(message)))
         return self.over is None
 
-    async def _send(self, message: wire.Message) -> bool:
-        turn = _Turn(message, trio.Event())
+    async def _send(self, kind: str, text: str) -> bool:
+        turn = _Turn(kind, text, trio.Event())
         assert turn.taken is not None
         if self.over is None:
             self._queue(turn)
@@ -280,19 +295,19 @@ class _Served:
             self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
 
     async def _write_one(self, turn: _Turn) -> None:
-        if turn.message["type"] == "register":
+        if turn.kind == "register":
             if self._book.leaving:
                 return  # a `register` behind /delete-peer would bring the worker back (FAULTS F32)
             self._registers_sent += 1
         try:
-            closed = await self._socket.send(wire.encode(turn.message))
+            closed = await self._socket.send(turn.text)
             turn.sent = closed is None
         finally:  # also when the link ends in the middle of it
             if turn.taken is not None:
                 turn.taken.set()
         if closed is not None:
-            self._book.say.send_failed(self._epoch, str(turn.message["type"]), closed)
             self.end(closed)
+            self._book.say.send_failed(self._epoch, turn.kind, self.over or closed)
 
     def _quiet_until(self) -> float:
         """When something is to be done unless they say something before."""
@@ -316,3 +331,5 @@ class _Served:
         await self._socket.ping()
         self._asking = False
         self._heard_at = trio.current_time()
+        if self._hearing is not None:
+            self._hearing.deadline = self._quiet_until()

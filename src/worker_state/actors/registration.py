@@ -179,12 +179,13 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
                 _accept(book, frame, config, random, tell, now)
             else:
                 tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
-        case wire.Refusal(reason, typed):
-            refusal = wire.Refusal(book.credentials.masked(reason), typed)
+        case wire.Refusal() as refusal:
             if book.phase is Phase.REGISTERING:
                 book.step(Step.REFUSED)
                 book.answer_by = math.inf
-                _obey(book, v.of_refusal(refusal, own_room=config.creates_room), random, tell, now)
+                by_key = config.api_key is not None
+                verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=by_key)
+                _obey(book, verdict, random, tell, now)
             else:
                 reason = words.shown(refusal.reason)
                 tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
@@ -241,7 +242,7 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
             book.given_up = True
         case v.GiveUp():
             book.register_at = now + random.uniform(*SLOWLY)
-    tell(m.RegistrationHeld(verdict.reason))
+    tell(m.RegistrationHeld(verdict.reason, book.asked_on))
 
 
 def _leased(book: _Book, what: v.Lease) -> Leased[Any]:

@@ -41,6 +41,8 @@ class _Registered:
     schedule: Schedule
     confirmed: int | None
     """The revision that the server has stored, or None when it was seen to have stored something else."""
+    written: int
+    """The revision that the server was last told, by the registration or by an update."""
     update: _Update | None = None
     owed: int = 0
     """Updates that were given up or belong to an earlier registration: their answers may come before those of later
@@ -137,7 +139,8 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
             book.link = book.registered = None
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
             before, schedule = book.registered, Schedule(means.random, now, note.crowd or note.peers)
-            book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=note.revision)
+            known = note.revision
+            book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=known, written=known)
             if before is not None:  # the same link: an update that was sent behind the `register` is answered yet
                 book.registered.owed = before.owed + (before.update is not None)
             book.unsent_said = False
@@ -155,6 +158,9 @@ def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means:
             means.tell(m.FrameIgnored("an acknowledgement of somebody else's update"))
         case wire.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
             registered.nonce, registered.echo_by = None, math.inf
+            if book.refusals.in_force:
+                announce.echo_taken()
+            book.refusals.disproved()
             _prove(book, registered, means, now)
         case wire.Echo():
             means.tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
@@ -265,6 +271,8 @@ def _count_misses(book: _Book, registered: _Registered, means: _Means, now: floa
         means.tell(m.UpdateFailed(drifted=False))
     if now >= registered.echo_by:
         registered.nonce, registered.echo_by = None, math.inf
+        if book.refusals.in_force:
+            return  # it was tried once more, and the answers to full updates go on being the proof
         registered.schedule.hurry(now)
         if not book.refusals.count():
             registered.misses += 1
@@ -287,7 +295,7 @@ def _probe(book: _Book, registered: _Registered, means: _Means, now: float) -> N
     steady = registered.schedule.sent(now)
     registered.look_due = registered.look_due or steady
     registered.full_due = registered.full_due or steady or book.refusals.in_force
-    if not book.refusals.in_force:
+    if book.refusals.worth_an_echo():
         registered.nonce = means.nonce()
         registered.echo_by = now + means.config.timing.answer
         if not registered.link.post(wire.echo(registered.peer_id, registered.nonce)):
@@ -296,7 +304,7 @@ def _probe(book: _Book, registered: _Registered, means: _Means, now: float) -> N
 
 def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: float) -> float:
     """Send the one update that is due, if any: the truth at once, a repair at its pace, a look before a full one."""
-    if registered.confirmed is None and now < book.repairs.until:
+    if registered.confirmed is None and registered.written == book.revision and now < book.repairs.until:
         return book.repairs.until
     stale = registered.confirmed != book.revision
     if not (stale or registered.look_due or registered.full_due):
@@ -305,7 +313,7 @@ def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: f
     is_look = registered.look_due and not stale
     registered.look_due = False
     if not is_look:
-        registered.full_due = False
+        registered.full_due, registered.written = False, book.revision
     registered.update = _Update(book.revision, record, now + means.config.timing.answer, is_look)
     frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
     if not registered.link.post(frame):

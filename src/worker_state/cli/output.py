@@ -24,6 +24,9 @@ ERRORS = "worker_state.plain"
 def prepare() -> None:
     """Let both streams take every letter, whatever their encoding. Once, before anything is printed."""
     codecs.register_error(ERRORS, _plain)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed (`>&-`): what is printed goes nowhere
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors=ERRORS)

@@ -1,5 +1,6 @@
 """How every command says no: one sentence on stderr and an exit code. Never a traceback, never a secret."""
 
+from contextlib import suppress
 from enum import IntEnum
 
 import typer
@@ -14,5 +15,6 @@ class ExitCode(IntEnum):
 
 def refuse(sentence: str, code: ExitCode) -> typer.Exit:
     """Print the sentence; the caller raises what comes back, so that the reader sees that nothing follows."""
-    typer.echo(f"Error: {sentence}", err=True)
+    with suppress(OSError):  # on the same full disk as the rest: then the code alone has to tell
+        typer.echo(f"Error: {sentence}", err=True)
     return typer.Exit(code)

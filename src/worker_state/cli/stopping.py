@@ -45,7 +45,9 @@ async def cancel_on_signal(
         if not leaving.is_set():
             leave()
 
-    with trio.open_signal_receiver(*ASKED) as signals:
+    # Who has us ignore a signal (`nohup`) means it.
+    heard = [number for number in ASKED if signal.getsignal(number) is not signal.SIG_IGN]
+    with trio.open_signal_receiver(*heard) as signals:
         async with trio.open_nursery() as nursery:
             task_status.started()
             async for number in signals:

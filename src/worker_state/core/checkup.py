@@ -201,7 +201,7 @@ def of_room(trouble: HttpFailure) -> Finding:
 
 def of_register(refusal: wire.Refusal, config: Config) -> Finding:
     """An answer to `register` that is no acceptance; secrets in it must have been masked."""
-    verdict = of_refusal(refusal, own_room=config.creates_room)
+    verdict = of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
     detail = f"refused: {verdict.reason}"
     if config.api_key is not None and isinstance(verdict, GiveUp):
         return failed(detail, "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0.")

@@ -6,7 +6,7 @@ Pure. Which call fetches what, and what a refusal leads to, is the registration 
 import math
 from random import Random
 
-from worker_state.core import answers, lease, wire, words
+from worker_state.core import answers, lease, wire
 from worker_state.core.config import Config
 
 
@@ -68,8 +68,3 @@ class Credentials:
         assert self.room.value is not None
         assert self.id_token.value is not None
         return wire.register(peer_id, self.room.value.room_id, self.room.value.token, self.id_token.value, record)
-
-    def masked(self, text: str) -> str:
-        """Text of the server's without any of these, should it repeat one: its words go into the log."""
-        room = self.room.value
-        return words.masked(text, (self.id_token.value, None if room is None else room.token, self._api_key))

@@ -72,7 +72,7 @@ class Leased(Generic[T]):
         while now - self._refused_at[0] > HOUR:
             del self._refused_at[0]
         self.value, self.due = None, math.inf
-        return min(STALE, FIRST_PAUSE * 1.7 ** (len(self._refused_at) - 1))
+        return min(STALE, FIRST_PAUSE * 1.7 ** min(len(self._refused_at) - 1, 50))
 
     def is_newer_than(self, when: float) -> bool:
         """It was granted after this time: a refusal of what was sent then does not concern it."""

@@ -24,8 +24,9 @@ class Link:
     """How long the first `register` on it may go unanswered: patience is what saves a busy server (STORMS, 1)."""
     post: Callable[[Message], bool] = field(repr=False, compare=False)
     """Hand over a frame of ours without waiting; False when the socket is gone."""
-    send: Callable[[Message], Awaitable[bool]] = field(repr=False, compare=False)
-    """Hand over a frame of the worker's other parts, waiting for the ones before it; False when the socket is gone."""
+    send: Callable[[str, str], Awaitable[bool]] = field(repr=False, compare=False)
+    """Hand over a frame of the worker's other parts (its type, its text), waiting for the ones before it; False when
+    the socket is gone."""
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -165,6 +166,8 @@ class RegistrationHeld:
     """The server did not accept; it is tried again, or the worker cannot help it. `why` is for a person."""
 
     why: str
+    epoch: int = 0
+    """The link on which it has said so: no `register` is unanswered there any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,7 +249,10 @@ class Pace:
         return self._polite(now, self._random.uniform(0.0, p.announced if self._storm else p.blip))
 
     def moved(self, now: float) -> float:
-        """We have ended a serving link ourselves, to open another. The pause, in seconds; it resets nothing."""
+        """We have ended a serving link ourselves, to open another. The pause, in seconds. What was wrong before that
+        link is over if it had lived, and else goes on."""
+        if self._answered_at is not None and now - self._answered_at >= self._parameters.lived:
+            self._begin(now)
         return self._polite(now, self._random.uniform(0.0, self._parameters.blip))
 
     def _polite(self, now: float, pause: float) -> float:

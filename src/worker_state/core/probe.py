@@ -22,6 +22,8 @@ REMEMBERED = 0.9
 empty room, and would prove themselves as if it stayed so."""
 MISSES = 2
 """Answers in a row that may be lost before the registration is called forgotten."""
+AGAIN = 5
+"""Of so many proofs one is tried by an echo all the same where echoes were refused: every two minutes."""
 TICK = 5.0
 """Seconds between looks at the clock: how soon after a suspend it is noticed."""
 OVERSLEPT = 2.0
@@ -90,11 +92,23 @@ class EchoRefusals:
     def __init__(self) -> None:
         self._suspected = False
         self._counted = 0
+        self._left_out = 0
 
     @property
     def in_force(self) -> bool:
         """Echoes are of no use here: the answers to full updates have to do."""
         return self._counted >= MISSES
+
+    def worth_an_echo(self) -> bool:
+        """Whether the next proof is an echo: while refusals are in force one in a while, for what looked like a refusal
+        may have been a server in trouble."""
+        self._left_out = (self._left_out + 1) % AGAIN if self.in_force else 0
+        return self._left_out == 0
+
+    def disproved(self) -> None:
+        """An echo came back: they are not refused, or no more."""
+        self._suspected = False
+        self._counted = 0
 
     def suspect(self, code: str, text: str) -> None:
         """An error came while an echo was under way. Those that answer other frames for sure are no refusal."""

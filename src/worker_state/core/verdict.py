@@ -122,11 +122,12 @@ _OUR_FAULT = frozenset(
 )
 
 
-def of_refusal(refusal: Refusal, *, own_room: bool) -> Verdict:
+def of_refusal(refusal: Refusal, *, own_room: bool, by_key: bool = False) -> Verdict:
     """What an answer to `register` that is no acceptance calls for (PROTOCOL.md, `register` rows; FAULTS F16, F17)."""
     reason = shown(refusal.reason)
     if not refusal.typed:
-        if refusal.reason in _IDENTITY_RENEWALS:
+        # With an API key there is no identity that could be renewed, and whoever says so is not who checks keys.
+        if refusal.reason in _IDENTITY_RENEWALS and not by_key:
             return Renew(Lease.IDENTITY, "the ID token is refused")
         return Retry(TRANSIENT_PAUSE, reason)
     match refusal.reason:

@@ -74,6 +74,11 @@ def discover_workers(peer_id: str) -> Message:
     return {"type": "discover_peers", "from_peer_id": peer_id, "filters": {"role": "worker"}}
 
 
+def secrets(message: Message) -> tuple[str, ...]:
+    """What must not be repeated of a `register`, should the server do so."""
+    return tuple(str(message[name]) for name in ("token", "id_token", "api_key") if name in message)
+
+
 OURS = frozenset({"register", "update_metadata"})
 """The types that only worker_state itself may send; `send_signal` refuses them."""
 

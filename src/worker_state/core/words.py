@@ -1,14 +1,18 @@
 """Words of the server's, before they reach a log, a terminal or an exception: without our secrets, and on one line."""
 
+import re
 from collections.abc import Iterable
+
+_TOKENS = re.compile(r"slp_[\w-]+|eyJ[\w.=-]+")
+"""How API keys and ID tokens look, whoever's they are."""
 
 
 def masked(text: str, secrets: Iterable[str | None]) -> str:
-    """Text of the server's without secrets of ours that it may repeat."""
+    """Text of the server's without secrets of ours that it may repeat, and without what looks like somebody's."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[secret]")
-    return text
+    return _TOKENS.sub("[secret]", text)
 
 
 def shown(text: str, limit: int = 200) -> str:
