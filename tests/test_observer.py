@@ -115,13 +115,16 @@ async def test_an_id_token_that_has_run_out_is_replaced(world: World) -> None:
     assert dict(world.rooms.users) == {}
 
 
+NEW_ROOM = "A worker whose room is gone makes another, with another session string"
+
+
 @scenario
 async def test_a_room_that_does_not_let_us_in_is_said_at_once(world: World) -> None:
     """Wrong token, unknown room: one sentence without the token, and no identity left."""
     room = empty_room(world)
     for wrong, said in (
         ({"room_token": "secret-token"}, "the server refuses: wrong room token"),
-        ({"room_id": "nowhere"}, "the server refuses: room not found"),
+        ({"room_id": "nowhere"}, f"the server refuses: room not found. {NEW_ROOM}"),
     ):
         with pytest.raises(ObservationFailed) as failed:
             async with watching(world, **(room | wrong)):
@@ -217,7 +220,7 @@ async def test_a_room_that_is_gone_later_is_trouble_and_no_end(world: World) -> 
         rows = world.rooms._registry.rows
         kept = rows.pop(room["room_id"])
         world.cut()
-        await rosters.wait_for(lambda roster: roster.trouble == "the server refuses: room not found")
+        await rosters.wait_for(lambda roster: roster.trouble == f"the server refuses: room not found. {NEW_ROOM}")
         rows[kept.room_id] = kept
         await rosters.wait_for(lambda roster: roster.trouble is None)
 

@@ -150,7 +150,7 @@ async def test_server_without_messages_to_oneself(world: World) -> None:
     assert trio.current_time() - (manager.state.proved_at or 0) < 60
     assert len(world.logged(logging.WARNING, "refuses messages to oneself")) == 1
     assert len(world.sent("register")) == 1
-    assert len(world.sent("peer_message")) == echoes
+    assert len(world.sent("peer_message")) <= echoes + HOUR / 100  # one in two minutes is tried
     world.rooms.forget_peers()
     await assert_right(world, manager)
 
