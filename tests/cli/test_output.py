@@ -68,6 +68,24 @@ def test_a_full_disk_ends_what_runs_in_order(command: str) -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("options", ["", "--log-format json", "--verbose"])
+def test_a_full_disk_for_everything_leaves_the_exit_code(options: str) -> None:
+    """As with `>log 2>&1`: there is nowhere to say why, and the worker leaves all the same."""
+    command = [str(PROGRAM), "run", *options.split()]
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.STDOUT, env=environment(), timeout=DEADLINE, check=False
+        )
+    assert done.returncode == 1
+
+
+def test_an_output_that_is_closed_is_nowhere() -> None:
+    """As with `>&-`, for which Python has no stream at all."""
+    command = ["sh", "-c", f"exec {PROGRAM} run --demo >&- 2>&-"]
+    assert subprocess.run(command, env=environment(), timeout=DEADLINE, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
 @pytest.mark.parametrize("command", ["config", "config --json", "session encode --room a --token b --peer c"])
 def test_a_full_disk_is_a_sentence(command: str) -> None:
     with FULL.open("wb") as full:

@@ -127,7 +127,7 @@ async def test_a_start_that_takes_long_says_so(nursery: trio.Nursery, monkeypatc
     server, screen = await nursery.start(serve), Kept()
     server.hold_registers()
     async with working(plan(server), screen):
-        await screen.until("Still starting: ")
+        await screen.until("Still starting.")
     assert not any("discoverable" in line for line in screen.lines)
 
 

@@ -95,7 +95,7 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     try:
         answer = await http.post("/delete-peer", body={"peer_id": username})
         report = answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
-    except Exception:  # the one place: nothing may fail a shutdown, not even a bug of ours
+    except Exception:  # nothing may fail a shutdown, not even a bug of ours
         log.exception("deleting an identity failed unexpectedly", extra=event("deletion_failed"))
         return
     if isinstance(report, answers.HttpFailure):

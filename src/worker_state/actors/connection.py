@@ -28,8 +28,9 @@ TOO_BIG_PAUSE = 60.0
 """Seconds. An answer to `register` that was too big will be as big on the next link (FAULTS F22)."""
 MOVE = 5.0
 """Seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses."""
-OVERSLEPT = 1.0
-"""Seconds. A deadline noticed later than this says that we were stopped, not that the peer is dead: ask again (T15)."""
+LATE = 1.0
+"""Seconds. A pong's deadline noticed later than this says that we were stopped, not that the peer is dead: ask again
+(T15). Less than for proofs (`core.probe`): asking once more costs a ping."""
 
 
 @dataclass
@@ -319,7 +320,7 @@ class _Served:
         """Ping after a while without a sign of life, and call the link dead when none comes after that either."""
         if now < self._quiet_until():
             return
-        if self._heard_at < self._asked_at and now - deadline <= OVERSLEPT:
+        if self._heard_at < self._asked_at and now - deadline <= LATE:
             self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))
         self._asked_at = now
         if not self._asking:

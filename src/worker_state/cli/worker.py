@@ -84,7 +84,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             addresses = server.ws_url, server.http_url
             screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}")
             screen.line(f"It shows its workers in a browser: {server.http_url}/")
-        nursery.start_soon(_say_that_it_takes_long, seen, screen)
+        nursery.start_soon(_say_that_it_takes_long, seen, leaving, screen)
         try:
             with leaving:
                 failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
@@ -116,11 +116,11 @@ async def _live(
     return f"The demonstration was not over in {plan.patience:g} s." if patience.cancelled_caught else None
 
 
-async def _say_that_it_takes_long(seen: oversight.Seen, screen: Screen) -> None:
+async def _say_that_it_takes_long(seen: oversight.Seen, leaving: trio.CancelScope, screen: Screen) -> None:
     await trio.sleep(UNUSUAL)
-    if seen.manager is None:
+    if seen.manager is None and not leaving.cancel_called:
         about = About("starting", {"seconds": UNUSUAL})
-        screen.line("Still starting: the server owes an answer. worker-state doctor tells where it stops.", about=about)
+        screen.line("Still starting. Where it stops, `worker-state doctor` tells.", about=about)
 
 
 async def _show_states(manager: Manager, plan: Plan, screen: Screen) -> None:

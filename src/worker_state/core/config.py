@@ -67,7 +67,8 @@ class Config:
     Raises `ConfigError` (a `ValueError`) with a sentence that names the field.
     """
 
-    websocket_url: str
+    websocket_url: str = field(repr=False)
+    """Its query may hold a token, hence not in `repr`."""
     http_url: str
     room_id: str | None = None
     room_token: str | None = field(default=None, repr=False)
@@ -76,7 +77,7 @@ class Config:
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
     show_session_string: bool = True
-    """Whether the one log line at start-up may contain the session string, which is a secret."""
+    """Whether the log may say the session string, which is a secret: at start-up, and when a new room changes it."""
     reservation_limit: float | None = None
     """Seconds after which a reservation whose client never came ends by itself; None: only the worker ends it (F15)."""
     signal_buffer: int = 256
