@@ -76,8 +76,8 @@ MUTANTS = (
     Mutant(
         "no update for a change while registering",
         "actors/status.py",
-        "confirmed=note.revision)",
-        "confirmed=book.revision)",
+        "known = note.revision",
+        "known = book.revision",
     ),
     Mutant(
         "no update for a change while registered",

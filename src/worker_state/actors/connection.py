@@ -29,8 +29,7 @@ TOO_BIG_PAUSE = 60.0
 MOVE = 5.0
 """Seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses."""
 LATE = 1.0
-"""Seconds. A pong's deadline noticed later than this says that we were stopped, not that the peer is dead: ask again
-(T15). Less than for proofs (`core.probe`): asking once more costs a ping."""
+"""Seconds. A pong's deadline noticed later than this says that we were stopped, not that the peer is dead (T15)."""
 
 
 @dataclass
@@ -165,12 +164,8 @@ class _Turn:
 
 
 class _Served:
-    """One open socket, while it is served: reader, writer, the watch for silence, and the one reason why it ended.
-
-    The reader is there all the time, the writer only while there is something to send.
-
-    All of its tasks run in the link's nursery, and cancelling that ends the link.
-    """
+    """One open socket, while it is served: reader, writer (while something is to be sent), watch for silence, and the one
+    reason why it ended. All of its tasks run in the link's nursery, and cancelling that ends the link."""
 
     def __init__(self, book: _Book, socket: "Socket", nursery: trio.Nursery, timing: Timing) -> None:
         self.over: Closed | None = None
@@ -184,8 +179,8 @@ class _Served:
         self._secrets: set[str] = set()
         """What was sent here that the server's own words must not bring into a log."""
         self._heard_at = self._asked_at = trio.current_time()
-        # Ours are never dropped, and never many: each actor has at most one unanswered frame of each kind on a link.
-        # Of the other parts' each waits for its turn, so that a slow socket slows them down and nobody else.
+        # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for their
+        # turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Turn] = []
         self._writing = False
         self._asking = False
@@ -286,7 +281,6 @@ class _Served:
             self._nursery.start_soon(self._write)
 
     async def _write(self) -> None:
-        """Send what there is, one frame after the other."""
         with trio.CancelScope() as scope:
             while self._unsent:
                 scope.deadline = trio.current_time() + self._timing.send

@@ -12,7 +12,8 @@ import trio
 
 from worker_state.cli.screen import Screen
 
-ASKED = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
+ALWAYS = (signal.SIGINT, signal.SIGTERM)
+ASKED = (*ALWAYS, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 ECHO = 0.3
 """Seconds. A second signal within this is the first one again: `timeout` and shells hand it on, and to the group."""
 
@@ -45,8 +46,8 @@ async def cancel_on_signal(
         if not leaving.is_set():
             leave()
 
-    # Who has us ignore a signal (`nohup`) means it.
-    heard = [number for number in ASKED if signal.getsignal(number) is not signal.SIG_IGN]
+    # Who has us ignore the end of the terminal (`nohup`) means it.
+    heard = [number for number in ASKED if number in ALWAYS or signal.getsignal(number) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*heard) as signals:
         async with trio.open_nursery() as nursery:
             task_status.started()
