@@ -164,8 +164,8 @@ class _Turn:
 
 
 class _Served:
-    """One open socket, while it is served: reader, writer (while something is to be sent), watch for silence, and the one
-    reason why it ended. All of its tasks run in the link's nursery, and cancelling that ends the link."""
+    """One open socket, while it is served: reader, writer (while something is to be sent), watch for silence, and the
+    one reason why it ended. All of its tasks run in the link's nursery, and cancelling that ends the link."""
 
     def __init__(self, book: _Book, socket: "Socket", nursery: trio.Nursery, timing: Timing) -> None:
         self.over: Closed | None = None
@@ -179,8 +179,8 @@ class _Served:
         self._secrets: set[str] = set()
         """What was sent here that the server's own words must not bring into a log."""
         self._heard_at = self._asked_at = trio.current_time()
-        # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for their
-        # turn, so that a slow socket slows them down and nobody else.
+        # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for
+        # their turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Turn] = []
         self._writing = False
         self._asking = False
