@@ -159,13 +159,16 @@ class Manager:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
 
         Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
-        with a `type` or is worker_state's own to send. A sent message is not known to have arrived.
+        with a `type`, is worker_state's own to send, or names another sender. A sent message may not have arrived.
         """
         if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
             raise ValueError("a signal must be a mapping with a 'type', a string")
         if message["type"] in wire.OURS:
             raise ValueError(f"{message['type']!r} is sent by worker_state itself")
-        kind = message["type"]
+        kind, ours = message["type"], self.state.peer_id
+        # The server would answer that it does not know the sender, which is how it says that it has forgotten us.
+        if ours is not None and message.get("from_peer_id", None if kind in wire.SIGNED else ours) != ours:
+            raise ValueError(f"'from_peer_id' of {kind!r} must be this worker's peer id")
         try:
             text = wire.encode(dict(message))  # now, for it may change while it waits for its turn
         except RecursionError:

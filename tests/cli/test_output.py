@@ -86,7 +86,9 @@ def test_an_output_that_is_closed_is_nowhere() -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
-@pytest.mark.parametrize("command", ["config", "config --json", "session encode --room a --token b --peer c"])
+@pytest.mark.parametrize(
+    "command", ["run --help", "config", "config --json", "session encode --room a --token b --peer c"]
+)
 def test_a_full_disk_is_a_sentence(command: str) -> None:
     with FULL.open("wb") as full:
         done = subprocess.run(

@@ -136,7 +136,12 @@ async def test_signals_go_on_after_an_outage(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [{}, {"type": 7}, {"type": "register"}, {"type": "update_metadata"}, {"type": "x", "n": float("nan")}]
+    "message",
+    [
+        *({}, {"type": 7}, {"type": "register"}, {"type": "update_metadata"}, {"type": "x", "n": float("nan")}),
+        # The server's NOT_IN_ROOM for these would be taken for the worker's own.
+        *({"type": "discover_peers"}, {"type": "peer_message", "from_peer_id": "another", "payload": 1}),
+    ],
 )
 def test_what_is_no_signal(message: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
     """What is no message, or is worker_state's own to send, is refused where it is sent."""
@@ -144,7 +149,7 @@ def test_what_is_no_signal(message: dict[str, object], caplog: pytest.LogCapture
     @scenario
     async def sends(world: World) -> None:
         manager = await world.start()
-        with pytest.raises(ValueError, match=r"type|sent by|JSON"):
+        with pytest.raises(ValueError, match=r"type|sent by|JSON|from_peer_id"):
             await manager.send_signal(message)
 
     sends("fake", caplog)

@@ -108,5 +108,5 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
 def _say_left(ledger: _Ledger, within: float) -> None:
     count = len(ledger.owed) + ledger.awaited
     about = event("identities_left", count=count)
-    sentence = "not everything could be deleted in %g s: %d of its identities is left to the server"
+    sentence = "not everything could be deleted in %g s: %d of its identities may be left on the server"
     log.error(sentence, within, count, extra=about)

@@ -4,6 +4,8 @@ What is imported here is paid for by every start, `--help` included: trio, rich,
 come in inside the commands that need them.
 """
 
+import errno
+import sys
 from typing import Annotated
 
 import typer
@@ -63,4 +65,10 @@ def _worker_state(
 def main() -> None:
     """The entry point of the distribution."""
     output.prepare()
-    app()
+    try:
+        app()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # What typer prints by itself: help.
+        sys.exit(int(output.lost(error, sys.stdout).exit_code))

@@ -89,7 +89,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             with leaving:
                 failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
         except WorkerStateError as error:
-            look = " Look closer with: worker-state doctor" if plan.addresses else ""
+            look = " `worker-state doctor`, with the same options, looks closer." if plan.addresses else ""
             failure = f"{error}.{look}"
         if server is not None and failure is None:
             failure = _left_behind(server, screen)

@@ -82,6 +82,9 @@ def secrets(message: Message) -> tuple[str, ...]:
 OURS = frozenset({"register", "update_metadata"})
 """The types that only worker_state itself may send; `send_signal` refuses them."""
 
+SIGNED = frozenset({"discover_peers", "peer_message"})
+"""The types whose sender the server looks up by what they say: a wrong one earns NOT_IN_ROOM (PROTOCOL.md)."""
+
 
 def encode(message: Mapping[str, Any]) -> str:
     """A frame's text: one JSON object, ASCII. Raises `TypeError` or `ValueError` for what JSON cannot say."""
