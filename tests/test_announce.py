@@ -39,6 +39,15 @@ def test_dials_that_fail_again_and_again(caplog: pytest.LogCaptureFixture) -> No
     ]
 
 
+def test_a_long_row_of_failed_dials(caplog: pytest.LogCaptureFixture) -> None:
+    """Now and then it is said again, ever more rarely: long silence looks like a program that hangs."""
+    dials = announce.Dials()
+    for _ in range(200):
+        dials.failed(7, DialFailure(Cause.REFUSED), 12.0)
+    told = [fields["attempt"] for level, _, fields in said(caplog) if level >= logging.INFO]
+    assert told == [1, 16, 32, 64, 128]
+
+
 def test_a_lost_link(caplog: pytest.LogCaptureFixture) -> None:
     """A lost link is a warning with the cause, the code and the pause before the next dial."""
     announce.Dials().lost(3, Closed(1012, "restart"), 0.25)

@@ -31,7 +31,8 @@ class Dials:
     def failed(self, epoch: int, failure: v.DialFailure, pause: float) -> None:
         """A dial gave no link."""
         self.failures += 1
-        level = logging.WARNING if self.failures == 1 else logging.DEBUG
+        level = logging.INFO if _worth_repeating(self.failures) else logging.DEBUG
+        level = logging.WARNING if self.failures == 1 else level
         about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=self.failures, pause=pause)
         log.log(level, "no connection: %s; dial %d follows in %.1f s", failure, self.failures + 1, pause, extra=about)
 
@@ -46,6 +47,11 @@ class Dials:
         """A frame of this type could not be sent."""
         frame = words.shown(frame)
         log.error("could not send %s: %s", frame, closed, extra=event("send_failed", epoch=epoch, frame=frame))
+
+
+def _worth_repeating(failures: int) -> bool:
+    """After a minute or two, and then ever more rarely: long silence looks like a program that hangs."""
+    return failures >= 16 and failures & (failures - 1) == 0
 
 
 class Registrations:
