@@ -120,7 +120,8 @@ class Worker:
             self.left_at = trio.current_time()
             self._told_at = self.sim.net.now
             self._jumped, self._troubles = self.sim.jumped, self.sim.web_troubles
-            self._troubled = self.sim.web_troubled()
+            # One that could not start is leaving already, and the trouble of then may be over now.
+            self._troubled = self.sim.web_troubled() or self.leaving_since < inf
             if self.manager is not None and self.config.creates_room and judges.wrong(self.sim, self) is None:
                 self._room_id = self.manager.state.room_id
             self.sim.note(self.name, "is told to go")
