@@ -118,6 +118,8 @@ class Framed:
                 self._put(self._chance.choice(GARBAGE))
                 if self._chance.random() < 0.5:
                     self._hang_up()
+                else:
+                    end_with_the_mood(self._server, self._conn, self._mood)
             case mood:
                 status, headers = REJECTIONS[mood]
                 self._put(self._ws.send(RejectConnection(status_code=status, headers=headers)))
@@ -126,6 +128,14 @@ class Framed:
     def _hang_up(self) -> None:
         self._conn.down.put(FIN)
         self._conn.server_notices()
+
+
+def end_with_the_mood(server: Server, conn: Conn, mood: str) -> None:
+    """A server that says nothing, or nonsense and then nothing, is gone one day, and its connections with it."""
+    if server.door(conn.owner) != mood:
+        conn.break_(0.0, 0.0)
+    elif conn.client_open:
+        server.net.after(1.0, lambda: end_with_the_mood(server, conn, mood))
 
 
 class MemoryStream(trio.abc.Stream):
@@ -221,12 +231,5 @@ class ByteDial(WebSocketDial):
         elif mood == "full":
             conn.up.cut_off()
         elif mood == "mute":
-            self._end_with_the_mood(conn)
+            end_with_the_mood(self._server, conn, mood)
         return stream
-
-    def _end_with_the_mood(self, conn: Conn) -> None:
-        """A server that says nothing is gone one day, and its connections with it."""
-        if self._server.door(self._owner) != "mute":
-            conn.break_(0.0, 0.0)
-        elif conn.client_open:
-            self._server.net.after(1.0, lambda: self._end_with_the_mood(conn))

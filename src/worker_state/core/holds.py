@@ -8,6 +8,9 @@ from random import Random
 
 LIVED = 120.0
 """Seconds. A registration that lived for so long makes the pauses short again."""
+APART = 300.0
+"""Seconds. Evictions further apart have nothing to do with each other: two who share an identity, each with the longest
+pause, come again within 240. (A link that dies every few minutes evicts each new registration after half a minute.)"""
 EVICTED = (0.1, 120.0)
 """Seconds. The first and the longest pause after evictions: slow enough for two to share an identity."""
 LONGEST_REFUSED = 30.0
@@ -47,7 +50,7 @@ class Holds:
         self._evicted_at.append(now)
         while now - self._evicted_at[0] > HOUR:
             del self._evicted_at[0]
-        if lived > LIVED:
+        if lived > LIVED or len(self._evicted_at) < 2 or now - self._evicted_at[-2] > APART:
             self._short_lives = 0
         first, longest = EVICTED
         pause = self._draw(first, self._short_lives, longest)
