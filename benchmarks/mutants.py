@@ -180,11 +180,11 @@ MUTANTS = (
     Mutant(
         "close before the deletion",
         "actors/cleanup.py",
-        "        with trio.move_on_after(within, shield=True) as scope:\n",
-        "        tell(m.CloseLink())\n"
-        "        with trio.CancelScope(shield=True):\n"
-        "            await trio.sleep(0.3)\n"
-        "        with trio.move_on_after(within, shield=True) as scope:\n",
+        "            with trio.move_on_after(within, shield=True) as scope:\n",
+        "            tell(m.CloseLink())\n"
+        "            with trio.CancelScope(shield=True):\n"
+        "                await trio.sleep(0.3)\n"
+        "            with trio.move_on_after(within, shield=True) as scope:\n",
     ),
     Mutant(
         "no time limit for the deletion",
