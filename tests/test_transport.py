@@ -4,12 +4,13 @@ import errno
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock, memory_stream_pair
 
 from tests.support.dialled import PATIENT, Dialled
@@ -28,8 +29,8 @@ from tests.support.peers import (
     serving,
     switching,
 )
-from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.transport import MAX_MESSAGE, UNREAD, Socket, WebSocketDial
+from worker_state.core.verdict import Cause, Closed, DialFailure, Sign
+from worker_state.transport import MAX_MESSAGE, Socket, WebSocketDial, receive_message
 
 
 def dialling(port: int, *, scheme: str = "ws", register: float = PATIENT) -> Dialled:
@@ -101,7 +102,7 @@ async def test_frames_behind_the_101() -> None:
 
 
 async def test_polite_close() -> None:
-    """A polite close sends 1000, waits for the answer and ends the connection."""
+    """A polite close sends 1000 and hears the answer, and nothing can be sent from then on."""
     ends = list[Any]()
 
     async def script(peer: Peer) -> None:
@@ -110,12 +111,12 @@ async def test_polite_close() -> None:
         ends.append(await peer.end())
 
     async with connected(script) as made:
-        async with at_once():
-            await made.close()
-        assert await made.receive() == Closed(1000)
+        assert await made.close() is None
         assert isinstance(await made.send("late"), Closed)
-        await made.ping()
-        await made.close()
+        assert await made.receive() == Closed(1000)
+        assert await made.receive() == Closed(1000)
+        for each in (made.send("late"), made.ping(), made.pong(b""), made.close()):
+            assert await each == Closed(1000)
     assert ends[0] == (CLOSE, b"\x03\xe8")
 
 
@@ -159,25 +160,38 @@ async def test_dialling_again() -> None:
 
 
 async def test_ping() -> None:
-    """A ping returns at the pong, and only then."""
-    answer = trio.Event()
+    """A pong is a sign of life that is received as one, and so is a ping, whose payload its pong repeats."""
 
     async def script(peer: Peer) -> None:
         opcode, payload = await peer.frame()
         assert opcode == PING
-        await answer.wait()
-        await peer.send(frame(PONG, payload))
+        await peer.send(frame(PONG, payload) + frame(PING, b"and you?"))
+        assert await peer.frame() == (PONG, b"and you?")
+        await peer.send(frame(TEXT, b"well"))
         await peer.end()
 
     async with connected(script) as made:
-        with trio.move_on_after(0.1) as scope:
-            await made.ping()
-        assert scope.cancelled_caught
+        assert await made.ping() is None
+        assert await made.receive() == Sign()
+        assert await made.receive() == Sign(ping=b"and you?")
+        assert await made.pong(b"and you?") is None
+        assert await made.receive() == "well"
+
+
+async def test_message_between_pings() -> None:
+    """Who wants messages only gets them, and the pings between them are answered."""
+    seen = list[Any]()
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(PONG) + frame(PING, b"1") + frame(TEXT, b"one"))
+        seen.append(await peer.frame())
+        await peer.send(close_frame(1001))
+        await peer.end()
 
     async with connected(script) as made:
-        answer.set()
-        async with at_once():
-            await made.ping()
+        assert await receive_message(made) == "one"
+        assert await receive_message(made) == Closed(1001)
+    assert seen == [(PONG, b"1")]
 
 
 # --- dials that give no connection ------------------------------------------------------------------------------------
@@ -633,37 +647,42 @@ async def test_half_open_peer(close: bool) -> None:
 
 
 async def test_close_that_is_not_answered() -> None:
-    """A close that the peer does not answer is bounded by the caller's deadline, and ends the connection then."""
+    """Who waits for the answer to a Close frame sets the deadline, and the end of the context ends the connection."""
     ends, done = list[str](), trio.Event()
 
     async def script(peer: Peer) -> None:
+        await peer.upgrade()
         assert (await peer.frame())[0] == CLOSE
         ends.append(await peer.end())
         done.set()
 
-    async with connected(script) as made:
-        with trio.move_on_after(0.1) as scope:
-            await made.close()
-        assert scope.cancelled_caught
+    async with serving(script) as port:
+        async with dialling(port)() as made:
+            assert not isinstance(made, DialFailure)
+            assert await made.close() is None
+            with trio.move_on_after(0.1) as scope:
+                await made.receive()
+            assert scope.cancelled_caught
         async with at_once():
             await done.wait()
-    assert len(ends) == 1
+    assert ends == ["RST"]
 
 
 async def test_ping_while_closing() -> None:
-    """A ping of the peer's while we are closing is no error: the close goes on and nothing escapes."""
+    """A ping of the peer's while we are closing is no error and gets no pong: the close goes on (FAULTS T9)."""
+    more = bytearray()
 
     async def script(peer: Peer) -> None:
         assert (await peer.frame())[0] == CLOSE
         await peer.send(frame(PING, b"still there?"))
-        await trio.sleep(0.05)
         await peer.send(close_frame(1000))
-        await peer.end()
+        with suppress(trio.BrokenResourceError):
+            more.extend(await peer.stream.receive_some())
 
     async with at_once(), connected(script) as made:
-        with trio.move_on_after(0.5):
-            await made.close()
-        assert isinstance(await made.receive(), Closed)
+        await made.close()
+        assert await receive_message(made) == Closed(1000)
+    assert more == b""
 
 
 async def test_ping_after_the_close_frames() -> None:
@@ -679,44 +698,62 @@ async def test_ping_after_the_close_frames() -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 async def test_ping_on_a_dying_connection(ending: str) -> None:
-    """A ping whose connection dies under it may hang, as it says, but only until the caller's deadline."""
+    """A ping whose connection dies under it holds nobody up: the end is received."""
 
     async def script(peer: Peer) -> None:
         await peer.frame()
         await ENDINGS[ending](peer)
 
-    async with connected(script) as made:
-        async with at_once():
-            with trio.move_on_after(0.2):
-                await made.ping()
+    async with at_once(), connected(script) as made:
+        await made.ping()
         assert await made.receive() == Closed(1006, "without a Close frame")
 
 
-async def test_pong_behind_unread_frames() -> None:
-    """The peer's ping is answered and ours returns although sixty frames wait unread, and none of them is lost."""
-    count = 60
-    assert count < UNREAD
-    pongs = list[bytes]()
+async def test_ping_behind_unread_frames() -> None:
+    """However many frames came before it, nothing of them is lost and the ping is seen when they are read."""
+    count = 600
+    pongs = list[Any]()
 
     async def script(peer: Peer) -> None:
-        for number in range(count):
-            await peer.send(frame(TEXT, str(number).encode()))
+        await peer.send(b"".join(frame(TEXT, str(number).encode()) for number in range(count)))
         await peer.send(frame(PING, b"alive?"))
-        opcode, payload = 0, b""
-        while opcode != PONG:
-            opcode, payload = await peer.frame()
-            if opcode == PING:
-                await peer.send(frame(PONG, payload))
-        pongs.append(payload)
+        pongs.append(await peer.frame())
         await peer.send(frame(TEXT, b"thanks"))
         await peer.end()
 
     async with connected(script) as made:
-        async with at_once():
-            await made.ping()
         assert [await made.receive() for _ in range(count)] == [str(number) for number in range(count)]
-        assert await made.receive() == "thanks"
-    assert pongs == [b"alive?"]
+        assert await receive_message(made) == "thanks"
+    assert pongs == [(PONG, b"alive?")]
+
+
+async def test_sending_that_was_cut_short() -> None:
+    """Behind a frame of which half may be on the wire nothing is sent any more."""
+    seen = bytearray()
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await go_on.wait()
+        with suppress(trio.BrokenResourceError):
+            while data := await peer.stream.receive_some():
+                seen.extend(data)
+        done.set()
+
+    go_on, done = trio.Event(), trio.Event()
+    async with serving(script) as port:
+        async with dialling(port)() as made:
+            assert not isinstance(made, DialFailure)
+            with trio.move_on_after(0.1) as scope:
+                await made.send("x" * 20_000_000)
+            assert scope.cancelled_caught
+            for each in (made.send("behind it"), made.ping(), made.pong(b"behind it"), made.close()):
+                assert await each == Closed(1006, "nothing can be sent any more")
+            go_on.set()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        await done.wait()
+    mask, body = seen[10:14], seen[14:]
+    pattern = bytes(each ^ ord("x") for each in mask)
+    assert bytes(body) == (pattern * (len(body) // 4 + 1))[: len(body)]
 
 
 # --- cancelled at any stage -------------------------------------------------------------------------------------------
@@ -741,10 +778,12 @@ async def sending(made: Socket) -> None:
 
 async def pinging(made: Socket) -> None:
     await made.ping()
+    await made.receive()
 
 
 async def closing(made: Socket) -> None:
     await made.close()
+    await made.receive()
 
 
 async def nothing(made: Socket) -> None:

@@ -18,7 +18,7 @@ from worker_state.core.config import Config
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import masked
-from worker_state.transport import Socket, WebSocketDial
+from worker_state.transport import Socket, WebSocketDial, receive_message
 from worker_state.web import HttpxHttp
 
 WITHIN = 10.0
@@ -43,20 +43,18 @@ async def examine(config: Config, tell: Tell, *, within: float = WITHIN) -> None
     async with trio.open_nursery() as outside:
         # Sockets have to outlive the steps: the room goes only with a worker that is still registered.
         with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as sockets, AsyncExitStack() as stack:
-                exam = _Exam(config, tell, within, sockets, stack)
+            async with AsyncExitStack() as stack:
+                exam = _Exam(config, tell, within, stack)
                 outside.start_soon(exam.hear_cancel)
                 await exam.run()
-                sockets.cancel_scope.cancel()
         outside.cancel_scope.cancel()
 
 
 class _Exam:
-    def __init__(self, config: Config, tell: Tell, within: float, sockets: trio.Nursery, stack: AsyncExitStack) -> None:
+    def __init__(self, config: Config, tell: Tell, within: float, stack: AsyncExitStack) -> None:
         self._config = config
         self._tell = tell
         self._within = within
-        self._sockets = sockets
         self._stack = stack
         self._http = HttpxHttp(config.http_url, within=within)
         self._steps = trio.CancelScope()
@@ -207,7 +205,7 @@ class _Exam:
         # Shorter than the step, so that the dial itself can say how far it has come.
         each = 0.8 * self._within
         deadlines = Deadlines(connect=each, acknowledge=each, register=each)
-        link = await self._stack.enter_async_context(dial(self._sockets, deadlines))
+        link = await self._stack.enter_async_context(dial(deadlines))
         if not isinstance(link, DialFailure):
             self._links.append(link)
         return link
@@ -304,7 +302,7 @@ async def _ask(link: Socket, frame: wire.Message, pick: Callable[[wire.Frame], T
     """Send a frame and wait for its answer, past whatever else comes."""
     closed = await link.send(wire.encode(frame))
     while closed is None:
-        received = await link.receive()
+        received = await receive_message(link)
         if isinstance(received, Closed):
             return received
         answer = pick(wire.read(received))

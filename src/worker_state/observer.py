@@ -26,7 +26,7 @@ from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.roster import Roster
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
-from worker_state.transport import Dial, Socket, WebSocketDial
+from worker_state.transport import Dial, Socket, WebSocketDial, receive_message
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
 
@@ -181,16 +181,14 @@ class _Observer:
         refusal = await self._sign_in()
         if refusal is not None:
             return refusal
-        async with trio.open_nursery() as nursery:
-            with self._interruptible():
-                async with self._outside.dial(nursery, deadlines) as socket:
-                    if isinstance(socket, DialFailure):
-                        where = self._config.websocket_url.partition("?")[0]
-                        why = f"no connection to {where}: {socket}"
-                        end = _End(why, socket.cause, hint=v.hint(socket.retry_after))
-                    else:
-                        end = await self._serve(socket, deadlines)
-            nursery.cancel_scope.cancel()
+        with self._interruptible():
+            async with self._outside.dial(deadlines) as socket:
+                if isinstance(socket, DialFailure):
+                    where = self._config.websocket_url.partition("?")[0]
+                    why = f"no connection to {where}: {socket}"
+                    end = _End(why, socket.cause, hint=v.hint(socket.retry_after))
+                else:
+                    end = await self._serve(socket, deadlines)
         return end
 
     async def _sign_in(self) -> _End | None:
@@ -219,6 +217,8 @@ class _Observer:
             # Not behind a `register` that is unanswered: that leaves a ghost (FAULTS F31).
             with trio.move_on_after(self._config.timing.close):
                 await socket.close()
+                while not isinstance(await receive_message(socket), Closed):
+                    pass
         return _End("it is over") if end is None else end
 
     async def _enter(self, socket: Socket, deadlines: Deadlines) -> _End | None:
@@ -299,6 +299,6 @@ class _Observer:
 async def _next_frame(socket: Socket, until: float) -> wire.Frame | Closed | None:
     """What comes next, or None when nothing has come by then."""
     with trio.move_on_at(until):
-        text = await socket.receive()
+        text = await receive_message(socket)
         return text if isinstance(text, Closed) else wire.read(text)
     return None

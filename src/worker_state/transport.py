@@ -1,64 +1,84 @@
-"""The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches trio-websocket.
+"""The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches wsproto.
 
-The library can hang, leak or raise from odd places (FAULTS, part T); what it does wrong is dealt with here and nowhere
-else. Whatever the network does comes out as a value (`DialFailure`, `Closed`), never as an exception. No decision about
-retrying is made here, and nothing of the protocol's content is known.
+wsproto is the protocol without any I/O; the I/O is a trio stream of our own, in the task of whoever calls. No task runs
+in here and nothing is buffered but the frame that is coming in, so that there is nothing that could hang, leak or raise
+behind the caller's back (FAULTS, part T). Whatever the network does comes out as a value (`DialFailure`, `Closed`),
+never as an exception. No decision about retrying is made here, and nothing of the messages' content is known.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
-from wsproto.utilities import LocalProtocolError
+from wsproto import events
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.frame_protocol import CloseReason
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import RemoteProtocolError
 
 from worker_state import streams
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.core.verdict import Cause, Closed, DialFailure, Sign
 from worker_state.core.words import shown
-from worker_state.handshake import Head
 
 MAX_MESSAGE = 8 * 2**20
 """Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (FAULTS F22)."""
 PATH_SAFE = "/%?:@!$&'()*+,;=~-._"
 """What may stand unquoted in a path or a query."""
-UNREAD = 64
-"""Frames that may wait in the library: with its default of 1 an unread frame blocks the pongs (FAULTS T8, T28)."""
+BUSY = frozenset({429, 502, 503, 504})
+"""What a server says, or a proxy before it, that has too much to do or is just starting."""
+LAST_WORD = 0.5
+"""Seconds for our answer to a Close frame: whoever does not take it has said that he is gone."""
+OPEN = (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
+"""In these a Close frame of ours has not been sent yet."""
 
 
 class Socket(Protocol):
-    """One open WebSocket connection."""
+    """One open WebSocket connection: one task at a time may send, and one may receive.
+
+    A frame whose sending was cancelled may be half on the wire: everything after it returns `Closed` (FAULTS T10).
+    """
 
     connected_at: float
     """When TCP was connected, in seconds of trio's clock."""
 
     async def send(self, text: str) -> Closed | None:
-        """Send one text frame. Never cancel this and go on: half a frame may be on the wire (FAULTS T10)."""
+        """Send one text frame."""
 
-    async def receive(self) -> str | bytes | Closed:
-        """The next frame, or how the connection ended. May be cancelled: nothing is lost by that."""
+    async def ping(self) -> Closed | None:
+        """Send a ping; the pong comes by `receive`."""
 
-    async def ping(self) -> None:
-        """Return at the pong. May never return when the connection is dead: the caller sets the deadline."""
+    async def pong(self, payload: bytes) -> Closed | None:
+        """Send the answer to a ping."""
 
-    async def close(self) -> None:
-        """The closing handshake. May never return: the caller sets the deadline."""
+    async def close(self) -> Closed | None:
+        """Send a Close frame; the end of the connection comes by `receive`."""
+
+    async def receive(self) -> str | bytes | Sign | Closed:
+        """The next of what comes in, or how the connection ended. May be cancelled: nothing is lost by that."""
+
+
+async def receive_message(socket: Socket) -> str | bytes | Closed:
+    """The next message, or how the connection ended; pings are answered. For who sends nothing at the same time."""
+    while True:
+        received = await socket.receive()
+        if not isinstance(received, Sign):
+            return received
+        if received.ping is not None:
+            await socket.pong(received.ping)
 
 
 class Dial(Protocol):
     """Opens a connection for as long as the context lasts, and aborts it at the end; or yields why there is none."""
 
-    def __call__(
-        self, nursery: trio.Nursery, deadlines: Deadlines
-    ) -> AbstractAsyncContextManager[Socket | DialFailure]:
-        """`nursery`: where tasks that serve the socket run; whoever opens it ends them with the context."""
+    def __call__(self, deadlines: Deadlines) -> AbstractAsyncContextManager[Socket | DialFailure]: ...
 
 
 class WebSocketDial:
-    """`Dial` over TCP and TLS: a stream of our own, which can always be aborted, under trio-websocket's protocol."""
+    """`Dial` over TCP and TLS, on a stream of our own, which can always be aborted."""
 
     def __init__(
         self,
@@ -84,7 +104,7 @@ class WebSocketDial:
         self._ssl_context = ssl_context
 
     @asynccontextmanager
-    async def __call__(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def __call__(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
         stream = await self._connect(deadlines.connect)
         if isinstance(stream, DialFailure):
             yield stream
@@ -93,10 +113,16 @@ class WebSocketDial:
         watching = streams.Watching(stream, deadlines.acknowledge, self._unacknowledged)
         try:
             secured = await self._secure_stream(watching, deadlines.register)
-            if not isinstance(secured, DialFailure):
-                yield await self._upgrade(secured, watching, nursery, connected_at, deadlines.register)
-            else:
+            if isinstance(secured, DialFailure):
                 yield secured
+                return
+            made: Connection | DialFailure = DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
+            with trio.move_on_at(connected_at + deadlines.register):
+                made = await self._upgrade(secured)
+            if isinstance(made, DialFailure):
+                yield DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else made
+            else:
+                yield _WebSocket(secured, made, connected_at)
         finally:
             await streams.abort(stream)
 
@@ -120,98 +146,121 @@ class WebSocketDial:
                 return DialFailure(Cause.UNACKNOWLEDGED) if stream.lost else DialFailure(Cause.TLS, shown(str(exc)))
         return DialFailure(Cause.UNANSWERED, f"no TLS in {within:g} s")
 
-    async def _upgrade(
-        self,
-        stream: trio.abc.Stream,
-        watching: streams.Watching,
-        nursery: trio.Nursery,
-        connected_at: float,
-        within: float,
-    ) -> Socket | DialFailure:
-        head = Head(stream)
-        reader = _Reader(nursery)
-        with trio.move_on_at(connected_at + within) as scope:
-            reader.on_end = scope.cancel
-            connection = await wrap_client_stream(
-                reader,  # type: ignore[arg-type]
-                head,  # type: ignore[arg-type]
-                self._host_header,
-                self._resource,
-                max_message_size=MAX_MESSAGE,
-                message_queue_size=UNREAD,
-            )
-            head.done()
-            return _WebSocket(connection, reader, connected_at)
-        rejection = head.rejection()
-        if rejection is not None:
-            return rejection
-        if watching.lost:
-            return DialFailure(Cause.UNACKNOWLEDGED)
-        if not reader.ended:
-            return DialFailure(Cause.UNANSWERED, f"nothing in {within:g} s")
-        if head.received:
+    async def _upgrade(self, stream: trio.abc.Stream) -> Connection | DialFailure:
+        """Ask for the upgrade. Of a refusal only the head is read: what follows can be endless (FAULTS T3)."""
+        handshake = H11Handshake(ConnectionType.CLIENT)
+        asked = handshake.send(events.Request(host=self._host_header, target=self._resource))
+        some = False
+        try:
+            await stream.send_all(asked)
+            while data := await stream.receive_some():
+                some = True
+                handshake.receive_data(bytes(data))
+                for event in handshake.events():
+                    if isinstance(event, events.RejectConnection):
+                        return _rejection(event)
+                    if handshake.connection is not None:
+                        return handshake.connection
+        except trio.BrokenResourceError:
+            pass
+        except (RemoteProtocolError, UnicodeError):  # the latter for headers that should be ASCII
+            some = True
+        if some:
             return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
         return DialFailure(Cause.CLOSED, "before the handshake was done")
 
 
-class _Reader:
-    """What trio-websocket takes for a nursery: runs its reader in ours, keeps its errors in, says when it has ended.
+def _rejection(event: events.RejectConnection) -> DialFailure:
+    hint = dict(event.headers).get(b"retry-after", b"").decode("ascii", "replace") or None
+    cause = Cause.SHED if event.status_code in BUSY else Cause.REJECTED
+    return DialFailure(cause, f"HTTP {event.status_code}", status=event.status_code, retry_after=hint)
 
-    Without this a peer that closes before the 101 hangs the dial for ever, and a `LocalProtocolError` of the reader
-    takes the surrounding nursery down (FAULTS T1, T2, T9).
-    """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self._nursery = nursery
-        self.ended = False
-        self.error: Exception | None = None
-        self.on_end: Callable[[], None] = lambda: None
-
-    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
-        self._nursery.start_soon(self._contain, task)
-
-    async def _contain(self, task: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await task()
-        except Exception as exc:  # noqa: BLE001 - whatever the library's reader raises costs this one link
-            self.error = exc
-        self.ended = True
-        self.on_end()
+_NOTHING: Iterator[events.Event] = iter(())
 
 
 class _WebSocket:
-    """`Socket` on a trio-websocket connection whose handshake is done."""
+    """`Socket` of wsproto's connection over a stream."""
 
-    def __init__(self, connection: WebSocketConnection, reader: _Reader, connected_at: float) -> None:
-        self._connection = connection
-        self._reader = reader
+    __slots__ = ("_connection", "_events", "_over", "_parts", "_size", "_stream", "_writing", "connected_at")
+
+    def __init__(self, stream: trio.abc.Stream, connection: Connection, connected_at: float) -> None:
         self.connected_at = connected_at
+        self._stream = stream
+        self._connection = connection
+        self._events: Iterator[events.Event] = (
+            connection.events()
+        )  # frames may have come in the same segment as the 101
+        self._parts: list[Any] = []
+        """Of the message that is coming in."""
+        self._size = 0
+        self._writing = False
+        """Something is on its way out, all of it or, when that was cancelled, half of it."""
+        self._over: Closed | None = None
 
     async def send(self, text: str) -> Closed | None:
+        return await self._say(events.TextMessage(text))
+
+    async def ping(self) -> Closed | None:
+        return await self._say(events.Ping())
+
+    async def pong(self, payload: bytes) -> Closed | None:
+        return await self._say(events.Pong(payload))
+
+    async def close(self) -> Closed | None:
+        return await self._say(events.CloseConnection(CloseReason.NORMAL_CLOSURE))
+
+    async def _say(self, event: events.Event) -> Closed | None:
+        if self._over is None and self._connection.state is ConnectionState.OPEN and not self._writing:
+            await self._write(event)
+            return self._over
+        return self._over or Closed(1006, "nothing can be sent any more")
+
+    async def _write(self, event: events.Event) -> None:
+        self._writing = True
         try:
-            await self._connection.send_message(text)
-        except (ConnectionClosed, LocalProtocolError):
-            return self._why_closed()
-        return None
+            await self._stream.send_all(self._connection.send(event))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._over = self._over or Closed(1006, "without a Close frame")
+        self._writing = False
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Sign | Closed:
+        while self._over is None:
+            event = next(self._events, None)
+            if event is None:
+                await self._read()
+            elif isinstance(event, events.Ping):
+                return Sign(ping=bytes(event.payload))
+            elif isinstance(event, events.Pong):
+                return Sign()
+            elif isinstance(event, events.CloseConnection):
+                await self._end(event)
+            elif isinstance(event, events.Message):  # or a part of one, as the network has cut it
+                self._parts.append(event.data)
+                self._size += len(event.data)
+                if self._size > MAX_MESSAGE:
+                    await self._end(events.CloseConnection(CloseReason.MESSAGE_TOO_BIG, "message too big"))
+                elif event.message_finished:
+                    parts, self._parts, self._size = self._parts, [], 0
+                    return "".join(parts) if isinstance(event, events.TextMessage) else b"".join(parts)
+        return self._over
+
+    async def _read(self) -> None:
+        self._events = _NOTHING  # an idle connection keeps nothing of the last frames
         try:
-            return await self._connection.get_message()
-        except ConnectionClosed:
-            return self._why_closed()
+            data = await self._stream.receive_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""
+        if data:
+            self._connection.receive_data(bytes(data))
+            self._events = self._connection.events()
+        else:
+            self._over = self._over or Closed(1006, "without a Close frame")
 
-    async def ping(self) -> None:
-        with suppress(ConnectionClosed, LocalProtocolError):
-            await self._connection.ping()
-
-    async def close(self) -> None:
-        with suppress(ConnectionClosed, LocalProtocolError):
-            await self._connection.aclose()
-
-    def _why_closed(self) -> Closed:
-        reason = self._connection.closed
-        if reason is not None and reason.code != 1006:
-            return Closed(reason.code, shown(reason.reason or ""))
-        if self._reader.error is not None:
-            return Closed(1006, type(self._reader.error).__name__)
-        return Closed(1006, "without a Close frame")
+    async def _end(self, event: events.CloseConnection) -> None:
+        """A Close frame has come, or a reason for one: answered if that can be done at once."""
+        over = Closed(int(event.code), shown(event.reason or ""))
+        if self._connection.state in OPEN and not self._writing:
+            with trio.move_on_after(LAST_WORD):
+                await self._write(event.response())
+        self._over = over

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import signal
 import subprocess
 import time
@@ -23,7 +24,7 @@ from worker_state import SignInFailed, Timing
 from worker_state.actors import connection
 from worker_state.core import messages as m
 from worker_state.core.pace import Deadlines, Pace
-from worker_state.core.verdict import Closed
+from worker_state.core.verdict import Closed, Sign
 from worker_state.devserver.identities import ApiKey
 from worker_state.mailbox import Mailbox
 
@@ -165,20 +166,26 @@ class Quiet:
     def __init__(self, dies_at: float) -> None:
         self._dies_at = dies_at
         self.pings: list[float] = []
+        self._pongs_in, self._pongs = trio.open_memory_channel[Sign](math.inf)
 
     async def send(self, text: str) -> Closed | None:
         raise NotImplementedError
 
-    async def receive(self) -> str | bytes | Closed:
-        await trio.sleep_forever()
-        raise NotImplementedError
+    async def receive(self) -> Sign:
+        pong = await self._pongs.receive()
+        await trio.sleep(0.1)
+        return pong
 
     async def ping(self) -> None:
         self.pings.append(trio.current_time())
-        await trio.sleep(0.1 if trio.current_time() < self._dies_at else 1e9)
+        if trio.current_time() < self._dies_at:
+            self._pongs_in.send_nowait(Sign())
+
+    async def pong(self, payload: bytes) -> Closed | None:
+        raise NotImplementedError
 
     async def close(self) -> None:
-        pass
+        raise NotImplementedError
 
 
 async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
@@ -187,7 +194,7 @@ async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     lost_at: list[float] = []
 
     @asynccontextmanager
-    async def dial(nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Quiet]:
+    async def dial(deadlines: Deadlines) -> AsyncIterator[Quiet]:
         yield socket
 
     def tell(note: m.Note) -> None:

@@ -1,4 +1,4 @@
-"""One seed, one run: chance inside trio and the WebSocket libraries is taken over for the time of a run.
+"""One seed, one run: chance inside trio and wsproto is taken over for the time of a run.
 
 Everything else that draws gets its `Random` as an argument. Private names of the libraries are touched in this file
 and nowhere else.
@@ -12,12 +12,10 @@ from random import Random
 from typing import Any
 
 import trio
-import trio_websocket
 import wsproto.frame_protocol
 import wsproto.utilities
 
 _trio_run: Any = trio._core._run
-_websocket: Any = trio_websocket._impl
 
 
 @contextmanager
@@ -28,7 +26,6 @@ def determined(seed: str) -> Iterator[None]:
     replaced: list[tuple[Any, str, Any]] = [
         (wsproto.frame_protocol, "os", urandom),
         (wsproto.utilities, "os", urandom),
-        (_websocket, "random", chance),
         (_trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]

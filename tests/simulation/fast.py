@@ -13,7 +13,7 @@ import trio
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.server import Server
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.core.verdict import Cause, Closed, DialFailure, Sign
 from worker_state.devserver.effects import Message
 from worker_state.transport import Socket
 
@@ -52,10 +52,8 @@ class FastSocket:
 
     def __init__(self) -> None:
         self.connected_at = trio.current_time()
-        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
+        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes | Sign](float("inf"))
         self._pings = 0
-        self._pongs: dict[int, trio.Event] = {}
-        self._over = trio.Event()
         self.closed: Closed | None = None
         self.conn: Conn
 
@@ -67,9 +65,9 @@ class FastSocket:
             case str() | bytes():
                 self._inbox_in.send_nowait(item)
             case Ping(answered=True):
-                self._pongs.pop(item.number).set()
+                self._inbox_in.send_nowait(Sign())
             case Ping():
-                self.conn.up.push(Ping(item.number, answered=True))
+                self._inbox_in.send_nowait(Sign(ping=item.number.to_bytes(4)))
             case CloseFrame():
                 self.conn.up.push(CloseFrame(item.code))
                 self._end(Closed(item.code, item.reason))
@@ -79,7 +77,6 @@ class FastSocket:
     def _end(self, closed: Closed) -> None:
         self.closed = closed
         self._inbox_in.close()
-        self._over.set()
 
     async def send(self, text: str) -> Closed | None:
         await trio.lowlevel.checkpoint()
@@ -89,22 +86,28 @@ class FastSocket:
             self.conn.up.push(text)
         return self.closed
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Sign | Closed:
         try:
             return await self._inbox.receive()
         except trio.EndOfChannel:
             assert self.closed is not None
             return self.closed
 
-    async def ping(self) -> None:
+    async def ping(self) -> Closed | None:
+        await trio.lowlevel.checkpoint()
         self._pings += 1
-        pong = self._pongs[self._pings] = trio.Event()
         self.conn.up.push(Ping(self._pings))
-        await pong.wait()
+        return self.closed
 
-    async def close(self) -> None:
+    async def pong(self, payload: bytes) -> Closed | None:
+        await trio.lowlevel.checkpoint()
+        self.conn.up.push(Ping(int.from_bytes(payload), answered=True))
+        return self.closed
+
+    async def close(self) -> Closed | None:
+        await trio.lowlevel.checkpoint()
         self.conn.up.push(CloseFrame(1000))
-        await self._over.wait()
+        return self.closed
 
 
 class FastDial:
@@ -116,7 +119,7 @@ class FastDial:
         self._chance = chance
 
     @asynccontextmanager
-    async def __call__(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def __call__(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
         failure = await self._failure(deadlines)
         if failure is not None:
             yield failure

@@ -47,6 +47,7 @@ class _WatchedSocket:
         self.connected_at = socket.connected_at
         self.receive = socket.receive
         self.ping = socket.ping
+        self.pong = socket.pong
         self.close = socket.close
 
     async def send(self, text: str) -> Closed | None:
@@ -142,10 +143,10 @@ class Worker:
         return make(self.sim.server, self.name, self.chance)
 
     @asynccontextmanager
-    async def _dial(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def _dial(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
         self.dialled(trio.current_time())
         try:
-            async with self._inner_dial()(nursery, deadlines) as socket:
+            async with self._inner_dial()(deadlines) as socket:
                 yield socket if isinstance(socket, DialFailure) else _WatchedSocket(socket, self)
         finally:
             self.link_over_at = trio.current_time()

@@ -1,9 +1,7 @@
-"""A dial as tests call it: with deadlines of its own and the nursery that the connection actor would give it."""
+"""A dial as tests call it: with deadlines of its own."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import trio
 
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import DialFailure
@@ -24,7 +22,5 @@ class Dialled:
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Socket | DialFailure]:
-        async with trio.open_nursery() as nursery:
-            async with self._dial(nursery, self._deadlines) as made:
-                yield made
-            nursery.cancel_scope.cancel()
+        async with self._dial(self._deadlines) as made:
+            yield made

@@ -14,7 +14,7 @@ import trio
 
 from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.core.verdict import Cause, Closed, DialFailure, Sign
 from worker_state.devserver.effects import Close, Effect, Reply, Send
 from worker_state.devserver.rooms import Rooms
 from worker_state.transport import Socket
@@ -28,11 +28,11 @@ class FakeSocket:
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
         self.connected_at = trio.current_time()
-        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
+        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes | Sign](float("inf"))
         self.closed: Closed | None = None
         self.frozen: list[str] | None = None
         """What the client has sent since the server stopped looking at this connection; None: it does look."""
-        self.unsent: list[str | bytes] = []
+        self.unsent: list[str | bytes | Sign] = []
         """What the server could not send meanwhile."""
         self.deaf = False
         """A proxy answers the pings; behind it there is nobody any more."""
@@ -47,30 +47,36 @@ class FakeSocket:
             self._server.receive(self, text)
         return self.closed
 
-    async def receive(self) -> str | bytes | Closed:
+    async def receive(self) -> str | bytes | Sign | Closed:
         try:
             return await self._inbox.receive()
         except trio.EndOfChannel:
             assert self.closed is not None
             return self.closed
 
-    async def ping(self) -> None:
+    async def ping(self) -> Closed | None:
         await trio.lowlevel.checkpoint()
-        while self.frozen is not None:
-            await trio.sleep(0.1)
-        if (self._server.silent and not self._server.answers_pings) or self.closed is not None:
-            await trio.sleep_forever()
+        if self.frozen is not None:
+            self.unsent.append(Sign())
+        elif self.closed is None and (self._server.answers_pings or not self._server.silent):
+            self._inbox_in.send_nowait(Sign())
+        return self.closed
 
-    async def close(self) -> None:
+    async def pong(self, payload: bytes) -> Closed | None:
+        await trio.lowlevel.checkpoint()
+        return self.closed
+
+    async def close(self) -> Closed | None:
         await trio.lowlevel.checkpoint()
         self._server.closes.append(self)
         self.end(Closed(1000))
+        return None
 
-    def deliver(self, text: str | bytes) -> None:
+    def deliver(self, frame: str | bytes | Sign) -> None:
         if self.frozen is not None:
-            self.unsent.append(text)
-        elif self.closed is None and not self.deaf:
-            self._inbox_in.send_nowait(text)
+            self.unsent.append(frame)
+        elif self.closed is None and not (self.deaf and not isinstance(frame, Sign)):
+            self._inbox_in.send_nowait(frame)
 
     def end(self, closed: Closed, *, noticed: bool = True) -> None:
         if self.closed is None:
@@ -116,7 +122,7 @@ class FakeServer:
     # the network
 
     @asynccontextmanager
-    async def dial(self, nursery: trio.Nursery, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def dial(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
         await trio.sleep(self.latency)

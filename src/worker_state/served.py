@@ -1,0 +1,208 @@
+"""One open socket while it is served: frames in and out, the watch for silence, and the one reason why it ended.
+
+Only the connection actor makes one. Nothing is decided about dialling, and what a frame means is not known, but for
+one thing: whether a `register` is unanswered, since no Close frame may follow one (FAULTS F31).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from worker_state import announce
+from worker_state.core import messages as m
+from worker_state.core import verdict as v
+from worker_state.core import wire
+from worker_state.core.config import Timing
+from worker_state.core.pace import Deadlines
+from worker_state.core.verdict import Cause, Closed, Sign
+from worker_state.core.words import masked
+
+if TYPE_CHECKING:
+    from worker_state.transport import Socket
+
+LATE = 1.0
+"""Seconds. A pong's deadline noticed later than this says that we were stopped, not that the peer is dead (T15)."""
+
+Deliver = Callable[[], Awaitable[Closed | None]]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A frame that is to be sent, and who waits for that."""
+
+    kind: str
+    """The message's type; nothing for a control frame."""
+    deliver: Deliver
+    taken: trio.Event | None = None
+    sent: bool = False
+
+
+class Served:
+    """One open socket, while it is served: reader, writer (while something is to be sent), watch for silence, and the
+    one reason why it ended. Reader and writer run in the link's nursery, and cancelling that ends the link."""
+
+    def __init__(
+        self, epoch: int, socket: "Socket", nursery: trio.Nursery, timing: Timing, say: announce.Dials
+    ) -> None:
+        self.over: Closed | None = None
+        self._epoch = epoch
+        self._socket = socket
+        self._nursery = nursery
+        self._timing = timing
+        self._say = say
+        self._leaving = False
+        self._registers_sent = 0
+        self._registers_answered = 0
+        self._secrets: set[str] = set()
+        """What was sent here that the server's own words must not bring into a log."""
+        self._heard_at = self._asked_at = trio.current_time()
+        # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for
+        # their turn, so that a slow socket slows them down and nobody else.
+        self._unsent: list[_Turn] = []
+        self._writing = False
+        self._pong = _Turn("", socket.ping)
+        """The last one that was queued: while it is unsent, a further ping needs no other."""
+
+    async def pump(self, deadlines: Deadlines, tell: m.Tell) -> None:
+        """Until the link's nursery is cancelled; `over` says why."""
+        answer_by = self._socket.connected_at + deadlines.register
+        tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
+        while True:
+            with trio.CancelScope() as scope:
+                await self._hear(scope, tell)
+            self._ask_when_quiet(trio.current_time(), scope.deadline)
+
+    async def _hear(self, scope: trio.CancelScope, tell: m.Tell) -> None:
+        """Hand on all frames, until the scope's deadline finds that none has come for a while."""
+        while True:
+            scope.deadline = self._quiet_until()
+            received = await self._socket.receive()
+            self._heard_at = trio.current_time()
+            if isinstance(received, Closed):
+                self.end(received)
+                await trio.sleep_forever()  # for as long as it takes the cancel to arrive
+            elif not isinstance(received, Sign):
+                self._hand_on(wire.read(received), tell)
+            elif received.ping is not None:
+                self._answer(received.ping)
+            del received  # an idle link must not hold on to the last frame, which may be megabytes (FAULTS F22)
+
+    def _hand_on(self, frame: wire.Frame, tell: m.Tell) -> None:
+        if isinstance(frame, wire.RegistrationAccepted):
+            self.register_answered()
+        elif isinstance(frame, wire.Refusal):
+            frame = wire.Refusal(masked(frame.reason, self._secrets), frame.typed)
+        tell(m.FrameReceived(self._epoch, frame))
+
+    def _answer(self, ping: bytes) -> None:
+        """Only the latest ping needs its pong, so that a flood of them fills nothing."""
+        deliver = partial(self._socket.pong, ping)
+        if self._pong in self._unsent:
+            self._pong.deliver = deliver
+        elif self.over is None:
+            self._pong = _Turn("", deliver)
+            self._queue(self._pong)
+
+    def register_answered(self) -> None:
+        """One `register` less is unanswered. An answer too many does not count for the next one."""
+        self._registers_answered = min(self._registers_answered + 1, self._registers_sent)
+
+    def end(self, closed: Closed) -> None:
+        """The link is over, at once."""
+        if self.over is None:
+            self.over = replace(closed, reason=masked(closed.reason, self._secrets))
+        self._nursery.cancel_scope.cancel()
+
+    def leave(self) -> None:
+        """No `register` is sent any more: one behind `/delete-peer` would bring the worker back (FAULTS F32)."""
+        self._leaving = True
+
+    def close(self, closed: Closed, within: float) -> None:
+        """Send a Close frame behind what is on its way, and be gone with its answer, or after so many seconds; at once
+        while a `register` is unanswered, for a Close frame behind one leaves a ghost (FAULTS F31)."""
+        polite = v.politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered)
+        if self.over is not None or not polite:
+            self.end(closed)
+            return
+        self.over = closed
+        self._queue(_Turn("", self._socket.close))
+        self._nursery.cancel_scope.deadline = trio.current_time() + within
+
+    def break_off(self) -> Closed:
+        """Nothing is sent any more: whoever waits for that is told. Returns how the link ended."""
+        self.over = self.over or Closed()
+        for turn in self._unsent:
+            if turn.taken is not None:
+                turn.taken.set()
+        return self.over
+
+    def _post(self, message: wire.Message) -> bool:
+        if self.over is None:
+            self._secrets.update(wire.secrets(message))
+            self._queue(_Turn(str(message["type"]), partial(self._socket.send, wire.encode(message))))
+        return self.over is None
+
+    async def _send(self, kind: str, text: str) -> bool:
+        turn = _Turn(kind, partial(self._socket.send, text), trio.Event())
+        assert turn.taken is not None
+        if self.over is None:
+            self._queue(turn)
+        else:
+            turn.taken.set()
+        try:
+            await turn.taken.wait()
+        except trio.Cancelled:
+            if turn in self._unsent:
+                self._unsent.remove(turn)
+            raise
+        return turn.sent
+
+    def _queue(self, turn: _Turn) -> None:
+        self._unsent.append(turn)
+        if not self._writing:
+            self._writing = True
+            self._nursery.start_soon(self._write)
+
+    async def _write(self) -> None:
+        with trio.CancelScope() as scope:
+            while self._unsent:
+                scope.deadline = trio.current_time() + self._timing.send
+                await self._write_one(self._unsent.pop(0))
+            self._writing = False
+        if self._writing:
+            self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
+
+    async def _write_one(self, turn: _Turn) -> None:
+        if turn.kind == "register":
+            if self._leaving or self.over is not None:
+                return
+            self._registers_sent += 1
+        try:
+            closed = await turn.deliver()
+            turn.sent = closed is None
+        finally:  # also when the link ends in the middle of it
+            if turn.taken is not None:
+                turn.taken.set()
+        if closed is not None:
+            self.end(closed)
+        if closed is not None and turn.kind:
+            self._say.send_failed(self._epoch, turn.kind, self.over or closed)
+
+    def _quiet_until(self) -> float:
+        """When something is to be done unless they say something before."""
+        if self._heard_at < self._asked_at:
+            return self._asked_at + self._timing.silence
+        return self._heard_at + self._timing.ping_every
+
+    def _ask_when_quiet(self, now: float, deadline: float) -> None:
+        """Ping after a while without a sign of life, and call the link dead when none comes after that either."""
+        if now < self._quiet_until():
+            return
+        if self._heard_at < self._asked_at and now - deadline <= LATE:
+            self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))
+        self._asked_at = now
+        if self.over is None:
+            self._queue(_Turn("", self._socket.ping))
