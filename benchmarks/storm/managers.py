@@ -3,11 +3,8 @@
 Only the sign-in is spared, as in the other benchmarks: everybody has a seat.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import trio
 
@@ -15,20 +12,20 @@ from benchmarks.clients import CAPABILITIES, SeatedHttp
 from benchmarks.server import Seat
 from benchmarks.storm.tally import Tally
 from worker_state import Config, Manager
+from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import DialFailure
 from worker_state.manager import World, run_in_world
-from worker_state.transport import Dial
+from worker_state.transport import Dial, Socket
 
 
 def counted(dial: Dial, tally: Tally) -> Dial:
     """The same dial, counted by how it ends: by the cause of its failure, or as OPENED."""
 
-    @asynccontextmanager
-    async def dial_and_count(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
+    async def dial_and_count(deadlines: Deadlines) -> Socket | DialFailure:
         tally.dials += 1
-        async with dial(*arguments, **options) as socket:
-            tally.outcomes[socket.cause.name if isinstance(socket, DialFailure) else "OPENED"] += 1
-            yield socket
+        socket = await dial(deadlines)
+        tally.outcomes[socket.cause.name if isinstance(socket, DialFailure) else "OPENED"] += 1
+        return socket
 
     return dial_and_count
 

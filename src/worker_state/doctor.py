@@ -205,8 +205,9 @@ class _Exam:
         # Shorter than the step, so that the dial itself can say how far it has come.
         each = 0.8 * self._within
         deadlines = Deadlines(connect=each, acknowledge=each, register=each)
-        link = await self._stack.enter_async_context(dial(deadlines))
+        link = await dial(deadlines)
         if not isinstance(link, DialFailure):
+            self._stack.push_async_callback(link.abort)
             self._links.append(link)
         return link
 

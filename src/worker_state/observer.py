@@ -182,13 +182,14 @@ class _Observer:
         if refusal is not None:
             return refusal
         with self._interruptible():
-            async with self._outside.dial(deadlines) as socket:
-                if isinstance(socket, DialFailure):
-                    where = self._config.websocket_url.partition("?")[0]
-                    why = f"no connection to {where}: {socket}"
-                    end = _End(why, socket.cause, hint=v.hint(socket.retry_after))
-                else:
-                    end = await self._serve(socket, deadlines)
+            socket = await self._outside.dial(deadlines)
+            if isinstance(socket, DialFailure):
+                where = self._config.websocket_url.partition("?")[0]
+                return _End(f"no connection to {where}: {socket}", socket.cause, hint=v.hint(socket.retry_after))
+            try:
+                end = await self._serve(socket, deadlines)
+            finally:
+                await socket.abort()
         return end
 
     async def _sign_in(self) -> _End | None:

@@ -4,6 +4,7 @@ Only the connection actor makes one. Nothing is decided about dialling, and what
 one thing: whether a `register` is unanswered, since no Close frame may follow one (FAULTS F31).
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,7 +43,7 @@ class _Turn:
 
 class Served:
     """One open socket, while it is served: reader, writer (while something is to be sent), watch for silence, and the
-    one reason why it ended. Reader and writer run in the link's nursery, and cancelling that ends the link."""
+    one reason why it ended. The writer runs in the nursery of whoever serves it, and ends with the link."""
 
     def __init__(
         self, epoch: int, socket: "Socket", nursery: trio.Nursery, timing: Timing, say: announce.Dials
@@ -62,29 +63,38 @@ class Served:
         # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for
         # their turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Turn] = []
-        self._writing = False
+        self._ended = False
+        self._close_by = math.inf
+        self._hearing = trio.CancelScope()
+        self._sending: trio.CancelScope | None = None
+        """The writer's, while there is one."""
         self._pong = _Turn("", socket.ping)
         """The last one that was queued: while it is unsent, a further ping needs no other."""
 
-    async def pump(self, deadlines: Deadlines, tell: m.Tell) -> None:
-        """Until the link's nursery is cancelled; `over` says why."""
+    async def pump(self, deadlines: Deadlines, tell: m.Tell) -> Closed:
+        """Hand on all frames, until the link is over; returns why it is."""
         answer_by = self._socket.connected_at + deadlines.register
         tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
-        while True:
-            with trio.CancelScope() as scope:
-                await self._hear(scope, tell)
-            self._ask_when_quiet(trio.current_time(), scope.deadline)
+        try:
+            while not self._ended:
+                with trio.CancelScope() as self._hearing:
+                    await self._hear(tell)
+                self._look_around(trio.current_time(), self._hearing.deadline)
+        finally:
+            self._break_off()
+        assert self.over is not None
+        return self.over
 
-    async def _hear(self, scope: trio.CancelScope, tell: m.Tell) -> None:
-        """Hand on all frames, until the scope's deadline finds that none has come for a while."""
+    async def _hear(self, tell: m.Tell) -> None:
+        """Until the deadline finds that something is to be done, since nothing has come, or the socket ends."""
         while True:
-            scope.deadline = self._quiet_until()
+            self._hearing.deadline = min(self._quiet_until(), self._close_by)
             received = await self._socket.receive()
             self._heard_at = trio.current_time()
             if isinstance(received, Closed):
                 self.end(received)
-                await trio.sleep_forever()  # for as long as it takes the cancel to arrive
-            elif not isinstance(received, Sign):
+                return
+            if not isinstance(received, Sign):
                 self._hand_on(wire.read(received), tell)
             elif received.ping is not None:
                 self._answer(received.ping)
@@ -114,7 +124,10 @@ class Served:
         """The link is over, at once."""
         if self.over is None:
             self.over = replace(closed, reason=masked(closed.reason, self._secrets))
-        self._nursery.cancel_scope.cancel()
+        self._ended = True
+        self._hearing.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
 
     def leave(self) -> None:
         """No `register` is sent any more: one behind `/delete-peer` would bring the worker back (FAULTS F32)."""
@@ -129,15 +142,15 @@ class Served:
             return
         self.over = closed
         self._queue(_Turn("", self._socket.close))
-        self._nursery.cancel_scope.deadline = trio.current_time() + within
+        self._hearing.deadline = self._close_by = trio.current_time() + within
 
-    def break_off(self) -> Closed:
-        """Nothing is sent any more: whoever waits for that is told. Returns how the link ended."""
+    def _break_off(self) -> None:
+        """Nothing is sent any more: whoever waits for that is told."""
         self.over = self.over or Closed()
+        self._ended = True
         for turn in self._unsent:
             if turn.taken is not None:
                 turn.taken.set()
-        return self.over
 
     def _post(self, message: wire.Message) -> bool:
         if self.over is None:
@@ -162,17 +175,17 @@ class Served:
 
     def _queue(self, turn: _Turn) -> None:
         self._unsent.append(turn)
-        if not self._writing:
-            self._writing = True
-            self._nursery.start_soon(self._write)
+        if self._sending is None:
+            self._sending = trio.CancelScope()
+            self._nursery.start_soon(self._write, self._sending)
 
-    async def _write(self) -> None:
-        with trio.CancelScope() as scope:
-            while self._unsent:
+    async def _write(self, scope: trio.CancelScope) -> None:
+        with scope:
+            while self._unsent and not self._ended:
                 scope.deadline = trio.current_time() + self._timing.send
                 await self._write_one(self._unsent.pop(0))
-            self._writing = False
-        if self._writing:
+        self._sending = None
+        if scope.cancelled_caught and not self._ended:
             self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
 
     async def _write_one(self, turn: _Turn) -> None:
@@ -197,8 +210,11 @@ class Served:
             return self._asked_at + self._timing.silence
         return self._heard_at + self._timing.ping_every
 
-    def _ask_when_quiet(self, now: float, deadline: float) -> None:
+    def _look_around(self, now: float, deadline: float) -> None:
         """Ping after a while without a sign of life, and call the link dead when none comes after that either."""
+        if self._ended or now >= self._close_by:
+            self._ended = True
+            return
         if now < self._quiet_until():
             return
         if self._heard_at < self._asked_at and now - deadline <= LATE:

@@ -7,8 +7,7 @@ never as an exception. No decision about retrying is made here, and nothing of t
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -60,6 +59,9 @@ class Socket(Protocol):
     async def receive(self) -> str | bytes | Sign | Closed:
         """The next of what comes in, or how the connection ended. May be cancelled: nothing is lost by that."""
 
+    async def abort(self) -> None:
+        """End the connection at once, without a Close frame. Whoever has dialled owes this, however it ended."""
+
 
 async def receive_message(socket: Socket) -> str | bytes | Closed:
     """The next message, or how the connection ended; pings are answered. For who sends nothing at the same time."""
@@ -72,9 +74,9 @@ async def receive_message(socket: Socket) -> str | bytes | Closed:
 
 
 class Dial(Protocol):
-    """Opens a connection for as long as the context lasts, and aborts it at the end; or yields why there is none."""
+    """Opens a connection, or says why there is none. Cancelled, it leaves none behind."""
 
-    def __call__(self, deadlines: Deadlines) -> AbstractAsyncContextManager[Socket | DialFailure]: ...
+    async def __call__(self, deadlines: Deadlines) -> Socket | DialFailure: ...
 
 
 class WebSocketDial:
@@ -103,28 +105,30 @@ class WebSocketDial:
         self._unacknowledged = unacknowledged
         self._ssl_context = ssl_context
 
-    @asynccontextmanager
-    async def __call__(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def __call__(self, deadlines: Deadlines) -> Socket | DialFailure:
         stream = await self._connect(deadlines.connect)
         if isinstance(stream, DialFailure):
-            yield stream
-            return
+            return stream
+        made: Socket | DialFailure | None = None
+        try:
+            made = await self._shake_hands(stream, deadlines)
+        finally:
+            if made is None or isinstance(made, DialFailure):
+                await streams.abort(stream)
+        return made
+
+    async def _shake_hands(self, stream: trio.abc.Stream, deadlines: Deadlines) -> Socket | DialFailure:
         connected_at = trio.current_time()
         watching = streams.Watching(stream, deadlines.acknowledge, self._unacknowledged)
-        try:
-            secured = await self._secure_stream(watching, deadlines.register)
-            if isinstance(secured, DialFailure):
-                yield secured
-                return
-            made: Connection | DialFailure = DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
-            with trio.move_on_at(connected_at + deadlines.register):
-                made = await self._upgrade(secured)
-            if isinstance(made, DialFailure):
-                yield DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else made
-            else:
-                yield _WebSocket(secured, made, connected_at)
-        finally:
-            await streams.abort(stream)
+        secured = await self._secure_stream(watching, deadlines.register)
+        if isinstance(secured, DialFailure):
+            return secured
+        made: Connection | DialFailure = DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
+        with trio.move_on_at(connected_at + deadlines.register):
+            made = await self._upgrade(secured)
+        if not isinstance(made, DialFailure):
+            return _WebSocket(stream, secured, made, connected_at)
+        return DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else made
 
     async def _connect(self, within: float) -> trio.abc.Stream | DialFailure:
         try:
@@ -182,10 +186,14 @@ _NOTHING: Iterator[events.Event] = iter(())
 class _WebSocket:
     """`Socket` of wsproto's connection over a stream."""
 
-    __slots__ = ("_connection", "_events", "_over", "_parts", "_size", "_stream", "_writing", "connected_at")
+    __slots__ = ("_below", "_connection", "_events", "_over", "_parts", "_size", "_stream", "_writing", "connected_at")
 
-    def __init__(self, stream: trio.abc.Stream, connection: Connection, connected_at: float) -> None:
+    def __init__(
+        self, below: trio.abc.Stream, stream: trio.abc.Stream, connection: Connection, connected_at: float
+    ) -> None:
         self.connected_at = connected_at
+        self._below = below
+        """The TCP connection; the stream is this one, or TLS over it."""
         self._stream = stream
         self._connection = connection
         self._events: Iterator[events.Event] = (
@@ -264,3 +272,6 @@ class _WebSocket:
             with trio.move_on_after(LAST_WORD):
                 await self._write(event.response())
         self._over = over
+
+    async def abort(self) -> None:
+        await streams.abort(self._below)

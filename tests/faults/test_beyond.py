@@ -6,8 +6,6 @@ import math
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -187,15 +185,17 @@ class Quiet:
     async def close(self) -> None:
         raise NotImplementedError
 
+    async def abort(self) -> None:
+        pass
+
 
 async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     """Pings come `ping_every` after each sign of life, and death is noticed `ping_every + silence` after the last."""
     timing, socket, mailbox = Timing(), Quiet(dies_at=100.0), Mailbox[m.Note]()
     lost_at: list[float] = []
 
-    @asynccontextmanager
-    async def dial(deadlines: Deadlines) -> AsyncIterator[Quiet]:
-        yield socket
+    async def dial(deadlines: Deadlines) -> Quiet:
+        return socket
 
     def tell(note: m.Note) -> None:
         if isinstance(note, m.LinkLost):

@@ -4,8 +4,6 @@ The server's end is `Frames`. Nothing is encoded, so this level finds what is wr
 """
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 
 import trio
@@ -50,7 +48,8 @@ class Frames:
 class FastSocket:
     """`Socket` without WebSocket."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
         self.connected_at = trio.current_time()
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes | Sign](float("inf"))
         self._pings = 0
@@ -109,6 +108,9 @@ class FastSocket:
         self.conn.up.push(CloseFrame(1000))
         return self.closed
 
+    async def abort(self) -> None:
+        self.conn.abandon(FIN if self._chance.random() < 0.5 else RST)
+
 
 class FastDial:
     """`Dial` of one worker."""
@@ -118,21 +120,16 @@ class FastDial:
         self._owner = owner
         self._chance = chance
 
-    @asynccontextmanager
-    async def __call__(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def __call__(self, deadlines: Deadlines) -> Socket | DialFailure:
         failure = await self._failure(deadlines)
         if failure is not None:
-            yield failure
-            return
-        socket = FastSocket()
+            return failure
+        socket = FastSocket(self._chance)
         conn = socket.conn = self._server.connect(self._owner, self._chance, socket.arrive)
         conn.codec = Frames(conn)
         if self._server.door(self._owner) == "slams":
             self._server.net.after(0.02, lambda: conn.server_closes(1013))
-        try:
-            yield socket
-        finally:
-            conn.abandon(FIN if self._chance.random() < 0.5 else RST)
+        return socket
 
     async def _failure(self, deadlines: Deadlines) -> DialFailure | None:
         await trio.sleep(self._chance.uniform(0.001, 0.08))

@@ -4,8 +4,6 @@ Everything that it does to the outside passes through here (`_Watched…`), so t
 """
 
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
 from random import Random
@@ -55,6 +53,10 @@ class _WatchedSocket:
         self._worker.sends(kind, again=kind == "register" and self._registers > 0)
         self._registers += kind == "register"
         return await self._socket.send(text)
+
+    async def abort(self) -> None:
+        await self._socket.abort()
+        self._worker.link_over_at = trio.current_time()
 
 
 class Worker:
@@ -142,14 +144,15 @@ class Worker:
         make = ByteDial if self.sim.plan.level == "bytes" else FastDial
         return make(self.sim.server, self.name, self.chance)
 
-    @asynccontextmanager
-    async def _dial(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def _dial(self, deadlines: Deadlines) -> Socket | DialFailure:
         self.dialled(trio.current_time())
+        socket: Socket | DialFailure | None = None
         try:
-            async with self._inner_dial()(deadlines) as socket:
-                yield socket if isinstance(socket, DialFailure) else _WatchedSocket(socket, self)
+            socket = await self._inner_dial()(deadlines)
         finally:
-            self.link_over_at = trio.current_time()
+            if socket is None or isinstance(socket, DialFailure):
+                self.link_over_at = trio.current_time()
+        return socket if isinstance(socket, DialFailure) else _WatchedSocket(socket, self)
 
     # its program
 

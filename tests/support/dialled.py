@@ -22,5 +22,9 @@ class Dialled:
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Socket | DialFailure]:
-        async with self._dial(self._deadlines) as made:
+        made = await self._dial(self._deadlines)
+        try:
             yield made
+        finally:
+            if not isinstance(made, DialFailure):
+                await made.abort()

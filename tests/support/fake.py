@@ -5,8 +5,7 @@ suite runs against this and against the real transport, so that it cannot lie.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -72,6 +71,9 @@ class FakeSocket:
         self.end(Closed(1000))
         return None
 
+    async def abort(self) -> None:
+        self.end(Closed())
+
     def deliver(self, frame: str | bytes | Sign) -> None:
         if self.frozen is not None:
             self.unsent.append(frame)
@@ -121,8 +123,7 @@ class FakeServer:
 
     # the network
 
-    @asynccontextmanager
-    async def dial(self, deadlines: Deadlines) -> AsyncIterator[Socket | DialFailure]:
+    async def dial(self, deadlines: Deadlines) -> Socket | DialFailure:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
         await trio.sleep(self.latency)
@@ -130,17 +131,12 @@ class FakeServer:
             while self.dials_hang:
                 await trio.sleep(0.5)
         if self.dials_hang:
-            yield DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
-            return
+            return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
         if not self.up:
-            yield DialFailure(Cause.REFUSED)
-            return
+            return DialFailure(Cause.REFUSED)
         socket = FakeSocket(self)
         self.sockets.append(socket)
-        try:
-            yield socket
-        finally:
-            socket.end(Closed())
+        return socket
 
     def cut(self, peer_id: str | None = None, closed: Closed | None = None) -> None:
         """The open connections of one peer, or all, are over; the server notices at once."""

@@ -20,7 +20,7 @@ from worker_state.mailbox import Mailbox
 from worker_state.served import Served
 
 if TYPE_CHECKING:
-    from worker_state.transport import Dial
+    from worker_state.transport import Dial, Socket
 
 TOO_BIG = 1009
 TOO_BIG_PAUSE = 60.0
@@ -59,7 +59,7 @@ async def run(mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Tim
             _apply_all(book, mailbox.take())
             if book.wanted and not keeping:
                 keeping = True
-                nursery.start_soon(_keep_link, book, dial, timing, tell)
+                nursery.start_soon(_keep_link, book, dial, nursery, timing, tell)
         if book.link is not None:
             book.link.close(Closed(reason="the worker leaves", cause=Cause.DROPPED), timing.close)
         # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
@@ -99,11 +99,11 @@ def _apply(book: _Book, note: m.Note) -> None:
             pass
 
 
-async def _keep_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> None:
+async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, tell: m.Tell) -> None:
     while not book.leaving:
         book.epoch += 1
         book.registered = False
-        outcome = await _one_link(book, dial, timing, tell)
+        outcome = await _one_link(book, dial, nursery, timing, tell)
         if outcome is None:
             return
         if book.leaving:
@@ -132,22 +132,21 @@ def _pause_after(book: _Book, closed: Closed, now: float) -> float:
     return book.pace.lost(now, closed.cause, closed.code, v.hint_in(closed.reason))
 
 
-async def _one_link(book: _Book, dial: "Dial", timing: Timing, tell: m.Tell) -> Closed | DialFailure | None:
+async def _one_link(
+    book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, tell: m.Tell
+) -> Closed | DialFailure | None:
     """One socket from dial to abort. None when the exit cut the dial short."""
     deadlines = book.pace.dialling(trio.current_time())
-    outcome: Closed | DialFailure | None = None
-    async with trio.open_nursery() as nursery:
-        book.cuttable = nursery.cancel_scope
-        async with dial(deadlines) as socket:
-            if isinstance(socket, DialFailure):
-                outcome = socket
-            else:
-                book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
-                book.say.opened(book.epoch)
-                book.link = Served(book.epoch, socket, nursery, timing, book.say)
-                try:
-                    await book.link.pump(deadlines, tell)
-                finally:
-                    outcome = book.link.break_off()
-                    book.link = None
-    return outcome
+    socket: Socket | DialFailure | None = None
+    with trio.CancelScope() as book.cuttable:
+        socket = await dial(deadlines)
+    book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
+    if socket is None or isinstance(socket, DialFailure):
+        return socket
+    book.say.opened(book.epoch)
+    book.link = Served(book.epoch, socket, nursery, timing, book.say)
+    try:
+        return await book.link.pump(deadlines, tell)
+    finally:
+        book.link = None
+        await socket.abort()
