@@ -81,7 +81,7 @@ class PaceParameters:
     when they are mended. With the dial itself, two a minute at a full queue; at a front that closes at once, three."""
     busy_most: float = 75.0
     """The longest pause while somebody answers, and not what we want: each such dial costs a server work. Where we were
-    not dropped, either is counted from one dial to the next: who was held for a minute has paused for it."""
+    not dropped, either is counted from one dial to the next: who was held in vain for a minute has paused for it."""
 
     connect_first: float = 0.4
     """For the first dial after a link that had lived, and then once more at once: one lost SYN would cost a second."""
@@ -282,8 +282,10 @@ class Pace:
         assert self._busy_since is not None
         age = now - self._busy_since
         most = p.full_most if cause in _FULL or cause is Cause.CLOSED else p.busy_most
-        if cause not in _FULL:
-            most = max(p.shortest, most - (now - self._dialled_at))
+        if cause not in _FULL and self._answered_at is None:
+            most -= now - self._dialled_at
+            if most < p.announced:
+                return self._random.uniform(0.0, p.announced)  # who held us may have let go of everybody at once
         if (p.growth - 1.0) * age > most:
             return most * self._random.uniform(0.8, 1.0)  # a bare period might beat in time with somebody's timer
         target = self._window * self._place
