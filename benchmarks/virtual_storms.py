@@ -114,6 +114,18 @@ def drawn(count: int, seed: int) -> dict[str, Storm]:
 
 
 HELD_OUT = drawn(40, 2_026)
+"""Looked at since, while the rule for a front that closes or holds was made: what was not is `FRESH`."""
+FRONTS = {
+    name: storm
+    for name, storm in drawn(600, 777).items()
+    if storm.front in ("closes", "holds")
+    and storm.down > 20
+    and storm.workers < 12_000
+    and storm.workers < 150 * storm.capacity
+}
+"""Short storms behind a front that took every connection while the server was away: that rule was made on these."""
+FRESH = drawn(40, 2_027)
+"""Run once, when everything stood."""
 
 SHORT: dict[str, Storm] = {
     "queue 128, 1,000 at 1,000": Storm(workers=1_000, capacity=1_000, backlog=128),

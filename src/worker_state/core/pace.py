@@ -24,6 +24,8 @@ _AWAY = (Cause.REFUSED, Cause.UNREACHABLE)
 """Nobody is there: asking costs nobody anything."""
 _FULL = (Cause.NO_ANSWER, Cause.UNACKNOWLEDGED)
 """A kernel that drops what it has no room for, or a path that is dead: asking costs next to nothing."""
+_SAYS_FULL = (*_FULL, Cause.SHED)
+"""Somebody is there who has no room for us: nothing else tells that others are in trouble too."""
 _TIMED_OUT = (Cause.UNANSWERED, Cause.UNREGISTERED)
 _TOLD_EVERYBODY = (1001, 1012, 1013)
 """Close codes of a server that goes away, restarts, or wants fewer."""
@@ -74,18 +76,21 @@ class PaceParameters:
     is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.05. With
     2 it would be 1.18 and half the dials; with 1.25, 1.02 and half as many again."""
     full_most: float = 20.0
-    """The longest pause while a kernel drops us or nobody answers: a lone worker's dead network looks the same, and is
-    to be found again soon when it is mended. With the dial itself, which lasts longer than that, two a minute."""
+    """The longest pause while a kernel drops us, or nobody answers, or somebody closes without a word: a lone worker's
+    dead network looks like the first, a front whose server is away like the last, and both are to be found again soon
+    when they are mended. With the dial itself, two a minute at a full queue; at a front that closes at once, three."""
     busy_most: float = 75.0
-    """The longest pause while somebody answers, and not what we want: each such dial costs a server work."""
+    """The longest pause while somebody answers, and not what we want: each such dial costs a server work. Where we were
+    not dropped, either is counted from one dial to the next: who was held in vain for a minute has paused for it."""
 
     connect_first: float = 0.4
     """For the first dial after a link that had lived, and then once more at once: one lost SYN would cost a second."""
-    connect: float = 12.0
-    """The kernel sends a SYN again after 1, 2, 3, 4, 5, 7 and 11 s, and each is a try that costs no dial; the next
-    would come at 19 s, and a dial of ours is sooner."""
-    acknowledge: float = 7.0
-    """Bytes are sent again after 0.2, 0.6, 1.4, 3.0 and 6.2 s; the next time would be at 12.6 s."""
+    connect: float = 20.0
+    """The kernel sends a SYN again after 1, 2, 3, 4, 5, 7, 11 and 19 s, and each is a try that costs no dial; the next
+    would come at 35 s, and while everybody waited for that the server would stand idle."""
+    acknowledge: float = 14.0
+    """Bytes are sent again after 0.2, 0.6, 1.4, 3.0, 6.2 and 12.6 s. After 15 s a Linux server with a full queue has
+    forgotten the handshake and says RST to it, which would tell us less than our own giving up."""
 
     patience: float = 60.0
     """For the answer (`Timing.register`), while nothing says that others are in trouble too. Each time-out doubles it,
@@ -155,6 +160,7 @@ class Pace:
         "_promised_at",
         "_quick",
         "_random",
+        "_said_full",
         "_since",
         "_storm",
         "_time_outs",
@@ -174,6 +180,7 @@ class Pace:
         """Whatever was wrong is over, and something new begins."""
         self._since = now
         self._busy_since: float | None = None
+        self._said_full = False
         self._window = 0.0
         self._place = 0.0
         self._storm = False
@@ -213,19 +220,23 @@ class Pace:
             if cause is Cause.REFUSED:
                 self._storm = True
                 self._busy_since = None
+                self._said_full = False
             return self._polite(now, self._random.uniform(0.5, 1.0) * self._poll(now))
-        if self._busy_since is None:
-            self._busy_since = self._dialled_at
+        begins, says_full = self._busy_since is None, cause in _SAYS_FULL
+        if begins or (says_full and not self._said_full):
+            # Who has closed or held us for long, and says now that he is full, has a server behind him that has come
+            # back: its storm begins here, and the stretches with it. Once only, for the two may well take turns.
             p = self._parameters
+            self._busy_since = self._dialled_at
             self._window = max(p.connect if cause in _FULL else p.window, self._poll(now))
             self._place = self._random.random()
         if cause in _TIMED_OUT:
             self._time_outs += 1
-        elif cause in _FULL or cause is Cause.SHED:
-            self._storm = True
+        elif says_full:
+            self._storm = self._said_full = True
         if quick and cause is Cause.NO_ANSWER:
             return self._polite(now, 0.0)
-        return self._polite(now, self._until_our_place(now - self._busy_since, cause))
+        return self._polite(now, self._until_our_place(now, cause))
 
     def answered(self, now: float) -> None:
         """The server has acknowledged the registration. That makes nothing short yet: it has to live."""
@@ -265,10 +276,16 @@ class Pace:
         p = self._parameters
         return min(p.poll_most, max(p.poll_least, p.poll_share * (now - self._since)))
 
-    def _until_our_place(self, age: float, cause: Cause) -> float:
+    def _until_our_place(self, now: float, cause: Cause) -> float:
         """Everybody's dials fall on window · place, then on window · growthⁿ⁺ᵖˡᵃᶜᵉ after the trouble began."""
         p = self._parameters
-        most = p.full_most if cause in _FULL else p.busy_most
+        assert self._busy_since is not None
+        age = now - self._busy_since
+        most = p.full_most if cause in _FULL or cause is Cause.CLOSED else p.busy_most
+        if cause not in _FULL and self._answered_at is None:
+            most -= now - self._dialled_at
+            if most < p.announced:
+                return self._random.uniform(0.0, p.announced)  # who held us may have let go of everybody at once
         if (p.growth - 1.0) * age > most:
             return most * self._random.uniform(0.8, 1.0)  # a bare period might beat in time with somebody's timer
         target = self._window * self._place
