@@ -53,7 +53,7 @@ def told_nothing(note: object) -> None:
 def manager_in(state: State, counts: Counts | None = None) -> Manager:
     """A manager that shows this snapshot and does nothing."""
     _, signals = trio.open_memory_channel[dict[str, Any]](0)
-    return Manager(told_nothing, Watched(state), signals, lambda: None, dict, counts or Counts())
+    return Manager(told_nothing, Watched(state), lambda: signals, lambda: None, dict, counts or Counts())
 
 
 @asynccontextmanager

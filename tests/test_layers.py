@@ -45,7 +45,7 @@ PLACES = {
     "actors": place("core watched mailbox announce errands logs served", "trio", for_types_only="transport web"),
     "served": place("core announce", "trio", for_types_only="transport"),
     "announce": place("core logs"),
-    "errands": place("core", for_types_only="web"),
+    "errands": place("core", "trio", for_types_only="web"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),

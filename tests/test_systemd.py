@@ -69,7 +69,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd
 
 def showing(states: Watched[State]) -> Manager:
     _, signals = trio.open_memory_channel[dict[str, object]](0)
-    return Manager(told_nothing, states, signals, lambda: None, dict, Counts())
+    return Manager(told_nothing, states, lambda: signals, lambda: None, dict, Counts())
 
 
 @asynccontextmanager

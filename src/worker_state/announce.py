@@ -19,6 +19,8 @@ SIGN_IN, ROOM_CREATION = "sign-in", "room creation"
 class Dials:
     """What the connection actor says: of links that were lost, and of dials until there is one again."""
 
+    __slots__ = ("failures",)
+
     def __init__(self) -> None:
         self.failures = 0
         """Dials in a row that gave no link."""
@@ -56,6 +58,16 @@ def _worth_repeating(failures: int) -> bool:
 
 class Registrations:
     """What the registration actor says: of its registrations, and of the HTTP calls beside them."""
+
+    __slots__ = (
+        "_epoch",
+        "_failures",
+        "_lost_at",
+        "_refusal",
+        "_room",
+        "_show",
+        "started",
+    )
 
     def __init__(self, *, show_session_string: bool) -> None:
         self.started = False

@@ -6,6 +6,8 @@ exists on the server has to reach the ledger. What failed is told too, with the 
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from worker_state.core import answers
 from worker_state.core import messages as m
 from worker_state.core.errors import RoomCreationFailed, SignInFailed
@@ -13,10 +15,15 @@ from worker_state.core.errors import RoomCreationFailed, SignInFailed
 if TYPE_CHECKING:
     from worker_state.web import Http
 
+CUT_SHORT = answers.HttpFailure("it was cut short")
+"""By the scope: the worker leaves, and the exit is bounded."""
 
-async def sign_in_and_tell(http: "Http", starting: bool, tell: m.Tell) -> None:
+
+async def sign_in_and_tell(scope: trio.CancelScope, http: "Http", starting: bool, tell: m.Tell) -> None:
     """`POST /anonymous-signin`: a new identity, to be deleted at the end. While starting, a failure ends the start."""
-    answer = await http.post("/anonymous-signin")
+    answer: answers.HttpAnswer | answers.HttpFailure = CUT_SHORT
+    with scope:
+        answer = await http.post("/anonymous-signin")
     identity = answer if isinstance(answer, answers.HttpFailure) else answers.read_identity(answer)
     if not isinstance(identity, answers.HttpFailure):
         tell(m.IdentityCreated(identity))
@@ -26,9 +33,13 @@ async def sign_in_and_tell(http: "Http", starting: bool, tell: m.Tell) -> None:
         tell(m.StartupAborted(SignInFailed("the server gave this worker no identity (the log says why)")))
 
 
-async def create_room_and_tell(http: "Http", id_token: str, starting: bool, tell: m.Tell) -> None:
+async def create_room_and_tell(
+    scope: trio.CancelScope, http: "Http", id_token: str, starting: bool, tell: m.Tell
+) -> None:
     """`POST /create-room`: a new room. While starting, a failure ends the start, with the HTTP status."""
-    answer = await http.post("/create-room", bearer=id_token)
+    answer: answers.HttpAnswer | answers.HttpFailure = CUT_SHORT
+    with scope:
+        answer = await http.post("/create-room", bearer=id_token)
     room = answer if isinstance(answer, answers.HttpFailure) else answers.read_room(answer, id_token)
     if not isinstance(room, answers.HttpFailure):
         tell(m.RoomCreated(room))

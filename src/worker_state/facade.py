@@ -22,11 +22,20 @@ from worker_state.watched import Watched
 class Manager:
     """What the worker holds while the state manager runs. Made by `run_state_manager` and `open_state_manager`."""
 
+    __slots__ = (
+        "_backlog",
+        "_counts",
+        "_link",
+        "_signals",
+        "_states",
+        "_tell",
+    )
+
     def __init__(
         self,
         tell: m.Tell,
         states: Watched[State],
-        signals: trio.MemoryReceiveChannel[wire.Message],
+        signals: Callable[[], trio.MemoryReceiveChannel[wire.Message]],
         link: Callable[[], m.Link | None],
         backlog: Callable[[], dict[str, int]],
         counts: Counts,
@@ -153,7 +162,7 @@ class Manager:
     @property
     def signals(self) -> trio.MemoryReceiveChannel[wire.Message]:
         """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
-        return self._signals
+        return self._signals()
 
     async def send_signal(self, message: Mapping[str, Any]) -> None:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.

@@ -4,11 +4,23 @@ An unbounded memory channel of trio's would do, at the price of 1.7 KiB each and
 note; it serves many readers and writers, and bounds. Here there is one reader, and nobody waits to write.
 """
 
+from collections.abc import Awaitable, Generator
 from typing import Generic, TypeVar
 
 import trio
 
 T = TypeVar("T")
+
+
+class _Now:
+    """What is over as soon as it is awaited."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_NOW = _Now()
 
 
 class Mailbox(Generic[T]):
@@ -39,11 +51,13 @@ class Mailbox(Generic[T]):
         notes, self._notes = self._notes, []
         return notes
 
-    async def filled(self) -> None:
-        """Return when there is something to take: at once, without a checkpoint, when there is already."""
-        if not self._notes:
-            self._reader = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._give_up)
+    def filled(self) -> Awaitable[object]:
+        """To be awaited at once; it returns when there is something to take: without a checkpoint when there is
+        already. (trio's own trap and no coroutine around it: that would weigh as much as the mailbox.)"""
+        if self._notes:
+            return _NOW
+        self._reader = trio.lowlevel.current_task()
+        return trio.lowlevel.wait_task_rescheduled(self._give_up)  # noqa: ASYNC105 - by the caller
 
     def _give_up(self, _: object) -> trio.lowlevel.Abort:
         self._reader = None

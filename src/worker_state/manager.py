@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from random import Random, SystemRandom
 from typing import Any
 
@@ -130,7 +130,7 @@ class _Office:
         self.mailboxes: dict[str, Mailbox[m.Note]] = {
             name: Mailbox() for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP)
         }
-        self.signals_in, self.signals = trio.open_memory_channel[wire.Message](config.signal_buffer)
+        self._signal_buffer = config.signal_buffer
         self.link: m.Link | None = None
         self.failure: StartupFailed | None = None
         self.on_start: Callable[[Manager], None] | None = None
@@ -171,20 +171,25 @@ class _Office:
 
     def manager(self) -> Manager:
         """The face of this office that the worker sees."""
-        return Manager(self.tell, self.state, self.signals, lambda: self.link, self.backlog, self.counts)
+        return Manager(self.tell, self.state, lambda: self.signals[1], lambda: self.link, self.backlog, self.counts)
 
     def backlog(self) -> dict[str, int]:
         """Unread notes by actor."""
         return {name: len(mailbox) for name, mailbox in self.mailboxes.items()}
 
+    @cached_property
+    def signals(self) -> "tuple[trio.MemorySendChannel[wire.Message], trio.MemoryReceiveChannel[wire.Message]]":
+        """Made with the first signal, or when the worker first asks: most workers are idle, and it weighs 1.7 KiB."""
+        return trio.open_memory_channel[wire.Message](self._signal_buffer)
+
     def close(self) -> None:
         """Nothing will be heard any more: whoever listens is told."""
         self.state.close()
-        self.signals_in.close()
+        self.signals[0].close()
 
     def _hand_on(self, message: wire.Message) -> None:
         try:
-            self.signals_in.send_nowait(message)
+            self.signals[0].send_nowait(message)
         except trio.WouldBlock:
             dropped = self.state.value.signals_dropped + 1
             if _worth_saying(dropped):
@@ -223,7 +228,7 @@ async def run_in_world(
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
     try:
         async with trio.open_nursery() as nursery:
-            for actor in _shielded_actors(config, world, office):
+            for actor in _shielded_actors(config, world, office, nursery):
                 nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
             if config.reservation_limit is not None:
                 nursery.start_soon(_end_reservations, office, config.reservation_limit)
@@ -235,7 +240,9 @@ async def run_in_world(
         raise office.failure
 
 
-def _shielded_actors(config: Config, world: World, office: _Office) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
+def _shielded_actors(
+    config: Config, world: World, office: _Office, nursery: trio.Nursery
+) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
     """The worker's cancel does not reach these: each is shielded, and ends by `BeginLeave`, in bounded time."""
     timing, tell, inbox = config.timing, office.tell, office.mailboxes
     return (
@@ -253,6 +260,7 @@ def _shielded_actors(config: Config, world: World, office: _Office) -> tuple[par
             config=config,
             http=world.http,
             random=world.random,
+            nursery=nursery,
             tell=tell,
         ),
         partial(

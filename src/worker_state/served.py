@@ -45,6 +45,27 @@ class Served:
     """One open socket, while it is served: reader, writer (while something is to be sent), watch for silence, and the
     one reason why it ended. The writer runs in the nursery of whoever serves it, and ends with the link."""
 
+    __slots__ = (
+        "_asked_at",
+        "_close_by",
+        "_ended",
+        "_epoch",
+        "_heard_at",
+        "_hearing",
+        "_leaving",
+        "_nursery",
+        "_pong",
+        "_registers_answered",
+        "_registers_sent",
+        "_say",
+        "_secrets",
+        "_sending",
+        "_socket",
+        "_timing",
+        "_unsent",
+        "over",
+    )
+
     def __init__(
         self, epoch: int, socket: "Socket", nursery: trio.Nursery, timing: Timing, say: announce.Dials
     ) -> None:

@@ -82,6 +82,18 @@ class Dial(Protocol):
 class WebSocketDial:
     """`Dial` over TCP and TLS, on a stream of our own, which can always be aborted."""
 
+    __slots__ = (
+        "_host",
+        "_host_header",
+        "_open_stream",
+        "_port",
+        "_resource",
+        "_secure",
+        "_ssl_context",
+        "_unacknowledged",
+        "_unacknowledged_within",
+    )
+
     def __init__(
         self,
         url: str,

@@ -57,6 +57,11 @@ class HttpxHttp:
     T14, T24, T25), none of which is wanted, for half the cost of a call.
     """
 
+    __slots__ = (
+        "_base",
+        "_within",
+    )
+
     def __init__(self, url: str, *, within: float) -> None:
         self._base = url.rstrip("/")
         self._within = within

@@ -29,7 +29,7 @@ MOVE = 5.0
 """Seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Book:
     """What this actor knows; nobody else sees it."""
 

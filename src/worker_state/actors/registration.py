@@ -42,7 +42,7 @@ MANY_EVICTIONS = 3
 """In an hour: more than the network's accidents explain (FAULTS F04)."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Book:
     """What this actor knows; nobody else sees it."""
 
@@ -70,7 +70,8 @@ class _Book:
     accepted_at: float = math.inf
     crowd: int = 0
     """So many others are to be reckoned with in the room."""
-    errand_under_way: bool = False
+    errand: trio.CancelScope | None = None
+    """The one under way. Shielded: what it creates is owed, whoever is cancelled meanwhile."""
     linking: bool = False
     given_up: bool = False
 
@@ -81,24 +82,27 @@ class _Book:
         return self.phase is Phase.LEAVING
 
 
-async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random: Random, tell: m.Tell) -> None:
+async def run(
+    mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random: Random, nursery: trio.Nursery, tell: m.Tell
+) -> None:
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
-    `DropLink`, `OpenLinks`, `StartupAborted`."""
+    `DropLink`, `OpenLinks`, `StartupAborted`. `nursery`: where the errands run."""
     # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     say = announce.Registrations(show_session_string=config.show_session_string)
     book = _Book(Credentials(config), Holds(random), say, name)
-    async with trio.open_nursery() as nursery:
-        nursery.cancel_scope.shield = True
+    try:
         while not book.has_left():
             # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
-            with trio.CancelScope() as scope:
+            with trio.CancelScope(shield=True) as scope:
                 # All that has been said comes before anything is done: nothing may begin once leaving has.
                 while not _left(book, mailbox.take(), config, random, tell, trio.current_time()):
                     scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
                     await mailbox.filled()
+    finally:
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
-        nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
+        if book.errand is not None:
+            book.errand.deadline = trio.current_time() + config.timing.exit
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
@@ -130,19 +134,19 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             if book.phase is Phase.REGISTERED:
                 _evicted(book, why, now)
         case m.IdentityCreated(identity):
-            book.errand_under_way, book.failures = False, 0
+            book.errand, book.failures = None, 0
             book.say.errand_done(announce.SIGN_IN)
             book.peer_id = book.peer_id or identity.username
             book.credentials.grant_token(identity.id_token, now, random)
         case m.RoomCreated(room):
-            book.errand_under_way, book.failures = False, 0
+            book.errand, book.failures = None, 0
             book.say.errand_done(announce.ROOM_CREATION)
             book.credentials.grant_room(room, now, random)
             if book.link is not None:
                 # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
                 _drop_link(book, "a new room needs a new socket", tell, now, v.Cause.MOVED)
         case m.IdentityRefused(why) | m.RoomRefused(why):
-            book.errand_under_way = False
+            book.errand = None
             was_room = isinstance(note, m.RoomRefused)
             book.say.errand_failed(announce.ROOM_CREATION if was_room else announce.SIGN_IN, why)
             refused = isinstance(note, m.RoomRefused) and note.token_refused
@@ -266,14 +270,13 @@ def _reconcile(book: _Book, config: Config, http: "Http", nursery: trio.Nursery,
         return math.inf
     errand_at = _when_errand(book)
     if now >= errand_at:
-        book.errand_under_way = True
         _start_errand(book, http, nursery, tell, now)
         errand_at = math.inf
     return min(errand_at, _register_when_due(book, config, tell, now))
 
 
 def _when_errand(book: _Book) -> float:
-    if book.errand_under_way:
+    if book.errand is not None:
         return math.inf
     idle = book.phase is Phase.REGISTERED and not isinstance(book.truth, Busy | Reserved)
     due = book.credentials.due(idle=idle)
@@ -281,12 +284,13 @@ def _when_errand(book: _Book) -> float:
 
 
 def _start_errand(book: _Book, http: "Http", nursery: trio.Nursery, tell: m.Tell, now: float) -> None:
-    id_token = book.credentials.id_token.value
+    book.errand = trio.CancelScope(shield=True)
+    starting, id_token = not book.say.started, book.credentials.id_token.value
     if id_token is None or book.credentials.token_is_due(now):
         tell(m.IdentityRequested())
-        nursery.start_soon(errands.sign_in_and_tell, http, not book.say.started, tell)
+        nursery.start_soon(errands.sign_in_and_tell, book.errand, http, starting, tell)
     else:
-        nursery.start_soon(errands.create_room_and_tell, http, id_token, not book.say.started, tell)
+        nursery.start_soon(errands.create_room_and_tell, book.errand, http, id_token, starting, tell)
 
 
 def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) -> float:

@@ -22,7 +22,7 @@ from worker_state.core.status import Available, Truth, word
 from worker_state.mailbox import Mailbox
 
 
-@dataclass
+@dataclass(slots=True)
 class _Update:
     """The one `update_metadata` under way. A look changes nothing: it asks what the server has stored."""
 
@@ -32,7 +32,7 @@ class _Update:
     is_look: bool
 
 
-@dataclass
+@dataclass(slots=True)
 class _Registered:
     """A registration and what is known of it. Made anew by each, gone with it: nothing old can be mistaken for new."""
 
@@ -55,7 +55,7 @@ class _Registered:
     misses: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Book:
     """What this actor knows; nobody else sees it."""
 
@@ -73,7 +73,7 @@ class _Book:
     """How far the clock that counts suspended time is ahead of trio's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Means:
     """What this actor may use."""
 

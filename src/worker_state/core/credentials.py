@@ -13,6 +13,13 @@ from worker_state.core.config import Config
 class Credentials:
     """Everything that stands in a `register` beside the record."""
 
+    __slots__ = (
+        "_api_key",
+        "_own_room",
+        "id_token",
+        "room",
+    )
+
     def __init__(self, config: Config) -> None:
         self.id_token: lease.Leased[str] = lease.Leased()
         self.room: lease.Leased[answers.Room] = lease.Leased()

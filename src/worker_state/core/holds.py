@@ -21,6 +21,13 @@ HOUR = 3600.0
 class Holds:
     """The pauses of one worker's registration."""
 
+    __slots__ = (
+        "_evicted_at",
+        "_random",
+        "_refusals",
+        "_short_lives",
+    )
+
     def __init__(self, random: Random) -> None:
         self._random = random
         self._refusals = 0

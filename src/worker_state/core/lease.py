@@ -36,6 +36,15 @@ HOUR = 3600.0
 class Leased(Generic[T]):
     """Something that was granted, runs out, and can be refused."""
 
+    __slots__ = (
+        "_kept",
+        "_refusals",
+        "_refused_at",
+        "_since",
+        "due",
+        "value",
+    )
+
     def __init__(self) -> None:
         self.value: T | None = None
         self.due = math.inf

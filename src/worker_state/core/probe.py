@@ -52,6 +52,14 @@ def longest_unconfirmed(peers: int) -> float:
 class Schedule:
     """The times of one registration's echoes. Made anew with each registration."""
 
+    __slots__ = (
+        "_early",
+        "_first",
+        "_random",
+        "_stretch",
+        "due",
+    )
+
     def __init__(self, random: Random, now: float, peers: int) -> None:
         self._random = random
         self._stretch = stretch(peers)
@@ -88,6 +96,12 @@ def crowd(before: int, told: int) -> int:
 
 class EchoRefusals:
     """Whether the server refuses messages to oneself, which only an error of an unknown kind can tell."""
+
+    __slots__ = (
+        "_counted",
+        "_left_out",
+        "_suspected",
+    )
 
     def __init__(self) -> None:
         self._suspected = False
@@ -133,6 +147,11 @@ class EchoRefusals:
 
 class RepairPauses:
     """How fast differences are repaired: something that rewrites the record again and again is not met with a loop."""
+
+    __slots__ = (
+        "_found",
+        "until",
+    )
 
     FIRST = 1.0
     LONGEST = 60.0
