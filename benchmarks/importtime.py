@@ -1,12 +1,12 @@
-"""What `import worker_state` costs, and whose share that is.
+"""What importing worker_state for a worker costs, and whose share that is.
 
     python -m benchmarks.importtime [--repeat N] [--json FILE]
 
-Runs `python -X importtime -c "import worker_state"` several times in fresh interpreters, with the byte code already
-compiled. *Own* adds up what the modules of a package take themselves and is additive; *with what it pulls in* is the
-first import of a package with everything that it was the first to need, so that of two packages which share something
-only the first one shows it. The whole is also measured without the tracing, as CPU time of a process that imports
-worker_state less that of one that imports nothing.
+Runs `from worker_state import run_state_manager` in fresh interpreters under `python -X importtime`, several times,
+with the byte code already compiled. *Own* adds up what the modules of a package take themselves and is additive; *with
+what it pulls in* is the first import of a package with everything that it was the first to need, so that of two
+packages which share something only the first one shows it. The whole is also measured without the tracing, as CPU
+time of a process that imports this less that of one that imports nothing.
 
 Warns when something was imported that only the command line or the development server needs.
 """
@@ -26,6 +26,7 @@ from typing import Any
 from benchmarks.report import Sample, Table, write_json
 
 OURS = "worker_state"
+STATEMENT = f"from {OURS} import run_state_manager"
 UNWANTED = ("typer", "click", "rich", "worker_state.devserver", "worker_state.cli", "asyncio")
 """What a worker never needs. (httpx imports click and rich for a command of its own, where click is installed.)"""
 LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")
@@ -46,20 +47,23 @@ class Module:
 
 
 def traced() -> list[Module]:
-    """Everything that one `import worker_state` has imported; modules of the interpreter's own start do not count."""
+    """Everything that one worker has imported; modules of the interpreter's own start do not count."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", f"import {OURS}"], stderr=subprocess.PIPE, check=True, timeout=60
+        [sys.executable, "-X", "importtime", "-c", STATEMENT], stderr=subprocess.PIPE, check=True, timeout=60
     )
     found_modules = loaded()
     modules: list[Module] = []
+    ours = False
     for line in done.stderr.decode().splitlines():
         found = LINE.match(line)
         if found is None:
             continue
         own, total, indent, name = found.groups()
         modules.append(Module(name, int(own), int(total)))
-        # A module's line comes after those of all that it imports; outermost ones begin without an indent.
-        if not indent and name != OURS:
+        # A module's line comes after those of all that it imports; outermost ones begin without an indent. What comes
+        # after ours is what it loads when it is asked for.
+        ours = ours or name == OURS
+        if not indent and not ours:
             modules.clear()
     # What is only tried for, and is not there, has a line as well.
     return [module for module in modules if module.name in found_modules]
@@ -68,7 +72,7 @@ def traced() -> list[Module]:
 @cache
 def loaded() -> frozenset[str]:
     """The names of all modules that are there after the import."""
-    statement = f"import sys, {OURS}; print(*sys.modules)"
+    statement = f"import sys; {STATEMENT}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", statement], stdout=subprocess.PIPE, check=True, timeout=60)
     return frozenset(done.stdout.decode().split())
 
@@ -107,7 +111,7 @@ def report(runs: list[list[Module]]) -> tuple[Table, dict[str, Any]]:
         name = f"{package} (ours)" if package == OURS else package
         rows.append([name, own.show(), f"{own.median / whole.median:.0%}", pulled.show() if pulled else ""])
         figures[package] = {"own_ms": own.as_json(), "pulled_in_ms": pulled.as_json() if pulled else None}
-    title = f"import {OURS}, {len(runs[0])} modules, traced by the interpreter"
+    title = f"{STATEMENT}, {len(runs[0])} modules, traced by the interpreter"
     table = Table(title, ("package", "own ms (range)", "share", "with what it pulls in, ms"), rows)
     return table, {"modules": len(runs[0]), "total_ms": whole.as_json(), "packages": figures}
 
@@ -127,7 +131,7 @@ def main() -> None:
     runs, cpu = [], []
     for number in range(arguments.repeat):
         runs.append(traced())
-        statements = ["pass", f"import {OURS}"]
+        statements = ["pass", STATEMENT]
         costs = {each: cpu_of(each) for each in (statements if number % 2 == 0 else reversed(statements))}
         cpu.append(costs[statements[1]] - costs[statements[0]])
     table, figures = report(runs)

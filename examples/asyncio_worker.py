@@ -32,13 +32,13 @@ class Worker:
     async def listen(self) -> None:
         async for message in self.manager.signals:
             match message:
-                case {"type": "offer", "sender": str(client)} if self.manager.status == "available":
+                case {"type": "offer", "sender": str(client), "sdp": str(sdp)} if self.manager.status == "available":
                     # Plain calls take a moment whatever the network does: asyncio may make them directly.
                     self.manager.set_reserved(job_id := uuid.uuid4().hex[:8])
-                    self.jobs = {client: asyncio.create_task(self.serve(client, message["sdp"], job_id))}
+                    self.jobs = {client: asyncio.create_task(self.serve(client, sdp, job_id))}
                 case {"type": "offer", "sender": str(client)}:
                     await self.tell(client, type="refused", status=self.manager.status)
-                case {"type": "peer_message", "from_peer_id": client, "payload": {"type": "cancel"}} if (
+                case {"type": "peer_message", "from_peer_id": str(client), "payload": {"type": "cancel"}} if (
                     client in self.jobs
                 ):
                     self.jobs[client].cancel()

@@ -34,8 +34,8 @@ class Worker:
                     self.nursery.start_soon(self.serve, client, job_id)
                 case {"type": "offer", "sender": str(client)}:
                     await self.tell(client, {"type": "refused", "status": self.manager.status})
-                case {"type": "peer_message", "from_peer_id": who, "payload": {"type": "cancel"}} if who in self.jobs:
-                    self.jobs[who].cancel()
+                case {"type": "peer_message", "from_peer_id": str(client), "payload": {"type": "cancel"}}:
+                    self.jobs.get(client, trio.CancelScope()).cancel()  # another client's wish is nobody's end
 
     async def serve(self, client: str, job_id: str) -> None:
         self.jobs = {client: (job := trio.CancelScope())}

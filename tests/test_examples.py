@@ -96,6 +96,23 @@ async def test_a_job_with_progress_and_a_cancelled_one(name: str, caplog: pytest
 
 
 @BOTH
+async def test_a_message_that_makes_no_sense_ends_nothing(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An offer without a description, a foreign cancellation and a payload of another shape leave the worker there."""
+    async with running(name, 3, caplog) as example:
+        await example.client.send({"type": "offer", "sender": example.client.peer_id, "target": example.worker})
+        assert (await example.told("refused", "done"))["type"] in ("refused", "done")
+        await example.client.message(example.worker, {"type": "cancel"})
+        await example.client.message(example.worker, {"type": ["cancel"]})
+        await example.until_shown("available")
+        await example.offer()
+        assert (await example.told("done"))["type"] == "done"
+        example.process.send_signal(signal.SIGINT)
+        code, printed = await example.ends()
+        assert code == 0
+        assert "Traceback" not in printed
+
+
+@BOTH
 async def test_sigterm_finishes_the_job(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """SIGTERM lets the running job finish, an offer meanwhile is refused, and then the worker leaves in order."""
     async with running(name, 5, caplog) as example:

@@ -379,12 +379,3 @@ async def test_the_address_is_one_that_can_be_asked(host: str, shown: str | None
     assert int(port) == listeners[0].socket.getsockname()[1]
     for listener in listeners:
         await listener.aclose()
-
-
-def test_public_names_are_loaded_when_they_are_asked_for() -> None:
-    """The lazy names are there, and no others."""
-    assert worker_state.serve_health.__module__ == "worker_state.health"
-    assert worker_state.notify_systemd.__module__ == "worker_state.systemd"
-    assert all(hasattr(worker_state, name) for name in worker_state.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'surprise'"):
-        _ = worker_state.surprise

@@ -35,6 +35,12 @@ def test_the_cells_of_a_worker_say_since_when_and_what_was_last() -> None:
     )
 
 
+@pytest.mark.parametrize(("megabytes", "text"), [(None, "-"), (512, "512 MiB"), (1024, "1 GiB"), (24_564, "24 GiB")])
+def test_memory_is_in_the_unit_that_reads_best(megabytes: float | None, text: str) -> None:
+    """A GPU below a gibibyte has its memory in MiB, and not in thousandths."""
+    assert rows.memory(megabytes) == text
+
+
 def test_what_was_there_before_has_at_least_its_time_and_what_is_gone_none() -> None:
     assert rows.cells(Row(FREE, 0.0, True), 180.0, 8)[-2:] == ("≥ 3 min", "-")
     gone = Row(FREE, 0.0, True, Change(170.0, FREE, None), gone=True)

@@ -1,5 +1,6 @@
 """`worker-state run` as a person meets it: a real process, a real pipe, a real terminal, real signals."""
 
+import json
 import os
 import re
 import signal
@@ -84,6 +85,15 @@ def test_a_signal_that_arrives_twice_at_once_is_one(spawn: Spawn, server: Server
     worker.process.terminate()
     assert worker.end() == 0
     assert any("identity deleted" in line for line in worker.lines)
+
+
+def test_as_json_every_line_is_an_object_with_its_event(spawn: Spawn) -> None:
+    """Where the server is, the steps of a demonstration, the health address and the farewell have names, too."""
+    worker = spawn("run", "--demo", "--health", "0", "--log-format", "json")
+    assert worker.end() == 0
+    events = [json.loads(line)["event"] for line in worker.lines]
+    assert None not in events
+    assert {"server_inside", "health", "registered", "state", "step", "connection_lost", "left"} <= set(events)
 
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])

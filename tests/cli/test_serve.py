@@ -3,8 +3,10 @@
 import signal
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.processes import Server, Spawn
+from worker_state.cli import app
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -22,3 +24,17 @@ def test_quiet_prints_the_two_addresses_only(spawn: Spawn) -> None:
     server.process.terminate()
     assert server.end() == 0
     assert server.lines == [ws, http]
+
+
+def test_the_keys_that_its_help_names_get_what_they_say(spawn: Spawn) -> None:
+    """As v3 the server takes `slp_good`, and refuses `slp_revoked`, `slp_expired` and any other each for its reason."""
+    running = spawn("serve", "--ws-port", "0", "--http-port", "0", "--generation", "v3")
+    server = Server(running, *running.addresses())
+    said = {
+        key: CliRunner().invoke(app, ["doctor", *server.options, "--api-key", key])
+        for key in ("slp_good", "slp_revoked", "slp_expired", "slp_other")
+    }
+    assert [result.exit_code for result in said.values()] == [0, 1, 1, 1]
+    for key, reason in (("revoked", "Token revoked"), ("expired", "Token expired"), ("other", "Invalid API key")):
+        assert f"refused: {reason}" in said[f"slp_{key}"].stdout
+    assert all(key in CliRunner().invoke(app, ["serve", "--help"]).stdout for key in list(said)[:3])

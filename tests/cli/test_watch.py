@@ -12,13 +12,12 @@ import pytest
 import trio
 import trio.testing
 import typer
-from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.support.processes import PROGRAM, environment
 from worker_state import Config, Manager, open_state_manager
 from worker_state.cli import app, lookout
-from worker_state.cli.lookout import Form, look, view
+from worker_state.cli.lookout import Form, look
 from worker_state.cli.screen import Screen
 from worker_state.core.roster import Entry, Roster, answered, lost
 from worker_state.core.session import SessionString
@@ -81,6 +80,19 @@ async def test_one_look_is_a_plain_table(scene: Scene, capsys: pytest.CaptureFix
     name = str(scene.worker.state.peer_id)[:8]
     assert row.split() == [name, "available", "-", "NVIDIA", "RTX", "A5000", "24", "GiB"]
     await scene.left_alone()
+
+
+async def test_a_table_into_a_pipe_is_whole(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
+    """What goes into a pipe or a file is cut off nowhere, however narrow the terminal around it is."""
+    server = await nursery.start(serve)
+    capabilities = {"gpu_model": "NVIDIA A100-SXM4-80GB of the third rack", "hostname": "gpu-08.lab.example.org"}
+    async with open_state_manager(Config(server.ws_url, server.http_url, capabilities=capabilities)) as worker:
+        worker.set_busy(job := "train-" + "x" * 30)
+        await worker.synced()
+        await look(Scene(server, worker).config, 2.0, Form.TABLE)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in (job, *capabilities.values()))
+    assert "…" not in printed
 
 
 async def test_one_look_at_nobody_is_a_sentence(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,48 +188,6 @@ async def test_a_terminal_gets_a_live_screen_unless_it_asks_for_none(
         nursery.cancel_scope.cancel()
     assert ("\x1b[" in printed.text) is live
     await scene.left_alone()
-
-
-def drawn(roster: Roster, now: float, height: int = 24, width: int = 120) -> list[str]:
-    console = Console(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(view(roster, now, 2.0, width, height))
-    return captured.get().splitlines()
-
-
-def test_an_old_view_says_so_and_stands_still() -> None:
-    roster = lost(
-        answered(Roster("r-1"), [Entry("one", "available", tags=("sleap-rtc",))], 100.0), "connection refused"
-    )
-    lines = drawn(roster, 160.0)
-    assert "OLD: nothing new for 1 min (connection refused)" in lines[0]
-    assert "≥ 0 s" in lines[-2]
-
-
-def test_a_narrow_terminal_keeps_what_matters() -> None:
-    """Worker, status, memory and time are whole; the change that does not fit stands below the table."""
-    before = Entry("1a2b3c4d", "available", None, "NVIDIA GeForce RTX 4090", 24564, "gpu-08.lab.example.org", ("t",))
-    after = Entry("1a2b3c4d", "busy", "train-2026", "NVIDIA GeForce RTX 4090", 24564, "gpu-08.lab.example.org", ("t",))
-    roster = answered(answered(Roster("r-1"), [before], 0.0), [after], 100.0)
-    lines = drawn(roster, 104.0, width=80)
-    for text in ("1a2b3c4d", "busy", "24 GiB", "4 s"):
-        assert text in lines[4]
-    assert lines[-1].strip() == "last change, 4 s ago: 1a2b3c4d available → busy, job train-2026"
-    assert "4 s ago: available → bu" in drawn(roster, 104.0, width=120)[4]
-
-
-def test_who_is_gone_keeps_a_row_and_nobody_at_all_a_headline() -> None:
-    roster = answered(answered(Roster("r-1"), [Entry("one", "available", tags=("t",))], 0.0), [], 10.0)
-    assert [word for word in drawn(roster, 11.0)[4].split() if word != "-"] == ["one", "gone", "1", "s", "ago:", "gone"]
-    assert drawn(answered(Roster("r-1"), [], 0.0), 0.0) == ["Room r-1: 0 workers"]
-
-
-def test_what_does_not_fit_is_counted() -> None:
-    entries = [Entry(f"{number:08}", "available", hostname="gpu" if not number else None) for number in range(30)]
-    lines = drawn(answered(Roster("r-1"), entries, 0.0), 0.0, height=15)
-    assert lines[-1] == "… and 23 more (a taller window shows them)"
-    assert len(lines) <= 15
-    assert "host" in lines[2]
 
 
 @pytest.mark.parametrize(

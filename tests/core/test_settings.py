@@ -181,6 +181,13 @@ def test_unknown_variable() -> None:
     assert stray == "the environment has an unknown variable WORKER_STATE_TAG; did you mean WORKER_STATE_TAGS?"
 
 
+@pytest.mark.parametrize(("slip", "meant"), [("SLEAP_RTC_SIGNALLING_WS", WS), ("SLEAP_RTC_EVN", "SLEAP_RTC_ENV")])
+def test_slip_in_a_shared_variable(slip: str, meant: str) -> None:
+    """A variable that is nearly one of those which count is named, although its prefix is not ours alone."""
+    (stray,) = settings(**{slip: "x"}).strays
+    assert stray == f"the environment has an unknown variable {slip}; did you mean {meant}?"
+
+
 def test_room_or_key() -> None:
     """A room and an API key are alternatives: the nearer one is used. Side by side they stay, to be refused."""
     room = {"room_id": "r", "room_token": "t"}

@@ -14,7 +14,7 @@ from typing import IO
 
 PROGRAM = Path(sys.executable).with_name("worker-state")
 DEADLINE = 30.0
-OWN_VARIABLES = ("SLEAP_RTC_", "WORKER_STATE_", "NO_COLOR", "FORCE_COLOR")
+OWN_VARIABLES = ("SLEAP_RTC_", "WORKER_STATE_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
 
 
 def environment(**extra: str) -> dict[str, str]:

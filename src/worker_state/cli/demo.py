@@ -8,8 +8,10 @@ import trio
 from worker_state import Manager
 from worker_state.cli.screen import Screen
 from worker_state.devserver import DevServer
+from worker_state.logs import About
 
 PAUSE = 0.6  # seconds between the steps
+SEEN = About("searched", {})
 
 
 async def walk(manager: Manager, server: DevServer, screen: Screen) -> None:
@@ -18,9 +20,9 @@ async def walk(manager: Manager, server: DevServer, screen: Screen) -> None:
     async def step(text: str) -> None:
         # Time for the line of the state to come first, and for the reader.
         await trio.sleep(PAUSE / 2)
-        screen.line(_record(manager, server), "cyan")
+        screen.line(_record(manager, server), "cyan", about=SEEN)
         await trio.sleep(PAUSE / 2)
-        screen.line(text, "bold")
+        screen.line(text, "bold", about=About("step", {}))
 
     await manager.synced()
     await step("A client asks for the worker, and the worker promises itself.")
@@ -35,7 +37,7 @@ async def walk(manager: Manager, server: DevServer, screen: Screen) -> None:
     epoch = manager.state.epoch
     server.cut(manager.state.peer_id)
     await manager.states.wait_for(lambda state: state.epoch != epoch or not state.registered)
-    screen.line(_record(manager, server), "cyan")
+    screen.line(_record(manager, server), "cyan", about=SEEN)
     with manager.busy("demo-2"):
         # Nothing is queued and nothing is replayed: the next registration simply carries what is true by then.
         await manager.synced()

@@ -28,10 +28,12 @@ BESIDE = 8
 """Lines of the live screen that are no rows."""
 WIDE = 110
 """Columns of a terminal that has room for everything. A narrower one names the room's last change below the table."""
+NARROW = 70
+"""Columns below which a table shows who, what, for how long, and not `rows.SPARE`: half a word is none."""
 FIXED = ("worker", "status", "memory", "for")
 """What is never cut off: the rest gives way."""
 UNBOUNDED = 10_000
-"""Columns of a table that is read by a program or scrolled by a person: nothing is cut off."""
+"""Columns of a table that goes into a pipe or a file: nothing is cut off."""
 
 
 class Form(Enum):
@@ -86,11 +88,14 @@ def _print_table(roster: Roster, screen: Screen) -> None:
     screen.plain(rows.summary(roster))
     if roster.rows:
         now = roster.answered_at or 0.0
+        if not console.is_terminal:
+            console.width = UNBOUNDED
         # What one look cannot know is left out: for how long, and what has changed.
-        table = _table(roster.rows, roster.rows, now, rows.HEADINGS[:-2])
+        headings = [heading for heading in _headings(console.width) if heading not in ("for", "last change")]
+        table = _table(roster.rows, roster.rows, now, headings)
         table.padding = (0, 2, 0, 0)
         with console.capture() as captured:
-            console.print(table, width=UNBOUNDED, crop=False, no_wrap=True)
+            console.print(table)
         screen.plain("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
@@ -113,7 +118,7 @@ def view(roster: Roster, now: float, every: float, width: int, height: int) -> R
     parts.append(Text(rows.summary(roster), "bold"))
     fitting = roster.rows[: max(1, height - BESIDE)]
     if fitting:
-        table = _table(fitting, roster.rows, shown_at, rows.HEADINGS if width >= WIDE else rows.HEADINGS[:-1])
+        table = _table(fitting, roster.rows, shown_at, _headings(width))
         table.box = box.SIMPLE_HEAD
         table.row_styles = ["dim"] if age is not None else []
         parts.append(table)
@@ -124,7 +129,12 @@ def view(roster: Roster, now: float, every: float, width: int, height: int) -> R
     return Group(*parts)
 
 
-def _table(some: tuple[Row, ...], everybody: tuple[Row, ...], now: float, headings: tuple[str, ...]) -> Table:
+def _headings(width: int) -> list[str]:
+    spare = () if width >= WIDE else rows.SPARE if width < NARROW else ("last change",)
+    return [heading for heading in rows.HEADINGS if heading not in spare]
+
+
+def _table(some: tuple[Row, ...], everybody: tuple[Row, ...], now: float, headings: list[str]) -> Table:
     # A column that is empty for everybody only takes room away.
     hosts = any(row.entry.hostname for row in everybody)
     used = [heading for heading in headings if heading != "host" or hosts]

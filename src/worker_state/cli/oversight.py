@@ -16,6 +16,7 @@ from worker_state.cli import addresses
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.cli.screen import Screen
 from worker_state.health import listen, serve, url_of
+from worker_state.logs import About
 
 Listeners = Sequence[trio.SocketListener]
 
@@ -63,13 +64,18 @@ async def oversee(
 ) -> None:
     """Answer until cancelled, and let `worker-state status` find it meanwhile."""
     url = url_of(listeners)
-    screen.line(f"health: {url}/health, /ready, /worker and /metrics")
+    screen.line(f"health: {url}/health, /ready, /worker and /metrics", about=About("health", {"url": url}))
     for listener in listeners:
         host = listener.socket.getsockname()[0]
         if not ip_address(host.partition("%")[0]).is_loopback:
             warning = f"warning: whoever reaches {host} may ask about this worker's health; nothing is protected"
-            screen.line(warning, "yellow", level=logging.WARNING)
-    with addresses.left(url, lambda why: screen.line(f"warning: {why}", "yellow", level=logging.WARNING)):
+            about = About("health_exposed", {"host": host})
+            screen.line(warning, "yellow", level=logging.WARNING, about=about)
+
+    def cannot_be_found(why: str) -> None:
+        screen.line(f"warning: {why}", "yellow", level=logging.WARNING, about=About("health_unlisted", {}))
+
+    with addresses.left(url, cannot_be_found):
         await serve(listeners, seen.look, task_status=task_status)
 
 

@@ -14,6 +14,8 @@ LONGEST = 40
 """Characters of anything in a cell."""
 LATE = 3.0
 """Seconds after which an answer that is due makes the view an old one."""
+SPARE = ("host", "memory", "last change")
+"""What a narrow terminal goes without first."""
 HEADINGS = ("worker", "host", "status", "job", "gpu", "memory", "for", "last change")
 
 
@@ -102,8 +104,10 @@ def _job(entry: Entry) -> str:
 
 
 def memory(megabytes: float | None) -> str:
-    """ "24 GiB" (the field counts in MiB, whatever it is called)."""
-    return "-" if megabytes is None else f"{megabytes / 1024:.3g} GiB"
+    """ "24 GiB", "512 MiB" (the field counts in MiB, whatever it is called)."""
+    if megabytes is None:
+        return "-"
+    return f"{megabytes:.3g} MiB" if megabytes < 1000 else f"{megabytes / 1024:.3g} GiB"
 
 
 def duration(seconds: float) -> str:

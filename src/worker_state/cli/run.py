@@ -141,7 +141,8 @@ def run_command(
 
     show_log(screen)
     if server is not None and not (ws and http):
-        screen.line(f"The server: {described(settings)}")
+        about = About("server", {"ws": server[0], "http": server[1]})
+        screen.line(f"The server: {described(settings)}", about=about)
     plan = Plan(
         configure,
         server,

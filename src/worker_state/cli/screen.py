@@ -52,14 +52,13 @@ class Screen:
             raise self._out.end
 
     def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: logs.About = logs.NOTHING) -> None:
-        """Print one line, with the time of day before it, and behind it the event that it is about."""
+        """Print one line, with the time of day before it; to a program also say the event that it is about."""
         if level < self.level:
             return
         if self.as_json:
             self._json(level, text, about)
             return
-        clock, tail = datetime.now().astimezone().strftime("%H:%M:%S"), logs.pairs(about)
-        self._print(Text.assemble((clock, "dim"), "  ", (text, style), (f"  {tail}" if tail else "", "dim")))
+        self._line(text, style)
 
     def result(self, name: str, value: str) -> None:
         """Print what the command was run for: with its name, or, when quiet, the bare value for a script."""
@@ -82,7 +81,12 @@ class Screen:
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         style = LEVEL_STYLES.get(record.levelno, "red")
-        self.line(text, style, level=record.levelno, about=logs.About.of(record))
+        if record.levelno >= self.level:
+            self._line(text, style, logs.pairs(logs.About.of(record)))
+
+    def _line(self, text: str, style: str, tail: str = "") -> None:
+        clock = datetime.now().astimezone().strftime("%H:%M:%S")
+        self._print(Text.assemble((clock, "dim"), "  ", (text, style), (f"  {tail}" if tail else "", "dim")))
 
     def _gone(self) -> None:
         self.on_gone()

@@ -49,6 +49,8 @@ def serve_command(
 
     Its HTTP address shows every worker in a browser, and gives them as /workers.json.
 
+    As v3 it knows three API keys: slp_good, slp_revoked and slp_expired.
+
     \b
     Example:
       worker-state serve

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from worker_state.cli.screen import Screen
+from worker_state.logs import About
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 ASKED = (*ALWAYS, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
@@ -38,7 +39,7 @@ async def cancel_on_signal(
         nonlocal since
         since = trio.current_time()
         leaving.set()
-        screen.line(f"{farewell} (once more to force it).")
+        screen.line(f"{farewell} (once more to force it).", about=About("leaving", {}))
         scope.cancel()
 
     async def drain_and_leave(drain: Callable[[], Awaitable[None]]) -> None:

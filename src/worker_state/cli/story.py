@@ -53,8 +53,16 @@ def style(state: State) -> str:
 
 def signal(message: Message) -> str:
     """A message for the worker's other parts: its type and its sender, and never what it carries."""
-    sender = next((message[key] for key in ("sender", "from_peer_id", "from") if message.get(key)), None)
-    return f"{_word(message.get('type'))} from {_word(sender)}"
+    return f"{_word(message.get('type'))} from {_word(_sender(message))}"
+
+
+def received(message: Message) -> About:
+    """The same for a program."""
+    return About("received", {"type": _word(message.get("type")), "sender": _word(_sender(message))})
+
+
+def _sender(message: Message) -> object:
+    return next((message[key] for key in ("sender", "from_peer_id", "from") if message.get(key)), None)
 
 
 def _word(value: object) -> str:

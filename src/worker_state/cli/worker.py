@@ -14,7 +14,7 @@ from worker_state.cli.screen import Screen
 from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.cli.stopping import cancel_on_signal
 from worker_state.devserver import DevServer, serve
-from worker_state.logs import NOTHING, About
+from worker_state.logs import About
 
 StartServer = Callable[..., Awaitable[None]]
 
@@ -55,12 +55,14 @@ class Drain:
         if manager is None:
             return
         if manager.job_id is not None:
-            about = story.doing(manager.state)
-            self.screen.line(f"Draining: {about}, for {self.limit:g} s at most (once more to leave now).")
+            about = About("draining", {"job_id": manager.job_id, "limit": self.limit})
+            doing = story.doing(manager.state)
+            self.screen.line(f"Draining: {doing}, for {self.limit:g} s at most (once more to leave now).", about=about)
         with trio.move_on_after(self.limit) as patience, suppress(trio.ClosedResourceError):  # it has left meanwhile
             await manager.draining()
         if patience.cancelled_caught:
-            self.screen.line(f"The job is not over after {self.limit:g} s.", "yellow")
+            about = About("drain_timed_out", {"job_id": manager.job_id, "limit": self.limit})
+            self.screen.line(f"The job is not over after {self.limit:g} s.", "yellow", about=about)
 
 
 async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) -> None:
@@ -82,8 +84,10 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
         if addresses is None:
             server = await nursery.start(start_server)
             addresses = server.ws_url, server.http_url
-            screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}")
-            screen.line(f"It shows its workers in a browser: {server.http_url}/")
+            about = About("server_inside", {"ws": server.ws_url, "http": server.http_url})
+            screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}", about=about)
+            page = About("page", {"url": f"{server.http_url}/"})
+            screen.line(f"It shows its workers in a browser: {server.http_url}/", about=page)
         nursery.start_soon(_say_that_it_takes_long, seen, leaving, screen)
         try:
             with leaving:
@@ -133,14 +137,12 @@ async def _show_states(manager: Manager, plan: Plan, screen: Screen) -> None:
                 screen.result("session string", session)
         if (newer := story.sentence(state)) != sentence:
             sentence = newer
-            # For people the sentence says it all.
-            about = story.about(state) if screen.as_json else NOTHING
-            screen.line(sentence, story.style(state), about=about)
+            screen.line(sentence, story.style(state), about=story.about(state))
 
 
 async def _show_signals(manager: Manager, screen: Screen) -> None:
     async for message in manager.signals:
-        screen.line(f"received: {story.signal(message)}")
+        screen.line(f"received: {story.signal(message)}", about=story.received(message))
 
 
 def _left_behind(server: DevServer, screen: Screen) -> str | None:
@@ -150,5 +152,5 @@ def _left_behind(server: DevServer, screen: Screen) -> str | None:
     rooms = sum(not known.peers(room_id) for room_id in known.rooms)
     if users or rooms:
         return f"The worker has left something behind on the server: users {users}, rooms {rooms}."
-    screen.line("The worker has left, and nothing was left behind: users 0, rooms 0.")
+    screen.line("The worker has left, and nothing was left behind: users 0, rooms 0.", about=About("left", {}))
     return None

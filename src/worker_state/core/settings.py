@@ -17,6 +17,8 @@ from worker_state.core.words import shown
 ENVIRONMENT_VARIABLE, USUAL_ENVIRONMENT = "SLEAP_RTC_ENV", "production"
 PREFIX = "WORKER_STATE_"
 """Variables that begin so are ours, and an unknown one is a mistake; but not those of the development server."""
+SHARED_PREFIX = "SLEAP_RTC_"
+"""Variables that begin so may be another program's: unknown ones are a mistake if they nearly are one that counts."""
 FOREIGN_PREFIX = "WORKER_STATE_DEVSERVER_"
 SESSION_VARIABLE = "WORKER_STATE_SESSION"
 ELSEWHERE = (SESSION_VARIABLE, "WORKER_STATE_BROWSER")
@@ -208,12 +210,15 @@ def _miss_environment(environment: Setting, defined: list[str], strays: list[str
 
 def _from_variables(variables: Mapping[str, str], strays: list[str]) -> Layer:
     known = {variable: key for key in KEYS.values() for variable in key.variables}
+    names = (*known, ENVIRONMENT_VARIABLE)
     strays += [
-        f"the environment has an unknown variable {shown(variable)}{_nearest(variable, known)}"
+        f"the environment has an unknown variable {shown(variable)}{_nearest(variable, names)}"
         for variable in variables
-        if variable.startswith(PREFIX)
-        and not variable.startswith(FOREIGN_PREFIX)
-        and variable not in (*known, *ELSEWHERE)
+        if variable not in (*names, *ELSEWHERE)
+        and (
+            (variable.startswith(PREFIX) and not variable.startswith(FOREIGN_PREFIX))
+            or (variable.startswith(SHARED_PREFIX) and get_close_matches(variable, names, n=1, cutoff=0.9))
+        )
     ]
     found: dict[str, Setting] = {}
     for variable, key in known.items():
