@@ -22,6 +22,7 @@ async def test_connection_lost(world: World) -> None:
             seen.append(state.connected)  # noqa: PERF401 - it is looked at before it ends
 
     world.nursery.start_soon(watch)
+    await world.until(lambda: bool(seen))
     world.cut()
     await world.until(lambda: len(world.sent("register")) == 2)
     await manager.synced()
