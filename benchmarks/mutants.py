@@ -127,7 +127,7 @@ MUTANTS = (
     ),
     Mutant(
         "no search for silence",
-        "actors/connection.py",
+        "served.py",
         'self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))',
         "pass",
     ),
@@ -166,8 +166,8 @@ MUTANTS = (
     Mutant(
         "a room is left without a goodbye",
         "actors/connection.py",
-        "                book.link.move_out(closed)",
-        "                book.link.end(closed)",
+        "book.link.close(closed, MOVE)",
+        "book.link.end(closed)",
         first=(20_706,),
     ),
     Mutant(
@@ -200,9 +200,9 @@ MUTANTS = (
     ),
     Mutant(
         "a Close frame behind an unanswered register",
-        "actors/connection.py",
-        "        if v.politely_closable(",
-        "        if True or v.politely_closable(",
+        "served.py",
+        "if self.over is not None or not polite:",
+        "if self.over is not None:",
     ),
     Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
     Mutant(

@@ -30,7 +30,7 @@ LATE = 1.0
 Deliver = Callable[[], Awaitable[Closed | None]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Turn:
     """A frame that is to be sent, and who waits for that."""
 
