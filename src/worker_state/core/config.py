@@ -133,7 +133,8 @@ def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:
     if parts.username is not None or parts.password is not None:
         raise ConfigError(f"{name} must not contain a user name or password: URLs end up in logs")
     if parts.scheme not in schemes:
-        raise ConfigError(f"{name} must begin with {expected}, not {parts.scheme + '://' if parts.scheme else url!r}")
+        found = parts.scheme + "://" if parts.scheme else url.partition("?")[0]  # a query may hold a token
+        raise ConfigError(f"{name} must begin with {expected}, not {found!r}")
     if not parts.hostname:
         raise ConfigError(f"{name} has no host name")
     if port == 0:
