@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "ignore a lost echo",
         "actors/status.py",
-        "        if not book.refusals.count():\n            registered.misses += 1",
+        "        if not book.refusals.count():\n            registered.miss(sent, now)",
         "        if not book.refusals.count():\n            pass",
     ),
     Mutant(
@@ -76,8 +76,8 @@ MUTANTS = (
     Mutant(
         "no update for a change while registering",
         "actors/status.py",
-        "known = note.revision",
-        "known = book.revision",
+        "schedule, note.revision, note.revision, owed",
+        "schedule, book.revision, book.revision, owed",
     ),
     Mutant(
         "no update for a change while registered",
@@ -148,8 +148,8 @@ MUTANTS = (
     Mutant(
         "HTTP is tried again at once",
         "actors/registration.py",
-        "            book.errand_at = now + random.uniform(0.5, 1.0) * pause\n        case m.BeginLeave",
-        "            book.errand_at = now + 1.0\n        case m.BeginLeave",
+        "            book.errand_at = now + random.uniform(0.5, 1.0) * pause\n        case m.MachineSlept",
+        "            book.errand_at = now + 1.0\n        case m.MachineSlept",
     ),
     Mutant(
         "no pause after an error of the store",

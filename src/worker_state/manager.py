@@ -59,6 +59,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.StatusConfirmed: (),
     m.UpdateFailed: (),
     m.PresenceProved: (),
+    m.MachineSlept: (REGISTRATION,),
     m.FrameIgnored: (),
     m.SignalDropped: (),
     m.StartupAborted: (CLEANUP,),
@@ -281,7 +282,7 @@ async def _end_reservations(office: _Office, limit: float) -> None:
         if office.state.value.revision == state.revision:
             about = event("reservation_over", limit=limit)
             log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
-            office.tell(m.ChangeStatus(state.revision + 1, state.idle))
+            office.tell(m.ChangeStatus(state.revision + 1, office.state.value.idle))
 
 
 @asynccontextmanager

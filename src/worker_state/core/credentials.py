@@ -18,6 +18,7 @@ class Credentials:
         self.room: lease.Leased[answers.Room] = lease.Leased()
         self._api_key = config.api_key
         self._own_room = config.creates_room
+        self._next_room: tuple[answers.Room, float] | None = None
         if config.room_id is not None and config.room_token is not None:
             self.room.grant(answers.Room(config.room_id, config.room_token), 0.0)
 
@@ -31,9 +32,18 @@ class Credentials:
         life = lease.token_life(id_token)
         self.id_token.grant(id_token, now, lease.renewal(life, lease.RENEW_TOKEN, random))
 
-    def grant_room(self, room: answers.Room, now: float, random: Random) -> None:
-        """A new room of our own, to be replaced before its two hours are over."""
-        self.room.grant(room, now, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
+    def offer_room(self, room: answers.Room, now: float) -> None:
+        """A new room of our own is there, to be moved into with `move`."""
+        self._next_room = room, now
+
+    def move(self, random: Random, *, engaged: bool) -> bool:
+        """Take the next room if there is one: at once when no other is left, but not under the eyes of a client who has
+        been promised the worker in this one. It is to be replaced before its two hours are over."""
+        if self._next_room is None or (self.room.value is not None and engaged):
+            return False
+        (room, since), self._next_room = self._next_room, None
+        self.room.grant(room, since, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
+        return True
 
     def accept(self, answer: wire.RegistrationAccepted, now: float, random: Random) -> None:
         """The server has taken them; on v3.0 a room of our own lives for a month."""
@@ -41,6 +51,11 @@ class Credentials:
         self.room.accept()
         if answer.long_lived and self._own_room:
             self.room.put_off(now + lease.renewal(lease.ROOM_LIFE_V3, lease.RENEW_ROOM, random))
+
+    def aged(self, seconds: float) -> None:
+        """The machine has slept for so long, and the server's clock has gone on (FAULTS T18)."""
+        self.id_token.aged(seconds)
+        self.room.aged(seconds)
 
     def due(self, *, idle: bool) -> float:
         """When something has to be fetched: at once what is missing, in time what runs out, the room only when idle."""
@@ -51,11 +66,13 @@ class Credentials:
         due = self.id_token.due
         if self._own_room and self.room.value is None:
             return -math.inf
-        return min(due, self.room.due) if self._own_room and idle else due
+        return min(due, self.room.due) if self._own_room and idle and self._next_room is None else due
 
     def token_is_due(self, now: float) -> bool:
-        """What has to be fetched is an ID token; else it is a room."""
-        return self.id_token.value is None or now >= self.id_token.due
+        """What has to be fetched is an ID token; else it is a room. A missing room comes first: the token that is only
+        due for renewal still works, and its renewal may fail for long (FAULTS F16)."""
+        room_is_missing = self._own_room and self.room.value is None
+        return self.id_token.value is None or (now >= self.id_token.due and not room_is_missing)
 
     def names(self, room_id: str) -> bool:
         """Whether an answer that names this room can be meant for us."""
