@@ -6,6 +6,7 @@ but the searches of every client in the room (FAULTS F27).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
@@ -98,6 +99,11 @@ class Config:
             raise ConfigError("show_session_string must be True or False")
         if isinstance(self.signal_buffer, bool) or not isinstance(self.signal_buffer, int) or self.signal_buffer < 1:
             raise ConfigError("signal_buffer must be a whole number of messages, at least 1")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copied and pickled as what it is made of, for a read-only mapping cannot be.
+        made_of = {each.name: getattr(self, each.name) for each in fields(self)}
+        return partial(Config, **{**made_of, "capabilities": dict(self.capabilities)}), ()
 
     @property
     def exposed_urls(self) -> tuple[str, ...]:
