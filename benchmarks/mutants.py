@@ -148,8 +148,8 @@ MUTANTS = (
     Mutant(
         "HTTP is tried again at once",
         "actors/registration.py",
-        "            book.errand_at = now + random.uniform(0.5, 1.0) * pause\n        case m.MachineSlept",
-        "            book.errand_at = now + 1.0\n        case m.MachineSlept",
+        "            book.errand_at = now + random.uniform(0.5, 1.0) * pause\n        case m.BeginLeave",
+        "            book.errand_at = now + 1.0\n        case m.BeginLeave",
     ),
     Mutant(
         "no pause after an error of the store",

@@ -59,7 +59,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.StatusConfirmed: (),
     m.UpdateFailed: (),
     m.PresenceProved: (),
-    m.MachineSlept: (REGISTRATION,),
+    m.MachineSlept: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
     m.FrameIgnored: (),
     m.SignalDropped: (),
     m.StartupAborted: (CLEANUP,),
@@ -254,6 +254,7 @@ def _shielded_actors(config: Config, world: World, office: _Office) -> tuple[par
             config=config,
             http=world.http,
             random=world.random,
+            awake=world.awake,
             tell=tell,
         ),
         partial(

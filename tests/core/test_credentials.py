@@ -96,14 +96,21 @@ def test_a_move_waits_for_the_job() -> None:
 
 
 def test_a_machine_that_slept() -> None:
-    """What grew older without our clock is due so much sooner."""
+    """What grew older without our clock is due so much sooner; what was granted after that is not."""
     ours = credentials()
+    ours.look_at_the_clock(50.0)
     ours.grant_token("token", 0.0, Random(1))
+    token = ours.id_token.due
+    ours.look_at_the_clock(650.0)
+    assert ours.id_token.due == token - 600
     ours.offer_room(Room("r", "secret"), 0.0)
     assert ours.move(Random(1), engaged=False)
-    token, room = ours.id_token.due, ours.room.due
-    ours.aged(600.0)
-    assert (ours.id_token.due, ours.room.due) == (token - 600, room - 600)
+    room = ours.room.due
+    ours.look_at_the_clock(650.5)  # the clocks' own doing
+    assert (ours.id_token.due, ours.room.due) == (token - 600, room)
+    ours.look_at_the_clock(20.0)  # set back
+    ours.look_at_the_clock(30.0)
+    assert (ours.id_token.due, ours.room.due) == (token - 610, room - 10)
 
 
 def test_a_missing_room_comes_before_the_renewal() -> None:

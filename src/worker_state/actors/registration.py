@@ -7,6 +7,7 @@ means, `verdict` knows; when something is to be renewed, `lease`.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -79,9 +80,11 @@ class _Book:
         return self.phase is Phase.LEAVING
 
 
-async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random: Random, tell: m.Tell) -> None:
+async def run(
+    mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random: Random, awake: Callable[[], float], tell: m.Tell
+) -> None:
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
-    `DropLink`, `OpenLinks`, `StartupAborted`."""
+    `DropLink`, `OpenLinks`, `StartupAborted`. `awake` is a clock that goes on while the machine is suspended."""
     # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     say = announce.Registrations(show_session_string=config.show_session_string)
@@ -96,8 +99,8 @@ async def run(mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random:
                     _move_when_idle(book, random, tell, trio.current_time())
                     scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
                     await mailbox.filled()
-                    _forgive(book, config, trio.current_time(), scope.deadline)
-            _forgive(book, config, trio.current_time(), scope.deadline)
+                    _look_at_the_clock(book, config, awake, trio.current_time(), scope.deadline)
+            _look_at_the_clock(book, config, awake, trio.current_time(), scope.deadline)
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         nursery.cancel_scope.deadline = trio.current_time() + config.timing.exit
 
@@ -148,8 +151,6 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             if pause is None:
                 pause = book.tries.failed(missing=not book.credentials.complete)
             book.errand_at = now + random.uniform(0.5, 1.0) * pause
-        case m.MachineSlept(seconds):
-            book.credentials.aged(seconds)
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
         case _:
@@ -182,8 +183,7 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
                 book.step(Step.REFUSED)
                 book.answer_by, book.doubtful = math.inf, True
                 by_key = config.api_key is not None
-                verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=by_key)
-                _obey(book, verdict, random, tell, now)
+                _obey(book, v.of_refusal(refusal, own_room=config.creates_room, by_key=by_key), random, tell, now)
             else:
                 reason = words.shown(refusal.reason)
                 tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
@@ -255,8 +255,9 @@ def _evicted(book: _Book, why: str, now: float) -> None:
     book.say.evicted(why, pause, book.holds.evictions, MANY_EVICTIONS + 1)
 
 
-def _forgive(book: _Book, config: Config, now: float, wake_at: float) -> None:
+def _look_at_the_clock(book: _Book, config: Config, awake: Callable[[], float], now: float, wake_at: float) -> None:
     """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
+    book.credentials.look_at_the_clock(awake() - now)
     if now - wake_at >= OVERSLEPT and book.answer_by < math.inf:
         book.answer_by = max(book.answer_by, now + config.timing.answer)
 

@@ -8,6 +8,7 @@ from random import Random
 
 from worker_state.core import answers, lease, wire
 from worker_state.core.config import Config
+from worker_state.core.probe import OVERSLEPT
 
 
 class Credentials:
@@ -18,6 +19,7 @@ class Credentials:
         self.room: lease.Leased[answers.Room] = lease.Leased()
         self._api_key = config.api_key
         self._own_room = config.creates_room
+        self._ahead: float | None = None
         self._next_room: tuple[answers.Room, float] | None = None
         if config.room_id is not None and config.room_token is not None:
             self.room.grant(answers.Room(config.room_id, config.room_token), 0.0)
@@ -52,10 +54,14 @@ class Credentials:
         if answer.long_lived and self._own_room:
             self.room.put_off(now + lease.renewal(lease.ROOM_LIFE_V3, lease.RENEW_ROOM, random))
 
-    def aged(self, seconds: float) -> None:
-        """The machine has slept for so long, and the server's clock has gone on (FAULTS T18)."""
-        self.id_token.aged(seconds)
-        self.room.aged(seconds)
+    def look_at_the_clock(self, ahead: float) -> None:
+        """A clock that goes on while the machine sleeps, as the server's does, is so far ahead of the caller's: what is
+        held now has grown older by what that has grown (FAULTS T18). To be called before anything new is granted."""
+        slept = 0.0 if self._ahead is None else ahead - self._ahead
+        if self._ahead is None or slept < 0 or slept >= OVERSLEPT:  # less may be the clocks' own doing
+            self._ahead = ahead
+            self.id_token.aged(max(0.0, slept))
+            self.room.aged(max(0.0, slept))
 
     def due(self, *, idle: bool) -> float:
         """When something has to be fetched: at once what is missing, in time what runs out, the room only when idle."""

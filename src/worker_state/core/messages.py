@@ -203,7 +203,7 @@ class PresenceProved:
 
 @dataclass(frozen=True, slots=True)
 class MachineSlept:
-    """The machine was suspended: so many seconds that trio's clock has not counted."""
+    """The machine was suspended for so many seconds, which trio's clock has not counted: look at what runs out."""
 
     seconds: float
 
