@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "ignore a lost echo",
         "actors/status.py",
-        "        if not book.refusals.count():\n            registered.misses += 1",
+        "        if not book.refusals.count():\n            registered.miss(sent, now)",
         "        if not book.refusals.count():\n            pass",
     ),
     Mutant(
@@ -76,8 +76,8 @@ MUTANTS = (
     Mutant(
         "no update for a change while registering",
         "actors/status.py",
-        "known = note.revision",
-        "known = book.revision",
+        "schedule, note.revision, note.revision, owed",
+        "schedule, book.revision, book.revision, owed",
     ),
     Mutant(
         "no update for a change while registered",

@@ -50,7 +50,7 @@ PLACES = {
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),
     "web": place("core streams", "trio httpx httpcore"),
-    "manager": place("core watched mailbox actors transport web facade logs", "trio"),
+    "manager": place("core watched mailbox actors errands transport web facade logs", "trio"),
     "observer": place("core watched transport web", "trio"),
     "sources": place("core"),
     "reach": place("core streams", "trio"),

@@ -245,3 +245,19 @@ async def test_repr() -> None:
     assert repr(watched) == "<Watched 3>"
     watched.close()
     assert repr(watched) == "<Watched closed 3>"
+
+
+async def test_a_loop_of_waits_lets_others_run() -> None:
+    """Waiting for what is so already is a checkpoint, too: a loop around it does not stop the world."""
+    watched = Watched(1)
+    ran = False
+
+    async def other() -> None:
+        nonlocal ran
+        ran = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        await watched.wait_for(lambda value: value == 1)
+        await watched.wait_for(lambda value: value == 1)
+        assert ran

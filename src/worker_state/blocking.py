@@ -179,13 +179,14 @@ class BlockingManager:
     @contextmanager
     def busy(self, job_id: str) -> Iterator[None]:
         """Busy inside, available after, as `Manager.busy`; the block may outlast the manager."""
-        self.set_busy(job_id)
+        job = Busy(job_id)
+        self._calls.now(self._manager._begin, job)
         try:
             yield
         finally:
             with suppress(ManagerEnded):
                 # Looked at and changed in one step of trio's loop, so that no other thread comes between.
-                self._calls.now(self._manager._no_longer, Busy(job_id))
+                self._calls.now(self._manager._end, job)
 
     def reregister(self) -> None:
         """Ask for a full `register` with the true status; it is done as soon as there is a link."""

@@ -1,9 +1,10 @@
-"""The two HTTP calls that bring something into being, run beside the registration actor's loop.
+"""The two HTTP calls that bring something into being, run beside the registration actor's loop, one at a time.
 
 Whatever they bring is told (`IdentityCreated`, `RoomCreated`), also when the worker has begun to leave meanwhile: what
 exists on the server has to reach the ledger. What failed is told too, with the reason, and said by who hears it.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,34 +17,56 @@ if TYPE_CHECKING:
     from worker_state.web import Http
 
 CUT_SHORT = answers.HttpFailure("it was cut short")
-"""By the scope: the worker leaves, and the exit is bounded."""
+"""The worker leaves, and the exit is bounded."""
 
 
-async def sign_in_and_tell(scope: trio.CancelScope, http: "Http", starting: bool, tell: m.Tell) -> None:
-    """`POST /anonymous-signin`: a new identity, to be deleted at the end. While starting, a failure ends the start."""
-    answer: answers.HttpAnswer | answers.HttpFailure = CUT_SHORT
-    with scope:
-        answer = await http.post("/anonymous-signin")
-    identity = answer if isinstance(answer, answers.HttpFailure) else answers.read_identity(answer)
-    if not isinstance(identity, answers.HttpFailure):
-        tell(m.IdentityCreated(identity))
-        return
-    tell(m.IdentityRefused(identity.why))
-    if starting:
-        tell(m.StartupAborted(SignInFailed("the server gave this worker no identity (the log says why)")))
+class Errands:
+    """Those of one worker. They are shielded: what they create is owed, whoever is cancelled meanwhile."""
 
+    __slots__ = ("_http", "_nursery", "_over_at", "_scope", "_tell")
 
-async def create_room_and_tell(
-    scope: trio.CancelScope, http: "Http", id_token: str, starting: bool, tell: m.Tell
-) -> None:
-    """`POST /create-room`: a new room. While starting, a failure ends the start, with the HTTP status."""
-    answer: answers.HttpAnswer | answers.HttpFailure = CUT_SHORT
-    with scope:
-        answer = await http.post("/create-room", bearer=id_token)
-    room = answer if isinstance(answer, answers.HttpFailure) else answers.read_room(answer, id_token)
-    if not isinstance(room, answers.HttpFailure):
-        tell(m.RoomCreated(room))
-        return
-    tell(m.RoomRefused(room.why, token_refused=room.status == 401))
-    if starting:
-        tell(m.StartupAborted(RoomCreationFailed(f"the server created no room: {room.why}", room.status)))
+    def __init__(self, http: "Http", nursery: trio.Nursery, tell: m.Tell) -> None:
+        self._http = http
+        self._nursery = nursery
+        self._tell = tell
+        self._over_at = math.inf
+        self._scope = trio.CancelScope()
+
+    def sign_in(self, *, starting: bool) -> None:
+        """Go and get an identity; `IdentityCreated` or `IdentityRefused` follows. While starting, a failure ends the
+        start."""
+        self._tell(m.IdentityRequested())
+        self._nursery.start_soon(self._sign_in, starting)
+
+    def create_room(self, id_token: str, *, starting: bool) -> None:
+        """Go and get a room; `RoomCreated` or `RoomRefused` follows. While starting, a failure ends the start."""
+        self._nursery.start_soon(self._create_room, id_token, starting)
+
+    def end_by(self, deadline: float) -> None:
+        """No longer than until then, in seconds of trio's clock."""
+        self._over_at = self._scope.deadline = deadline
+
+    async def _sign_in(self, starting: bool) -> None:
+        answer = await self._post("/anonymous-signin", None)
+        identity = answer if isinstance(answer, answers.HttpFailure) else answers.read_identity(answer)
+        if not isinstance(identity, answers.HttpFailure):
+            self._tell(m.IdentityCreated(identity))
+            return
+        self._tell(m.IdentityRefused(identity.why))
+        if starting:
+            self._tell(m.StartupAborted(SignInFailed("the server gave this worker no identity (the log says why)")))
+
+    async def _create_room(self, id_token: str, starting: bool) -> None:
+        answer = await self._post("/create-room", id_token)
+        room = answer if isinstance(answer, answers.HttpFailure) else answers.read_room(answer, id_token)
+        if not isinstance(room, answers.HttpFailure):
+            self._tell(m.RoomCreated(room))
+            return
+        self._tell(m.RoomRefused(room.why, token_refused=room.status == 401))
+        if starting:
+            self._tell(m.StartupAborted(RoomCreationFailed(f"the server created no room: {room.why}", room.status)))
+
+    async def _post(self, path: str, bearer: str | None) -> answers.HttpAnswer | answers.HttpFailure:
+        with trio.CancelScope(shield=True, deadline=self._over_at) as self._scope:
+            return await self._http.post(path, bearer=bearer)
+        return CUT_SHORT

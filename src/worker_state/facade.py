@@ -16,20 +16,14 @@ from worker_state.core.counts import Counts
 from worker_state.core.errors import Disconnected
 from worker_state.core.state import State
 from worker_state.core.status import Busy, Maintenance, Reserved, Truth, WorkerStatus
+from worker_state.core.words import shown
 from worker_state.watched import Watched
 
 
 class Manager:
     """What the worker holds while the state manager runs. Made by `run_state_manager` and `open_state_manager`."""
 
-    __slots__ = (
-        "_backlog",
-        "_counts",
-        "_link",
-        "_signals",
-        "_states",
-        "_tell",
-    )
+    __slots__ = ("_backlog", "_counts", "_jobs", "_link", "_signals", "_states", "_tell")
 
     def __init__(
         self,
@@ -46,11 +40,14 @@ class Manager:
         self._link = link
         self._backlog = backlog
         self._counts = counts
+        self._jobs: list[Busy] = []
+        """Of the `busy` blocks that have not ended, the newest last."""
 
     def __repr__(self) -> str:
         state = self.state
         known = "registered" if state.registered else state.trouble or "starting"
-        return f"<worker_state.Manager {state.status.value} {state.peer_id or '(no peer id)'}, {known}>"
+        name = "(no peer id)" if state.peer_id is None else shown(state.peer_id)
+        return f"<worker_state.Manager {state.status.value} {name}, {known}>"
 
     # the status: plain functions, for the worker decides it and the network only follows
 
@@ -84,18 +81,24 @@ class Manager:
     def busy(self, job_id: str) -> Iterator[None]:
         """Busy inside, available after (in maintenance while draining), however the block ends.
 
-        A status that was set to something else inside is left as it is. `job_id` as for `set_reserved`.
+        With several at a time the worker is busy until the last of them ends. A status that was set to something else
+        inside is left as it is. `job_id` as for `set_reserved`.
         """
-        mine = Busy(job_id)
-        self._change(mine)
+        job = Busy(job_id)
+        self._begin(job)
         try:
             yield
         finally:
-            self._no_longer(mine)
+            self._end(job)
 
-    def _no_longer(self, truth: Truth) -> None:
-        if self.state.truth == truth:
-            self.set_available()
+    def _begin(self, job: Busy) -> None:
+        self._change(job)
+        self._jobs.append(job)
+
+    def _end(self, job: Busy) -> None:
+        self._jobs.remove(job)
+        if self.state.truth == job:
+            self._change(self._jobs[-1] if self._jobs else self.state.idle)
 
     async def draining(self) -> None:
         """Take no further job from now on, for good, and return when none is reserved or running any more.

@@ -26,6 +26,7 @@ from worker_state.core.errors import StartupFailed
 from worker_state.core.pace import Pace, PaceParameters
 from worker_state.core.state import State, fold
 from worker_state.core.status import WorkerStatus
+from worker_state.errands import Errands
 from worker_state.facade import Manager
 from worker_state.logs import event
 from worker_state.mailbox import Mailbox
@@ -59,6 +60,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.StatusConfirmed: (),
     m.UpdateFailed: (),
     m.PresenceProved: (),
+    m.MachineSlept: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
     m.FrameIgnored: (),
     m.SignalDropped: (),
     m.StartupAborted: (CLEANUP,),
@@ -258,9 +260,9 @@ def _shielded_actors(
             registration.run,
             inbox[REGISTRATION],
             config=config,
-            http=world.http,
+            errands=Errands(world.http, nursery, tell),
             random=world.random,
-            nursery=nursery,
+            awake=world.awake,
             tell=tell,
         ),
         partial(
@@ -289,7 +291,7 @@ async def _end_reservations(office: _Office, limit: float) -> None:
         if office.state.value.revision == state.revision:
             about = event("reservation_over", limit=limit)
             log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
-            office.tell(m.ChangeStatus(state.revision + 1, state.idle))
+            office.tell(m.ChangeStatus(state.revision + 1, office.state.value.idle))
 
 
 @asynccontextmanager

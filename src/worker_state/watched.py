@@ -46,7 +46,7 @@ class Watched(Generic[T]):
 
     async def wait_for(self, wanted: Callable[[T], bool]) -> T:
         """Wait until `wanted(value)` is true and return that value; raises `trio.ClosedResourceError` after `close`."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint()  # always one, as trio wants: a loop around this must let others run
         while not wanted(self._value):
             if self._closed:
                 raise trio.ClosedResourceError("nobody sets this value any more")

@@ -1,6 +1,8 @@
 """What a worker is told at construction: everything wrong is refused by a sentence that names the field."""
 
-from collections.abc import Mapping
+import copy
+import pickle
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
@@ -365,3 +367,27 @@ def test_nothing_but_config_errors_for_timing(name: str, value: Any) -> None:
     """Whatever a time is said to be, it is accepted or refused by a `ConfigError`."""
     with suppress(ConfigError):
         Timing(**{name: value})
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda config: pickle.loads(pickle.dumps(config))])
+def test_copies(copied: Callable[[Config], Config]) -> None:
+    """A configuration can be copied, and pickled for another process; the copy is as strict as the original."""
+    config = Config(
+        "ws://localhost/?key=k",
+        "http://localhost",
+        api_key="slp_x",
+        capabilities={"gpu_model": "A", "supported_models": ["m"]},
+        timing=Timing(exit=1.0),
+    )
+    copy_ = copied(config)
+    assert copy_ == config
+    with pytest.raises(TypeError):
+        copy_.capabilities["gpu_model"] = "B"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:80/?token=hushhush", "example.org?token=hushhush"])
+def test_a_refused_url_keeps_its_query(url: str) -> None:
+    """What may be a token does not stand in the complaint about a URL without a scheme."""
+    with pytest.raises(ConfigError, match="must begin with") as caught:
+        Config(url, "http://localhost")
+    assert "hush" not in str(caught.value)

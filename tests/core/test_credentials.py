@@ -29,7 +29,8 @@ def test_of_our_own() -> None:
     assert not ours.complete
     assert ours.due(idle=False) == -math.inf
     assert not ours.token_is_due(100.0)
-    ours.grant_room(Room("r", "secret"), 200.0, Random(1))
+    ours.offer_room(Room("r", "secret"), 200.0)
+    assert ours.move(Random(1), engaged=True)
     assert ours.complete
     assert 100 + 2880 <= ours.due(idle=False) <= 100 + 3060
     assert ours.token_is_due(100 + 3060)
@@ -38,7 +39,8 @@ def test_of_our_own() -> None:
 def test_the_room_waits_until_the_worker_is_idle() -> None:
     """A room that runs out is replaced only when the worker is idle, for its session string changes."""
     ours = credentials()
-    ours.grant_room(Room("r", "secret"), 0.0, Random(1))
+    ours.offer_room(Room("r", "secret"), 0.0)
+    assert ours.move(Random(1), engaged=True)
     ours.grant_token("token", 6000.0, Random(1))
     assert 6480 <= ours.due(idle=True) <= 6630
     assert ours.due(idle=False) > 8000
@@ -47,7 +49,8 @@ def test_the_room_waits_until_the_worker_is_idle() -> None:
 def test_a_server_whose_rooms_live_for_a_month() -> None:
     """On v3.0 a room of our own is not replaced within the day."""
     ours = credentials()
-    ours.grant_room(Room("r", "secret"), 0.0, Random(1))
+    ours.offer_room(Room("r", "secret"), 0.0)
+    assert ours.move(Random(1), engaged=True)
     ours.grant_token("token", 0.0, Random(1))
     ours.accept(accepted(long_lived=False), 1.0, Random(1))
     assert ours.room.due < 7200
@@ -75,3 +78,46 @@ def test_by_key() -> None:
     assert by_key.due(idle=True) == math.inf
     assert by_key.register("p", RECORD)["api_key"] == "slp_secret"
     assert by_key.names("whatever")
+
+
+def test_a_move_waits_for_the_job() -> None:
+    """The next room is not moved into while somebody counts on the worker in the present one, and not created twice."""
+    ours = credentials()
+    ours.grant_token("token", 6000.0, Random(1))
+    ours.offer_room(Room("first", "secret"), 0.0)
+    assert ours.move(Random(1), engaged=False)
+    ours.offer_room(Room("second", "secret"), 7000.0)
+    assert not ours.move(Random(1), engaged=True)
+    assert ours.due(idle=True) == ours.id_token.due
+    assert ours.names("first")
+    assert ours.move(Random(1), engaged=False)
+    assert ours.names("second")
+    assert not ours.move(Random(1), engaged=False)
+
+
+def test_a_machine_that_slept() -> None:
+    """What grew older without our clock is due so much sooner; what was granted after that is not."""
+    ours = credentials()
+    ours.look_at_the_clock(50.0)
+    ours.grant_token("token", 0.0, Random(1))
+    token = ours.id_token.due
+    ours.look_at_the_clock(650.0)
+    assert ours.id_token.due == token - 600
+    ours.offer_room(Room("r", "secret"), 0.0)
+    assert ours.move(Random(1), engaged=False)
+    room = ours.room.due
+    ours.look_at_the_clock(650.5)  # the clocks' own doing
+    assert (ours.id_token.due, ours.room.due) == (token - 600, room)
+    ours.look_at_the_clock(20.0)  # set back
+    ours.look_at_the_clock(30.0)
+    assert (ours.id_token.due, ours.room.due) == (token - 610, room - 10)
+
+
+def test_a_missing_room_comes_before_the_renewal() -> None:
+    """A token that is only due for renewal still works, and its renewal may fail for long."""
+    ours = credentials()
+    ours.grant_token("token", 0.0, Random(1))
+    assert not ours.token_is_due(3500.0)
+    ours.offer_room(Room("r", "secret"), 3500.0)
+    assert ours.move(Random(1), engaged=False)
+    assert ours.token_is_due(3500.0)

@@ -245,6 +245,7 @@ NOTES: list[m.Note] = [
     m.PresenceProved(1, 8.0),
     m.SignalDropped(),
     m.FrameIgnored("why"),
+    m.MachineSlept(600.0),
 ]
 
 

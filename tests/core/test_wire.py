@@ -199,7 +199,10 @@ FRAMES: list[tuple[str, Frame]] = [
         Malformed("a metadata_updated without peer_id or metadata"),
     ),
     ('{"type": "error", "code": "NOT_IN_ROOM", "message": "…"}', NotInRoom("NOT_IN_ROOM")),
-    ('{"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}', NotInRoom("PEER_NOT_FOUND")),
+    (
+        '{"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}',
+        Foreign({"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}),
+    ),
     ('{"type": "error", "reason": "Room not found"}', Refusal("Room not found", typed=True)),
     ('{"type": "error", "reason": null}', Malformed("an error frame whose reason is no text")),
     ('{"error": "Invalid token"}', Refusal("Invalid token", typed=False)),

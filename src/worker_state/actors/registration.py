@@ -7,39 +7,33 @@ means, `verdict` knows; when something is to be renewed, `lease`.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import trio
 
-from worker_state import announce, errands
+from worker_state import announce
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
 from worker_state.core import wire, words
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
-from worker_state.core.holds import Holds
+from worker_state.core.holds import MANY_EVICTIONS, Holds, Tries
 from worker_state.core.lease import Leased
 from worker_state.core.phase import Phase, Step, after
-from worker_state.core.probe import crowd
+from worker_state.core.probe import OVERSLEPT, crowd
 from worker_state.core.session import SessionString
-from worker_state.core.status import Available, Busy, Reserved, Truth
+from worker_state.core.status import Available, Truth, engaged
+from worker_state.errands import Errands
 from worker_state.mailbox import Mailbox
-
-if TYPE_CHECKING:
-    from worker_state.web import Http
 
 SLOWLY = (20.0, 40.0)
 """Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say): one frame
 each, so that it is found again within a minute of somebody's mending it."""
-MISSING, RENEWING = (2.0, 20.0), (10.0, 600.0)
-"""Seconds. The first and the longest pause between HTTP calls that fail. Without credentials nobody finds the worker;
-while they are only due for renewal, they go on being used."""
-MANY_EVICTIONS = 3
-"""In an hour: more than the network's accidents explain (FAULTS F04)."""
 
 
 @dataclass(slots=True)
@@ -65,13 +59,13 @@ class _Book:
     """No `register` before this: the pause after a refusal or an eviction."""
     errand_at: float = 0.0
     """No errand before this: the pause after one that failed."""
-    failures: int = 0
-    """Errands in a row that failed."""
+    tries: Tries = field(default_factory=Tries)
+    """The errand under way, and those in a row that failed."""
     accepted_at: float = math.inf
+    doubtful: bool = False
+    """The last `register` was answered by an error, which may have been about somebody else's frame."""
     crowd: int = 0
     """So many others are to be reckoned with in the room."""
-    errand: trio.CancelScope | None = None
-    """The one under way. Shielded: what it creates is owed, whoever is cancelled meanwhile."""
     linking: bool = False
     given_up: bool = False
 
@@ -83,10 +77,16 @@ class _Book:
 
 
 async def run(
-    mailbox: Mailbox[m.Note], *, config: Config, http: "Http", random: Random, nursery: trio.Nursery, tell: m.Tell
+    mailbox: Mailbox[m.Note],
+    *,
+    config: Config,
+    errands: Errands,
+    random: Random,
+    awake: Callable[[], float],
+    tell: m.Tell,
 ) -> None:
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
-    `DropLink`, `OpenLinks`, `StartupAborted`. `nursery`: where the errands run."""
+    `DropLink`, `OpenLinks`, `StartupAborted`. `awake` is a clock that goes on while the machine is suspended."""
     # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     say = announce.Registrations(show_session_string=config.show_session_string)
@@ -97,12 +97,14 @@ async def run(
             with trio.CancelScope(shield=True) as scope:
                 # All that has been said comes before anything is done: nothing may begin once leaving has.
                 while not _left(book, mailbox.take(), config, random, tell, trio.current_time()):
-                    scope.deadline = _reconcile(book, config, http, nursery, tell, trio.current_time())
+                    _move_when_idle(book, random, tell, trio.current_time())
+                    scope.deadline = _reconcile(book, config, errands, tell, trio.current_time())
                     await mailbox.filled()
+                    _look_at_the_clock(book, config, awake, trio.current_time(), scope.deadline)
+            _look_at_the_clock(book, config, awake, trio.current_time(), scope.deadline)
     finally:
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
-        if book.errand is not None:
-            book.errand.deadline = trio.current_time() + config.timing.exit
+        errands.end_by(trio.current_time() + config.timing.exit)
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
@@ -134,27 +136,22 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             if book.phase is Phase.REGISTERED:
                 _evicted(book, why, now)
         case m.IdentityCreated(identity):
-            book.errand, book.failures = None, 0
+            book.tries.done()
             book.say.errand_done(announce.SIGN_IN)
             book.peer_id = book.peer_id or identity.username
             book.credentials.grant_token(identity.id_token, now, random)
         case m.RoomCreated(room):
-            book.errand, book.failures = None, 0
+            book.tries.done()
             book.say.errand_done(announce.ROOM_CREATION)
-            book.credentials.grant_room(room, now, random)
-            if book.link is not None:
-                # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
-                _drop_link(book, "a new room needs a new socket", tell, now, v.Cause.MOVED)
+            book.credentials.offer_room(room, now)
         case m.IdentityRefused(why) | m.RoomRefused(why):
-            book.errand = None
             was_room = isinstance(note, m.RoomRefused)
             book.say.errand_failed(announce.ROOM_CREATION if was_room else announce.SIGN_IN, why)
+            book.tries.ended()
             refused = isinstance(note, m.RoomRefused) and note.token_refused
             pause = book.credentials.id_token.refuse(now) if refused else None
             if pause is None:
-                first, longest = RENEWING if book.credentials.complete else MISSING
-                pause = min(longest, first * 2.0**book.failures)
-                book.failures = min(book.failures + 1, 20)
+                pause = book.tries.failed(missing=not book.credentials.complete)
             book.errand_at = now + random.uniform(0.5, 1.0) * pause
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
@@ -171,7 +168,7 @@ def _drop_link(book: _Book, why: str, tell: m.Tell, now: float, cause: v.Cause) 
 
 def _lose_link(book: _Book, now: float) -> None:
     book.say.lost(now)
-    book.link, book.answer_by = None, math.inf
+    book.link, book.answer_by, book.doubtful = None, math.inf, False
     book.step(Step.LINK_LOST)
 
 
@@ -179,17 +176,16 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
     match frame:
         case wire.RegistrationAccepted(peer_id, room_id):
             ours = peer_id == book.peer_id and book.credentials.names(room_id)
-            if ours and book.phase is Phase.REGISTERING:
+            if ours and (book.phase is Phase.REGISTERING or book.doubtful):
                 _accept(book, frame, config, random, tell, now)
             else:
                 tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
         case wire.Refusal() as refusal:
             if book.phase is Phase.REGISTERING:
                 book.step(Step.REFUSED)
-                book.answer_by = math.inf
+                book.answer_by, book.doubtful = math.inf, True
                 by_key = config.api_key is not None
-                verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=by_key)
-                _obey(book, verdict, random, tell, now)
+                _obey(book, v.of_refusal(refusal, own_room=config.creates_room, by_key=by_key), random, tell, now)
             else:
                 reason = words.shown(refusal.reason)
                 tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
@@ -203,7 +199,7 @@ def _accept(
     assert book.link is not None
     assert book.peer_id is not None
     book.step(Step.ACCEPTED)
-    book.answer_by, book.accepted_at = math.inf, now
+    book.answer_by, book.accepted_at, book.doubtful = math.inf, now, False
     book.credentials.accept(frame, now, random)
     book.holds.accepted()
     book.crowd = crowd(book.crowd, frame.peers)
@@ -228,6 +224,7 @@ def _accept(
 
 def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: float) -> None:
     """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
+    tell(m.RegistrationHeld(verdict.reason, book.asked_on))
     if isinstance(verdict, v.Renew) and _leased(book, verdict.what).is_newer_than(book.sent_at):
         return  # its renewal was under way, and has come: the newer one has not been refused by anybody
     book.say.refused(verdict.reason)
@@ -246,7 +243,6 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
             book.given_up = True
         case v.GiveUp():
             book.register_at = now + random.uniform(*SLOWLY)
-    tell(m.RegistrationHeld(verdict.reason, book.asked_on))
 
 
 def _leased(book: _Book, what: v.Lease) -> Leased[Any]:
@@ -261,36 +257,48 @@ def _evicted(book: _Book, why: str, now: float) -> None:
     book.say.evicted(why, pause, book.holds.evictions, MANY_EVICTIONS + 1)
 
 
+def _look_at_the_clock(book: _Book, config: Config, awake: Callable[[], float], now: float, wake_at: float) -> None:
+    """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
+    book.credentials.look_at_the_clock(awake() - now)
+    if now - wake_at >= OVERSLEPT and book.answer_by < math.inf:
+        book.answer_by = max(book.answer_by, now + config.timing.answer)
+
+
 # --- what is to be done -----------------------------------------------------------------------------------------------
 
 
-def _reconcile(book: _Book, config: Config, http: "Http", nursery: trio.Nursery, tell: m.Tell, now: float) -> float:
+def _move_when_idle(book: _Book, random: Random, tell: m.Tell, now: float) -> None:
+    if book.credentials.move(random, engaged=engaged(book.truth)) and book.link is not None:
+        # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
+        _drop_link(book, "a new room needs a new socket", tell, now, v.Cause.MOVED)
+
+
+def _reconcile(book: _Book, config: Config, errands: Errands, tell: m.Tell, now: float) -> float:
     """Start what is due; returns until when nothing else will be, unless a note comes."""
     if book.given_up:
         return math.inf
     errand_at = _when_errand(book)
     if now >= errand_at:
-        _start_errand(book, http, nursery, tell, now)
+        book.tries.begin()
+        _start_errand(book, errands, now)
         errand_at = math.inf
     return min(errand_at, _register_when_due(book, config, tell, now))
 
 
 def _when_errand(book: _Book) -> float:
-    if book.errand is not None:
+    if book.tries.under_way:
         return math.inf
-    idle = book.phase is Phase.REGISTERED and not isinstance(book.truth, Busy | Reserved)
+    idle = book.phase is Phase.REGISTERED and not engaged(book.truth)
     due = book.credentials.due(idle=idle)
     return max(due, book.errand_at) if due < math.inf else math.inf
 
 
-def _start_errand(book: _Book, http: "Http", nursery: trio.Nursery, tell: m.Tell, now: float) -> None:
-    book.errand = trio.CancelScope(shield=True)
+def _start_errand(book: _Book, errands: Errands, now: float) -> None:
     starting, id_token = not book.say.started, book.credentials.id_token.value
     if id_token is None or book.credentials.token_is_due(now):
-        tell(m.IdentityRequested())
-        nursery.start_soon(errands.sign_in_and_tell, book.errand, http, starting, tell)
+        errands.sign_in(starting=starting)
     else:
-        nursery.start_soon(errands.create_room_and_tell, book.errand, http, id_token, starting, tell)
+        errands.create_room(id_token, starting=starting)
 
 
 def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) -> float:
@@ -315,7 +323,7 @@ def _send_register(book: _Book, config: Config, now: float) -> None:
     assert book.peer_id is not None
     frame = book.credentials.register(book.peer_id, wire.metadata(config.tags, config.capabilities, book.truth))
     book.step(Step.REGISTER_SENT)
-    book.sent_revision, book.sent_at, book.asked = book.revision, now, False
+    book.sent_revision, book.sent_at, book.asked, book.doubtful = book.revision, now, False, False
     first, book.asked_on = book.asked_on != book.link.epoch, book.link.epoch
     book.answer_by = max(book.link.answer_by, now + config.timing.answer) if first else now + config.timing.register
     if not book.link.post(frame):

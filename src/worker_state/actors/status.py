@@ -17,6 +17,7 @@ from worker_state import announce
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
+from worker_state.core.owed import Owed
 from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
 from worker_state.core.status import Available, Truth, word
 from worker_state.mailbox import Mailbox
@@ -43,16 +44,22 @@ class _Registered:
     """The revision that the server has stored, or None when it was seen to have stored something else."""
     written: int
     """The revision that the server was last told, by the registration or by an update."""
+    owed: Owed
+    """The late answers that may come before those that are waited for."""
     update: _Update | None = None
-    owed: int = 0
-    """Updates that were given up or belong to an earlier registration: their answers may come before those of later
-    ones, since the server answers in order."""
     look_due: bool = False
     full_due: bool = False
     nonce: str | None = None
     """The echo under way."""
     echo_by: float = math.inf
     misses: int = 0
+    missed_at: float = -math.inf
+    """When the last of them was noticed. What was sent before that was lost with it, and is no second one."""
+
+    def miss(self, sent: float, now: float) -> None:
+        """There is no answer to what was sent then."""
+        if sent >= self.missed_at:
+            self.misses, self.missed_at = self.misses + 1, now
 
 
 @dataclass(slots=True)
@@ -97,7 +104,7 @@ async def run(
     tell: m.Tell,
 ) -> None:
     """Until `BeginLeave`. Speaks `StatusConfirmed`, `UpdateFailed`, `PresenceProved`, `RegistrationForgotten`,
-    `DropLink`.
+    `MachineSlept`, `DropLink`.
 
     `awake` is a clock in seconds that goes on while the machine is suspended.
     """
@@ -139,10 +146,10 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
             book.link = book.registered = None
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
             before, schedule = book.registered, Schedule(means.random, now, note.crowd or note.peers)
-            known = note.revision
-            book.registered = _Registered(book.link, note.peer_id, schedule, confirmed=known, written=known)
-            if before is not None:  # the same link: an update that was sent behind the `register` is answered yet
-                book.registered.owed = before.owed + (before.update is not None)
+            owed = Owed() if before is None else before.owed
+            if before is not None and before.update is not None:
+                owed.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
+            book.registered = _Registered(book.link, note.peer_id, schedule, note.revision, note.revision, owed)
             book.unsent_said = False
         case m.FrameReceived(epoch, frame) if book.registered is not None and epoch == book.registered.link.epoch:
             _apply_frame(book, book.registered, frame, means, now)
@@ -166,14 +173,12 @@ def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means:
             means.tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
         case wire.NotInRoom(code):
             _forget(book, registered, f"the server has forgotten this worker: it answers {code}", means)
+        case wire.Foreign({"type": "error", "code": "PEER_NOT_FOUND"}) if registered.update is not None:
+            registered.schedule.hurry(now)  # its answer, or another part's: the echo decides
         case wire.Foreign({"type": "error", "code": str(code), "message": str(text)}) if registered.nonce is not None:
             if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED") and registered.peer_id in text:
-                _forget(
-                    book,
-                    registered,
-                    f"the server has forgotten this worker: it answers our own echo with {code}",
-                    means,
-                )
+                why = f"the server has forgotten this worker: it answers our own echo with {code}"
+                _forget(book, registered, why, means)
             else:
                 book.refusals.suspect(code, text)
         case _:
@@ -191,13 +196,12 @@ def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, mea
     """An update was answered: is what the server has stored what we know to be true?"""
     update = registered.update
     differences = () if update is None else wire.differences(stored, update.record)
-    if registered.owed and (update is None or differences):
-        registered.owed -= 1  # the late answer to one that was given up: it confirms nothing, and disproves nothing
+    if registered.owed.settles(stored, fits=update is not None and not differences):
         return
     if update is None:
         means.tell(m.FrameIgnored("an acknowledgement of an update that is not ours"))
         return
-    registered.update, registered.owed = None, 0
+    registered.update = None
     if book.refusals.in_force and not differences:
         _prove(book, registered, means, now)  # a server without echoes: the next best thing
     if differences:
@@ -224,8 +228,11 @@ def _forget(book: _Book, registered: _Registered, why: str, means: _Means) -> No
 def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) -> None:
     """After the process was stopped or the machine suspended: prove at once, and blame nobody for the time between."""
     ahead = means.awake() - now
-    stopped = max(now - wake_at, 0.0 if book.ahead is None else ahead - book.ahead)
+    slept = 0.0 if book.ahead is None else ahead - book.ahead
     book.ahead = ahead
+    if slept >= OVERSLEPT:
+        means.tell(m.MachineSlept(slept))
+    stopped = max(now - wake_at, slept)
     registered = book.registered
     if stopped < OVERSLEPT or registered is None:
         return
@@ -262,20 +269,22 @@ def _reconcile(book: _Book, means: _Means, now: float) -> float:
 
 
 def _count_misses(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
+    within = means.config.timing.answer
     if registered.update is not None and now >= registered.update.answer_by:
         if not registered.update.is_look:
             registered.confirmed = None
+        registered.miss(registered.update.answer_by - within, now)
+        registered.owed.add(registered.update.record)
         registered.update = None
-        registered.owed += 1
-        registered.misses += 1
         means.tell(m.UpdateFailed(drifted=False))
     if now >= registered.echo_by:
+        sent = registered.echo_by - within
         registered.nonce, registered.echo_by = None, math.inf
         if book.refusals.in_force:
             return  # it was tried once more, and the answers to full updates go on being the proof
         registered.schedule.hurry(now)
         if not book.refusals.count():
-            registered.misses += 1
+            registered.miss(sent, now)
         elif book.refusals.in_force:
             announce.echo_refused()
 

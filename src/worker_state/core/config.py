@@ -6,6 +6,7 @@ but the searches of every client in the room (FAULTS F27).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
@@ -99,6 +100,11 @@ class Config:
         if isinstance(self.signal_buffer, bool) or not isinstance(self.signal_buffer, int) or self.signal_buffer < 1:
             raise ConfigError("signal_buffer must be a whole number of messages, at least 1")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copied and pickled as what it is made of, for a read-only mapping cannot be.
+        made_of = {each.name: getattr(self, each.name) for each in fields(self)}
+        return partial(Config, **{**made_of, "capabilities": dict(self.capabilities)}), ()
+
     @property
     def exposed_urls(self) -> tuple[str, ...]:
         """Where tokens travel unencrypted over a network: `ws://` or `http://` to anything but loopback."""
@@ -133,7 +139,8 @@ def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:
     if parts.username is not None or parts.password is not None:
         raise ConfigError(f"{name} must not contain a user name or password: URLs end up in logs")
     if parts.scheme not in schemes:
-        raise ConfigError(f"{name} must begin with {expected}, not {parts.scheme + '://' if parts.scheme else url!r}")
+        found = parts.scheme + "://" if parts.scheme else url.partition("?")[0]  # a query may hold a token
+        raise ConfigError(f"{name} must begin with {expected}, not {found!r}")
     if not parts.hostname:
         raise ConfigError(f"{name} has no host name")
     if port == 0:

@@ -8,23 +8,21 @@ from random import Random
 
 from worker_state.core import answers, lease, wire
 from worker_state.core.config import Config
+from worker_state.core.probe import OVERSLEPT
 
 
 class Credentials:
     """Everything that stands in a `register` beside the record."""
 
-    __slots__ = (
-        "_api_key",
-        "_own_room",
-        "id_token",
-        "room",
-    )
+    __slots__ = ("_ahead", "_api_key", "_next_room", "_own_room", "id_token", "room")
 
     def __init__(self, config: Config) -> None:
         self.id_token: lease.Leased[str] = lease.Leased()
         self.room: lease.Leased[answers.Room] = lease.Leased()
         self._api_key = config.api_key
         self._own_room = config.creates_room
+        self._ahead: float | None = None
+        self._next_room: tuple[answers.Room, float] | None = None
         if config.room_id is not None and config.room_token is not None:
             self.room.grant(answers.Room(config.room_id, config.room_token), 0.0)
 
@@ -38,9 +36,18 @@ class Credentials:
         life = lease.token_life(id_token)
         self.id_token.grant(id_token, now, lease.renewal(life, lease.RENEW_TOKEN, random))
 
-    def grant_room(self, room: answers.Room, now: float, random: Random) -> None:
-        """A new room of our own, to be replaced before its two hours are over."""
-        self.room.grant(room, now, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
+    def offer_room(self, room: answers.Room, now: float) -> None:
+        """A new room of our own is there, to be moved into with `move`."""
+        self._next_room = room, now
+
+    def move(self, random: Random, *, engaged: bool) -> bool:
+        """Take the next room if there is one: at once when no other is left, but not under the eyes of a client who has
+        been promised the worker in this one. It is to be replaced before its two hours are over."""
+        if self._next_room is None or (self.room.value is not None and engaged):
+            return False
+        (room, since), self._next_room = self._next_room, None
+        self.room.grant(room, since, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
+        return True
 
     def accept(self, answer: wire.RegistrationAccepted, now: float, random: Random) -> None:
         """The server has taken them; on v3.0 a room of our own lives for a month."""
@@ -48,6 +55,15 @@ class Credentials:
         self.room.accept()
         if answer.long_lived and self._own_room:
             self.room.put_off(now + lease.renewal(lease.ROOM_LIFE_V3, lease.RENEW_ROOM, random))
+
+    def look_at_the_clock(self, ahead: float) -> None:
+        """A clock that goes on while the machine sleeps, as the server's does, is so far ahead of the caller's: what is
+        held now has grown older by what that has grown (FAULTS T18). To be called before anything new is granted."""
+        slept = 0.0 if self._ahead is None else ahead - self._ahead
+        if self._ahead is None or slept < 0 or slept >= OVERSLEPT:  # less may be the clocks' own doing
+            self._ahead = ahead
+            self.id_token.aged(max(0.0, slept))
+            self.room.aged(max(0.0, slept))
 
     def due(self, *, idle: bool) -> float:
         """When something has to be fetched: at once what is missing, in time what runs out, the room only when idle."""
@@ -58,11 +74,13 @@ class Credentials:
         due = self.id_token.due
         if self._own_room and self.room.value is None:
             return -math.inf
-        return min(due, self.room.due) if self._own_room and idle else due
+        return min(due, self.room.due) if self._own_room and idle and self._next_room is None else due
 
     def token_is_due(self, now: float) -> bool:
-        """What has to be fetched is an ID token; else it is a room."""
-        return self.id_token.value is None or now >= self.id_token.due
+        """What has to be fetched is an ID token; else it is a room. A missing room comes first: the token that is only
+        due for renewal still works, and its renewal may fail for long (FAULTS F16)."""
+        room_is_missing = self._own_room and self.room.value is None
+        return self.id_token.value is None or (now >= self.id_token.due and not room_is_missing)
 
     def names(self, room_id: str) -> bool:
         """Whether an answer that names this room can be meant for us."""

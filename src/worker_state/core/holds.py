@@ -1,4 +1,4 @@
-"""When to register again on a link that is up: the pauses after refusals and evictions, and how many those were.
+"""How long to wait: before registering again on a link that is up, after refusals and evictions, between HTTP calls.
 
 Pure, like `pace`, which is about links: time and chance are arguments. Two workers with one identity evict each other
 as often as they register; growing pauses keep that from going on for ever at full speed (FAULTS F04, F06).
@@ -16,6 +16,41 @@ EVICTED = (0.1, 120.0)
 LONGEST_REFUSED = 30.0
 """Seconds. The longest pause after refusals: one frame each, and found soon after the server is mended."""
 HOUR = 3600.0
+MANY_EVICTIONS = 3
+"""In an hour: more than the network's accidents explain (FAULTS F04)."""
+MISSING, RENEWING = (2.0, 20.0), (10.0, 600.0)
+"""Seconds. The first and the longest pause between HTTP calls that fail. Without credentials nobody finds the worker;
+while they are only due for renewal, they go on being used."""
+
+
+class Tries:
+    """The HTTP calls of one worker, which come one at a time: the present one, and those that failed in a row."""
+
+    def __init__(self) -> None:
+        self.under_way = False
+        self._failures = 0
+
+    def __repr__(self) -> str:
+        return f"<Tries {self._failures} failures>"
+
+    def begin(self) -> None:
+        """One is on its way."""
+        self.under_way = True
+
+    def ended(self) -> None:
+        """It has brought nothing."""
+        self.under_way = False
+
+    def done(self) -> None:
+        """It has succeeded."""
+        self.under_way, self._failures = False, 0
+
+    def failed(self, *, missing: bool) -> float:
+        """One more in a row: seconds to wait at most. `missing`: the worker cannot register without what it brings."""
+        first, longest = MISSING if missing else RENEWING
+        pause = min(longest, first * 2.0 ** min(self._failures, 20))
+        self._failures += 1
+        return pause
 
 
 class Holds:

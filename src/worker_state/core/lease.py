@@ -87,6 +87,10 @@ class Leased(Generic[T]):
         """It was granted after this time: a refusal of what was sent then does not concern it."""
         return self._since > when
 
+    def aged(self, seconds: float) -> None:
+        """It has grown older by so many seconds that the caller's clock has not counted."""
+        self.due -= seconds
+
     def put_off(self, until: float) -> None:
         """What is held turns out to live longer: it is renewed not before this."""
         self.due = max(self.due, until)

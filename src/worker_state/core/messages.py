@@ -202,6 +202,13 @@ class PresenceProved:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineSlept:
+    """The machine was suspended for so many seconds, which trio's clock has not counted: look at what runs out."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class FrameIgnored:
     """The server sent what answers nothing of ours, or makes no sense. `why` never repeats a secret."""
 
@@ -237,6 +244,7 @@ Event = (
     | StatusConfirmed
     | UpdateFailed
     | PresenceProved
+    | MachineSlept
     | FrameIgnored
     | SignalDropped
     | StartupAborted

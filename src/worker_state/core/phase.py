@@ -41,6 +41,7 @@ class IllegalStep(Exception):
 TABLE: dict[tuple[Phase, Step], Phase] = {
     (Phase.OFFLINE, Step.LINK_OPENED): Phase.UNREGISTERED,
     (Phase.UNREGISTERED, Step.REGISTER_SENT): Phase.REGISTERING,
+    (Phase.UNREGISTERED, Step.ACCEPTED): Phase.REGISTERED,
     (Phase.UNREGISTERED, Step.LINK_LOST): Phase.OFFLINE,
     (Phase.REGISTERING, Step.ACCEPTED): Phase.REGISTERED,
     (Phase.REGISTERING, Step.REFUSED): Phase.UNREGISTERED,

@@ -126,7 +126,7 @@ class EchoRefusals:
 
     def suspect(self, code: str, text: str) -> None:
         """An error came while an echo was under way. Those that answer other frames for sure are no refusal."""
-        if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED", "INVALID_JSON"):
+        if code in ("PEER_NOT_IN_ROOM", "PEER_NOT_FOUND", "DELIVERY_FAILED", "INVALID_JSON"):
             return
         if code == "UNKNOWN_MESSAGE_TYPE" and "peer_message" not in text:
             return

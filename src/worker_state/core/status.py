@@ -82,6 +82,11 @@ def job_id(truth: Truth) -> str | None:
     return truth.job_id if isinstance(truth, Reserved | Busy) else None
 
 
+def engaged(truth: Truth) -> bool:
+    """Somebody has been promised the worker, or is served by it."""
+    return job_id(truth) is not None
+
+
 def properties(truth: Truth) -> dict[str, str | None]:
     """The three properties that a status owns on the server, nulls included (recorded step "job id cleared")."""
     return {

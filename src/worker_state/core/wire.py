@@ -189,8 +189,8 @@ def read(text: str | bytes) -> Frame:
             return MetadataStored(peer_id, stored)
         case {"type": "metadata_updated"}:
             return Malformed("a metadata_updated without peer_id or metadata")
-        case {"type": "error", "code": "NOT_IN_ROOM" | "PEER_NOT_FOUND" as code}:
-            return NotInRoom(code)
+        case {"type": "error", "code": "NOT_IN_ROOM" as code}:
+            return NotInRoom(code)  # PEER_NOT_FOUND may as well be about the target of another part's message
         case {"type": "error", "reason": str(reason)}:
             return Refusal(reason, typed=True)
         case {"type": "error", "reason": _}:
