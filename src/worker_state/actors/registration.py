@@ -230,8 +230,7 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
     book.say.refused(verdict.reason)
     match verdict:
         case v.Renew(what):
-            pause = _leased(book, what).refuse(now)
-            if pause is None:
+            if (pause := _leased(book, what).refuse(now)) is None:
                 book.register_at = now + random.uniform(*SLOWLY)
             else:
                 book.errand_at = now + random.uniform(0.5, 1.0) * pause
