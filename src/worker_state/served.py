@@ -147,8 +147,6 @@ class Served:
             self.over = replace(closed, reason=masked(closed.reason, self._secrets))
         self._ended = True
         self._hearing.cancel()
-        if self._sending is not None:
-            self._sending.cancel()
 
     def leave(self) -> None:
         """No `register` is sent any more: one behind `/delete-peer` would bring the worker back (FAULTS F32)."""
@@ -169,6 +167,8 @@ class Served:
         """Nothing is sent any more: whoever waits for that is told."""
         self.over = self.over or Closed()
         self._ended = True
+        if self._sending is not None:
+            self._sending.cancel()
         for turn in self._unsent:
             if turn.taken is not None:
                 turn.taken.set()

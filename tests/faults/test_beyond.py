@@ -211,6 +211,35 @@ async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     assert lost_at == [pytest.approx(socket.pings[-2] + 0.1 + timing.ping_every + timing.silence)]
 
 
+class Stuck(Quiet):
+    """A socket that takes nothing, and does not even notice that it is aborted."""
+
+    async def send(self, text: str) -> Closed | None:
+        await trio.sleep_forever()
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise AssertionError("the Close frame's turn is behind one that never goes out")
+
+
+async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockClock) -> None:
+    """The exit waits for the closing handshake as long as it may, and for a writer that is stuck not at all."""
+    timing, mailbox = Timing(), Mailbox[m.Note]()
+
+    async def dial(deadlines: Deadlines) -> Stuck:
+        return Stuck(dies_at=100.0)
+
+    def tell(note: m.Note) -> None:
+        if isinstance(note, m.LinkOpened):
+            assert note.link.post({"type": "update_metadata"})
+            mailbox.put(m.BeginLeave())
+            mailbox.put(m.CloseLink())
+
+    mailbox.put(m.OpenLinks())
+    await connection.run(mailbox, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)
+    assert trio.current_time() == pytest.approx(timing.close)
+
+
 @scenario(only="fake")  # needs a server that says so
 async def test_a_close_reason_that_repeats_secrets(world: World) -> None:
     """The server's last words come into log, snapshot and `repr` without the token that was sent, or anybody's key."""
