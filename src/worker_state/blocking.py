@@ -38,6 +38,7 @@ def start_state_manager(config: Config) -> Iterator["BlockingManager"]:
     scope = trio.CancelScope()
     with start_blocking_portal("trio") as portal:
         life, manager = portal.start_task(_live, config, scope)
+        portal.call(lambda: manager.signals)  # made once it is asked for, which two threads must not do at once
 
         def leave() -> None:
             with suppress(RuntimeError):  # the loop is gone already

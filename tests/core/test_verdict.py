@@ -17,6 +17,7 @@ from worker_state.core.verdict import (
     hint_in,
     of_refusal,
     politely_closable,
+    surely_answers,
 )
 from worker_state.core.wire import Refusal, read
 
@@ -121,3 +122,13 @@ def test_text(failure: DialFailure | Closed, text: str) -> None:
 def test_hint_in_a_close_reason(reason: str, seconds: float | None) -> None:
     """A close reason is read for a number of seconds only where it speaks of trying again."""
     assert hint_in(reason) == seconds
+
+
+@pytest.mark.parametrize("reason", ["Invalid token", "Room expired", "DynamoDB error", "Token revoked"])
+def test_an_error_of_the_register_rows_answers_a_register(reason: str) -> None:
+    assert surely_answers(Refusal(reason, typed=True))
+
+
+@given(st.text())
+def test_no_other_error_surely_answers_a_register(reason: str) -> None:
+    assert not surely_answers(Refusal(f"{reason} (somebody else's)", typed=True))

@@ -475,6 +475,21 @@ async def test_f31_no_close_frame_behind_a_register(world: World) -> None:
     assert len(world.rooms._registry) == 0
 
 
+@scenario(only="fake")  # needs a server that says so
+async def test_f31_an_error_that_may_answer_another_frame(world: World) -> None:
+    """An error of an unknown kind may have been another part's: the `register` counts as unanswered, and no Close frame
+    follows it (simulation, seed 900738)."""
+    assert isinstance(world, FakeWorld)
+    manager = await started(world)
+    world.server.answer_instead = lambda socket, frame: (
+        {"type": "error", "reason": "Peer is offline"} if frame["type"] == "register" else None
+    )
+    manager.reregister()
+    await world.until(lambda: not manager.state.registered)
+    await world.stop(manager)
+    assert world.server.closes == []
+
+
 @scenario
 async def test_f31_close_frame_otherwise(world: World) -> None:
     """A worker whose registration is answered leaves with a Close frame."""

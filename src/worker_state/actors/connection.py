@@ -77,7 +77,7 @@ def _apply(book: _Book, note: m.Note) -> None:
         case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and not book.registered:
             book.registered = True
             book.pace.answered(at)
-        case m.RegistrationHeld(epoch=epoch) if epoch == book.epoch and book.link is not None:
+        case m.RegistrationHeld(epoch=epoch, surely=True) if epoch == book.epoch and book.link is not None:
             book.link.register_answered()
         case m.DropLink(epoch, why, cause) if epoch == book.epoch and book.link is not None:
             closed = Closed(reason=why, cause=cause)

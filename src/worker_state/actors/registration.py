@@ -184,8 +184,9 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
             if book.phase is Phase.REGISTERING:
                 book.step(Step.REFUSED)
                 book.answer_by, book.doubtful = math.inf, True
-                by_key = config.api_key is not None
-                _obey(book, v.of_refusal(refusal, own_room=config.creates_room, by_key=by_key), random, tell, now)
+                verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+                tell(m.RegistrationHeld(verdict.reason, book.asked_on, v.surely_answers(refusal)))
+                _obey(book, verdict, random, tell, now)
             else:
                 reason = words.shown(refusal.reason)
                 tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
@@ -224,7 +225,6 @@ def _accept(
 
 def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: float) -> None:
     """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
-    tell(m.RegistrationHeld(verdict.reason, book.asked_on))
     if isinstance(verdict, v.Renew) and _leased(book, verdict.what).is_newer_than(book.sent_at):
         return  # its renewal was under way, and has come: the newer one has not been refused by anybody
     book.say.refused(verdict.reason)

@@ -167,7 +167,9 @@ class RegistrationHeld:
 
     why: str
     epoch: int = 0
-    """The link on which it has said so: no `register` is unanswered there any more."""
+    """The link on which it has said so."""
+    surely: bool = True
+    """It was the answer to our `register`, so that this one is not unanswered any more."""
 
 
 @dataclass(frozen=True, slots=True)

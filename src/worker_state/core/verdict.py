@@ -148,6 +148,16 @@ def of_refusal(refusal: Refusal, *, own_room: bool, by_key: bool = False) -> Ver
             return Retry(TRANSIENT_PAUSE, reason)
 
 
+_PASSES = frozenset({"DynamoDB error", "API key validation failed"})
+_ROOM_GONE = frozenset({"Invalid token", "Room not found", "Room expired"})
+_ANSWERS = _IDENTITY_RENEWALS | _OUR_FAULT | _PASSES | _ROOM_GONE
+
+
+def surely_answers(refusal: Refusal) -> bool:
+    """Whether this error answers a `register`, being one of its rows in PROTOCOL.md, and not another part's frame."""
+    return refusal.reason in _ANSWERS
+
+
 def politely_closable(*, registers_sent: int, registers_answered: int) -> bool:
     """Whether a Close frame may end this link: one behind an unanswered `register` leaves a ghost (FAULTS F31)."""
     return registers_answered >= registers_sent
