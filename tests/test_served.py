@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -12,7 +13,7 @@ from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, Sign
-from worker_state.served import Served
+from worker_state.served import Served, _Turn
 
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
@@ -71,6 +72,13 @@ async def served(socket: Held) -> AsyncIterator[tuple[Served, m.Link]]:
         await wait_all_tasks_blocked()
         yield link, links[0]
         link.end(LEAVES)
+
+
+def test_a_frame_that_waits_shows_no_secret() -> None:
+    """The `repr` of what is to be sent names its type and not its text."""
+    turn = _Turn("register", partial(Held().send, '{"type": "register", "token": "a1b2c3"}'))
+    assert "register" in repr(turn)
+    assert "a1b2c3" not in repr(turn)
 
 
 async def test_a_ping_is_answered_behind_however_many_frames(autojump_clock: MockClock) -> None:

@@ -6,7 +6,7 @@ one thing: whether a `register` is unanswered, since no Close frame may follow o
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,8 @@ class _Turn:
 
     kind: str
     """The message's type; nothing for a control frame."""
-    deliver: Deliver
+    deliver: Deliver = field(repr=False)
+    """It holds the frame, which may hold tokens."""
     taken: trio.Event | None = None
     sent: bool = False
 
