@@ -34,6 +34,8 @@ class TcpStream(trio.abc.Stream):
     Not for two senders or two receivers at the same time.
     """
 
+    __slots__ = ("socket",)
+
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -139,7 +139,8 @@ class WebSocketDial:
         with trio.move_on_at(connected_at + deadlines.register):
             made = await self._upgrade(secured)
         if not isinstance(made, DialFailure):
-            return _WebSocket(stream, secured, made, connected_at)
+            # Its first answer has come: nothing has to be watched any more.
+            return _WebSocket(stream, stream if secured is watching else secured, made, connected_at)
         return DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else made
 
     async def _connect(self, within: float) -> trio.abc.Stream | DialFailure:

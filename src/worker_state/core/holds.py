@@ -26,6 +26,8 @@ while they are only due for renewal, they go on being used."""
 class Tries:
     """The HTTP calls of one worker, which come one at a time: the present one, and those that failed in a row."""
 
+    __slots__ = ("_failures", "under_way")
+
     def __init__(self) -> None:
         self.under_way = False
         self._failures = 0

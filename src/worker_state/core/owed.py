@@ -13,6 +13,8 @@ MOST = 8
 class Owed:
     """What the updates said that were given up, or that belong to an earlier registration on the same link."""
 
+    __slots__ = ("_records",)
+
     def __init__(self) -> None:
         self._records: list[wire.Message] = []
 
