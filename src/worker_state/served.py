@@ -223,8 +223,8 @@ class Served:
                 turn.taken.set()
         if closed is not None:
             self.end(closed)
-        if closed is not None and turn.kind:
-            self._say.send_failed(self._epoch, turn.kind, self.over or closed)
+            if turn.kind:
+                self._say.send_failed(self._epoch, turn.kind, self.over or closed)
 
     def _quiet_until(self) -> float:
         """When something is to be done unless they say something before."""

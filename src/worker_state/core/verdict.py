@@ -118,6 +118,8 @@ TRANSIENT_PAUSE = 5.0
 """Seconds. For what passes by itself in the server's store (F20): long enough not to press it, short for a client."""
 
 _IDENTITY_RENEWALS = frozenset({"Invalid token"})
+_ROOM_REFUSED = frozenset({"Invalid token", "Room not found", "Room expired"})
+_PASSES_BY_ITSELF = frozenset({"DynamoDB error", "API key validation failed"})
 _OUR_FAULT = frozenset(
     {
         "Missing required fields during registration.",
@@ -138,19 +140,17 @@ def of_refusal(refusal: Refusal, *, own_room: bool, by_key: bool = False) -> Ver
             return Renew(Lease.IDENTITY, "the ID token is refused")
         return Retry(TRANSIENT_PAUSE, reason)
     match refusal.reason:
-        case "Invalid token" | "Room not found" | "Room expired":
+        case known if known in _ROOM_REFUSED:
             meaning = "wrong room token" if refusal.reason == "Invalid token" else reason.lower()
             return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)
         case known if known in _OUR_FAULT:
             return GiveUp(reason)
         case _:
-            # "DynamoDB error" and "API key validation failed" pass by themselves; whatever is unknown might.
+            # Those of `_PASSES_BY_ITSELF`; and whatever is unknown might.
             return Retry(TRANSIENT_PAUSE, reason)
 
 
-_PASSES = frozenset({"DynamoDB error", "API key validation failed"})
-_ROOM_GONE = frozenset({"Invalid token", "Room not found", "Room expired"})
-_ANSWERS = _IDENTITY_RENEWALS | _OUR_FAULT | _PASSES | _ROOM_GONE
+_ANSWERS = _IDENTITY_RENEWALS | _ROOM_REFUSED | _OUR_FAULT | _PASSES_BY_ITSELF
 
 
 def surely_answers(refusal: Refusal) -> bool:
