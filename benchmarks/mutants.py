@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "ignore a lost echo",
         "actors/status.py",
-        "        if not book.refusals.count():\n            registered.miss(sent, now)",
+        "        if not book.refusals.count():\n            registered.misses.add(sent, now)",
         "        if not book.refusals.count():\n            pass",
     ),
     Mutant(

@@ -171,7 +171,8 @@ class Manager:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
 
         Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
-        with a `type`, is worker_state's own to send, or names another sender. A sent message may not have arrived.
+        with a `type`, is worker_state's own to send, or names another sender. A sent message may not have
+        arrived; but what was sent before the worker leaves is waited for, within half of `timing.exit`.
         """
         if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
             raise ValueError("a signal must be a mapping with a 'type', a string")
@@ -191,3 +192,4 @@ class Manager:
             raise Disconnected("the worker is not registered just now, so the signal was not sent")
         if not await link.send(kind, text):
             raise Disconnected("the link broke before the signal was sent")
+        self._tell(m.SignalSent(link.epoch, trio.current_time()))

@@ -45,7 +45,7 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.OpenLinks: (CONNECTION,),
     m.DropLink: (CONNECTION,),
     m.BeginLeave: (CONNECTION, REGISTRATION, STATUS),
-    m.CloseLink: (CONNECTION,),
+    m.CloseLink: (CONNECTION, STATUS),
     m.DialFailed: (),
     m.LinkOpened: (REGISTRATION, STATUS),
     m.LinkLost: (REGISTRATION, STATUS),
@@ -62,6 +62,8 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.PresenceProved: (),
     m.MachineSlept: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
     m.FrameIgnored: (),
+    m.SignalSent: (STATUS,),
+    m.SignalsHeard: (CLEANUP,),
     m.SignalDropped: (),
     m.StartupAborted: (CLEANUP,),
 }

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, Schedule, crowd
+from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, Misses, Schedule, Suspends, crowd
 
 
 def times(schedule: Schedule, count: int) -> list[tuple[float, bool]]:
@@ -137,3 +137,22 @@ def test_two_workers() -> None:
     one = {at for at, _ in times(Schedule(Random(1), 0.0, peers=0), 50)[1:]}
     other = {at for at, _ in times(Schedule(Random(2), 0.0, peers=0), 50)[1:]}
     assert not one & other
+
+
+def test_suspends() -> None:
+    """The first question tells nothing; each later one the seconds that only the second clock has counted since."""
+    suspends = Suspends()
+    assert suspends.since(10.0, 1010.0) == 0.0
+    assert suspends.since(11.0, 1011.0) == 0.0
+    assert suspends.since(12.0, 1072.0) == 60.0
+    assert suspends.since(13.0, 1073.0) == 0.0
+
+
+def test_misses() -> None:
+    """Two in a row are too many; what was sent before the first was noticed is no second one."""
+    misses = Misses()
+    misses.add(sent=1.0, now=13.0)
+    misses.add(sent=12.0, now=24.0)
+    assert (misses.count, misses.too_many) == (1, False)
+    misses.add(sent=13.0, now=25.0)
+    assert (misses.count, misses.too_many) == (2, True)

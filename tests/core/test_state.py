@@ -215,6 +215,8 @@ UNTOUCHED: list[m.Note] = [
     m.RoomCreated(answers.Room("r", SECRET)),
     m.RoomRefused("why", token_refused=False),
     m.StartupAborted(StartupFailed("why")),
+    m.SignalSent(1, 8.0),
+    m.SignalsHeard(),
 ]
 
 

@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.support.fake import FakeServer
+from tests.support.fake import FakeServer, FakeSocket
+from tests.support.right import started
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Manager, Timing
 from worker_state.manager import World as Outside
@@ -167,3 +168,53 @@ async def test_a_log_handler_that_raises(world: World) -> None:
     assert caught.group_contains(RuntimeError, match="identity deleted")
     assert not world.rooms.users
     await world.until(lambda: len(world.rooms._registry) == 0)
+
+
+@scenario(only="fake")  # needs a server that is slow with frames and quick with deletions
+async def test_the_last_signal_arrives(world: World) -> None:
+    """What the worker tells a client right before it leaves is delivered, though a deletion would overtake it."""
+    assert isinstance(world, FakeWorld)
+    manager = await started(world)
+    async with world.client(manager) as client:
+        slow_down(world, 0.3)
+        await manager.send_signal(
+            {
+                "type": "peer_message",
+                "from_peer_id": manager.state.peer_id,
+                "to_peer_id": client.peer_id,
+                "payload": {"type": "done"},
+            }
+        )
+        before = trio.current_time()
+        await world.stop(manager)
+        assert trio.current_time() - before < 0.7
+        with trio.fail_after(1):
+            assert (await client.receive("peer_message"))["payload"] == {"type": "done"}
+        assert set(world.rooms.users) == {client.peer_id}
+
+
+def slow_down(world: FakeWorld, seconds: float) -> None:
+    """Frames lie so long with the server before it looks at them, one after another."""
+    receive, frames = world.server.receive, list[tuple[FakeSocket, str]]()
+
+    async def look() -> None:
+        await trio.sleep(seconds)
+        receive(*frames.pop(0))
+
+    def put(socket: FakeSocket, text: str) -> None:
+        frames.append((socket, text))
+        world.nursery.start_soon(look)
+
+    world.server.receive = put  # type: ignore[method-assign]
+
+
+@scenario
+async def test_a_last_signal_that_nobody_hears(world: World) -> None:
+    """A server that has stopped answering keeps the worker for half of what the exit may take, and no longer."""
+    manager = await started(world, timing=TIMING)
+    me = manager.state.peer_id
+    world.mute()
+    await manager.send_signal({"type": "peer_message", "from_peer_id": me, "to_peer_id": me, "payload": {}})
+    with trio.fail_after(TIMING.exit):
+        await world.stop(manager)
+    assert not world.rooms.users

@@ -212,6 +212,8 @@ CALM = frozenset(
         "OpenLinks",
         "PresenceProved",
         "RoomCreated",
+        "SignalSent",
+        "SignalsHeard",
         "StatusConfirmed",
         "WorkerRegistered",
         "link dropped: a new room needs a new socket",

@@ -3,8 +3,9 @@
 It is the one actor that the worker's cancel reaches, and so the one who says that the worker leaves.
 
 One sign-in is one user on the server, and each has to be deleted by its own `/delete-peer`, **before** the socket is
-closed, for only then does the server delete the room too (FAULTS F33). It is shielded and bounded, and it never fails:
-whatever goes wrong in here must not delay or spoil the worker's shutdown.
+closed, for only then does the server delete the room too (FAULTS F33); and after the last signals have arrived, which
+it would overtake. It is shielded and bounded, and it never fails: whatever goes wrong in here must not delay or spoil
+the worker's shutdown.
 """
 
 import logging
@@ -31,6 +32,8 @@ class _Ledger:
     owed: list[str] = field(default_factory=list)
     awaited: int = 0
     """Sign-ins under way: users that may exist, whose names are not known yet."""
+    heard: bool = False
+    """Nothing that was sent is on its way any more."""
 
 
 async def run(mailbox: Mailbox[m.Note], *, http: "Http", within: float, tell: m.Tell) -> None:
@@ -45,6 +48,8 @@ async def run(mailbox: Mailbox[m.Note], *, http: "Http", within: float, tell: m.
         try:
             tell(m.BeginLeave())
             with trio.move_on_after(within, shield=True) as scope:
+                with trio.move_on_after(within / 2):
+                    await _until_heard(ledger, mailbox)
                 await _pay(ledger, mailbox, http)
             if scope.cancelled_caught:
                 _say_left(ledger, within)
@@ -71,8 +76,17 @@ def _apply(ledger: _Ledger, note: m.Note) -> None:
             ledger.owed.append(identity.username)
         case m.IdentityRefused():
             ledger.awaited -= 1
+        case m.SignalsHeard():
+            ledger.heard = True
         case _:
             pass
+
+
+async def _until_heard(ledger: _Ledger, mailbox: Mailbox[m.Note]) -> None:
+    """A deletion goes another way than the frames: the server would not know the last ones' sender any more."""
+    while not ledger.heard:
+        await mailbox.filled()
+        _listen(ledger, mailbox.take())
 
 
 async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:

@@ -13,12 +13,12 @@ from random import Random
 
 import trio
 
-from worker_state import announce
+from worker_state import announce, farewell
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.owed import Owed
-from worker_state.core.probe import MISSES, OVERSLEPT, TICK, EchoRefusals, RepairPauses, Schedule
+from worker_state.core.probe import OVERSLEPT, TICK, EchoRefusals, Misses, RepairPauses, Schedule, Suspends
 from worker_state.core.status import Available, Truth, word
 from worker_state.mailbox import Mailbox
 
@@ -52,14 +52,7 @@ class _Registered:
     nonce: str | None = None
     """The echo under way."""
     echo_by: float = math.inf
-    misses: int = 0
-    missed_at: float = -math.inf
-    """When the last of them was noticed. What was sent before that was lost with it, and is no second one."""
-
-    def miss(self, sent: float, now: float) -> None:
-        """There is no answer to what was sent then."""
-        if sent >= self.missed_at:
-            self.misses, self.missed_at = self.misses + 1, now
+    misses: Misses = field(default_factory=Misses)
 
 
 @dataclass(slots=True)
@@ -69,6 +62,7 @@ class _Book:
     truth: Truth = field(default_factory=Available)
     revision: int = 0
     link: m.Link | None = None
+    spoken: farewell.Spoken = field(default_factory=farewell.Spoken)
     registered: _Registered | None = None
     deaf_epoch: int = 0
     """The link on which a registration has already been given up for want of answers, without a proof since."""
@@ -76,8 +70,7 @@ class _Book:
     repairs: RepairPauses = field(default_factory=RepairPauses)
     forgery_said: bool = False
     unsent_said: bool = False
-    ahead: float | None = None
-    """How far the clock that counts suspended time is ahead of trio's."""
+    suspends: Suspends = field(default_factory=Suspends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +96,8 @@ async def run(
     awake: Callable[[], float],
     tell: m.Tell,
 ) -> None:
-    """Until `BeginLeave`. Speaks `StatusConfirmed`, `UpdateFailed`, `PresenceProved`, `RegistrationForgotten`,
-    `MachineSlept`, `DropLink`.
+    """Until `BeginLeave`, and until the last signals have arrived. Speaks `StatusConfirmed`, `UpdateFailed`,
+    `PresenceProved`, `RegistrationForgotten`, `MachineSlept`, `DropLink`, `SignalsHeard`.
 
     `awake` is a clock in seconds that goes on while the machine is suspended.
     """
@@ -117,6 +110,7 @@ async def run(
                 await mailbox.filled()
                 _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
                 if _left(book, mailbox.take(), means, trio.current_time()):
+                    await _part(book, mailbox, means)
                     return
         _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
 
@@ -141,9 +135,11 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
                 book.unsent_said = True
                 announce.status_postponed(word(truth))
         case m.LinkOpened(link):
-            book.link, book.registered = link, None
+            book.link, book.registered, book.spoken = link, None, farewell.Spoken()
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             book.link = book.registered = None
+        case m.SignalSent(epoch, at) if book.link is not None and epoch == book.link.epoch:
+            book.spoken.sent(at)
         case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
             before, schedule = book.registered, Schedule(means.random, now, note.crowd or note.peers)
             owed = Owed() if before is None else before.owed
@@ -164,6 +160,7 @@ def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means:
         case wire.MetadataStored():
             means.tell(m.FrameIgnored("an acknowledgement of somebody else's update"))
         case wire.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
+            book.spoken.echoed(registered.echo_by - means.config.timing.answer)
             registered.nonce, registered.echo_by = None, math.inf
             if book.refusals.in_force:
                 announce.echo_taken()
@@ -186,7 +183,7 @@ def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means:
 
 
 def _prove(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
-    registered.misses = 0
+    registered.misses = Misses()
     book.deaf_epoch = 0
     book.refusals.proved()
     means.tell(m.PresenceProved(registered.link.epoch, now))
@@ -227,14 +224,11 @@ def _forget(book: _Book, registered: _Registered, why: str, means: _Means) -> No
 
 def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) -> None:
     """After the process was stopped or the machine suspended: prove at once, and blame nobody for the time between."""
-    ahead = means.awake() - now
-    slept = 0.0 if book.ahead is None else ahead - book.ahead
-    book.ahead = ahead
+    slept = book.suspends.since(now, means.awake())
     if slept >= OVERSLEPT:
         means.tell(m.MachineSlept(slept))
     stopped = max(now - wake_at, slept)
-    registered = book.registered
-    if stopped < OVERSLEPT or registered is None:
+    if (registered := book.registered) is None or stopped < OVERSLEPT:
         return
     announce.woken(stopped)
     registered.schedule.hurry(now)
@@ -242,6 +236,14 @@ def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) 
         registered.echo_by = now + means.config.timing.answer
     if registered.update is not None:
         registered.update.answer_by = now + means.config.timing.answer
+
+
+async def _part(book: _Book, mailbox: Mailbox[m.Note], means: _Means) -> None:
+    """Say when the last signals have arrived."""
+    if (registered := book.registered) is not None and book.spoken.unheard:
+        me, record = registered.peer_id, means.record(book.truth) if book.refusals.in_force else None
+        await farewell.heard(mailbox, registered.link, me, means.nonce(), record)
+    means.tell(m.SignalsHeard())
 
 
 # --- what is to be done -----------------------------------------------------------------------------------------------
@@ -253,14 +255,12 @@ def _reconcile(book: _Book, means: _Means, now: float) -> float:
     if registered is None:
         return math.inf
     _count_misses(book, registered, means, now)
-    if registered.misses >= MISSES:
+    if registered.misses.too_many:
         _give_up(book, registered, means)
         return math.inf
     if registered.nonce is None and now >= registered.schedule.due:
         _probe(book, registered, means, now)
-    wake_at = min(now + TICK, registered.echo_by)
-    if registered.nonce is None:
-        wake_at = min(wake_at, registered.schedule.due)
+    wake_at = min(now + TICK, registered.schedule.due if registered.nonce is None else registered.echo_by)
     if registered.update is None:
         wake_at = min(wake_at, _update_when_due(book, registered, means, now))
     if registered.update is not None:
@@ -273,7 +273,7 @@ def _count_misses(book: _Book, registered: _Registered, means: _Means, now: floa
     if registered.update is not None and now >= registered.update.answer_by:
         if not registered.update.is_look:
             registered.confirmed = None
-        registered.miss(registered.update.answer_by - within, now)
+        registered.misses.add(registered.update.answer_by - within, now)
         registered.owed.add(registered.update.record)
         registered.update = None
         means.tell(m.UpdateFailed(drifted=False))
@@ -284,14 +284,14 @@ def _count_misses(book: _Book, registered: _Registered, means: _Means, now: floa
             return  # it was tried once more, and the answers to full updates go on being the proof
         registered.schedule.hurry(now)
         if not book.refusals.count():
-            registered.miss(sent, now)
+            registered.misses.add(sent, now)
         elif book.refusals.in_force:
             announce.echo_refused()
 
 
 def _give_up(book: _Book, registered: _Registered, means: _Means) -> None:
     """Answers are missing: register again on the same link; the second time the link itself is of no use."""
-    epoch, why = registered.link.epoch, f"no answer to {registered.misses} frames"
+    epoch, why = registered.link.epoch, f"no answer to {registered.misses.count} frames"
     if book.deaf_epoch == epoch:
         book.registered = None
         means.tell(m.DropLink(epoch, f"{why}, also after registering again"))

@@ -218,6 +218,19 @@ class FrameIgnored:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalSent:
+    """The socket of this epoch has taken over a message of the worker's other parts."""
+
+    epoch: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignalsHeard:
+    """The worker leaves, and the server has dealt with every signal that was sent; or that is not to be had."""
+
+
+@dataclass(frozen=True, slots=True)
 class SignalDropped:
     """A message of the worker's other parts found their buffer full."""
 
@@ -248,6 +261,8 @@ Event = (
     | PresenceProved
     | MachineSlept
     | FrameIgnored
+    | SignalSent
+    | SignalsHeard
     | SignalDropped
     | StartupAborted
 )

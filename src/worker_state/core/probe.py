@@ -3,6 +3,7 @@
 Pure: time and chance are arguments, in seconds of whatever clock the caller uses.
 """
 
+import math
 from random import Random
 
 AFTER_REGISTRATION = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0)
@@ -92,6 +93,41 @@ class Schedule:
 def crowd(before: int, told: int) -> int:
     """How many others to reckon with in the room, from the size reckoned with before and what the answer has told."""
     return max(told, int(before * REMEMBERED))
+
+
+class Misses:
+    """What was sent and not answered, in a row."""
+
+    __slots__ = ("_noticed_at", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._noticed_at = -math.inf
+
+    @property
+    def too_many(self) -> bool:
+        """The registration is to be called forgotten."""
+        return self.count >= MISSES
+
+    def add(self, sent: float, now: float) -> None:
+        """There is no answer to what was sent then. What was sent before a miss was noticed was lost with it, and is no
+        second one."""
+        if sent >= self._noticed_at:
+            self.count, self._noticed_at = self.count + 1, now
+
+
+class Suspends:
+    """The machine's sleeping, seen by two clocks of which only one goes on meanwhile."""
+
+    __slots__ = ("_ahead",)
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None
+
+    def since(self, now: float, awake: float) -> float:
+        """Seconds slept since this was last asked, from trio's clock and the one that counts them."""
+        before, self._ahead = self._ahead, awake - now
+        return 0.0 if before is None else self._ahead - before
 
 
 class EchoRefusals:
