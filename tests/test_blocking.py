@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -298,6 +299,23 @@ def test_ctrl_c_in_the_main_thread(served: Served) -> None:
         work()
     interrupted.set()
     assert not served.server.rooms.users
+
+
+def test_ctrl_c_before_the_waiting(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is interrupted when the call has just been handed over does not take the next signal either."""
+
+    def interrupted(future: object) -> None:
+        raise KeyboardInterrupt
+
+    with start_state_manager(served.config) as manager:
+        with monkeypatch.context() as patch:
+            patch.setattr(blocking, "_result", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                next(iter(manager.signals))
+        served.offer(manager)
+        first = queue.SimpleQueue[object]()
+        threading.Thread(target=lambda: first.put(next(iter(manager.signals))["type"]), daemon=True).start()
+        assert first.get(timeout=PATIENCE) == "offer"
 
 
 def test_a_killed_server(served: Served) -> None:

@@ -1,10 +1,18 @@
 """The wiring: the tables name everything that can be said, and nothing else."""
 
-from typing import get_args
+import weakref
+from random import Random
+from typing import Any, get_args
 
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from tests.support.fake import FakeServer
+from worker_state import Config, Manager
 from worker_state.core import messages as m
 from worker_state.core import wire
-from worker_state.manager import CLEANUP, CONNECTION, FRAME_ROUTES, REGISTRATION, ROUTES, STATUS
+from worker_state.manager import CLEANUP, CONNECTION, FRAME_ROUTES, REGISTRATION, ROUTES, STATUS, World, run_in_world
 
 
 def test_every_note_has_a_route() -> None:
@@ -21,3 +29,29 @@ def test_routes_lead_to_actors() -> None:
         STATUS,
         CLEANUP,
     }
+
+
+async def test_nothing_of_the_start_is_kept(autojump_clock: MockClock) -> None:
+    """Once started, the manager lets go of what `nursery.start` has handed in: a nursery hangs on it."""
+    server, random = FakeServer(), Random(1)
+    outside = World(server.dial, server, random, nonce=lambda: f"{random.getrandbits(64)}")
+
+    class Started:
+        def started(self, manager: Manager) -> None:
+            begun.set()
+
+    begun, statuses = trio.Event(), [Started()]
+    kept = weakref.ref(statuses[0])
+
+    async def live() -> None:
+        task_status: Any = statuses.pop()
+        running = run_in_world(Config("ws://localhost", "http://localhost"), outside, task_status=task_status)
+        del task_status
+        await running
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live)
+        await begun.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert kept() is None
+        nursery.cancel_scope.cancel()

@@ -6,6 +6,7 @@ here: whatever a method means stands at its namesake in `worker_state.Manager`. 
 
 import asyncio
 import atexit
+import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
@@ -81,7 +82,23 @@ class _Calls:
 
     def wait(self, timeout: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Wait for an async function in trio's thread, for so many seconds at most, else `TimeoutError`."""
-        return _result(self.start(_within, timeout, function, *args))
+        claim = _Claim()
+        try:
+            return _result(self.start(_within, claim, timeout, function, *args))
+        finally:
+            if not claim.settled:
+                # Ctrl-C, at whatever moment, also before there was a future to cancel. Who was interrupted must not go
+                # on waiting over there, and take the next signal for nobody.
+                with suppress(RuntimeError):  # the loop is gone already
+                    self._portal.call(claim.scope.cancel)
+
+
+class _Claim:
+    """That somebody waits for the end of a call; made before it begins."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.settled = False
 
 
 def _ended() -> ManagerEnded:
@@ -93,18 +110,17 @@ def _result(future: "Future[T]") -> T:
         return future.result()
     except (trio.ClosedResourceError, CancelledError):
         raise _ended() from None
-    finally:
-        future.cancel()  # of use when we are interrupted while we wait: nobody will take what comes
 
 
-async def _within(limit: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
-    if limit is None:
-        return await function(*args)
+async def _within(claim: _Claim, limit: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
     try:
-        with trio.fail_after(limit):
+        with claim.scope, trio.fail_after(math.inf if limit is None else limit):
             return await function(*args)
     except trio.TooSlowError:
         raise TimeoutError(f"not within {limit:g} s") from None
+    finally:
+        claim.settled = True
+    raise _ended()
 
 
 class BlockingManager:

@@ -218,7 +218,9 @@ async def run_state_manager(
     that when sign-in, room creation or the first registration fail for good. Cancelled, it deletes what it created
     and closes the socket, within `timing.exit + timing.close` seconds.
     """
-    await run_in_world(config, World.real(config), task_status=task_status)
+    running = run_in_world(config, World.real(config), task_status=task_status)
+    del task_status  # it holds the nursery of `nursery.start`, 1.5 KiB that would live as long as this call
+    await running
 
 
 async def run_in_world(
@@ -227,6 +229,7 @@ async def run_in_world(
     """`run_state_manager` with the outside world as an argument, for tests, simulations and benchmarks."""
     office = _Office(config)
     office.on_start = task_status.started
+    del task_status
     for url in config.exposed_urls:
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
