@@ -106,7 +106,8 @@ def fold(state: State, note: m.Note, now: float) -> State:
     """The snapshot after this note; an equal one when the note changes nothing in it."""
     match note:
         case m.ChangeStatus(revision, truth):
-            return replace(_unconfirmed(state, now), revision=revision, truth=truth, status_since=now)
+            unconfirmed = _unconfirmed_since(state, now)
+            return replace(state, revision=revision, truth=truth, status_since=now, unconfirmed_since=unconfirmed)
         case m.Reregister():
             return replace(state, registration_asked=True)
         case m.BeginDrain():
@@ -114,11 +115,11 @@ def fold(state: State, note: m.Note, now: float) -> State:
         case m.LinkOpened(link):
             return replace(state, connected=True, epoch=link.epoch, trouble="registering")
         case m.LinkLost(_, closed, _):
-            return _unregistered(replace(state, connected=False), str(closed), now)
+            return _unregistered(state, str(closed), now, disconnected=True)
         case m.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
         case m.RegistrationForgotten(_, why):
-            return _unregistered(replace(state, evictions=state.evictions + 1), why, now)
+            return _unregistered(state, why, now, evicted=True)
         case m.RegistrationHeld(why):
             return _unregistered(state, why, now)
         case m.WorkerRegistered():
@@ -128,7 +129,7 @@ def fold(state: State, note: m.Note, now: float) -> State:
             since = None if newest else state.unconfirmed_since
             return replace(state, confirmed_revision=revision, confirmed_at=at, unconfirmed_since=since)
         case m.UpdateFailed(True) if state.registered:
-            return replace(_unconfirmed(state, now), confirmed_revision=-1)
+            return replace(state, confirmed_revision=-1, unconfirmed_since=_unconfirmed_since(state, now))
         case m.PresenceProved(epoch, at) if epoch == state.epoch and state.registered:
             since = state.discoverable_since
             return replace(state, proved_at=at, discoverable_since=at if since is None else since)
@@ -140,18 +141,21 @@ def fold(state: State, note: m.Note, now: float) -> State:
             return state
 
 
-def _unconfirmed(state: State, now: float) -> State:
-    return state if state.unconfirmed_since is not None else replace(state, unconfirmed_since=now)
+def _unconfirmed_since(state: State, now: float) -> float:
+    return now if state.unconfirmed_since is None else state.unconfirmed_since
 
 
-def _unregistered(state: State, why: str, now: float) -> State:
+def _unregistered(state: State, why: str, now: float, *, disconnected: bool = False, evicted: bool = False) -> State:
     return replace(
-        _unconfirmed(state, now),
+        state,
+        unconfirmed_since=_unconfirmed_since(state, now),
         registered_since=None,
         unregistered_since=now if state.unregistered_since is None else state.unregistered_since,
         discoverable_since=None,
         confirmed_revision=-1,
         trouble=why,
+        connected=state.connected and not disconnected,
+        evictions=state.evictions + evicted,
     )
 
 
