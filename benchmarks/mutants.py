@@ -148,7 +148,8 @@ MUTANTS = (
     Mutant(
         "HTTP is tried again at once",
         "actors/registration.py",
-        "            book.errand_at = now + random.uniform(0.5, 1.0) * pause\n        case m.BeginLeave",
+        "            book.errand_at = now + max(random.uniform(0.5, 1.0) * pause, asked_for(hint, random))\n"
+        "        case m.BeginLeave",
         "            book.errand_at = now + 1.0\n        case m.BeginLeave",
     ),
     Mutant(

@@ -11,6 +11,7 @@ import trio
 
 from worker_state.core import answers
 from worker_state.core import messages as m
+from worker_state.core import verdict as v
 from worker_state.core.errors import RoomCreationFailed, SignInFailed
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Errands:
         if not isinstance(identity, answers.HttpFailure):
             self._tell(m.IdentityCreated(identity))
             return
-        self._tell(m.IdentityRefused(identity.why))
+        self._tell(m.IdentityRefused(identity.why, v.hint(identity.retry_after)))
         if starting:
             self._tell(m.StartupAborted(SignInFailed("the server gave this worker no identity (the log says why)")))
 
@@ -62,7 +63,7 @@ class Errands:
         if not isinstance(room, answers.HttpFailure):
             self._tell(m.RoomCreated(room))
             return
-        self._tell(m.RoomRefused(room.why, token_refused=room.status == 401))
+        self._tell(m.RoomRefused(room.why, room.status == 401, v.hint(room.retry_after)))
         if starting:
             self._tell(m.StartupAborted(RoomCreationFailed(f"the server created no room: {room.why}", room.status)))
 

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.core.holds import EVICTED, LONGEST_REFUSED, MISSING, RENEWING, Holds, Tries
+from worker_state.core.holds import EVICTED, HINT_MOST, LONGEST_REFUSED, MISSING, RENEWING, Holds, Tries, asked_for
 
 
 @given(seed=st.integers(), first=st.floats(min_value=0.01, max_value=10))
@@ -92,3 +92,10 @@ def test_one_http_call_at_a_time() -> None:
         assert tries.under_way
         end()
         assert not tries.under_way
+
+
+@given(seed=st.integers(), hint=st.floats(min_value=0, max_value=1e9))
+def test_a_hint_is_waited_for(seed: int, hint: float) -> None:
+    """What the server asks for is overrun a little, bounded, and nothing without a hint."""
+    assert asked_for(None, Random(seed)) == 0.0
+    assert min(hint, HINT_MOST) <= asked_for(hint, Random(seed)) <= min(hint, HINT_MOST) + 15.0

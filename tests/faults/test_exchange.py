@@ -16,6 +16,7 @@ from tests.support.fake import FakeSocket
 from tests.support.right import assert_right, back, name_of, started, stays
 from tests.support.worlds import FakeWorld, RealWorld, World, scenario
 from worker_state import Config, ConfigError, Manager, RegistrationRefused, Timing
+from worker_state.core.answers import HttpAnswer
 from worker_state.core.lease import STALE
 from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Closed
@@ -34,6 +35,19 @@ def calls(world: World, path: str) -> list[float]:
     """When workers have asked for this path."""
     assert isinstance(world, FakeWorld)
     return [at for each, _, at in world.server.requests if each == path]
+
+
+@scenario(only="fake", token_life=600.0)  # minutes
+async def test_f16_a_renewal_that_is_asked_to_wait(world: World) -> None:
+    """A renewal that is answered with 503 and `Retry-After` is tried again when the server wanted it, not before."""
+    assert isinstance(world, FakeWorld)
+    manager = await started(world)
+    before = len(calls(world, "/anonymous-signin"))
+    world.server.http_answers["/anonymous-signin"] = [HttpAnswer(503, "text/plain", b"busy", retry_after="45")]
+    await world.until(lambda: len(calls(world, "/anonymous-signin")) == before + 2)
+    asked, again = calls(world, "/anonymous-signin")[-2:]
+    assert 45 <= again - asked <= 45 + 3
+    await assert_right(world, manager)
 
 
 @scenario(only="fake", room_life=24 * HOUR)  # hours

@@ -22,7 +22,7 @@ from worker_state.core import wire, words
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.errors import RegistrationRefused
-from worker_state.core.holds import MANY_EVICTIONS, Holds, Tries
+from worker_state.core.holds import MANY_EVICTIONS, Holds, Tries, asked_for
 from worker_state.core.lease import Leased
 from worker_state.core.phase import Phase, Step, after
 from worker_state.core.probe import OVERSLEPT, crowd
@@ -144,7 +144,7 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.tries.done()
             book.say.errand_done(announce.ROOM_CREATION)
             book.credentials.offer_room(room, now)
-        case m.IdentityRefused(why) | m.RoomRefused(why):
+        case m.IdentityRefused(why, hint) | m.RoomRefused(why, _, hint):
             was_room = isinstance(note, m.RoomRefused)
             book.say.errand_failed(announce.ROOM_CREATION if was_room else announce.SIGN_IN, why)
             book.tries.ended()
@@ -152,7 +152,7 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             pause = book.credentials.id_token.refuse(now) if refused else None
             if pause is None:
                 pause = book.tries.failed(missing=not book.credentials.complete)
-            book.errand_at = now + random.uniform(0.5, 1.0) * pause
+            book.errand_at = now + max(random.uniform(0.5, 1.0) * pause, asked_for(hint, random))
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
         case _:

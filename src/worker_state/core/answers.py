@@ -28,6 +28,7 @@ class HttpFailure:
 
     why: str
     status: int | None = None
+    retry_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
     if answer.status != 200:
         text = answer.body.decode("utf-8", "replace")
         said = f": {shown(masked(text, [secret]))}" if text else ""
-        return HttpFailure(f"HTTP {answer.status}{said}", answer.status)
+        return HttpFailure(f"HTTP {answer.status}{said}", answer.status, answer.retry_after)
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):

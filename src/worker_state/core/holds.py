@@ -21,6 +21,18 @@ MANY_EVICTIONS = 3
 MISSING, RENEWING = (2.0, 20.0), (10.0, 600.0)
 """Seconds. The first and the longest pause between HTTP calls that fail. Without credentials nobody finds the worker;
 while they are only due for renewal, they go on being used."""
+HINT_MOST = 300.0
+"""Seconds. A longer `Retry-After` is looked after on the way, as `pace` does with that of a dial."""
+OVERRUN, OVERRUN_LEAST = 0.05, 1.0
+"""The share of a hint, and the seconds at least, over which it is overrun: others may have got the same."""
+
+
+def asked_for(hint: float | None, random: Random) -> float:
+    """Seconds that a server's own `Retry-After` makes us wait; 0 without one."""
+    if hint is None:
+        return 0.0
+    hint = min(hint, HINT_MOST)
+    return hint + random.uniform(0.0, max(OVERRUN_LEAST, OVERRUN * hint))
 
 
 class Tries:

@@ -123,9 +123,10 @@ class IdentityCreated:
 
 @dataclass(frozen=True, slots=True)
 class IdentityRefused:
-    """A sign-in gave nothing (or its answer was lost)."""
+    """A sign-in gave nothing (or its answer was lost). `hint`: seconds that the server asks to wait, if it does."""
 
     why: str
+    hint: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,11 @@ class RoomCreated:
 
 @dataclass(frozen=True, slots=True)
 class RoomRefused:
-    """No room was created. `token_refused`: because the ID token was not good enough (HTTP 401)."""
+    """No room was created. `token_refused`: because the ID token was not good enough (HTTP 401). `hint` as above."""
 
     why: str
     token_refused: bool
+    hint: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
