@@ -399,6 +399,33 @@ def test_a_cancelled_asyncio_wait_takes_no_signal(served: Served) -> None:
         assert asyncio.run(work(manager)) == ["one"]
 
 
+def test_a_signal_that_reached_nobody(served: Served) -> None:
+    """What came for somebody who is cancelled before he has it goes to the next one, also if that one waits already."""
+
+    async def work(manager: BlockingManager, pool: ThreadPoolExecutor) -> list[Any]:
+        def waiting() -> int:
+            return manager._calls.now(manager._manager.signals.statistics).tasks_waiting_receive
+
+        def take() -> Any:
+            return next(iter(manager.signals))["sdp"]
+
+        first: asyncio.Future[Any] = asyncio.ensure_future(anext(aiter(manager.signals)))
+        await asyncio.sleep(0)
+        until(lambda: waiting() == 1)
+        others = [pool.submit(take), pool.submit(take)]
+        until(lambda: waiting() == 3)
+        served.offer(manager, "one")
+        served.offer(manager, "two")
+        until(lambda: any(other.done() for other in others))  # this loop has run nothing, so "one" is still on its way
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return [other.result(PATIENCE) for other in others]
+
+    with ThreadPoolExecutor() as pool, start_state_manager(served.config) as manager:
+        assert sorted(asyncio.run(work(manager, pool))) == ["one", "two"]
+
+
 def test_the_end_of_the_block_ends_asyncio_iterations(served: Served) -> None:
     """An asyncio program in another thread sees its iterations end."""
 

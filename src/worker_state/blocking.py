@@ -7,6 +7,7 @@ here: whatever a method means stands at its namesake in `worker_state.Manager`. 
 import asyncio
 import atexit
 import math
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
@@ -82,23 +83,48 @@ class _Calls:
 
     def wait(self, timeout: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
         """Wait for an async function in trio's thread, for so many seconds at most, else `TimeoutError`."""
-        claim = _Claim()
+        with self.claim() as claim:
+            return claim.take(_result(self.start(_within, claim, timeout, function, *args)))
+
+    @contextmanager
+    def claim(self, give_back: Callable[[Any], None] | None = None) -> "Iterator[_Claim]":
+        """While the block lasts, somebody waits for what a call brings. If he leaves without it, cancelled or by Ctrl-C
+        at whatever moment, the call is cancelled before this ends, and what it had brought already is given back."""
+        claim = _Claim(give_back)
         try:
-            return _result(self.start(_within, claim, timeout, function, *args))
+            yield claim
         finally:
-            if not claim.settled:
-                # Ctrl-C, at whatever moment, also before there was a future to cancel. Who was interrupted must not go
-                # on waiting over there, and take the next signal for nobody.
+            if not claim.taken:
                 with suppress(RuntimeError):  # the loop is gone already
-                    self._portal.call(claim.scope.cancel)
+                    self._portal.call(claim.give_up)
 
 
 class _Claim:
-    """That somebody waits for the end of a call; made before it begins."""
+    """That somebody waits for what a call brings; made before the call, and told of in trio's thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, give_back: Callable[[Any], None] | None) -> None:
         self.scope = trio.CancelScope()
-        self.settled = False
+        self.taken = False
+        """It has reached who waits, who says so himself, in his own thread."""
+        self._give_back = give_back
+        self._brought: list[Any] = []
+
+    def take(self, item: T) -> T:
+        """It is here."""
+        self.taken = True
+        return item
+
+    def bring(self, item: object) -> None:
+        """The call has ended with this."""
+        self._brought.append(item)
+        if self.scope.cancel_called:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Nobody waits any more."""
+        self.scope.cancel()
+        while self._brought and self._give_back is not None:
+            self._give_back(self._brought.pop())
 
 
 def _ended() -> ManagerEnded:
@@ -115,11 +141,11 @@ def _result(future: "Future[T]") -> T:
 async def _within(claim: _Claim, limit: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
     try:
         with claim.scope, trio.fail_after(math.inf if limit is None else limit):
-            return await function(*args)
+            item = await function(*args)
+            claim.bring(item)
+            return item
     except trio.TooSlowError:
         raise TimeoutError(f"not within {limit:g} s") from None
-    finally:
-        claim.settled = True
     raise _ended()
 
 
@@ -134,6 +160,7 @@ class BlockingManager:
     def __init__(self, calls: _Calls, manager: Manager) -> None:
         self._calls = calls
         self._manager = manager
+        self._signals = _Untaken(manager.signals)
 
     def __repr__(self) -> str:
         return repr(self._manager).replace("worker_state.Manager", "worker_state.blocking.BlockingManager")
@@ -168,7 +195,7 @@ class BlockingManager:
     @property
     def signals(self) -> "Stream[Message]":
         """Messages for the worker's other parts, in order, each to one iteration. Bounded, as `Manager.signals`."""
-        return Stream(self._calls, self._manager.signals)
+        return Stream(self._calls, self._signals, self._signals.give_back)
 
     @property
     def backlog(self) -> dict[str, int]:
@@ -240,21 +267,58 @@ async def _next(source: AsyncIterator[T]) -> T:
         return cast("T", _OVER)
 
 
+class _Untaken(Generic[T]):
+    """An iterator to which an item can be given back: whoever comes next, or waits already, gets it."""
+
+    def __init__(self, source: AsyncIterator[T]) -> None:
+        self._source = source
+        self._given_back: deque[T] = deque()
+        self._waiting: set[trio.CancelScope] = set()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._given_back:
+            with trio.CancelScope() as scope:
+                self._waiting.add(scope)
+                try:
+                    return await anext(self._source)
+                finally:
+                    self._waiting.remove(scope)
+        return self._given_back.popleft()
+
+    def give_back(self, item: T) -> None:
+        """It has reached nobody."""
+        self._given_back.appendleft(item)
+        for scope in self._waiting:
+            scope.cancel()
+
+
 class Stream(Generic[T]):
     """One thing after another: `for` in a thread, `async for` in an asyncio program. Ends when the manager does."""
 
-    def __init__(self, calls: _Calls, source: AsyncIterable[T]) -> None:
+    def __init__(self, calls: _Calls, source: AsyncIterable[T], give_back: Callable[[T], None] | None = None) -> None:
         self._calls = calls
         self._source = source
+        self._give_back = give_back
 
     def __iter__(self) -> Iterator[T]:
         source = aiter(self._source)
         with suppress(ManagerEnded):
-            while (item := cast("T", self._calls.wait(None, _next, source))) is not _OVER:
+            while (item := self._take(source)) is not _OVER:
                 yield item
 
     async def __aiter__(self) -> AsyncIterator[T]:
         source = aiter(self._source)
         with suppress(ManagerEnded):
-            while (item := cast("T", await asyncio.wrap_future(self._calls.start(_next, source)))) is not _OVER:
+            while (item := await self._take_from_asyncio(source)) is not _OVER:
                 yield item
+
+    def _take(self, source: AsyncIterator[T]) -> T:
+        with self._calls.claim(self._give_back) as claim:
+            return claim.take(_result(self._calls.start(_within, claim, None, _next, source)))
+
+    async def _take_from_asyncio(self, source: AsyncIterator[T]) -> T:
+        with self._calls.claim(self._give_back) as claim:
+            return claim.take(await asyncio.wrap_future(self._calls.start(_within, claim, None, _next, source)))

@@ -364,9 +364,10 @@ def test_f25_strange_answers(answer: tuple[int, bytes, str], caplog: pytest.LogC
         world.cut()
         await assert_right(world, manager)
         assert world.logged(logging.ERROR, "sign-in failed")
-        world.fail_http("/delete-peer", *answer)
+        for _ in range(6):  # the renewal has made a second identity, and either is tried three times
+            world.fail_http("/delete-peer", *answer)
         await world.stop(manager)
-        assert len(world.logged(logging.ERROR, "could not be deleted")) == 1
+        assert len(world.logged(logging.ERROR, "could not be deleted")) == 2
 
     strange("fake", caplog)
     if answer in (ANSWERS["plain text"], ANSWERS["a captive portal"]):  # the others differ in the body only

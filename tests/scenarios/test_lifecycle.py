@@ -145,13 +145,28 @@ async def test_exit_with_an_http_side_that_hangs(world: World) -> None:
 
 @scenario
 async def test_exit_with_an_http_side_that_fails(world: World) -> None:
-    """A deletion that fails is logged, and does not fail the exit."""
+    """A deletion that fails three times, or is refused once, is logged, and does not fail the exit."""
+    for answers in ([(500, b"oops")] * 3, [(403, b"no")]):
+        manager = await world.start()
+        for answer in answers:
+            world.fail_http("/delete-peer", *answer)
+        await world.stop(manager)
+        status, words = answers[0]
+        assert world.logged(logging.ERROR, "could not be deleted", f"HTTP {status}", words.decode())
+    assert len(world.rooms.users) == 2
+
+
+@scenario
+async def test_exit_with_an_http_side_that_fails_for_a_moment(world: World) -> None:
+    """A deletion that fails twice is tried again, and nobody is left behind."""
     manager = await world.start()
-    world.fail_http("/delete-peer", 500, b"oops")
+    for _ in range(2):
+        world.fail_http("/delete-peer", 502, b"bad gateway")
 
     await world.stop(manager)
 
-    assert world.logged(logging.ERROR, "could not be deleted", "HTTP 500", "oops")
+    assert not world.rooms.users
+    assert not world.logged(logging.ERROR, "could not be deleted")
 
 
 @scenario

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AGAIN_AFTER = (0.2, 0.4)
+"""Seconds before the second and the third try at a deletion: a hiccup of the server's must leave no identity behind,
+and a server that is away must not hold up who presses Ctrl-C."""
+
 
 @dataclass(slots=True)
 class _Ledger:
@@ -107,8 +111,12 @@ async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:
 
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     try:
-        answer = await http.post("/delete-peer", body={"peer_id": username})
-        report = answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
+        report = await _ask(username, http)
+        for pause in AGAIN_AFTER:
+            if not isinstance(report, answers.HttpFailure) or not report.may_pass:
+                break
+            await trio.sleep(pause)
+            report = await _ask(username, http)
     except Exception:  # nothing may fail a shutdown, not even a bug of ours
         log.exception("deleting an identity failed unexpectedly", extra=event("deletion_failed"))
         return
@@ -117,6 +125,11 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
         return
     ledger.owed.remove(username)
     log.info("identity deleted: %s", report, extra=event("identity_deleted"))
+
+
+async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
+    answer = await http.post("/delete-peer", body={"peer_id": username})
+    return answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
 
 
 def _say_left(ledger: _Ledger, within: float) -> None:

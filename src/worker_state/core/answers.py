@@ -30,6 +30,11 @@ class HttpFailure:
     status: int | None = None
     retry_after: str | None = None
 
+    @property
+    def may_pass(self) -> bool:
+        """The next try may well succeed: the network, or a server in trouble, and no refusal of what was asked."""
+        return self.status is None or self.status == 429 or self.status >= 500
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
