@@ -163,7 +163,7 @@ async def test_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
         else:
             monkeypatch.setenv("NOTIFY_SOCKET", value)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await notify_systemd(showing(Watched(State())))
 
 
@@ -213,7 +213,7 @@ async def test_a_manager_that_has_ended(systemd: Systemd) -> None:
     """With the manager's end this ends too, and says so."""
     states = Watched(after(*PROVED))
     states.close()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await notify_systemd(showing(states))
     assert systemd.heard()[-1] == "STOPPING=1"
 

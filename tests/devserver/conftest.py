@@ -20,7 +20,7 @@ from worker_state.devserver.effects import Effect, Send
 
 Json: TypeAlias = dict[str, Any]
 
-PATIENCE = 10  # far longer than anything here takes; a hang is a failure, not a wait
+PATIENCE = 30  # far longer than anything here takes; a hang is a failure, not a wait
 
 
 @dataclass
