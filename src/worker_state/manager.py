@@ -135,6 +135,7 @@ class _Office:
             name: Mailbox() for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP)
         }
         self._signal_buffer = config.signal_buffer
+        self._over = False
         self.link: m.Link | None = None
         self.failure: StartupFailed | None = None
         self.on_start: Callable[[Manager], None] | None = None
@@ -184,12 +185,17 @@ class _Office:
     @cached_property
     def signals(self) -> "tuple[trio.MemorySendChannel[wire.Message], trio.MemoryReceiveChannel[wire.Message]]":
         """Made with the first signal, or when the worker first asks: most workers are idle, and it weighs 1.7 KiB."""
-        return trio.open_memory_channel[wire.Message](self._signal_buffer)
+        made = trio.open_memory_channel[wire.Message](self._signal_buffer)
+        if self._over:
+            made[0].close()
+        return made
 
     def close(self) -> None:
         """Nothing will be heard any more: whoever listens is told."""
+        self._over = True
         self.state.close()
-        self.signals[0].close()
+        if "signals" in self.__dict__:  # else it ends when somebody asks for it
+            self.signals[0].close()
 
     def _hand_on(self, message: wire.Message) -> None:
         try:

@@ -18,7 +18,8 @@ class Watched(Generic[T]):
         self._value = value
         self._version = 0
         self._closed = False
-        self._changed = trio.Event()
+        self._changed: trio.Event | None = None
+        """Made by the first who waits for the next change: nearly always nobody does."""
 
     def __repr__(self) -> str:
         return f"<Watched{' closed' if self._closed else ''} {self._value!r}>"
@@ -41,8 +42,14 @@ class Watched(Generic[T]):
         self._wake()
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
 
     async def wait_for(self, wanted: Callable[[T], bool]) -> T:
         """Wait until `wanted(value)` is true and return that value; raises `trio.ClosedResourceError` after `close`."""
@@ -50,7 +57,7 @@ class Watched(Generic[T]):
         while not wanted(self._value):
             if self._closed:
                 raise trio.ClosedResourceError("nobody sets this value any more")
-            await self._changed.wait()
+            await self._change()
         return self._value
 
     def __aiter__(self) -> "Watching[T]":
@@ -73,6 +80,6 @@ class Watching(Generic[T]):
         while self._seen == watched._version:
             if watched._closed:
                 raise StopAsyncIteration
-            await watched._changed.wait()
+            await watched._change()
         self._seen = watched._version
         return watched._value

@@ -171,3 +171,11 @@ async def test_leaving_while_a_signal_is_read(world: World) -> None:
     await world.stop(manager)
 
     await ended.wait()
+
+
+@scenario
+async def test_signals_asked_for_after_the_end(world: World) -> None:
+    """Who asks for the signals when the manager has ended, and not before, sees them end at once."""
+    manager = await world.start()
+    await world.stop(manager)
+    assert [message async for message in manager.signals] == []
