@@ -9,7 +9,6 @@ import trio
 
 from worker_state import Config, Manager, WorkerStateError, notify_systemd, open_state_manager
 from worker_state.cli import demo, oversight, story
-from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.cli.screen import Screen
 from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.cli.stopping import cancel_on_signal
@@ -99,7 +98,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             failure = _left_behind(server, screen, started=seen.manager is not None)
         nursery.cancel_scope.cancel()
     if failure is not None:
-        raise refuse(failure, ExitCode.STARTUP_FAILED)
+        raise screen.failed(failure)
     screen.close()
 
 
