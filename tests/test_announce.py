@@ -138,3 +138,15 @@ def test_the_fourth_eviction_within_an_hour_is_an_alarm(caplog: pytest.LogCaptur
     for number in range(1, 6):
         say.evicted("the server has forgotten this worker", 0.1, number, 4)
     assert [event for level, event, _ in said(caplog) if level == logging.ERROR] == ["evicted_often"]
+
+
+def test_a_refusal_after_the_start_says_that_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """A first one ends the start; a later one may be all that the log has for hours."""
+    say = announce.Registrations(show_session_string=False)
+    say.refused("room not found")
+    say.accepted(1, None, "room", 0.0)
+    say.refused("room not found")
+    assert [line for line in caplog.messages if "refused" in line] == [
+        "registration refused: room not found",
+        "registration refused: room not found; it is tried again until it is accepted",
+    ]

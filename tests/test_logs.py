@@ -1,12 +1,15 @@
 """The log's events: how they stand on a line, for people and for programs."""
 
+import ast
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import worker_state
 from worker_state.logs import JsonFormatter, PairsFormatter, event
 
 
@@ -78,3 +81,16 @@ def test_a_field_hides_nothing() -> None:
     """A field that is called like what every line has does not replace it."""
     read = json.loads(JsonFormatter().format(record(extra=event("x", level="9", message="z"))))
     assert (read["level"], read["message"]) == ("warning", "back")
+
+
+def test_every_line_of_the_package_names_its_event() -> None:
+    """No call of a logger forgets it: a program that reads the log goes by nothing else."""
+    nameless = [
+        f"{file.name}:{node.lineno}"
+        for file in Path(worker_state.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).startswith("log.")
+        and not any(keyword.arg == "extra" for keyword in node.keywords)
+    ]
+    assert nameless == []

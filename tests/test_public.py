@@ -26,3 +26,10 @@ def test_the_command_line_starts_without_the_network() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "worker_state.cli.run" in done.stdout.split()
     assert not HEAVY & set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    """Nobody hears a Ctrl-C while it loads, and the entry point of the command line is inside."""
+    program = "import sys; before = set(sys.modules); import worker_state; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["worker_state"]

@@ -106,7 +106,9 @@ class Registrations:
         if reason != self._refusal:
             self._refusal = reason
             about = event("registration_refused", reason=reason)
-            log.error("registration refused: %s", reason, extra=about)
+            # What somebody else has to mend is waited for without a further word: then this is what stands in the log.
+            more = "; it is tried again until it is accepted" if self.started else ""
+            log.error("registration refused: %s%s", reason, more, extra=about)
 
     def renewing(self, what: str, reason: str, pause: float) -> None:
         """A credential is of no use any more; a new one is fetched in `pause` seconds."""

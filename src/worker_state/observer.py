@@ -26,6 +26,7 @@ from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.roster import Roster
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
+from worker_state.logs import event
 from worker_state.transport import Dial, Socket, WebSocketDial, receive_message
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
@@ -78,7 +79,8 @@ async def open_roster(
     if isinstance(every, bool) or not isinstance(every, int | float) or not LEAST <= every <= MOST:
         raise ConfigError(f"every must be a number of seconds from {LEAST:g} to {MOST:g}")
     for url in config.exposed_urls:
-        log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url)
+        about = event("not_encrypted", url=url)
+        log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
     observer = _Observer(config, every, outside or Outside.real(config))
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -159,7 +161,10 @@ class _Observer:
                 await self._pay()
             if self._owed:
                 owed = ", ".join(map(shown, self._owed))
-                log.warning("our identity is left to the server, which did not delete it in time: %s", owed)
+                about = event("identities_left", count=len(self._owed))
+                log.warning(
+                    "our identity is left to the server, which did not delete it in time: %s", owed, extra=about
+                )
 
     @contextmanager
     def _interruptible(self, grace: float = 0.0) -> Iterator[None]:

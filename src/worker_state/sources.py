@@ -13,6 +13,7 @@ from typing import Any
 from worker_state.core.config import Config
 from worker_state.core.errors import ConfigError
 from worker_state.core.settings import ADDRESSES, ENVIRONMENT_VARIABLE, KEYS, Layer, Setting, Settings, resolve
+from worker_state.logs import event
 
 HERE, HOME = "sleap-rtc.toml", "~/.sleap-rtc/config.toml"
 """Where people look for it, the nearer one first; these are also the names that they see."""
@@ -32,7 +33,7 @@ def load_config(**fields: Any) -> Config:
     }
     settings = gather(given)
     for stray in settings.strays:
-        log.warning("%s", stray)
+        log.warning("%s", stray, extra=event("unknown_setting"))
     for name in ADDRESSES:
         if not settings.values[name].given:
             raise ConfigError(f"{KEYS[name].field} is missing: neither {KEYS[name].variables[0]} nor a file gives it")

@@ -12,6 +12,7 @@ import trio
 
 from worker_state.core.readiness import line
 from worker_state.facade import Manager
+from worker_state.logs import event
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class _Voice:
             return False
         except (OSError, ValueError, AttributeError) as error:  # no such socket, no such kind of socket
             if not self._complained:
-                log.warning("systemd cannot be told how this worker is: %s", error)
+                about = event("systemd_unreachable", reason=str(error))
+                log.warning("systemd cannot be told how this worker is: %s", error, extra=about)
             self._complained = True
         return True

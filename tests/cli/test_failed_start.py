@@ -1,5 +1,6 @@
 """What can only be known by trying: exit code 1, a sentence on stderr."""
 
+import json
 import socket
 from collections.abc import Iterator
 
@@ -46,3 +47,13 @@ def test_run_needs_a_server_that_is_there(silent_port: str) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_as_json_the_failure_is_a_line_among_the_others(silent_port: str) -> None:
+    """Whoever collects both streams parses every line of them."""
+    nobody = ["--ws", f"ws://127.0.0.1:{silent_port}", "--http", f"http://127.0.0.1:{silent_port}"]
+    result = runner.invoke(app, ["run", "--log-format", "json", *nobody])
+    assert (result.exit_code, result.stderr) == (1, "")
+    *_, last = map(json.loads, result.stdout.splitlines())
+    assert (last["event"], last["level"]) == ("failed", "error")
+    assert last["message"].startswith("the server gave this worker no identity")

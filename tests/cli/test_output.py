@@ -136,3 +136,14 @@ def test_a_log_line_that_cannot_be_formatted_does_not_fail_who_logs(
     monkeypatch.setattr(logging, "raiseExceptions", False)
     LogHandler(Screen()).handle(logging.LogRecord("x", logging.INFO, "x", 1, "%d", ("no number",), None))
     assert capsys.readouterr().out == ""
+
+
+def test_completion_that_cannot_be_installed_is_a_sentence(tmp_path: Path) -> None:
+    """A home that is no directory stands for one that nobody may write to: it stops root as well."""
+    (tmp_path / "home").touch()
+    home = environment(HOME=str(tmp_path / "home"), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    command = [str(PROGRAM), "--install-completion", "bash"]
+    done = subprocess.run(command, env=home, check=False, capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {tmp_path / 'home'}")
+    assert done.stderr.endswith(" cannot be written: File exists.\n")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,16 @@ def test_one_signal_leaves_in_order(spawn: Spawn, number: signal.Signals) -> Non
     assert all(LINE.fullmatch(line) for line in worker.lines)
     for once in ("sleap-session:", "worker registered in room"):
         assert sum(once in line for line in worker.lines) == 1
+
+
+def test_ctrl_c_while_everything_is_loaded_is_no_traceback(spawn: Spawn, tmp_path: Path) -> None:
+    """The first of what is loaded takes for ever here; only the interpreter's own start is before that."""
+    (tmp_path / "typer.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    worker = spawn("run", PYTHONPATH=str(tmp_path))
+    worker.until("loading")
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.end() == -signal.SIGINT
+    assert worker.errors == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,12 +1,14 @@
 """`worker-state session`, through typer's own runner."""
 
 import json
+import subprocess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.support.processes import DEADLINE, PROGRAM, environment
 from worker_state import SessionString
 from worker_state.cli import app
 
@@ -81,3 +83,18 @@ def test_encode_refuses_an_empty_part(empty: str) -> None:
     result = runner.invoke(app, ["session", "encode", *(text for pair in options.items() for text in pair)])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"Error: {empty} must not be empty.\n"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "said"),
+    [("<&-", "a session string begins with 'sleap-session:'"), ("0>/dev/null", "stdin cannot be read")],
+)
+@pytest.mark.parametrize("command", ["session decode -", "watch --session -"])
+def test_a_stdin_that_cannot_be_read_is_bad_usage(command: str, redirection: str, said: str) -> None:
+    """It is closed, or open for writing only: a sentence, never a traceback."""
+    line = f'"{PROGRAM}" {command} {redirection}'
+    done = subprocess.run(line, shell=True, env=environment(), check=False, capture_output=True, timeout=DEADLINE)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"Error: ")
+    assert said.encode() in done.stderr
+    assert done.stderr.count(b"\n") == 1

@@ -159,6 +159,23 @@ async def test_what_is_left_on_the_server_inside_is_told(
     assert "left something behind on the server: users 1, rooms 1" in capsys.readouterr().err
 
 
+async def test_leaving_while_it_starts_is_no_failure(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The room of a worker that was never registered cannot be deleted: that is told, and the end is a clean one."""
+    monkeypatch.setattr(worker, "UNUSUAL", 0.5)
+    screen = Kept()
+
+    async def leave() -> None:
+        await screen.until("Still starting.")
+        screen.on_gone()
+
+    nursery.start_soon(leave)
+    await work(plan(), screen, partial(start_spoiled, lambda server: server.hold_registers()))
+    await screen.until("has left before it was registered; what stays until it runs out: users 0, rooms 1.")
+    assert capsys.readouterr().err == ""
+
+
 async def _leave_when_discoverable(screen: Kept) -> None:
     await screen.until("  discoverable")
     screen.on_gone()

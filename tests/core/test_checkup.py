@@ -70,7 +70,10 @@ def test_http(answer: HttpAnswer | HttpFailure, finding: Finding) -> None:
     assert c.of_http(answer) == finding
 
 
-@pytest.mark.parametrize(("status", "advice"), [(301, "It points elsewhere"), (404, "There is no signaling server")])
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(301, "It points elsewhere"), (404, "There is no signaling server"), (501, "There is no signaling server")],
+)
 def test_another_server(status: int, advice: str) -> None:
     """Another server is told from a portal."""
     assert c.of_http(HttpAnswer(status, "", b"")).detail == f"HTTP {status}"

@@ -198,7 +198,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("api_key", {"api_key": b"slp_x"}, "must be a string, not bytes"),
     ("api_key", {"api_key": f"slp_{SECRET}", "room_id": "r", "room_token": "t"}, "exclude each other"),
     *(("tags", {"tags": tags}, said) for tags, said in (
-        ("sleap-rtc", "must be a tuple of strings, not str"),
+        ("sleap-rtc", "must be a list of strings, not str"),
         (None, "not NoneType"),
         ({"a"}, "not set"),
         ((), "must not be empty"),

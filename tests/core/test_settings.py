@@ -212,7 +212,7 @@ def test_config() -> None:
 @pytest.mark.parametrize(
     ("text", "variables", "sentence"),
     [
-        ("[worker_state]\ntags = 'a'", {}, "tags in sleap-rtc.toml [worker_state] must be a tuple of strings, not str"),
+        ("[worker_state]\ntags = 'a'", {}, "tags in sleap-rtc.toml [worker_state] must be a list of strings, not str"),
         (
             "[worker_state.timing]\nhttp = 'x'",
             {},

@@ -13,6 +13,7 @@ import typer
 from worker_state.cli import output
 from worker_state.cli.config import config_command
 from worker_state.cli.doctor import doctor_command
+from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.cli.run import run_command
 from worker_state.cli.serve import serve_command
 from worker_state.cli.session import session_app
@@ -68,6 +69,9 @@ def main() -> None:
     try:
         app()
     except OSError as error:
+        if error.filename is not None:  # what typer writes by itself: completion, in the person's home
+            sentence = f"{error.filename} cannot be written: {error.strerror}."
+            sys.exit(int(refuse(sentence, ExitCode.STARTUP_FAILED).exit_code))
         if error.errno != errno.ENOSPC:
             raise
         # What typer prints by itself: help.

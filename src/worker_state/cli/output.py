@@ -22,11 +22,11 @@ ERRORS = "worker_state.plain"
 
 
 def prepare() -> None:
-    """Let both streams take every letter, whatever their encoding. Once, before anything is printed."""
+    """Let both streams take every letter, whatever their encoding. Once, before anything is printed or read."""
     codecs.register_error(ERRORS, _plain)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed (`>&-`): what is printed goes nowhere
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed (`>&-`): what is printed goes nowhere, and nothing is read
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors=ERRORS)

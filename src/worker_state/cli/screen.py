@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 from worker_state import logs
 from worker_state.cli.output import Out
+from worker_state.cli.refusal import ExitCode, refuse
 
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
 
@@ -68,6 +70,13 @@ class Screen:
             self._print(value)
         else:
             self.line(f"{name}: {value}", "bold")
+
+    def failed(self, sentence: str) -> typer.Exit:
+        """Say why the command has failed, to a program among the other lines; the caller raises what comes back."""
+        if not self.as_json:
+            return refuse(sentence, ExitCode.STARTUP_FAILED)
+        self._json(logging.ERROR, sentence, logs.About("failed", {}))
+        return typer.Exit(ExitCode.STARTUP_FAILED)
 
     def plain(self, text: str) -> None:
         """Print text as it is, whatever the level."""

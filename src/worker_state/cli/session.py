@@ -36,12 +36,7 @@ def decode(
       worker-state session decode sleap-session:eyJyIjogIjFhMmIzYzRkIi...
       pbpaste | worker-state session decode - --json
     """
-    try:
-        session = SessionString.parse(sys.stdin.read() if text == "-" else text)
-    except (SessionStringError, UnicodeDecodeError) as error:
-        # A decoding error of stdin would quote the bytes; the parser's own sentences quote nothing.
-        sentence = str(error) if isinstance(error, SessionStringError) else "a session string is plain text"
-        raise refuse(f"{sentence}.", ExitCode.BAD_USAGE) from None
+    session = parsed(text)
     fields = {"room_id": session.room_id, "token": session.token, "peer_id": session.peer_id}
     if as_json:
         write(json.dumps(fields))
@@ -68,3 +63,16 @@ def encode(
         if not value.strip():
             raise refuse(f"{option} must not be empty.", ExitCode.BAD_USAGE)
     write(str(SessionString(room_id=room, token=token, peer_id=peer)))
+
+
+def parsed(text: str, source: str = "") -> SessionString:
+    """The session string, or with - the one on stdin. Prints what is wrong with it, and raises `typer.Exit`."""
+    try:
+        return SessionString.parse(sys.stdin.read() if text == "-" else text)
+    except SessionStringError as error:
+        sentence = str(error)
+    except UnicodeDecodeError:  # its words would quote the bytes; the parser's own quote nothing
+        sentence = "a session string is plain text"
+    except OSError as error:  # nothing that can be read from, say
+        sentence = f"stdin cannot be read: {error.strerror or error}"
+    raise refuse(f"{source}: {sentence}." if source else f"{sentence}.", ExitCode.BAD_USAGE)

@@ -1,7 +1,6 @@
 """`worker-state watch`: its options, and what they may not say together. What runs is in `lookout`."""
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -81,13 +80,7 @@ def watch_command(
 
 
 def _room_of(session: str, source: str) -> tuple[str, str]:
-    from worker_state.core.errors import SessionStringError
-    from worker_state.core.session import SessionString
+    from worker_state.cli.session import parsed
 
-    try:
-        parsed = SessionString.parse(sys.stdin.read() if session == "-" else session)
-    except (SessionStringError, UnicodeDecodeError) as error:
-        # A decoding error of stdin would quote the bytes; the parser's own sentences quote nothing.
-        sentence = str(error) if isinstance(error, SessionStringError) else "a session string is plain text"
-        raise bad_usage(f"{source}: {sentence}.") from None
-    return parsed.room_id, parsed.token
+    found = parsed(session, source)
+    return found.room_id, found.token

@@ -9,7 +9,6 @@ import trio
 
 from worker_state import Config, Manager, WorkerStateError, notify_systemd, open_state_manager
 from worker_state.cli import demo, oversight, story
-from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.cli.screen import Screen
 from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.cli.stopping import cancel_on_signal
@@ -96,10 +95,10 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             look = " `worker-state doctor`, with the same options, looks closer." if plan.addresses else ""
             failure = f"{error}.{look}"
         if server is not None and failure is None:
-            failure = _left_behind(server, screen)
+            failure = _left_behind(server, screen, started=seen.manager is not None)
         nursery.cancel_scope.cancel()
     if failure is not None:
-        raise refuse(failure, ExitCode.STARTUP_FAILED)
+        raise screen.failed(failure)
     screen.close()
 
 
@@ -145,12 +144,22 @@ async def _show_signals(manager: Manager, screen: Screen) -> None:
         screen.line(f"received: {story.signal(message)}", about=story.received(message))
 
 
-def _left_behind(server: DevServer, screen: Screen) -> str | None:
-    """What the worker owed and has not paid: the server inside can be asked. Who is still there, is somebody else."""
+def _left_behind(server: DevServer, screen: Screen, *, started: bool) -> str | None:
+    """What the worker owed and has not paid: the server inside can be asked. Who is still there, is somebody else.
+
+    A worker that has to leave before it is registered cannot have its room deleted: that is no failure.
+    """
     known = server.rooms
     users = sum(known.peer(peer_id) is None for peer_id in known.users)
     rooms = sum(not known.peers(room_id) for room_id in known.rooms)
-    if users or rooms:
-        return f"The worker has left something behind on the server: users {users}, rooms {rooms}."
-    screen.line("The worker has left, and nothing was left behind: users 0, rooms 0.", about=About("left", {}))
+    counts = f"users {users}, rooms {rooms}"
+    if not (users or rooms):
+        screen.line(f"The worker has left, and nothing was left behind: {counts}.", about=About("left", {}))
+    elif started:
+        return f"The worker has left something behind on the server: {counts}."
+    else:
+        about = About("left", {"users": users, "rooms": rooms})
+        screen.line(
+            f"The worker has left before it was registered; what stays until it runs out: {counts}.", about=about
+        )
     return None

@@ -160,7 +160,7 @@ def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
     if isinstance(answer, HttpFailure):
         return failed(answer.why, "Check --http; a proxy or a firewall may cut the connection.")
     said = f"HTTP {answer.status}" + (f" ({shown(answer.content_type, 40)})" if answer.content_type else "")
-    if answer.status >= 500:
+    if answer.status >= 500 and answer.status != 501:  # which says that nobody takes a POST there
         return failed(said, TROUBLED)
     if "html" in answer.content_type:
         return failed(said, PORTAL)

@@ -179,7 +179,7 @@ def _check_room(room_id: object, room_token: object, api_key: object) -> None:
 
 def _checked_tags(tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, tuple | list):
-        raise ConfigError(f"tags must be a tuple of strings, not {type(tags).__name__}")
+        raise ConfigError(f"tags must be a list of strings, not {type(tags).__name__}")
     if not tags:
         raise ConfigError("tags must not be empty: clients discover a worker by its tags")
     for tag in tags:

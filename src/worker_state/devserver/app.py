@@ -26,6 +26,7 @@ from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.server import DevServer
 from worker_state.devserver.sockets import serve_socket
 from worker_state.devserver.web import Request, Response, serve_requests
+from worker_state.logs import event
 
 EXPOSE = "WORKER_STATE_DEVSERVER_EXPOSE"
 NETWORK_TROUBLE = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -112,10 +113,11 @@ async def contain(server: DevServer, serve_one: Callable[[Cable], Awaitable[None
         try:
             await serve_one(cable)
         except* NETWORK_TROUBLE:
-            log.debug("a connection was lost")
+            log.debug("a connection was lost", extra=event("server_link_lost"))
         except* Exception as failures:  # noqa: BLE001 - a server outlives what its clients do to it
             # Types only: the words of a foreign exception may quote what was sent, and that may be a token.
-            log.warning("a connection was dropped after %s", ", ".join(_type_names(failures)))
+            names = ", ".join(_type_names(failures))
+            log.warning("a connection was dropped after %s", names, extra=event("server_link_dropped"))
         finally:
             cable.close()
             server.cables.discard(cable)
@@ -147,7 +149,7 @@ async def _answer(server: DevServer, request: Request) -> Response:
         reply = ROUTES[request.path](server.rooms, request, server.clock())
         response = Response.json(reply.status, reply.body)
     except Exception as error:  # noqa: BLE001 - any internal error is a 500 in plain text, as on the real server
-        log.error("internal error: %s", type(error).__name__)
+        log.error("internal error: %s", type(error).__name__, extra=event("server_error"))
         response = Response(500, b"Internal Server Error", "text/plain; charset=utf-8")
     server.note_change()
     return response

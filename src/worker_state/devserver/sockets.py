@@ -15,6 +15,7 @@ from worker_state.devserver.cable import Cable
 from worker_state.devserver.connection import Connection
 from worker_state.devserver.effects import Close, Effect
 from worker_state.devserver.server import DevServer
+from worker_state.logs import event
 
 HANDSHAKE_SECONDS = 10.0
 MAX_MESSAGE = 2**20  # the real server's limit; more is answered with 1009
@@ -84,7 +85,7 @@ def _effects(server: DevServer, connection: Connection, text: str | bytes) -> li
     try:
         return server.rooms.receive(connection, text, server.clock())
     except Exception as failure:  # noqa: BLE001 - the real server closes with 1000 after any internal error
-        log.error("internal error: %s", type(failure).__name__)
+        log.error("internal error: %s", type(failure).__name__, extra=event("server_error"))
         return [Close(connection, 1000, "")]
 
 

@@ -14,6 +14,7 @@ from worker_state.core.lag import Lag
 from worker_state.facade import Manager
 from worker_state.health.http import Answer, exchange
 from worker_state.health.pages import Desk, Look
+from worker_state.logs import event
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class _Clerks:
             await exchange(stream, self._answer)
         except Exception:
             # A mistake in here must not take the worker down, which shares the nursery of its owner.
-            log.exception("a question about this worker's health could not be answered")
+            log.exception("a question about this worker's health could not be answered", extra=event("health_failed"))
         finally:
             self._serving -= 1
 
