@@ -42,7 +42,9 @@ PLACES = {
     "logs": place(),
     "mailbox": place(outside="trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
-    "actors": place("core watched mailbox announce errands farewell logs served", "trio", for_types_only="transport web"),
+    "actors": place(
+        "core watched mailbox announce errands farewell logs served", "trio", for_types_only="transport web"
+    ),
     "served": place("core announce", "trio", for_types_only="transport"),
     "announce": place("core logs"),
     "errands": place("core", "trio", for_types_only="web"),
