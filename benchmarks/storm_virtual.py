@@ -33,9 +33,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.queues import Outcome, Show, Storm, run
 from benchmarks.report import Table, write_json
 from benchmarks.rules import ABLATIONS, OURS, RESETS, RULES
-from benchmarks.virtual_storms import FRESH, FRONTS, HELD_OUT, LARGE, LARGEST, SHORT, SMALL, TUNED
+from benchmarks.virtual_storms import FRESH, FRONTS, HELD_OUT, LARGE, LARGEST, SHORT, SMALL, TUNED, UNSEEN
 
-SETS = {"tuned": TUNED, "fronts": FRONTS, "held out": HELD_OUT, "fresh": FRESH, "short": SHORT, "large": LARGE}
+SETS = {
+    "tuned": TUNED,
+    "fronts": FRONTS,
+    "held out": HELD_OUT,
+    "fresh": FRESH,
+    "unseen": UNSEEN,
+    "short": SHORT,
+    "large": LARGE,
+}
 USUAL = ("tuned", "held out", "short")
 QUICK = ("queue 128, 2,000 at 100", "all accepted, 3,000 at 100", "503, 2,000 at 50", "front closes, 2,000 at 50, D 60")
 QUICK_RULES = (OURS, "full jitter 20", "websockets", "today's worker", "ours without patience")

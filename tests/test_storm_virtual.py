@@ -10,7 +10,7 @@ import pytest
 from benchmarks import storm_virtual
 from benchmarks.queues import Storm, run
 from benchmarks.rules import ABLATIONS, OURS, PEERS, RESETS, RULES, Published
-from benchmarks.virtual_storms import HELD_OUT, LARGE, SHORT, TUNED, drawn
+from benchmarks.virtual_storms import HELD_OUT, LARGE, SHORT, TUNED, UNSEEN, drawn
 from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause
 
@@ -169,7 +169,7 @@ def test_names() -> None:
 
 def test_sets() -> None:
     """The storms held out are the same for ever, and no name stands for two."""
-    assert drawn(40, 2_026) == HELD_OUT
+    assert (drawn(40, 2_026), drawn(40, 2_028)) == (HELD_OUT, UNSEEN)
     names = [*TUNED, *HELD_OUT, *SHORT, *LARGE]
     assert len(names) == len(set(names))
     assert all(storm.ideal() >= 15 for storm in [*TUNED.values(), *HELD_OUT.values()])

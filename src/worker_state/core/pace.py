@@ -60,9 +60,10 @@ class PaceParameters:
     lived: float = 30.0
     """A registration that was answered and then held for less than this never really came back."""
 
-    poll_share: float = 0.5
+    poll_share: float = 1.0
     """Of the time that nobody has been there: the range of the next pause. Who was away for a moment is found after a
-    moment."""
+    moment, and by all others over as long again: a dial at a full queue lives for fifteen seconds at most, so the wider
+    the first ones are spread, the more of them are let in. With a half, one in eight more needs a second one."""
     poll_least: float = 0.5
     poll_most: float = 12.0
     """A server that was away for long is found this soon, by everybody; a refusal costs a kernel two packets."""
@@ -285,7 +286,8 @@ class Pace:
         if cause not in _FULL and self._answered_at is None:
             most -= now - self._dialled_at
             if most < p.announced:
-                return self._random.uniform(0.0, p.announced)  # who held us may have let go of everybody at once
+                # Who held us may have let go of everybody at once. By the same pause each time: the places drift apart.
+                return p.announced * self._place
         if (p.growth - 1.0) * age > most:
             return most * self._random.uniform(0.8, 1.0)  # a bare period might beat in time with somebody's timer
         target = self._window * self._place
