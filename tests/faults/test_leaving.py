@@ -193,6 +193,24 @@ async def test_the_last_signal_arrives(world: World) -> None:
         assert set(world.rooms.users) == {client.peer_id}
 
 
+@scenario(only="fake")  # for the same reason
+async def test_the_last_signal_behind_an_update(world: World) -> None:
+    """The answer to a status update that was sent before the last signal does not say that the signal has arrived."""
+    assert isinstance(world, FakeWorld)
+    manager = await started(world)
+    me = manager.state.peer_id
+    async with world.client(manager) as client:
+        slow_down(world, 0.3)
+        manager.set_maintenance()
+        await trio.sleep(0.2)
+        ids = {"from_peer_id": me, "to_peer_id": client.peer_id}
+        await manager.send_signal({"type": "peer_message", **ids, "payload": {"type": "done"}})
+        await world.stop(manager)
+        with trio.fail_after(1):
+            assert (await client.receive("peer_message"))["payload"] == {"type": "done"}
+        assert set(world.rooms.users) == {client.peer_id}
+
+
 def slow_down(world: FakeWorld, seconds: float) -> None:
     """Frames lie so long with the server before it looks at them, one after another."""
     receive, frames = world.server.receive, list[tuple[FakeSocket, str]]()

@@ -242,7 +242,7 @@ async def _part(book: _Book, mailbox: Mailbox[m.Note], means: _Means) -> None:
     """Say when the last signals have arrived."""
     if (registered := book.registered) is not None and book.spoken.unheard:
         me, record = registered.peer_id, means.record(book.truth) if book.refusals.in_force else None
-        await farewell.heard(mailbox, registered.link, me, means.nonce(), record)
+        await farewell.heard(mailbox, registered.link, me, means.nonce(), record, int(registered.update is not None))
     means.tell(m.SignalsHeard())
 
 
