@@ -236,3 +236,20 @@ async def test_a_last_signal_that_nobody_hears(world: World) -> None:
     with trio.fail_after(TIMING.exit):
         await world.stop(manager)
     assert not world.rooms.users
+
+
+@pytest.mark.parametrize("moment", [0.5, 1.5, 4.2, 24.0])
+def test_a_last_signal_that_nobody_hears_at_any_moment(moment: float, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does it keep the worker longer when a proof or a look at the clock is due while it waits."""
+
+    @scenario(only="fake")
+    async def leaves(world: World) -> None:
+        manager = await started(world, timing=TIMING)
+        await trio.sleep(moment)
+        world.mute()
+        await manager.send_signal({"type": "offer"})
+        with trio.fail_after(TIMING.exit):
+            await world.stop(manager)
+        assert not world.rooms.users
+
+    leaves("fake", caplog)
