@@ -1,14 +1,17 @@
 """The farewell: what tells a worker that leaves that its last signals have arrived, and what does not."""
 
 from functools import partial
+from random import Random
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from worker_state import farewell
+from worker_state.actors import status
 from worker_state.core import messages as m
 from worker_state.core import wire
+from worker_state.core.config import Config
 from worker_state.core.status import Available
 from worker_state.mailbox import Mailbox
 
@@ -80,3 +83,32 @@ async def test_no_deadline_cuts_it_short(autojump_clock: MockClock) -> None:
                 assert await leaving.put(m.CloseLink())
     assert leaving.over
     assert scope.cancel_called
+
+
+async def test_the_end_that_comes_together_with_the_leave(nursery: trio.Nursery) -> None:
+    """Who is told in one breath that the worker leaves and that its time is over (something has blocked the loop for
+    long) ends, although its last signals may not have arrived."""
+
+    async def unsent(kind: str, text: str) -> bool:
+        raise AssertionError("nobody waits here")
+
+    async def run() -> None:
+        random, said = Random(1), list[m.Note]()
+        config = Config("ws://127.0.0.1", "http://127.0.0.1")
+        awake = trio.current_time
+        await status.run(mailbox, config=config, random=random, nonce=lambda: "n", awake=awake, tell=said.append)
+        ended.set()
+
+    ended = trio.Event()
+    mailbox: Mailbox[m.Note] = Mailbox()
+    now = trio.current_time()
+    mailbox.put(m.LinkOpened(m.Link(1, 0.0, lambda message: True, unsent)))
+    mailbox.put(m.WorkerRegistered(1, 0, "me", "room", "token", peers=0, settled=True, at=now))
+    mailbox.put(m.SignalSent(1, now))
+    mailbox.put(m.BeginLeave())
+    mailbox.put(m.CloseLink())
+    nursery.start_soon(run)
+    await wait_all_tasks_blocked()
+    in_time = ended.is_set()
+    mailbox.put(m.CloseLink())  # so that this test ends in any case
+    assert in_time
