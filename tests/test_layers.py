@@ -48,7 +48,7 @@ PLACES = {
     "served": place("core announce", "trio", for_types_only="transport"),
     "announce": place("core logs"),
     "errands": place("core", "trio", for_types_only="web"),
-    "farewell": place("core mailbox"),
+    "farewell": place("core mailbox", "trio"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),

@@ -756,6 +756,34 @@ async def test_sending_that_was_cut_short() -> None:
     assert bytes(body) == (pattern * (len(body) // 4 + 1))[: len(body)]
 
 
+async def test_receiving_that_is_cancelled_in_the_answer_to_a_close() -> None:
+    """Whoever is cancelled while a Close frame is answered to a peer that does not read gets its code the next time,
+    whatever the peer sends behind it."""
+
+    async def stuck() -> None:
+        await trio.sleep_forever()
+
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
+        return ours
+
+    async def serve() -> None:
+        peer = Peer(theirs)
+        await peer.upgrade()
+        ours.send_stream.send_all_hook = stuck
+        await peer.send(close_frame(1012, "service restart"))
+
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        async with Dialled(WebSocketDial("ws://h/", open_stream=open_stream))() as made:
+            assert not isinstance(made, DialFailure)
+            with trio.move_on_after(0.1) as scope:
+                await made.receive()
+            assert scope.cancelled_caught
+            await theirs.send_all(b"and more")
+            assert await made.receive() == Closed(1012, "service restart")
+
+
 # --- cancelled at any stage -------------------------------------------------------------------------------------------
 
 

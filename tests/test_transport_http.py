@@ -473,8 +473,10 @@ async def test_deadline_counts_the_queue() -> None:
 
 
 async def test_repeated_secret() -> None:
-    """No failure of the transport's repeats the token that was sent."""
-    for script in (reset_in_the_body, closing_after(), answering(b"\x00\xff" * 100)):
+    """No failure of the transport's repeats the token that was sent, also where the server does."""
+    header = f"X-\u00e9: Bearer {SECRET}\r\n\r\n".encode()
+    answers = (b"\x00\xff" * 100, SECRET.encode() + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + header)
+    for script in (reset_in_the_body, closing_after(), *map(answering, answers)):
         assert SECRET not in await failing(script, bearer=SECRET)
 
 

@@ -6,6 +6,8 @@ longer than it wants to, and says so with `CloseLink`.
 
 import math
 
+import trio
+
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.mailbox import Mailbox
@@ -34,19 +36,25 @@ class Spoken:
             self._last = -math.inf
 
 
-async def heard(mailbox: Mailbox[m.Note], link: m.Link, peer_id: str, nonce: str, record: wire.Message | None) -> None:
+async def heard(
+    mailbox: Mailbox[m.Note], link: m.Link, peer_id: str, nonce: str, record: wire.Message | None, earlier: int
+) -> None:
     """Send an echo, or with a record (where echoes are refused) a look at it; return when that is answered, or when no
-    answer can come any more."""
+    answer can come any more. So many `earlier` updates are answered before a look."""
     link.post(wire.echo(peer_id, nonce) if record is None else wire.look(peer_id, record))
-    while not any(_answers(note, nonce) for note in mailbox.take()):
-        await mailbox.filled()
-
-
-def _answers(note: m.Note, nonce: str) -> bool:
-    match note:
-        case m.FrameReceived(_, wire.Echo(_, received)):
-            return received == nonce
-        case m.FrameReceived(_, wire.MetadataStored() | wire.NotInRoom()) | m.LinkLost() | m.CloseLink():
-            return True
-        case _:
-            return False
+    looks = math.inf if record is None else earlier + 1
+    # Shielded from the deadline up to which the caller meant to wait for notes: cut short, it would never hear of the
+    # leave again, and the worker would never end.
+    with trio.CancelScope(shield=True):
+        while looks > 0:
+            await mailbox.filled()
+            for note in mailbox.take():
+                match note:
+                    case m.FrameReceived(_, wire.Echo(_, received)) if received == nonce:
+                        return
+                    case m.FrameReceived(_, wire.NotInRoom()) | m.LinkLost() | m.CloseLink():
+                        return
+                    case m.FrameReceived(_, wire.MetadataStored()):
+                        looks -= 1
+                    case _:
+                        pass

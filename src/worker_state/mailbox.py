@@ -51,6 +51,10 @@ class Mailbox(Generic[T]):
         notes, self._notes = self._notes, []
         return notes
 
+    def put_back(self, notes: list[T]) -> None:
+        """They were taken too early, by the reader: they are to be taken again, first."""
+        self._notes[:0] = notes
+
     def filled(self) -> Awaitable[object]:
         """To be awaited at once; it returns when there is something to take: without a checkpoint when there is
         already. (trio's own trap and no coroutine around it: that would weigh as much as the mailbox.)"""

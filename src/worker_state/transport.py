@@ -280,11 +280,10 @@ class _WebSocket:
 
     async def _end(self, event: events.CloseConnection) -> None:
         """A Close frame has come, or a reason for one: answered if that can be done at once."""
-        over = Closed(int(event.code), shown(event.reason or ""))
+        self._over = Closed(int(event.code), shown(event.reason or ""))  # first: the answer may be cancelled
         if self._connection.state in OPEN and not self._writing:
             with trio.move_on_after(LAST_WORD):
                 await self._write(event.response())
-        self._over = over
 
     async def abort(self) -> None:
         await streams.abort(self._below)

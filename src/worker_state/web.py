@@ -16,7 +16,7 @@ import trio
 
 from worker_state import streams
 from worker_state.core.answers import HttpAnswer, HttpFailure
-from worker_state.core.words import shown
+from worker_state.core.words import masked, shown
 
 MAX_BODY = 64 * 2**10
 """Bytes of an HTTP answer, and of whatever comes before the 101 (FAULTS T3, T12). Real ones have some hundred."""
@@ -35,8 +35,9 @@ class Http(Protocol):
         """One `POST`, bounded in time and size. Redirects are not followed: a token would go along with them."""
 
 
-def _in_words(exc: Exception) -> str:
-    return shown(f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
+def _in_words(exc: Exception, bearer: str | None) -> str:
+    """The libraries quote what came from the server, which may repeat what it was asked with."""
+    return shown(masked(f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__, [bearer]))
 
 
 _at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
@@ -83,7 +84,7 @@ class HttpxHttp:
                 try:
                     return await self._post(path, content, headers)
                 except (*LIBRARIES, UnicodeError) as exc:  # the last for an impossible host
-                    return HttpFailure(_in_words(exc))
+                    return HttpFailure(_in_words(exc, bearer))
         return HttpFailure(f"no whole answer in {self._within:g} s")
 
     async def _post(self, path: str, content: bytes, headers: dict[str, str]) -> HttpAnswer | HttpFailure:

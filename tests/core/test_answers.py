@@ -110,6 +110,13 @@ def test_repeated_token() -> None:
     assert failure == HttpFailure('HTTP 401: {"detail": "Token verification failed: [secret]"}', 401)
 
 
+def test_what_looks_like_a_token() -> None:
+    """What looks like somebody's token reaches no log from a content type, or from the report of a deletion."""
+    assert answers.read_deletion(answer({"status": "gone: eyJhbGci.eyJpYXQi.c2ln"})) == "gone: [secret]"
+    failure = HttpFailure("HTTP 200, but the body is no JSON (text/[secret])")
+    assert answers.read_deletion(answer(b"", content_type="text/eyJhbGci.eyJpYXQi.c2ln")) == failure
+
+
 def test_repeated_token_at_the_edge() -> None:
     """A repeated ID token is hidden before the text is cut, not after, so that no half of it is left."""
     failure = answers.read_room(answer(b"x" * 195 + b"sekrit" * 40, 401), "sekrit" * 40)

@@ -193,6 +193,24 @@ async def test_the_last_signal_arrives(world: World) -> None:
         assert set(world.rooms.users) == {client.peer_id}
 
 
+@scenario(only="fake")  # for the same reason
+async def test_the_last_signal_behind_an_update(world: World) -> None:
+    """The answer to a status update that was sent before the last signal does not say that the signal has arrived."""
+    assert isinstance(world, FakeWorld)
+    manager = await started(world)
+    me = manager.state.peer_id
+    async with world.client(manager) as client:
+        slow_down(world, 0.3)
+        manager.set_maintenance()
+        await trio.sleep(0.2)
+        ids = {"from_peer_id": me, "to_peer_id": client.peer_id}
+        await manager.send_signal({"type": "peer_message", **ids, "payload": {"type": "done"}})
+        await world.stop(manager)
+        with trio.fail_after(1):
+            assert (await client.receive("peer_message"))["payload"] == {"type": "done"}
+        assert set(world.rooms.users) == {client.peer_id}
+
+
 def slow_down(world: FakeWorld, seconds: float) -> None:
     """Frames lie so long with the server before it looks at them, one after another."""
     receive, frames = world.server.receive, list[tuple[FakeSocket, str]]()
@@ -220,3 +238,20 @@ async def test_a_last_signal_that_nobody_hears(world: World) -> None:
     if isinstance(world, FakeWorld):
         assert trio.current_time() - began == pytest.approx(TIMING.exit / 2, abs=0.1)
     assert not world.rooms.users
+
+
+@pytest.mark.parametrize("moment", [0.5, 1.5, 4.2, 24.0])
+def test_a_last_signal_that_nobody_hears_at_any_moment(moment: float, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does it keep the worker longer when a proof or a look at the clock is due while it waits."""
+
+    @scenario(only="fake")
+    async def leaves(world: World) -> None:
+        manager = await started(world, timing=TIMING)
+        await trio.sleep(moment)
+        world.mute()
+        await manager.send_signal({"type": "offer"})
+        with trio.fail_after(TIMING.exit):
+            await world.stop(manager)
+        assert not world.rooms.users
+
+    leaves("fake", caplog)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 
 import pytest
 import trio
@@ -65,6 +66,26 @@ def test_frame(text: str | bytes, caplog: pytest.LogCaptureFixture) -> None:
 
     survives("fake", caplog)
     survives("real", caplog)
+
+
+@scenario
+async def test_neighbour_with_a_number_that_is_none(world: World) -> None:
+    """NaN in the record of another peer of the room, or written into our own, keeps nobody from being registered."""
+    manager = await world.start()
+    await manager.synced()
+    async with world.client(manager) as client:
+        for peer_id in (client.peer_id, manager.state.peer_id):
+            metadata = {"tags": [], "properties": {"load": math.nan, "peak": math.inf}}
+            await client.send({"type": "update_metadata", "peer_id": peer_id, "metadata": metadata})
+            await client.receive("metadata_updated")
+        manager.set_busy("job-1")
+        await manager.synced()
+        manager.reregister()
+        await manager.synced()
+
+        assert world.shown(manager) == ("busy", "job-1", None)
+        assert len(world.sent("register")) == 2
+        assert manager.state.frames_ignored == 0
 
 
 RAW = {

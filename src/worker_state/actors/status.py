@@ -97,10 +97,8 @@ async def run(
     tell: m.Tell,
 ) -> None:
     """Until `BeginLeave`, and until the last signals have arrived. Speaks `StatusConfirmed`, `UpdateFailed`,
-    `PresenceProved`, `RegistrationForgotten`, `MachineSlept`, `DropLink`, `SignalsHeard`.
-
-    `awake` is a clock in seconds that goes on while the machine is suspended.
-    """
+    `PresenceProved`, `RegistrationForgotten`, `MachineSlept`, `DropLink`, `SignalsHeard`. `awake` is a clock in seconds
+    that goes on while the machine is suspended."""
     book, means = _Book(), _Means(config, random, nonce, awake, tell)
     while True:
         # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
@@ -109,7 +107,7 @@ async def run(
                 scope.deadline = _reconcile(book, means, trio.current_time())
                 await mailbox.filled()
                 _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
-                if _left(book, mailbox.take(), means, trio.current_time()):
+                if _left(book, mailbox, means, trio.current_time()):
                     await _part(book, mailbox, means)
                     return
         _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
@@ -118,10 +116,11 @@ async def run(
 # --- what has happened ------------------------------------------------------------------------------------------------
 
 
-def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
-    """Apply them all, up to the one with which the worker leaves: that is True."""
-    for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
+def _left(book: _Book, mailbox: Mailbox[m.Note], means: _Means, now: float) -> bool:
+    """Apply all notes, up to the one with which the worker leaves: that is True. Those behind it are left there."""
+    for n, note in enumerate(notes := mailbox.take()):  # none may stay with an idle worker: some are large
         if isinstance(note, m.BeginLeave):
+            mailbox.put_back(notes[n + 1 :])
             return True
         _apply(book, note, means, now)
     return False
@@ -242,7 +241,7 @@ async def _part(book: _Book, mailbox: Mailbox[m.Note], means: _Means) -> None:
     """Say when the last signals have arrived."""
     if (registered := book.registered) is not None and book.spoken.unheard:
         me, record = registered.peer_id, means.record(book.truth) if book.refusals.in_force else None
-        await farewell.heard(mailbox, registered.link, me, means.nonce(), record)
+        await farewell.heard(mailbox, registered.link, me, means.nonce(), record, int(registered.update is not None))
     means.tell(m.SignalsHeard())
 
 

@@ -80,7 +80,7 @@ def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
         case HttpFailure() as failure:
             return failure
         case {"status": str(text)}:
-            return shown(text)
+            return shown(masked(text, []))
         case _:
             return HttpFailure("HTTP 200, but no status in it")
 
@@ -93,5 +93,5 @@ def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
-        kind = shown(answer.content_type, 40) or "no content type"
+        kind = shown(masked(answer.content_type, [secret]), 40) or "no content type"
         return HttpFailure(f"HTTP 200, but the body is no JSON ({kind})")
