@@ -118,6 +118,8 @@ class Manager:
         state = self.state
         if truth != state.truth:
             self._tell(m.ChangeStatus(state.revision + 1, truth))
+        else:
+            trio.lowlevel.current_trio_token()  # raises `RuntimeError` in a foreign thread, as the other branch does
 
     # the registration
 

@@ -240,6 +240,8 @@ async def test_from_another_thread(world: World) -> None:
 
     with pytest.raises(RuntimeError, match="from_thread"):
         await trio.to_thread.run_sync(manager.set_busy, "job-1")
+    with pytest.raises(RuntimeError):
+        await trio.to_thread.run_sync(manager.set_available)  # though nothing would change
     assert manager.status == "available"
     await trio.to_thread.run_sync(lambda: trio.from_thread.run_sync(manager.set_busy, "job-1"))
 
