@@ -207,6 +207,19 @@ MUTANTS = (
     ),
     Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
     Mutant(
+        "the wait for the last signals ends with the loop's own deadline",
+        "farewell.py",
+        "    with trio.CancelScope(shield=True):\n",
+        "    with trio.CancelScope():\n",
+        first=(155,),
+    ),
+    Mutant(
+        "an exit waits for the last signals whatever happens",
+        "actors/cleanup.py",
+        "with trio.move_on_after(within / 2):",
+        "with trio.CancelScope(shield=True):",
+    ),
+    Mutant(
         "an exception for a frame of a strange shape",
         "core/wire.py",
         '    except RecursionError:\n        return Malformed("JSON, nested too deeply")\n',

@@ -170,6 +170,7 @@ class Worker:
                     with trio.move_on_after(5):
                         await manager.synced()
                     await trio.sleep(chance.uniform(1, 300))
+                    await self._signal(manager)  # that the job is done
                     self._set(manager, "available")
                 case _ if self.sim.ending:
                     await trio.sleep_forever()
@@ -182,7 +183,7 @@ class Worker:
                         if chance.random() < 0.7:
                             await trio.sleep(chance.uniform(0, 0.1))
                             self._set(manager, "maintenance" if self.truth[0] == "available" else "available")
-                    if chance.random() < 0.05:
+                    if chance.random() < 0.5:
                         await self._signal(manager)
 
     def _set(self, manager: Manager, status: str) -> None:
