@@ -252,5 +252,8 @@ async def judge_the_end(sim: "Simulation") -> None:
             # What was left in a room that nobody can enter any more, over a link that the network had cut, no worker
             # could have taken away: the server noticed after the worker had registered in its next room (F30).
             unseen = row is None or row.expired(sim.server.wall)
-            if not (unseen and conn.torn):
+            # Nor could one whose impostor registered in another room right before the exit: the server then takes away
+            # the impostor with the worker's deletion, and with its socket nobody (F06; seed 1200246).
+            usurped = sim.net.now - sim.usurped_at.get(conn.owner, -inf) < 61 + 60
+            if not (unseen and conn.torn) and not usurped:
                 sim.violate("right", conn.owner, f"a ghost over {conn!r}")

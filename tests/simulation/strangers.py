@@ -97,6 +97,7 @@ def impostor(sim: "Simulation") -> bool:
 
     def register() -> None:
         if name in sim.impersonated:
+            sim.server.unlisted_at[name] = sim.usurped_at[name] = sim.net.now
             sim.server.stranger(("impostor", name), frame)
 
     for time in range(times):

@@ -58,6 +58,8 @@ class Simulation:
         self.gone: list[Worker] = []
         self.on_connect: dict[str, Callable[[Conn], None]] = {}
         self.impersonated: set[str] = set()
+        self.usurped_at: dict[str, float] = {}
+        """When an impostor last registered as this worker."""
         self.exempt: set[str] = set()
         """Workers that cannot be right, since something of theirs stays broken."""
         self.disturbed_at: dict[str, float] = {}
