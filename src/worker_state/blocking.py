@@ -81,9 +81,15 @@ class _Calls:
         """Call a plain function in trio's thread: as long as one step of its loop takes."""
         return _result(self.start(function, *args))
 
-    def wait(self, timeout: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
+    def wait(
+        self,
+        timeout: float | None,
+        function: Callable[..., Awaitable[T]],
+        *args: object,
+        give_back: Callable[[T], None] | None = None,
+    ) -> T:
         """Wait for an async function in trio's thread, for so many seconds at most, else `TimeoutError`."""
-        with self.claim() as claim:
+        with self.claim(give_back) as claim:
             return claim.take(_result(self.start(_within, claim, timeout, function, *args)))
 
     @contextmanager
@@ -306,19 +312,15 @@ class Stream(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         source = aiter(self._source)
         with suppress(ManagerEnded):
-            while (item := self._take(source)) is not _OVER:
+            while (item := self._calls.wait(None, _next, source, give_back=self._give_back)) is not _OVER:
                 yield item
 
     async def __aiter__(self) -> AsyncIterator[T]:
         source = aiter(self._source)
         with suppress(ManagerEnded):
-            while (item := await self._take_from_asyncio(source)) is not _OVER:
+            while (item := await self._take(source)) is not _OVER:
                 yield item
 
-    def _take(self, source: AsyncIterator[T]) -> T:
-        with self._calls.claim(self._give_back) as claim:
-            return claim.take(_result(self._calls.start(_within, claim, None, _next, source)))
-
-    async def _take_from_asyncio(self, source: AsyncIterator[T]) -> T:
+    async def _take(self, source: AsyncIterator[T]) -> T:
         with self._calls.claim(self._give_back) as claim:
             return claim.take(await asyncio.wrap_future(self._calls.start(_within, claim, None, _next, source)))

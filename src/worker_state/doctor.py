@@ -223,7 +223,7 @@ class _Exam:
         self._room_asked = True
         answer = await self._http.post("/create-room", bearer=id_token)
         self._room_asked = isinstance(answer, answers.HttpFailure) or answer.status == 200
-        room = answer if isinstance(answer, answers.HttpFailure) else answers.read_room(answer, id_token)
+        room = answers.read_room(answer, id_token)
         if isinstance(room, answers.HttpFailure):
             return c.of_room(room)
         self._room = room
@@ -289,9 +289,7 @@ class _Exam:
                 await trio.sleep(SETTLED)
             for each in self._identities:
                 answer = await self._http.post("/delete-peer", body={"peer_id": each.username})
-                reports[each.username] = (
-                    answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
-                )
+                reports[each.username] = answers.read_deletion(answer)
         return c.of_deletion(reports, lost=self._lost, room_left=self._room_asked and not self._registered)
 
 

@@ -49,7 +49,7 @@ class Errands:
 
     async def _sign_in(self, starting: bool) -> None:
         answer = await self._post("/anonymous-signin", None)
-        identity = answer if isinstance(answer, answers.HttpFailure) else answers.read_identity(answer)
+        identity = answers.read_identity(answer)
         if not isinstance(identity, answers.HttpFailure):
             self._tell(m.IdentityCreated(identity))
             return
@@ -59,7 +59,7 @@ class Errands:
 
     async def _create_room(self, id_token: str, starting: bool) -> None:
         answer = await self._post("/create-room", id_token)
-        room = answer if isinstance(answer, answers.HttpFailure) else answers.read_room(answer, id_token)
+        room = answers.read_room(answer, id_token)
         if not isinstance(room, answers.HttpFailure):
             self._tell(m.RoomCreated(room))
             return

@@ -225,7 +225,7 @@ async def run_state_manager(
     and closes the socket, within `timing.exit + timing.close` seconds.
     """
     running = run_in_world(config, World.real(config), task_status=task_status)
-    del task_status  # it holds the nursery of `nursery.start`, 1.5 KiB that would live as long as this call
+    del task_status  # it holds the nursery of `nursery.start`, which would live as long as this call
     await running
 
 

@@ -204,7 +204,7 @@ class _Observer:
         # A sign-in whose answer is not waited for would leave an identity that nobody knows.
         with self._interruptible(grace=self._config.timing.exit):
             answer = await self._outside.http.post("/anonymous-signin")
-        identity = answer if isinstance(answer, answers.HttpFailure) else answers.read_identity(answer)
+        identity = answers.read_identity(answer)
         if isinstance(identity, answers.HttpFailure):
             cause = Cause.REFUSED if identity.status is None else Cause.REJECTED
             return _End(f"the server gave no identity: {identity.why}", cause)
@@ -297,7 +297,7 @@ class _Observer:
         """Delete what was created; what cannot be deleted now stays owed."""
         for username in tuple(self._owed):
             answer = await self._outside.http.post("/delete-peer", body={"peer_id": username})
-            deletion = answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
+            deletion = answers.read_deletion(answer)
             if not isinstance(deletion, answers.HttpFailure):
                 self._owed.remove(username)
 

@@ -128,8 +128,7 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
 
 
 async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
-    answer = await http.post("/delete-peer", body={"peer_id": username})
-    return answer if isinstance(answer, answers.HttpFailure) else answers.read_deletion(answer)
+    return answers.read_deletion(await http.post("/delete-peer", body={"peer_id": username}))
 
 
 def _say_left(ledger: _Ledger, within: float) -> None:

@@ -52,7 +52,7 @@ class Room:
     token: str = field(repr=False)
 
 
-def read_identity(answer: HttpAnswer) -> Identity | HttpFailure:
+def read_identity(answer: HttpAnswer | HttpFailure) -> Identity | HttpFailure:
     """The answer of `POST /anonymous-signin`; status, content and types are checked before use (FAULTS F25)."""
     match _read_body(answer):
         case HttpFailure() as failure:
@@ -63,7 +63,7 @@ def read_identity(answer: HttpAnswer) -> Identity | HttpFailure:
             return HttpFailure("HTTP 200, but no username and id_token in it")
 
 
-def read_room(answer: HttpAnswer, id_token: str) -> Room | HttpFailure:
+def read_room(answer: HttpAnswer | HttpFailure, id_token: str) -> Room | HttpFailure:
     """The answer of `POST /create-room`; a server that repeats the `id_token` it was given does not get it logged."""
     match _read_body(answer, secret=id_token):
         case HttpFailure() as failure:
@@ -74,7 +74,7 @@ def read_room(answer: HttpAnswer, id_token: str) -> Room | HttpFailure:
             return HttpFailure("HTTP 200, but no room_id and token in it")
 
 
-def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
+def read_deletion(answer: HttpAnswer | HttpFailure) -> str | HttpFailure:
     """The text of `POST /delete-peer`. The server says 200 even when it failed: no proof, only a report (F34)."""
     match _read_body(answer):
         case HttpFailure() as failure:
@@ -85,7 +85,9 @@ def read_deletion(answer: HttpAnswer) -> str | HttpFailure:
             return HttpFailure("HTTP 200, but no status in it")
 
 
-def _read_body(answer: HttpAnswer, secret: str | None = None) -> object:
+def _read_body(answer: HttpAnswer | HttpFailure, secret: str | None = None) -> object:
+    if isinstance(answer, HttpFailure):
+        return answer
     if answer.status != 200:
         text = answer.body.decode("utf-8", "replace")
         said = f": {shown(masked(text, [secret]))}" if text else ""

@@ -6,6 +6,8 @@ as often as they register; growing pauses keep that from going on for ever at fu
 
 from random import Random
 
+from worker_state.core.pace import PaceParameters, overrun
+
 LIVED = 120.0
 """Seconds. A registration that lived for so long makes the pauses short again."""
 APART = 300.0
@@ -21,18 +23,13 @@ MANY_EVICTIONS = 3
 MISSING, RENEWING = (2.0, 20.0), (10.0, 600.0)
 """Seconds. The first and the longest pause between HTTP calls that fail. Without credentials nobody finds the worker;
 while they are only due for renewal, they go on being used."""
-HINT_MOST = 300.0
-"""Seconds. A longer `Retry-After` is looked after on the way, as `pace` does with that of a dial."""
-OVERRUN, OVERRUN_LEAST = 0.05, 1.0
-"""The share of a hint, and the seconds at least, over which it is overrun: others may have got the same."""
+HINT_MOST = PaceParameters().hint_most
+"""Seconds. A longer `Retry-After` is looked after on the way, as that of a dial."""
 
 
 def asked_for(hint: float | None, random: Random) -> float:
     """Seconds that a server's own `Retry-After` makes us wait; 0 without one."""
-    if hint is None:
-        return 0.0
-    hint = min(hint, HINT_MOST)
-    return hint + random.uniform(0.0, max(OVERRUN_LEAST, OVERRUN * hint))
+    return 0.0 if hint is None else overrun(min(hint, HINT_MOST), random)
 
 
 class Tries:

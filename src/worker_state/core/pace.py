@@ -146,6 +146,12 @@ class PaceParameters:
 _USUAL = PaceParameters()
 
 
+def overrun(hint: float, random: Random, parameters: PaceParameters = _USUAL) -> float:
+    """The seconds of a hint and some more."""
+    p = parameters
+    return hint + random.uniform(0.0, max(p.hint_least, p.hint_share * hint))
+
+
 class Pace:
     """The pauses and deadlines of one worker. Times are seconds of one clock of the caller's that does not go back."""
 
@@ -308,6 +314,6 @@ class Pace:
             if cause is Cause.SHED and hint == self._hint:
                 return None
             self._hint = hint
-            self._promised_at = now + hint + self._random.uniform(0.0, max(p.hint_least, p.hint_share * hint))
+            self._promised_at = now + overrun(hint, self._random, p)
         wait = self._promised_at - now
         return wait if wait <= p.hint_most else p.hint_most * self._random.uniform(0.5, 1.0)
