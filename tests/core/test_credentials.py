@@ -7,17 +7,13 @@ from worker_state.core.answers import Room
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
 from worker_state.core.status import Available
-from worker_state.core.wire import RegistrationAccepted, metadata
+from worker_state.core.wire import metadata
 
 RECORD = metadata(["t"], {}, Available())
 
 
 def credentials(**config: str) -> Credentials:
     return Credentials(Config("ws://127.0.0.1", "http://127.0.0.1", **config))  # type: ignore[arg-type]
-
-
-def accepted(*, long_lived: bool) -> RegistrationAccepted:
-    return RegistrationAccepted("p", "r", "t", 0, long_lived=long_lived)
 
 
 def test_of_our_own() -> None:
@@ -46,24 +42,12 @@ def test_the_room_waits_until_the_worker_is_idle() -> None:
     assert ours.due(idle=False) > 8000
 
 
-def test_a_server_whose_rooms_live_for_a_month() -> None:
-    """On v3.0 a room of our own is not replaced within the day."""
-    ours = credentials()
-    ours.offer_room(Room("r", "secret"), 0.0)
-    assert ours.move(Random(1), engaged=True)
-    ours.grant_token("token", 0.0, Random(1))
-    ours.accept(accepted(long_lived=False), 1.0, Random(1))
-    assert ours.room.due < 7200
-    ours.accept(accepted(long_lived=True), 1.0, Random(1))
-    assert ours.room.due > 20 * 86400
-
-
 def test_given() -> None:
     """A given room is never replaced; its ID token is."""
     given = credentials(room_id="r", room_token="secret")
     assert not given.complete
     given.grant_token("token", 0.0, Random(1))
-    given.accept(accepted(long_lived=True), 1.0, Random(1))
+    given.accept()
     assert given.complete
     assert given.due(idle=True) == given.id_token.due
     assert given.register("p", RECORD)["token"] == "secret"

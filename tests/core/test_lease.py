@@ -133,16 +133,6 @@ def test_accepted_once_and_then_refused() -> None:
     assert leased.refuse(now=99_999.0) == 0.2
 
 
-def test_put_off() -> None:
-    """What turns out to live longer is renewed later, never sooner."""
-    leased: Leased[str] = Leased()
-    leased.grant("a", now=0.0, renew_after=100.0)
-    leased.put_off(50.0)
-    assert leased.due == 100.0
-    leased.put_off(500.0)
-    assert leased.due == 500.0
-
-
 def test_repr() -> None:
     """The `repr` tells whether something is held, not what."""
     leased: Leased[str] = Leased()

@@ -157,7 +157,7 @@ FRAMES: list[tuple[str, Frame]] = [
     ),
     (
         '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "ice_servers": []}',
-        RegistrationAccepted("p", "r", "t", 0, long_lived=True),
+        RegistrationAccepted("p", "r", "t", 0),
     ),
     (
         '{"type": "registered_auth", "room_id": "r", "token": null, "peer_id": "p"}',
@@ -173,7 +173,7 @@ FRAMES: list[tuple[str, Frame]] = [
             ' "ice_servers": [{"urls": "turn:x"}, "y"], "mesh_ice_servers": {"urls": "z"}}'
         ),
         RegistrationAccepted(
-            "p", "r", "t", 3, long_lived=True, around=Around(peer_list=("a",), ice_servers=({"urls": "turn:x"},))
+            "p", "r", "t", 3, around=Around(peer_list=("a",), ice_servers=({"urls": "turn:x"},))
         ),
     ),
     ('{"type": "registered_auth"}', Malformed("a registered_auth without peer_id, room_id or token")),
@@ -286,12 +286,11 @@ def test_read_is_total(text: str | bytes) -> None:
 def test_declared_field_types(message: wire.Message) -> None:
     """What the reader returns has the types that it declares, whatever types came."""
     match read(json.dumps(message)):
-        case RegistrationAccepted(peer_id, room_id, token, peers, long_lived, around):
+        case RegistrationAccepted(peer_id, room_id, token, peers, around):
             assert isinstance(peer_id, str)
             assert isinstance(room_id, str)
             assert token is None or isinstance(token, str)
             assert isinstance(peers, int)
-            assert isinstance(long_lived, bool)
             assert all(isinstance(peer, str) for peer in around.peer_list)
             assert all(isinstance(server, dict) for server in (*around.ice_servers, *around.mesh_ice_servers))
         case MetadataStored(peer_id, metadata):
@@ -346,7 +345,6 @@ def test_recorded_frames(message: wire.Message) -> None:
                 message["room_id"],
                 message["token"],
                 len(message["peer_list"]),
-                long_lived="mesh_ice_servers" in message,
                 around=Around(tuple(message["peer_list"])),
             )
         case MetadataStored():

@@ -47,7 +47,6 @@ class Server:
         *,
         generation: Generation,
         token_life: float,
-        room_life: float | None,
     ) -> None:
         self.net = net
         self.trace = trace
@@ -55,7 +54,6 @@ class Server:
             random=Random(chance.getrandbits(64)),
             generation=generation,
             token_life=token_life,
-            room_life=room_life,
             api_keys={KEY: ApiKey(room_id=KEY_ROOM)},
         )
         self.chance = chance

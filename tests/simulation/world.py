@@ -47,7 +47,6 @@ class Simulation:
             Random(f"{plan.seed} server"),
             generation=plan.generation,
             token_life=plan.token_life,
-            room_life=None,
         )
         self.server.on_evicted = self.disturbed
         self.server.on_connect = self._connected

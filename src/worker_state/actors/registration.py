@@ -201,7 +201,7 @@ def _accept(
     assert book.peer_id is not None
     book.step(Step.ACCEPTED)
     book.answer_by, book.accepted_at, book.doubtful = math.inf, now, False
-    book.credentials.accept(frame, now, random)
+    book.credentials.accept()
     book.holds.accepted()
     book.crowd = crowd(book.crowd, frame.peers)
     room = book.credentials.room.value

@@ -207,7 +207,7 @@ def of_register(refusal: wire.Refusal, config: Config) -> Finding:
         return failed(detail, "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0.")
     match verdict:
         case GiveUp():
-            return failed(detail, "Check --room and --token; a room lives for 2 hours (30 days on v3.0).")
+            return failed(detail, "Check --room and --token; a room that a worker has created lives for 2 hours.")
         case Renew(Lease.IDENTITY):
             return failed(detail, "The server does not take what it has given out itself: its clock or keys are wrong.")
         case _:

@@ -49,12 +49,10 @@ class Credentials:
         self.room.grant(room, since, lease.renewal(lease.ROOM_LIFE, lease.RENEW_ROOM, random))
         return True
 
-    def accept(self, answer: wire.RegistrationAccepted, now: float, random: Random) -> None:
-        """The server has taken them; on v3.0 a room of our own lives for a month."""
+    def accept(self) -> None:
+        """The server has taken them."""
         self.id_token.accept()
         self.room.accept()
-        if answer.long_lived and self._own_room:
-            self.room.put_off(now + lease.renewal(lease.ROOM_LIFE_V3, lease.RENEW_ROOM, random))
 
     def look_at_the_clock(self, ahead: float) -> None:
         """A clock that goes on while the machine sleeps, as the server's does, is so far ahead of the caller's: what is

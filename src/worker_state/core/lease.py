@@ -14,9 +14,7 @@ T = TypeVar("T")
 TOKEN_LIFE = 3600.0
 """Seconds that an ID token lives when it does not say so itself (PROTOCOL.md: Cognito's default)."""
 ROOM_LIFE = 7200.0
-"""Seconds that a room lives on v2.0, from its creation."""
-ROOM_LIFE_V3 = 30 * 86400.0
-"""The same on v3.0."""
+"""Seconds that a room made by `/create-room` lives from its creation, in both generations of the server (FAULTS G02)."""
 RENEW_TOKEN = (0.80, 0.85)
 """The share of its life after which an ID token is renewed; a range, so that many workers do not renew at once."""
 RENEW_ROOM = (0.90, 0.92)
@@ -90,10 +88,6 @@ class Leased(Generic[T]):
     def aged(self, seconds: float) -> None:
         """It has grown older by so many seconds that the caller's clock has not counted."""
         self.due -= seconds
-
-    def put_off(self, until: float) -> None:
-        """What is held turns out to live longer: it is renewed not before this."""
-        self.due = max(self.due, until)
 
 
 def token_life(id_token: str) -> float:

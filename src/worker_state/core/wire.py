@@ -117,8 +117,6 @@ class RegistrationAccepted:
     token: str | None = field(repr=False)
     peers: int
     """How many others are in the room."""
-    long_lived: bool = False
-    """The server is of the generation (v3.0) whose rooms live for a month; its answer names ICE servers."""
     around: Around = NOTHING_AROUND
 
 
@@ -228,7 +226,7 @@ def _read_accepted(message: Message) -> RegistrationAccepted | Malformed:
         case {"peer_id": str(peer_id), "room_id": str(room_id), "token": str() | None as token}:
             around = _read_around(message)
             count = len(message["peer_list"]) if isinstance(message.get("peer_list"), list) else 0
-            return RegistrationAccepted(peer_id, room_id, token, count, "ice_servers" in message, around)
+            return RegistrationAccepted(peer_id, room_id, token, count, around)
         case _:
             return Malformed("a registered_auth without peer_id, room_id or token")
 

@@ -21,7 +21,7 @@ from worker_state.devserver.registry import Peer, Registry, Room
 from worker_state.devserver.relays import MESH, SIGNALS, Relays
 from worker_state.devserver.search import matches
 
-ROOM_LIFE: Mapping[Generation, float] = {"v2": 2 * 3600.0, "v3": 30 * 86400.0}
+ROOM_LIFE = 2 * 3600.0
 
 #: What a handler that trusts its input dies of. The real server then closes the connection with 1000.
 MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
@@ -34,11 +34,11 @@ class Rooms:
         random: Random,
         generation: Generation = "v2",
         token_life: float = 3600.0,
-        room_life: float | None = None,
+        room_life: float = ROOM_LIFE,
         api_keys: Mapping[str, ApiKey] | None = None,
     ) -> None:
         self.generation: Generation = generation
-        self._room_life = ROOM_LIFE[generation] if room_life is None else room_life
+        self._room_life = room_life
         self._identities = Identities(random, token_life)
         keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
         # API keys are given out for rooms that exist.
