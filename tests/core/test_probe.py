@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, Misses, Schedule, Suspends, crowd
+from worker_state.core.probe import AFTER_REGISTRATION, ROOM_RATE, STEADY, Misses, Proof, Schedule, Suspends, crowd
 
 
-def times(schedule: Schedule, count: int) -> list[tuple[float, bool]]:
-    """When the next echoes are sent, each exactly when it is due, and which are steady ones."""
+def times(schedule: Schedule, count: int) -> list[tuple[float, Proof]]:
+    """When the next proofs are sent, each exactly when it is due, and what belongs to them."""
     found = []
     for _ in range(count):
         due = schedule.due
@@ -23,37 +23,37 @@ def times(schedule: Schedule, count: int) -> list[tuple[float, bool]]:
 def test_early(seed: int, now: float) -> None:
     """The first echo is due at once, the next about 2, 5, 10, 20, 35 and 55 s after the registration."""
     at_once, *early = times(Schedule(Random(seed), now, peers=0), 7)
-    assert at_once == (now, False)
+    assert at_once == (now, Proof.ECHO)
     for (at, _), about in zip(early, AFTER_REGISTRATION, strict=True):
         assert about * 0.9 - 1e-6 <= at - now <= about * 1.1 + 1e-6
-    assert [steady for _, steady in early] == [False] * 5 + [True]
+    assert [proof for _, proof in early] == [Proof.LOOK] * 5 + [Proof.FULL]
 
 
 @given(seed=st.integers())
 def test_steady(seed: int) -> None:
-    """After the early ones an echo follows every 20 to 30 s for ever, each of them with a full update."""
+    """After the early ones an echo follows every 20 to 29 s for ever, each of them with a full update."""
     found = times(Schedule(Random(seed), 0.0, peers=3), 200)[6:]
     gaps = [after - before for (before, _), (after, _) in pairwise(found)]
-    assert all(20 - 1e-6 <= gap <= 30 + 1e-6 for gap in gaps)
+    assert all(20 - 1e-6 <= gap <= 29 + 1e-6 for gap in gaps)
     assert max(gaps) - min(gaps) > 5
-    assert all(steady for _, steady in found)
+    assert all(proof is Proof.FULL for _, proof in found)
 
 
 @given(seed=st.integers())
 def test_watched_for_a_minute(seed: int) -> None:
-    """No stretch of the first 80 s, in which a dying connection may evict us, goes unwatched for over 30 s."""
+    """No stretch of the first 80 s, in which a dying connection may evict us, goes unwatched for over 29 s."""
     found = [at for at, _ in times(Schedule(Random(seed), 0.0, peers=0), 10)]
-    assert max(after - before for before, after in pairwise(found)) <= 30 + 1e-6
+    assert max(after - before for before, after in pairwise(found)) <= 29 + 1e-6
     assert found[6] >= 49
 
 
 def test_late() -> None:
     """Echoes that were missed while the worker was stopped are not sent after it, one behind the other."""
     schedule = Schedule(Random(1), 0.0, peers=0)
-    assert schedule.sent(12.0) is False
+    assert schedule.sent(12.0) is Proof.ECHO
     assert 18 <= schedule.due <= 22
-    assert schedule.sent(1_000.0) is True
-    assert 1_020 <= schedule.due <= 1_030
+    assert schedule.sent(1_000.0) is Proof.FULL
+    assert 1_020 <= schedule.due <= 1_029
 
 
 def test_hurry() -> None:
@@ -62,8 +62,8 @@ def test_hurry() -> None:
     times(schedule, 20)
     schedule.hurry(500.0)
     assert schedule.due == 500.0
-    assert schedule.sent(500.0) is True
-    assert 520 <= schedule.due <= 530
+    assert schedule.sent(500.0) is Proof.FULL
+    assert 520 <= schedule.due <= 529
 
 
 def test_hurry_early() -> None:
@@ -71,14 +71,14 @@ def test_hurry_early() -> None:
     schedule = Schedule(Random(1), 0.0, peers=0)
     schedule.sent(0.0)
     schedule.hurry(1.0)
-    assert schedule.sent(1.0) is False
+    assert schedule.sent(1.0) is Proof.LOOK
     assert 4.5 <= schedule.due <= 5.5
 
 
 @pytest.mark.parametrize("workers", [1, 2, 100, 1_000, 1_001, 5_000, 100_000])
 def test_room_rate(workers: int) -> None:
     """All workers of a room together stay at 50 steady echoes a second or less, whatever its size."""
-    found = [at for at, steady in times(Schedule(Random(5), 0.0, peers=workers - 1), 300) if steady]
+    found = [at for at, proof in times(Schedule(Random(5), 0.0, peers=workers - 1), 300) if proof is Proof.FULL]
     shortest = min(after - before for before, after in pairwise(found))
     assert workers / shortest <= ROOM_RATE * (1 + 1e-9)
 
@@ -86,9 +86,9 @@ def test_room_rate(workers: int) -> None:
 def test_large_room_has_no_early_echoes() -> None:
     """In a room that is over its rate already, the one echo at once is the only early one."""
     (first, second) = times(Schedule(Random(1), 0.0, peers=1_999), 2)
-    assert first == (0.0, False)
+    assert first == (0.0, Proof.ECHO)
     assert 0.2 * STEADY[1] <= second[0] <= 2 * STEADY[1]
-    assert second[1]
+    assert second[1] is Proof.FULL
 
 
 def test_small_room_is_not_stretched() -> None:

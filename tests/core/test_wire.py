@@ -172,9 +172,7 @@ FRAMES: list[tuple[str, Frame]] = [
             '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": ["a", 1, null],'
             ' "ice_servers": [{"urls": "turn:x"}, "y"], "mesh_ice_servers": {"urls": "z"}}'
         ),
-        RegistrationAccepted(
-            "p", "r", "t", 3, around=Around(peer_list=("a",), ice_servers=({"urls": "turn:x"},))
-        ),
+        RegistrationAccepted("p", "r", "t", 3, around=Around(peer_list=("a",), ice_servers=({"urls": "turn:x"},))),
     ),
     ('{"type": "registered_auth"}', Malformed("a registered_auth without peer_id, room_id or token")),
     (

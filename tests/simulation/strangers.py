@@ -51,14 +51,13 @@ def forged_update(sim: "Simulation") -> bool:
     target = _target(sim)
     if target is None:
         return False
-    name, peer_id = target
+    _, peer_id = target
     metadata: dict[str, Any] = {"properties": {"status": "maintenance", "current_job_id": "forged", "gpu_memory_mb": 1}}
     if sim.chance.random() < 0.5:
         metadata["tags"] = ["forged"]
     for _ in range(sim.chance.choice((1, 1, 5))):
         sim.server.stranger("forger", {"type": "update_metadata", "peer_id": peer_id, "metadata": metadata})
     sim.server.stranger_leaves("forger")
-    sim.patient(name, 100, "a full update goes with the steady echoes only, the first a minute after registering")
     return True
 
 

@@ -18,7 +18,7 @@ from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.owed import Owed
-from worker_state.core.probe import OVERSLEPT, TICK, EchoRefusals, Misses, RepairPauses, Schedule, Suspends
+from worker_state.core.probe import OVERSLEPT, TICK, EchoRefusals, Misses, Proof, RepairPauses, Schedule, Suspends
 from worker_state.core.status import Available, Truth, word
 from worker_state.mailbox import Mailbox
 
@@ -300,9 +300,9 @@ def _give_up(book: _Book, registered: _Registered, means: _Means) -> None:
 
 
 def _probe(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
-    steady = registered.schedule.sent(now)
-    registered.look_due = registered.look_due or steady
-    registered.full_due = registered.full_due or steady or book.refusals.in_force
+    proof = registered.schedule.sent(now)
+    registered.look_due = registered.look_due or proof is not Proof.ECHO
+    registered.full_due = registered.full_due or proof is Proof.FULL or book.refusals.in_force
     if book.refusals.worth_an_echo():
         registered.nonce = means.nonce()
         registered.echo_by = now + means.config.timing.answer

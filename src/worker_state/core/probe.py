@@ -4,13 +4,14 @@ Pure: time and chance are arguments, in seconds of whatever clock the caller use
 """
 
 import math
+from enum import Enum
 from random import Random
 
 AFTER_REGISTRATION = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0)
 """Seconds after the registration's answer, beside the one at once: a dying old connection evicts the new registration
 up to 50 s later (FAULTS F01)."""
-STEADY = (20.0, 30.0)
-"""Seconds between proofs from then on."""
+STEADY = (20.0, 29.0)
+"""Seconds between proofs from then on. What somebody else has written is back within 30 s, the answers included (G03)."""
 ROOM_RATE = 50.0
 """Proofs a second that all workers of a room may cost its server together."""
 AIM = 0.8 * ROOM_RATE
@@ -50,8 +51,16 @@ def longest_unconfirmed(peers: int) -> float:
     return max(AFTER_REGISTRATION[-1] * JITTER[1], longest_unproved(peers))
 
 
+class Proof(Enum):
+    """What is sent to prove a registration."""
+
+    ECHO = "an echo"
+    LOOK = "an echo, and a look at the record"
+    FULL = "an echo, a look at the record, and all of the record again"
+
+
 class Schedule:
-    """The times of one registration's echoes. Made anew with each registration."""
+    """The times of one registration's proofs. Made anew with each registration."""
 
     __slots__ = (
         "_early",
@@ -68,22 +77,23 @@ class Schedule:
         self._early = [now + at * random.uniform(*JITTER) for at in early]
         self._first = True
         self.due = now
-        """When the next echo is to be sent; at once to begin with, since `synced()` waits for it."""
+        """When the next proof is to be sent; at once to begin with, since `synced()` waits for it."""
 
-    def sent(self, now: float) -> bool:
-        """An echo was sent: moves `due` on. True when it was a steady one, which a look and a full update go with."""
+    def sent(self, now: float) -> Proof:
+        """A proof is sent: moves `due` on, and says what belongs to it."""
+        first, self._first = self._first, False
         self._early = [at for at in self._early if at > now]
-        if self._early:
-            self.due, self._first = self._early.pop(0), False
-            return False
         shortest, longest = STEADY
-        if self._first:
-            # Anywhere in the stretch: all of a room may have registered just now. And no full update goes with it, for
-            # the registration has carried all that one would.
-            self.due, self._first = now + self._random.uniform(0.1, 1.0) * longest * self._stretch, False
-            return False
-        self.due = now + self._random.uniform(shortest, longest) * self._stretch
-        return True
+        if self._early:
+            self.due = self._early.pop(0)
+        elif first:
+            # Anywhere in the stretch: all of a room may have registered just now.
+            self.due = now + self._random.uniform(0.1, 1.0) * longest * self._stretch
+        else:
+            self.due = now + self._random.uniform(shortest, longest) * self._stretch
+            return Proof.FULL
+        # The registration has carried the whole record a moment ago; from then on others may have written in it (G03).
+        return Proof.ECHO if first else Proof.LOOK
 
     def hurry(self, now: float) -> None:
         """Something makes the present proof doubtful (a lost answer, a clock that jumped): prove at once."""
