@@ -153,6 +153,8 @@ class _Office:
         match note:
             case m.FrameReceived(_, wire.Foreign(message)):
                 self._hand_on(message)
+            case m.FrameReceived(_, wire.Refusal(message=message) | wire.NotInRoom(message=message), True):
+                self._hand_on(message)
             case m.FrameReceived(_, wire.Malformed(why)):
                 self.tell(m.FrameIgnored(why))
             case m.FrameIgnored(why) if _worth_saying(ignored := self.state.value.frames_ignored + 1):

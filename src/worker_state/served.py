@@ -55,6 +55,7 @@ class Served:
         "_hearing",
         "_leaving",
         "_nursery",
+        "_others_spoke",
         "_pong",
         "_registers_answered",
         "_registers_sent",
@@ -79,6 +80,8 @@ class Served:
         self._leaving = False
         self._registers_sent = 0
         self._registers_answered = 0
+        self._others_spoke = False
+        """A frame of the worker's other parts was sent: an error may be the answer to that."""
         self._secrets: set[str] = set()
         """What was sent here that the server's own words must not bring into a log."""
         self._heard_at = self._asked_at = trio.current_time()
@@ -125,9 +128,13 @@ class Served:
     def _hand_on(self, frame: wire.Frame, tell: m.Tell) -> None:
         if isinstance(frame, wire.RegistrationAccepted):
             self.register_answered()
-        elif isinstance(frame, wire.Refusal):
-            frame = wire.Refusal(masked(frame.reason, self._secrets), frame.typed)
-        tell(m.FrameReceived(self._epoch, frame))
+        shared = False
+        if isinstance(frame, wire.Refusal):
+            shared = self._registers_answered == self._registers_sent or not v.surely_answers(frame)
+            frame = replace(frame, reason=masked(frame.reason, self._secrets))
+        elif isinstance(frame, wire.NotInRoom):
+            shared = self._others_spoke
+        tell(m.FrameReceived(self._epoch, frame, shared))
 
     def _answer(self, ping: bytes) -> None:
         """Only the latest ping needs its pong, so that a flood of them fills nothing."""
@@ -215,6 +222,7 @@ class Served:
             if self._leaving or self.over is not None:
                 return
             self._registers_sent += 1
+        self._others_spoke = self._others_spoke or turn.taken is not None
         try:
             closed = await turn.deliver()
             turn.sent = closed is None

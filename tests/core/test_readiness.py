@@ -7,7 +7,7 @@ import pytest
 
 from tests.core.test_state import ONLINE, OPENED, PROVED, SECRET, after, registered
 from worker_state.core import messages as m
-from worker_state.core.probe import JITTER, STEADY, Schedule, longest_unconfirmed, longest_unproved
+from worker_state.core.probe import JITTER, STEADY, Proof, Schedule, longest_unconfirmed, longest_unproved
 from worker_state.core.readiness import ANSWER, account, judge, last_acknowledged, line
 from worker_state.core.state import State
 from worker_state.core.status import Busy
@@ -73,7 +73,7 @@ def test_periods_are_those_of_the_schedule(peers: int, seed: int) -> None:
     for _ in range(30):
         assert schedule.due - at <= longest_unproved(peers)
         at = schedule.due
-        if schedule.sent(at):
+        if schedule.sent(at) is Proof.FULL:
             assert at - updated_at <= longest_unconfirmed(peers)
             updated_at = at
 

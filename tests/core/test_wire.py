@@ -202,7 +202,12 @@ FRAMES: list[tuple[str, Frame]] = [
         Foreign({"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}),
     ),
     ('{"type": "error", "reason": "Room not found"}', Refusal("Room not found", typed=True)),
-    ('{"type": "error", "reason": null}', Malformed("an error frame whose reason is no text")),
+    ('{"type": "error", "reason": null}', Foreign({"type": "error", "reason": None})),
+    (
+        '{"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"}',
+        Foreign({"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"}),
+    ),
+    ('{"type": "error", "code": null, "reason": "Room expired"}', Refusal("Room expired", typed=True)),
     ('{"error": "Invalid token"}', Refusal("Invalid token", typed=False)),
     ('{"error": 500}', Malformed("a message without a type")),
     ('{"type": "ping"}', Ping()),

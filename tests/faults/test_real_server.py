@@ -1,5 +1,8 @@
 """Part G of the catalogue, on the real server: each test is named after its line, and failed before it was mended."""
 
+import json
+import logging
+
 import pytest
 import trio
 
@@ -74,3 +77,62 @@ async def test_g03_a_forged_record_over_sockets(world: World) -> None:
     with trio.fail_after(30):
         while world.shown(manager) != ("available", None, None):
             await trio.sleep(0.5)
+
+
+REFUSED_WITH_A_CODE = {"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"}
+
+
+@scenario
+async def test_g04_an_error_with_a_code(world: World) -> None:
+    """While a `register` is unanswered, an error with a code refuses nothing, and reaches the worker's other parts."""
+    manager = await world.start()
+    await manager.synced()
+    world.server.hold_registers(1)
+    manager.reregister()
+    await world.until(lambda: world.server.held_registers)
+    await world.deliver(manager, json.dumps(REFUSED_WITH_A_CODE))
+    assert await manager.signals.receive() == REFUSED_WITH_A_CODE
+    world.server.release_registers()
+    await manager.synced()
+    assert len(world.sent("register")) == 2
+    assert not world.logged(logging.WARNING, "refuse")
+    assert not manager.state.frames_ignored
+
+
+@scenario
+async def test_g04_an_error_of_an_unknown_kind(world: World) -> None:
+    """An error without a code that no `register` is known to get may be both: it is obeyed, and handed on."""
+    manager = await world.start()
+    await manager.synced()
+    world.server.hold_registers(1)
+    manager.reregister()
+    await world.until(lambda: world.server.held_registers)
+    await world.deliver(manager, json.dumps({"type": "error", "reason": "quota"}))
+    assert await manager.signals.receive() == {"type": "error", "reason": "quota"}
+    world.server.release_registers()
+    await manager.synced()
+    await world.deliver(manager, json.dumps({"error": "quota"}))
+    assert await manager.signals.receive() == {"error": "quota"}
+
+
+@scenario
+async def test_g04_not_in_room(world: World) -> None:
+    """NOT_IN_ROOM may answer a frame of another part: that is told, and the worker registers again."""
+    manager = await world.start()
+    await manager.synced()
+    world.rooms.forget_peers()
+    await manager.send_signal({"type": "discover_peers", "from_peer_id": manager.state.peer_id})
+    assert (await manager.signals.receive())["code"] == "NOT_IN_ROOM"
+
+
+@scenario
+async def test_g04_not_in_room_for_an_update_of_ours(world: World) -> None:
+    """NOT_IN_ROOM for an update of ours, where no other part has spoken, is no signal."""
+    manager = await world.start()
+    await manager.synced()
+    world.rooms.forget_peers()
+    manager.set_maintenance()
+    await world.until(lambda: len(world.sent("register")) == 2)
+    await manager.synced()
+    with pytest.raises(trio.WouldBlock):
+        manager.signals.receive_nowait()

@@ -30,14 +30,17 @@ FRAMES: dict[str, str | bytes] = {
     "an acknowledgement for somebody else": json.dumps(
         {"type": "metadata_updated", "peer_id": "x", "metadata": {"tags": [], "properties": {"k": SECRET}}}
     ),
-    "an error of other types": f'{{"type": "error", "reason": ["{SECRET}"]}}',
-    "an error that answers nothing": '{"type": "error", "reason": "Room not found"}',
-    "an untyped error that answers nothing": '{"error": "Invalid token"}',
     "an echo of somebody else's": json.dumps(
         {"type": "peer_message", "from_peer_id": "x", "to_peer_id": "y", "payload": {"worker_state_echo": SECRET}}
     ),
     "an echo of other types": '{"type": "peer_message", "from_peer_id": 7, "payload": {"worker_state_echo": {}}}',
-    "control characters": '{"type": "error", "reason": "\\u001b[2J\\u202e hidden"}',
+}
+ERRORS = {
+    "of other types": {"type": "error", "reason": [SECRET]},
+    "with a code": {"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"},
+    "that answers nothing of ours": {"type": "error", "reason": "Room not found"},
+    "without a type": {"error": "Invalid token"},
+    "with control characters": {"type": "error", "reason": "\x1b[2J\u202e hidden"},
 }
 
 
@@ -66,6 +69,26 @@ def test_frame(text: str | bytes, caplog: pytest.LogCaptureFixture) -> None:
 
     survives("fake", caplog)
     survives("real", caplog)
+
+
+@pytest.mark.parametrize("message", ERRORS.values(), ids=ERRORS.keys())
+def test_error_of_another_part(message: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+    """An error that answers no frame of ours reaches `signals` as it came, and the worker goes on as before."""
+
+    @scenario
+    async def hands_on(world: World) -> None:
+        manager = await world.start()
+        await manager.synced()
+        await world.deliver(manager, json.dumps(message))
+        manager.set_busy("job-1")
+        await manager.synced()
+        assert manager.signals.receive_nowait() == message
+        assert manager.state.epoch == 1
+        assert len(world.sent("register")) == 1
+        assert SECRET not in world.log.text
+
+    hands_on("fake", caplog)
+    hands_on("real", caplog)
 
 
 @scenario

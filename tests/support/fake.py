@@ -114,7 +114,7 @@ class FakeServer:
         self.dials_hang = False
         """TCP connects, and the upgrade is never answered."""
         self.answer_instead: Callable[[FakeSocket, dict[str, Any]], dict[str, Any] | None] = lambda socket, frame: None
-        """What is answered to a frame in place of the rules' answer; None: the rules answer."""
+        """What is answered to a frame in place of the rules' answer, or nothing for {}; None: the rules answer."""
         self.held_registers = 0
         self.ahead = 0.0
         """Seconds that the server has lived through and trio's clock has not: the machine was suspended."""
@@ -219,7 +219,10 @@ class FakeServer:
         frame = json.loads(text)
         instead = self.answer_instead(socket, frame) if isinstance(frame, dict) else None
         if instead is not None:
-            socket.deliver(json.dumps(instead))
+            if instead:
+                socket.deliver(json.dumps(instead))
+        elif any(held is socket for held, _ in self._held):
+            self._held.append((socket, text))  # the frames of one socket are handled in order
         elif self._registers_to_hold and frame.get("type") == "register":
             self._registers_to_hold -= 1
             self.held_registers += 1

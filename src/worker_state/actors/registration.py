@@ -130,8 +130,8 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.step(Step.LINK_OPENED)
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             _lose_link(book, now)
-        case m.FrameReceived(epoch, frame) if book.link is not None and epoch == book.link.epoch:
-            _apply_frame(book, frame, config, random, tell, now)
+        case m.FrameReceived(epoch, frame, shared) if book.link is not None and epoch == book.link.epoch:
+            _apply_frame(book, frame, shared, config, random, tell, now)
         case m.RegistrationForgotten(epoch, why) if book.link is not None and epoch == book.link.epoch:
             if book.phase is Phase.REGISTERED:
                 _evicted(book, why, now)
@@ -172,7 +172,9 @@ def _lose_link(book: _Book, now: float) -> None:
     book.step(Step.LINK_LOST)
 
 
-def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random, tell: m.Tell, now: float) -> None:
+def _apply_frame(
+    book: _Book, frame: wire.Frame, shared: bool, config: Config, random: Random, tell: m.Tell, now: float
+) -> None:
     match frame:
         case wire.RegistrationAccepted(peer_id, room_id):
             ours = peer_id == book.peer_id and book.credentials.names(room_id)
@@ -187,7 +189,7 @@ def _apply_frame(book: _Book, frame: wire.Frame, config: Config, random: Random,
                 verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
                 tell(m.RegistrationHeld(verdict.reason, book.asked_on, v.surely_answers(refusal)))
                 _obey(book, verdict, random, tell, now)
-            else:
+            elif not shared:
                 reason = words.shown(refusal.reason)
                 tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
         case _:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 TOKEN_LIFE = 3600.0
 """Seconds that an ID token lives when it does not say so itself (PROTOCOL.md: Cognito's default)."""
 ROOM_LIFE = 7200.0
-"""Seconds that a room made by `/create-room` lives from its creation, in both generations of the server (FAULTS G02)."""
+"""Seconds that a room made by `/create-room` lives from its creation, in both generations of the server (G02)."""
 RENEW_TOKEN = (0.80, 0.85)
 """The share of its life after which an ID token is renewed; a range, so that many workers do not renew at once."""
 RENEW_ROOM = (0.90, 0.92)

@@ -107,6 +107,8 @@ class FrameReceived:
 
     epoch: int
     frame: Frame
+    shared: bool = False
+    """An error that may answer a frame of the worker's other parts as well as one of ours."""
 
 
 @dataclass(frozen=True, slots=True)

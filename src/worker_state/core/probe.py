@@ -11,7 +11,7 @@ AFTER_REGISTRATION = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0)
 """Seconds after the registration's answer, beside the one at once: a dying old connection evicts the new registration
 up to 50 s later (FAULTS F01)."""
 STEADY = (20.0, 29.0)
-"""Seconds between proofs from then on. What somebody else has written is back within 30 s, the answers included (G03)."""
+"""Seconds between proofs from then on. What somebody else has written is back within 30 s, answers included (G03)."""
 ROOM_RATE = 50.0
 """Proofs a second that all workers of a room may cost its server together."""
 AIM = 0.8 * ROOM_RATE

@@ -130,10 +130,13 @@ class MetadataStored:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer to `register` that is no acceptance. `typed` tells the room's "Invalid token" from the identity's."""
+    """An error without a code, which an answer to `register` that is no acceptance is. `typed` tells the room's
+    "Invalid token" from the identity's."""
 
     reason: str
     typed: bool
+    message: Message = field(default_factory=dict, repr=False, compare=False)
+    """As it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,8 @@ class NotInRoom:
     """The server does not have us in any room (or not under this id): the registration is gone."""
 
     code: str
+    message: Message = field(default_factory=dict, repr=False, compare=False)
+    """As it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +193,11 @@ def read(text: str | bytes) -> Frame:
         case {"type": "metadata_updated"}:
             return Malformed("a metadata_updated without peer_id or metadata")
         case {"type": "error", "code": "NOT_IN_ROOM" as code}:
-            return NotInRoom(code)  # PEER_NOT_FOUND may as well be about the target of another part's message
+            return NotInRoom(code, message)  # PEER_NOT_FOUND may be about the target of another part's message
+        case {"type": "error", "code": code} if code is not None:
+            return Foreign(message)  # no `register` is refused with a code (FAULTS G04)
         case {"type": "error", "reason": str(reason)}:
-            return Refusal(reason, typed=True)
-        case {"type": "error", "reason": _}:
-            return Malformed("an error frame whose reason is no text")
+            return Refusal(reason, True, message)
         case {"type": "ping"}:
             return Ping()
         case {"type": "peer_message", "payload": dict(payload)} if ECHO_KEY in payload:
@@ -202,7 +207,7 @@ def read(text: str | bytes) -> Frame:
         case {"type": _}:
             return Malformed("a message whose type is no text")
         case {"error": str(reason)}:
-            return Refusal(reason, typed=False)
+            return Refusal(reason, False, message)
         case _:
             return Malformed("a message without a type")
 

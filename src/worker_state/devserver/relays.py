@@ -71,7 +71,7 @@ class Relays:
         if peer is not None and peer.connection in self.alive:
             yield Send(peer.connection, {"type": kind, "from_peer_id": sender, content: message[content]})
         elif kind != "ice_candidate":  # candidates arrive late by nature, and nobody is told
-            yield error(connection, "PEER_NOT_FOUND", f"Target peer {target} not found")
+            yield Send(connection, {"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"})
 
     def _neighbour(self, room_id: str | None, peer_id: str) -> Peer | None:
         return None if room_id is None else self.registry.peers(room_id).get(peer_id)
