@@ -21,8 +21,9 @@ from trio_websocket import open_websocket_url
 from benchmarks.server import Seat
 from worker_state import Config, Manager, open_state_manager
 from worker_state.core.answers import HttpAnswer
-from worker_state.manager import World, run_in_world
+from worker_state.manager import run_in_world
 from worker_state.transport import WebSocketDial
+from worker_state.world import World
 
 JOB = "job-of-the-benchmark"
 TAGS = ["sleap-rtc", "training-worker", "inference-worker"]

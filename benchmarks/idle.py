@@ -32,7 +32,8 @@ from benchmarks.report import Sample, Table, write_json
 from benchmarks.server import Seat, Server, pin_client
 from benchmarks.storm.frames import Truth, echo, register
 from worker_state import Config, Manager
-from worker_state.manager import World, run_in_world
+from worker_state.manager import run_in_world
+from worker_state.world import World
 
 PING_EVERY = 8.0
 """Seconds, as worker_state does when it hears nothing else."""

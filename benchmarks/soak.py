@@ -37,7 +37,8 @@ from benchmarks.server import end
 from worker_state import Config, Manager
 from worker_state.core.pace import PaceParameters
 from worker_state.devserver import DevServer, serve
-from worker_state.manager import World, run_in_world
+from worker_state.manager import run_in_world
+from worker_state.world import World
 
 EVERY = 1000
 """Cycles between two rows of figures, at most."""

@@ -12,7 +12,8 @@ from tests.support.fake import FakeServer
 from worker_state import Config, Manager
 from worker_state.core import messages as m
 from worker_state.core import wire
-from worker_state.manager import CLEANUP, CONNECTION, FRAME_ROUTES, REGISTRATION, ROUTES, STATUS, World, run_in_world
+from worker_state.manager import CLEANUP, CONNECTION, FRAME_ROUTES, REGISTRATION, ROUTES, STATUS, run_in_world
+from worker_state.world import World
 
 
 def test_every_note_has_a_route() -> None:

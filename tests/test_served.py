@@ -1,5 +1,6 @@
 """One open link, over a socket whose both directions the test holds in its hands."""
 
+import dataclasses
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -118,7 +119,7 @@ async def test_a_ping_while_closing_gets_no_pong(autojump_clock: MockClock) -> N
         assert not handed_out.post({"type": "late"})
         socket.put.send_nowait(Closed(1000))
         await wait_all_tasks_blocked()
-        assert link.over == LEAVES
+        assert link.over == dataclasses.replace(LEAVES, code=1000)
         assert socket.over_at == 0.0
     assert socket.sent == ["Close"]
 

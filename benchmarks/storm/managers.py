@@ -14,8 +14,9 @@ from benchmarks.storm.tally import Tally
 from worker_state import Config, Manager
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import DialFailure
-from worker_state.manager import World, run_in_world
+from worker_state.manager import run_in_world
 from worker_state.transport import Dial, Socket
+from worker_state.world import World
 
 
 def counted(dial: Dial, tally: Tally) -> Dial:

@@ -5,14 +5,10 @@ names. Decisions about the protocol are made in the actors and in `core`, not he
 """
 
 import logging
-import secrets
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
-from random import Random, SystemRandom
+from functools import cached_property, partial
 from typing import Any
 
 import trio
@@ -23,16 +19,15 @@ from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.counts import Counts
 from worker_state.core.errors import StartupFailed
-from worker_state.core.pace import Pace, PaceParameters
+from worker_state.core.pace import Pace
 from worker_state.core.state import State, fold
 from worker_state.core.status import WorkerStatus
 from worker_state.errands import Errands
 from worker_state.facade import Manager
 from worker_state.logs import event
 from worker_state.mailbox import Mailbox
-from worker_state.transport import Dial, WebSocketDial
 from worker_state.watched import Watched
-from worker_state.web import Http, HttpxHttp
+from worker_state.world import World
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +42,8 @@ ROUTES: dict[type[m.Note], tuple[str, ...]] = {
     m.BeginLeave: (CONNECTION, REGISTRATION, STATUS),
     m.CloseLink: (CONNECTION, STATUS),
     m.DialFailed: (),
-    m.LinkOpened: (REGISTRATION, STATUS),
-    m.LinkLost: (REGISTRATION, STATUS),
+    m.LinkOpened: (REGISTRATION, STATUS, CLEANUP),
+    m.LinkLost: (REGISTRATION, STATUS, CLEANUP),
     m.IdentityRequested: (CLEANUP,),
     m.IdentityCreated: (REGISTRATION, CLEANUP),
     m.IdentityRefused: (REGISTRATION, CLEANUP),
@@ -80,46 +75,6 @@ FRAME_ROUTES: dict[type[wire.Frame], tuple[str, ...]] = {
     wire.Malformed: (),
 }
 """The same for `FrameReceived`, by what was received."""
-
-
-_CHANCE = SystemRandom()
-"""From the operating system, which forked workers share without drawing alike (FAULTS T17). One for all workers of a
-process: an object of this kind weighs 2.5 KiB, and has no state of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """Everything outside the process, and chance: what tests and simulations replace."""
-
-    dial: Dial
-    http: Http
-    random: Random
-    nonce: Callable[[], str]
-    pace: PaceParameters = field(default_factory=PaceParameters)
-    awake: Callable[[], float] = trio.current_time
-    """A clock in seconds that goes on while the machine is suspended (trio's own does not, FAULTS T18)."""
-
-    @classmethod
-    def real(cls, config: Config) -> "World":
-        """The network, and randomness from the operating system."""
-        timing = config.timing
-        return cls(
-            dial=WebSocketDial(config.websocket_url, unacknowledged_within=timing.unacknowledged),
-            http=HttpxHttp(config.http_url, within=timing.http),
-            random=_CHANCE,
-            nonce=lambda: secrets.token_hex(16),
-            pace=_patient(timing.register),
-            awake=_awake,
-        )
-
-
-_patient = cache(PaceParameters.patient)
-"""One for all workers of a process that are equally patient: they never change."""
-
-
-def _awake() -> float:
-    # Linux counts suspended time only in CLOCK_BOOTTIME; elsewhere the wall clock is the next best thing.
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
 
 
 class _Office:
@@ -247,7 +202,13 @@ async def run_in_world(
                 nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
             if config.reservation_limit is not None:
                 nursery.start_soon(_end_reservations, office, config.reservation_limit)
-            await cleanup.run(office.mailboxes[CLEANUP], http=world.http, within=config.timing.exit, tell=office.tell)
+            await cleanup.run(
+                office.mailboxes[CLEANUP],
+                http=world.http,
+                timing=config.timing,
+                keeps_room=config.keeps_room,
+                tell=office.tell,
+            )
             nursery.cancel_scope.cancel()  # nobody has done so when the worker could not start; the actors are shielded
     finally:
         office.close()
@@ -275,6 +236,7 @@ def _shielded_actors(
             config=config,
             errands=Errands(world.http, nursery, tell),
             random=world.random,
+            nonce=world.nonce,
             awake=world.awake,
             tell=tell,
         ),

@@ -49,6 +49,7 @@ class Served:
     __slots__ = (
         "_asked_at",
         "_close_by",
+        "_closing",
         "_ended",
         "_epoch",
         "_heard_at",
@@ -89,6 +90,8 @@ class Served:
         # their turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Turn] = []
         self._ended = False
+        self._closing: Closed | None = None
+        """Why a Close frame is to be sent, as soon as that is polite."""
         self._close_by = math.inf
         self._hearing = trio.CancelScope()
         self._sending: trio.CancelScope | None = None
@@ -117,6 +120,8 @@ class Served:
             received = await self._socket.receive()
             self._heard_at = trio.current_time()
             if isinstance(received, Closed):
+                if self.over is not None and received.by_server:
+                    self.over = replace(self.over, code=received.code)  # our Close frame is answered
                 self.end(received)
                 return
             if not isinstance(received, Sign):
@@ -145,9 +150,15 @@ class Served:
             self._pong = _Turn("", deliver)
             self._queue(self._pong)
 
+    @property
+    def registered(self) -> bool:
+        """A `register` was sent."""
+        return self._registers_sent > 0
+
     def register_answered(self) -> None:
         """One `register` less is unanswered. An answer too many does not count for the next one."""
         self._registers_answered = min(self._registers_answered + 1, self._registers_sent)
+        self._close_when_polite()
 
     def end(self, closed: Closed) -> None:
         """The link is over, at once."""
@@ -161,19 +172,24 @@ class Served:
         self._leaving = True
 
     def close(self, closed: Closed, within: float) -> None:
-        """Send a Close frame behind what is on its way, and be gone with its answer, or after so many seconds; at once
-        while a `register` is unanswered, for a Close frame behind one leaves a ghost (FAULTS F31)."""
-        polite = v.politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered)
-        if self.over is not None or not polite:
+        """Send a Close frame behind what is on its way, and be gone with its answer, or after so many seconds. While a
+        `register` is unanswered its answer is waited for: a Close frame behind one leaves a ghost (FAULTS F31)."""
+        if self.over is not None:
             self.end(closed)
             return
-        self.over = closed
-        self._queue(_Turn("", self._socket.close))
+        self._closing = closed
         self._hearing.deadline = self._close_by = trio.current_time() + within
+        self._close_when_polite()
+
+    def _close_when_polite(self) -> None:
+        polite = v.politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered)
+        if self._closing is not None and self.over is None and polite:
+            self.over = self._closing
+            self._queue(_Turn("", self._socket.close))
 
     def _break_off(self) -> None:
         """Nothing is sent any more: whoever waits for that is told."""
-        self.over = self.over or Closed()
+        self.over = self.over or self._closing or Closed()
         self._ended = True
         if self._sending is not None:
             self._sending.cancel()

@@ -12,8 +12,8 @@ from tests.support.fake import FakeServer, FakeSocket
 from tests.support.right import started
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Manager, Timing
-from worker_state.manager import World as Outside
 from worker_state.manager import run_in_world
+from worker_state.world import World as Outside
 
 TIMING = Timing(exit=2.0, close=0.5)
 Fault = Callable[[FakeServer], None]
@@ -165,7 +165,7 @@ async def test_a_log_handler_that_raises(world: World) -> None:
             await world.run(world.config(timing=TIMING), trio.TASK_STATUS_IGNORED)
     finally:
         logger.removeFilter(raising)
-    assert caught.group_contains(RuntimeError, match="identity deleted")
+    assert caught.group_contains(RuntimeError, match="asked to delete an identity")
     assert not world.rooms.users
     await world.until(lambda: len(world.rooms._registry) == 0)
 

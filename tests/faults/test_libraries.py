@@ -13,8 +13,8 @@ from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Timing
 from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Cause, DialFailure
-from worker_state.manager import World as Outside
 from worker_state.transport import WebSocketDial
+from worker_state.world import World as Outside
 
 
 @scenario(only="fake")  # a full socket takes megabytes and half a minute

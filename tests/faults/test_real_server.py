@@ -2,12 +2,14 @@
 
 import json
 import logging
+from typing import Any
 
 import pytest
 import trio
 
 from tests.support.worlds import World, scenario
-from worker_state import Manager
+from worker_state import Manager, Timing
+from worker_state.devserver.identities import ApiKey
 
 HOUR = 3600.0
 
@@ -136,3 +138,150 @@ async def test_g04_not_in_room_for_an_update_of_ours(world: World) -> None:
     await manager.synced()
     with pytest.raises(trio.WouldBlock):
         manager.signals.receive_nowait()
+
+
+def given_room(world: World) -> dict[str, Any]:
+    """Somebody creates a room, and gives it to workers: their `room_id` and `room_token`."""
+    signed_in: Any = world.rooms.sign_in(world.now()).body
+    room: Any = world.rooms.create_room(f"Bearer {signed_in['id_token']}", world.now()).body
+    world.rooms.delete_peer({"peer_id": signed_in["username"]}, world.now())
+    return {"room_id": room["room_id"], "room_token": room["token"]}
+
+
+@pytest.mark.parametrize("generation", ["v2", "v3"])
+def test_g01_twenty_workers_in_a_given_room(generation: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Twenty workers in one given room are stopped and started again: 20 of 20 come back, and leave no identity."""
+
+    @scenario(generation=generation)
+    async def stop_and_start(world: World) -> None:
+        room = given_room(world)
+        for _ in range(2):
+            managers = [await world.start(**room) for _ in range(20)]
+            async with trio.open_nursery() as nursery:
+                for manager in managers:
+                    nursery.start_soon(world.stop, manager)
+            assert room["room_id"] in world.rooms.rooms
+            assert not world.rooms.users
+
+    stop_and_start("fake", caplog)
+    stop_and_start("real", caplog)
+
+
+@scenario(generation="v3", api_keys={"slp_lab": ApiKey("0badcafe")})
+async def test_g01_the_room_of_an_api_key(world: World) -> None:
+    """A worker with an API key leaves the key's room standing, and one with the same key is let in after it."""
+    for _ in range(2):
+        await world.stop(await world.start(api_key="slp_lab"))
+    assert "0badcafe" in world.rooms.rooms
+
+
+@scenario
+async def test_g01_a_room_of_our_own_goes(world: World) -> None:
+    """A worker that has created its room deletes it with itself."""
+    await world.stop(await world.start())
+    assert not world.rooms.rooms
+    assert not world.rooms.users
+
+
+@scenario
+async def test_g01_a_given_room_is_deleted_when_asked_for(world: World) -> None:
+    """`delete_given_room=True` deletes a given room, as the worker's own."""
+    await world.stop(await world.start(**given_room(world), delete_given_room=True))
+    assert not world.rooms.rooms
+    assert not world.rooms.users
+
+
+@scenario
+async def test_g01_the_server_does_not_know_that_the_link_is_gone(world: World) -> None:
+    """While the server may still list the worker, its identity is left: the deletion would take the room along."""
+    room = given_room(world)
+    manager = await world.start(**room)
+    await manager.synced()
+    world.server.half_open(manager.state.peer_id or "")
+    world.refuse()
+    await world.until(lambda: not manager.state.connected)
+    await world.stop(manager)
+    assert room["room_id"] in world.rooms.rooms
+    assert list(world.rooms.users) == [manager.state.peer_id]
+    assert world.logged(logging.ERROR, "1 of its identities may be left", "somebody else's room")
+
+
+@scenario(only="fake")  # a minute
+async def test_g01_the_server_knows_by_now_that_the_link_is_gone(world: World) -> None:
+    """A minute after its link was lost the worker's identity is deleted, and the room stays."""
+    room = given_room(world)
+    manager = await world.start(**room)
+    await manager.synced()
+    world.go_down()
+    await trio.sleep(61)
+    await world.stop(manager)
+    assert room["room_id"] in world.rooms.rooms
+    assert not world.rooms.users
+
+
+@scenario
+async def test_g01_leaving_a_given_room_while_a_register_is_unanswered(world: World) -> None:
+    """The answer to a `register` is waited for, so that the socket can be closed before the deletion (F31)."""
+    room = given_room(world)
+    manager = await world.start(**room)
+    await manager.synced()
+    world.server.hold_registers(1)
+    manager.reregister()
+    await world.until(lambda: world.server.held_registers)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.stop, manager)
+        await trio.sleep(0.1)
+        world.server.release_registers()
+    assert room["room_id"] in world.rooms.rooms
+    assert not world.rooms.users
+
+
+@scenario(token_life=60.0, faster=20)
+async def test_g09_superseded_identities(world: World) -> None:
+    """A worker whose ID token is renewed again and again owes the server two identities at most, and none at the end."""
+    manager = await world.start()
+    peer_id, most = manager.state.peer_id, 0
+    while len(world.logged(logging.INFO, "the ID token was renewed")) < 5:
+        await trio.sleep(1)
+        most = max(most, len(world.rooms.users))
+        assert peer_id in world.rooms.users
+    assert most == 2
+    manager.reregister()
+    await manager.synced()
+    assert manager.state.peer_id == peer_id
+    await world.stop(manager)
+    assert not world.rooms.users
+
+
+@scenario(only="fake", token_life=600.0)  # hours
+async def test_g09_a_deletion_that_fails(world: World) -> None:
+    """A superseded identity that could not be deleted is tried again with the next one, and at the exit."""
+    manager = await world.start()
+    for _ in range(3):
+        world.fail_http("/delete-peer", 500, b"no")
+    await trio.sleep(1100)
+    assert len(world.rooms.users) == 3
+    await trio.sleep(500)
+    assert len(world.rooms.users) == 2
+    await world.stop(manager)
+    assert not world.rooms.users
+
+
+@scenario
+async def test_g08_what_a_deletion_has_shown(world: World) -> None:
+    """After a deletion the log says what the server has answered, and no more: its 200 proves nothing (F34)."""
+    manager = await world.start()
+    world.fail_http("/delete-peer", 200, b'{"status": "as you like"}', "application/json")
+    await world.stop(manager)
+    assert world.logged(logging.INFO, "asked to delete an identity, the server answers: as you like")
+    assert not world.logged(logging.INFO, "identity deleted")
+
+
+@scenario
+async def test_g39_what_could_not_be_deleted(world: World) -> None:
+    """What is left on the server is one line at level ERROR at the exit."""
+    manager = await world.start(timing=Timing(exit=1.5))
+    for _ in range(3):
+        world.fail_http("/delete-peer", 500, b"no")
+    await world.stop(manager)
+    assert len(world.logged(logging.ERROR, "1 of its identities may be left on the server")) == 1

@@ -20,7 +20,8 @@ from tests.support.peers import only_cancelled
 from tests.support.worlds import Client
 from worker_state import Config, Manager, SessionString, Timing
 from worker_state.core.pace import PaceParameters
-from worker_state.manager import World, run_in_world
+from worker_state.manager import run_in_world
+from worker_state.world import World
 
 BOUND = 120.0
 """Seconds within which a worker has to be found again. Most need less than one; this is for a machine that is busy."""

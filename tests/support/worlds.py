@@ -27,8 +27,8 @@ from worker_state.devserver.app import serve
 from worker_state.devserver.connection import Connection
 from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.server import DevServer
-from worker_state.manager import World as Outside
 from worker_state.manager import run_in_world
+from worker_state.world import World as Outside
 
 Frame = dict[str, Any]
 CAPABILITIES = {"gpu_memory_mb": 24576, "gpu_model": "NVIDIA RTX A5000", "supported_models": ["base", "centroid"]}

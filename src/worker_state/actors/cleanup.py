@@ -1,11 +1,12 @@
-"""The cleanup actor: keeps the ledger of every identity created, and pays it at the exit.
+"""The cleanup actor: keeps the ledger of every identity created, and deletes each of them.
 
 It is the one actor that the worker's cancel reaches, and so the one who says that the worker leaves.
 
-One sign-in is one user on the server, and each has to be deleted by its own `/delete-peer`, **before** the socket is
-closed, for only then does the server delete the room too (FAULTS F33); and after the last signals have arrived, which
-it would overtake. It is shielded and bounded, and it never fails: whatever goes wrong in here must not delay or spoil
-the worker's shutdown.
+One sign-in is one user on the server, and each has to be deleted by its own `/delete-peer`: those that were replaced at
+once, the last one and the one that gives the peer id at the exit, after the last signals have arrived, which the
+deletion would overtake. A room of our own goes with it, if the deletion comes **before** the socket is closed (FAULTS
+F33); a room that was given to the worker stays, if it comes **after** (G01). The exit is shielded and bounded, and it
+never fails: whatever goes wrong in here must not delay or spoil the worker's shutdown.
 """
 
 import logging
@@ -16,6 +17,8 @@ import trio
 
 from worker_state.core import answers
 from worker_state.core import messages as m
+from worker_state.core.config import Timing
+from worker_state.core.listing import Listing
 from worker_state.logs import event
 from worker_state.mailbox import Mailbox
 
@@ -34,41 +37,65 @@ class _Ledger:
     """What is owed."""
 
     owed: list[str] = field(default_factory=list)
+    """Usernames, the oldest first."""
+    peer_id: str | None = None
+    """The first of all usernames: the worker registers under it for as long as it lives."""
     awaited: int = 0
     """Sign-ins under way: users that may exist, whose names are not known yet."""
+    asked: set[str] = field(default_factory=set)
+    """Those whose deletion is under way."""
+    linked: bool = False
+    listing: Listing = field(default_factory=Listing)
+    kept: str | None = None
+    """The username that is not deleted, for the sake of somebody else's room."""
     heard: bool = False
     """Nothing that was sent is on its way any more."""
 
+    @property
+    def replaced(self) -> list[str]:
+        """Those that nobody needs: ID tokens are good without their user, and only the newest is used (FAULTS G09)."""
+        return [username for username in self.owed[:-1] if username not in (self.peer_id, *self.asked)]
 
-async def run(mailbox: Mailbox[m.Note], *, http: "Http", within: float, tell: m.Tell) -> None:
-    """Collect until the worker leaves, which is a cancel, or cannot start. Then say `BeginLeave`, pay within so many
-    seconds, and say `CloseLink`."""
+
+async def run(mailbox: Mailbox[m.Note], *, http: "Http", timing: Timing, keeps_room: bool, tell: m.Tell) -> None:
+    """Collect until the worker leaves, which is a cancel, or cannot start. Then say `BeginLeave`, pay within
+    `timing.exit` seconds, and say `CloseLink`; the other way round where the room is to stay (`keeps_room`)."""
     ledger = _Ledger()
     try:
-        while _listen(ledger, mailbox.take()):
-            await mailbox.filled()
+        async with trio.open_nursery() as nursery:
+            while not _has_aborted(notes := mailbox.take()):
+                for note in notes:
+                    _apply(ledger, note)
+                if any(isinstance(note, m.IdentityCreated) for note in notes):
+                    for username in ledger.replaced:
+                        nursery.start_soon(_delete, ledger, username, http)
+                del notes  # an idle worker must not hold on to the last ones
+                await mailbox.filled()
+            nursery.cancel_scope.cancel()
+        for note in notes:
+            _apply(ledger, note)
     finally:
         # Also when a bug of another actor cancels this one: the identities are still owed.
         try:
             tell(m.BeginLeave())
-            with trio.move_on_after(within, shield=True) as scope:
-                with trio.move_on_after(within / 2):
+            with trio.move_on_after(timing.exit + (timing.close if keeps_room else 0.0), shield=True):
+                with trio.move_on_after(timing.exit / 2):
                     await _until_heard(ledger, mailbox)
+                if keeps_room:
+                    tell(m.CloseLink())
+                    await _until_let_go(ledger, mailbox)
+                    if trio.current_time() < ledger.listing.until:
+                        ledger.kept = ledger.peer_id
                 await _pay(ledger, mailbox, http)
-            if scope.cancelled_caught:
-                _say_left(ledger, within)
+            if ledger.owed or ledger.awaited:
+                _say_left(ledger, timing.exit)
         finally:
             # Even if a log handler of the program raises: the others wait for this, shielded.
             tell(m.CloseLink())
 
 
-def _listen(ledger: _Ledger, notes: list[m.Note]) -> bool:
-    """Write them all down; False when the worker cannot start."""
-    aborted = False
-    for note in notes:
-        _apply(ledger, note)
-        aborted = aborted or isinstance(note, m.StartupAborted)
-    return not aborted
+def _has_aborted(notes: list[m.Note]) -> bool:
+    return any(isinstance(note, m.StartupAborted) for note in notes)
 
 
 def _apply(ledger: _Ledger, note: m.Note) -> None:
@@ -78,38 +105,56 @@ def _apply(ledger: _Ledger, note: m.Note) -> None:
         case m.IdentityCreated(identity):
             ledger.awaited -= 1
             ledger.owed.append(identity.username)
+            ledger.peer_id = ledger.peer_id or identity.username
         case m.IdentityRefused():
             ledger.awaited -= 1
+        case m.LinkOpened():
+            ledger.linked = True
+        case m.LinkLost(registered=registered, closed=closed):
+            ledger.linked = False
+            if registered:
+                ledger.listing.lost(trio.current_time(), closed=closed.by_server)
         case m.SignalsHeard():
             ledger.heard = True
         case _:
             pass
 
 
+async def _next(ledger: _Ledger, mailbox: Mailbox[m.Note]) -> None:
+    await mailbox.filled()
+    for note in mailbox.take():
+        _apply(ledger, note)
+
+
 async def _until_heard(ledger: _Ledger, mailbox: Mailbox[m.Note]) -> None:
     """A deletion goes another way than the frames: the server would not know the last ones' sender any more."""
     while not ledger.heard:
-        await mailbox.filled()
-        _listen(ledger, mailbox.take())
+        await _next(ledger, mailbox)
+
+
+async def _until_let_go(ledger: _Ledger, mailbox: Mailbox[m.Note]) -> None:
+    """Until the link is closed, and the server has had a moment to forget who was registered through it."""
+    while ledger.linked:
+        await _next(ledger, mailbox)
+    if ledger.owed and ledger.listing.ends_soon(trio.current_time()):
+        await trio.sleep_until(ledger.listing.until)
 
 
 async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:
-    _listen(ledger, mailbox.take())
-    if len(ledger.owed) == 1 and not ledger.awaited:  # nearly always: that needs no tasks
-        await _delete(ledger, ledger.owed[0], http)
-        return
+    tried = {ledger.kept}
     async with trio.open_nursery() as nursery:
-        for username in tuple(ledger.owed):
-            nursery.start_soon(_delete, ledger, username, http)
-        while ledger.awaited:
-            await mailbox.filled()
-            for note in mailbox.take():
-                _apply(ledger, note)
-                if isinstance(note, m.IdentityCreated):
-                    nursery.start_soon(_delete, ledger, note.identity.username, http)
+        while True:
+            for username in ledger.owed:
+                if username not in tried:
+                    tried.add(username)
+                    nursery.start_soon(_delete, ledger, username, http)
+            if not ledger.awaited:
+                break
+            await _next(ledger, mailbox)
 
 
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
+    ledger.asked.add(username)
     try:
         report = await _ask(username, http)
         for pause in AGAIN_AFTER:
@@ -120,11 +165,14 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     except Exception:  # nothing may fail a shutdown, not even a bug of ours
         log.exception("deleting an identity failed unexpectedly", extra=event("deletion_failed"))
         return
+    finally:
+        ledger.asked.discard(username)
     if isinstance(report, answers.HttpFailure):
         log.error("an identity could not be deleted: %s", report.why, extra=event("deletion_failed", reason=report.why))
         return
     ledger.owed.remove(username)
-    log.info("identity deleted: %s", report, extra=event("identity_deleted"))
+    # A 200 proves nothing: the server says it also when it could not delete the identity (FAULTS F34, G08).
+    log.info("asked to delete an identity, the server answers: %s", report, extra=event("identity_deleted"))
 
 
 async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
@@ -133,6 +181,7 @@ async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
 
 def _say_left(ledger: _Ledger, within: float) -> None:
     count = len(ledger.owed) + ledger.awaited
+    why = "the server may still list the worker, and would delete somebody else's room along with the last one in it"
     about = event("identities_left", count=count)
-    sentence = "not everything could be deleted in %g s: %d of its identities may be left on the server"
-    log.error(sentence, within, count, extra=about)
+    sentence = "not everything could be deleted in %g s: %d of its identities may be left on the server%s"
+    log.error(sentence, within, count, "" if ledger.kept is None else f" ({why})", extra=about)

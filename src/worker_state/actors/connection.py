@@ -43,6 +43,8 @@ class _Book:
     link: Served | None = None
     cuttable: trio.CancelScope | None = None
     """The waiting between dials, or the dial itself: cut short when the worker leaves."""
+    registering: bool = False
+    """A `register` was sent over the last link."""
     registered: bool = False
     """A registration was acknowledged on the present link, or the last one."""
     say: announce.Dials = field(default_factory=announce.Dials)
@@ -108,7 +110,7 @@ async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: T
             return
         if book.leaving:
             if isinstance(outcome, Closed):
-                tell(m.LinkLost(book.epoch, outcome, None))
+                tell(m.LinkLost(book.epoch, outcome, None, book.registering))
             return
         now = trio.current_time()
         if isinstance(outcome, DialFailure):
@@ -118,7 +120,7 @@ async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: T
         else:
             pause = _pause_after(book, outcome, now)
             book.say.lost(book.epoch, outcome, pause)
-            tell(m.LinkLost(book.epoch, outcome, pause))
+            tell(m.LinkLost(book.epoch, outcome, pause, book.registering))
         book.cuttable = trio.CancelScope(deadline=now + pause)
         with book.cuttable:
             await trio.sleep_forever()
@@ -143,10 +145,13 @@ async def _one_link(
     book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
     if socket is None or isinstance(socket, DialFailure):
         return socket
+    if book.leaving:  # it was open before the cut was felt
+        await socket.abort()
+        return None
     book.say.opened(book.epoch)
     book.link = Served(book.epoch, socket, nursery, timing, book.say)
     try:
         return await book.link.pump(deadlines, tell)
     finally:
-        book.link = None
+        book.registering, book.link = book.link.registered, None
         await socket.abort()

@@ -76,12 +76,25 @@ class _Book:
         return self.phase is Phase.LEAVING
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What this actor may use."""
+
+    config: Config
+    errands: Errands
+    random: Random
+    nonce: Callable[[], str]
+    awake: Callable[[], float]
+    tell: m.Tell
+
+
 async def run(
     mailbox: Mailbox[m.Note],
     *,
     config: Config,
     errands: Errands,
     random: Random,
+    nonce: Callable[[], str],
     awake: Callable[[], float],
     tell: m.Tell,
 ) -> None:
@@ -90,18 +103,21 @@ async def run(
     # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
     name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     say = announce.Registrations(show_session_string=config.show_session_string)
-    book = _Book(Credentials(config), Holds(random), say, name)
+    book, means = (
+        _Book(Credentials(config), Holds(random), say, name),
+        _Means(config, errands, random, nonce, awake, tell),
+    )
     try:
         while not book.has_left():
             # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
             with trio.CancelScope(shield=True) as scope:
                 # All that has been said comes before anything is done: nothing may begin once leaving has.
-                while not _left(book, mailbox.take(), config, random, tell, trio.current_time()):
-                    _move_when_idle(book, random, tell, trio.current_time())
-                    scope.deadline = _reconcile(book, config, errands, tell, trio.current_time())
+                while not _left(book, mailbox.take(), means, trio.current_time()):
+                    _move_when_idle(book, means, trio.current_time())
+                    scope.deadline = _reconcile(book, means, trio.current_time())
                     await mailbox.filled()
-                    _look_at_the_clock(book, config, awake, trio.current_time(), scope.deadline)
-            _look_at_the_clock(book, config, awake, trio.current_time(), scope.deadline)
+                    _look_at_the_clock(book, means, trio.current_time(), scope.deadline)
+            _look_at_the_clock(book, means, trio.current_time(), scope.deadline)
     finally:
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         errands.end_by(trio.current_time() + config.timing.exit)
@@ -110,14 +126,14 @@ async def run(
 # --- what has happened ------------------------------------------------------------------------------------------------
 
 
-def _left(book: _Book, notes: list[m.Note], config: Config, random: Random, tell: m.Tell, now: float) -> bool:
+def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
     for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
         if not book.has_left():
-            _apply(book, note, config, random, tell, now)
+            _apply(book, note, means, now)
     return book.has_left()
 
 
-def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Tell, now: float) -> None:
+def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
     match note:
         case m.ChangeStatus(revision, truth):
             book.revision, book.truth = revision, truth
@@ -131,7 +147,7 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
             _lose_link(book, now)
         case m.FrameReceived(epoch, frame, shared) if book.link is not None and epoch == book.link.epoch:
-            _apply_frame(book, frame, shared, config, random, tell, now)
+            _apply_frame(book, frame, shared, means, now)
         case m.RegistrationForgotten(epoch, why) if book.link is not None and epoch == book.link.epoch:
             if book.phase is Phase.REGISTERED:
                 _evicted(book, why, now)
@@ -139,7 +155,7 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             book.tries.done()
             book.say.errand_done(announce.SIGN_IN)
             book.peer_id = book.peer_id or identity.username
-            book.credentials.grant_token(identity.id_token, now, random)
+            book.credentials.grant_token(identity.id_token, now, means.random)
         case m.RoomCreated(room):
             book.tries.done()
             book.say.errand_done(announce.ROOM_CREATION)
@@ -152,17 +168,17 @@ def _apply(book: _Book, note: m.Note, config: Config, random: Random, tell: m.Te
             pause = book.credentials.id_token.refuse(now) if refused else None
             if pause is None:
                 pause = book.tries.failed(missing=not book.credentials.complete)
-            book.errand_at = now + max(random.uniform(0.5, 1.0) * pause, asked_for(hint, random))
+            book.errand_at = now + max(means.random.uniform(0.5, 1.0) * pause, asked_for(hint, means.random))
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
         case _:
             pass
 
 
-def _drop_link(book: _Book, why: str, tell: m.Tell, now: float, cause: v.Cause) -> None:
+def _drop_link(book: _Book, why: str, means: _Means, now: float, cause: v.Cause) -> None:
     """Have the link aborted; it is lost to us at once, for nothing may be sent on it any more."""
     assert book.link is not None
-    tell(m.DropLink(book.link.epoch, why, cause))
+    means.tell(m.DropLink(book.link.epoch, why, cause))
     _lose_link(book, now)
 
 
@@ -172,33 +188,31 @@ def _lose_link(book: _Book, now: float) -> None:
     book.step(Step.LINK_LOST)
 
 
-def _apply_frame(
-    book: _Book, frame: wire.Frame, shared: bool, config: Config, random: Random, tell: m.Tell, now: float
-) -> None:
+def _apply_frame(book: _Book, frame: wire.Frame, shared: bool, means: _Means, now: float) -> None:
     match frame:
         case wire.RegistrationAccepted(peer_id, room_id):
             ours = peer_id == book.peer_id and book.credentials.names(room_id)
             if ours and (book.phase is Phase.REGISTERING or book.doubtful):
-                _accept(book, frame, config, random, tell, now)
+                _accept(book, frame, means, now)
             else:
-                tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
+                means.tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
         case wire.Refusal() as refusal:
             if book.phase is Phase.REGISTERING:
                 book.step(Step.REFUSED)
                 book.answer_by, book.doubtful = math.inf, True
-                verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-                tell(m.RegistrationHeld(verdict.reason, book.asked_on, v.surely_answers(refusal)))
-                _obey(book, verdict, random, tell, now)
+                verdict = v.of_refusal(
+                    refusal, own_room=means.config.creates_room, by_key=means.config.api_key is not None
+                )
+                means.tell(m.RegistrationHeld(verdict.reason, book.asked_on, v.surely_answers(refusal)))
+                _obey(book, verdict, means, now)
             elif not shared:
                 reason = words.shown(refusal.reason)
-                tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
+                means.tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
         case _:
             pass
 
 
-def _accept(
-    book: _Book, frame: wire.RegistrationAccepted, config: Config, random: Random, tell: m.Tell, now: float
-) -> None:
+def _accept(book: _Book, frame: wire.RegistrationAccepted, means: _Means, now: float) -> None:
     assert book.link is not None
     assert book.peer_id is not None
     book.step(Step.ACCEPTED)
@@ -222,10 +236,10 @@ def _accept(
         around=frame.around,
         crowd=book.crowd,
     )
-    tell(registered)
+    means.tell(registered)
 
 
-def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: float) -> None:
+def _obey(book: _Book, verdict: v.Verdict, means: _Means, now: float) -> None:
     """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
     if isinstance(verdict, v.Renew) and _leased(book, verdict.what).is_newer_than(book.sent_at):
         return  # its renewal was under way, and has come: the newer one has not been refused by anybody
@@ -233,17 +247,17 @@ def _obey(book: _Book, verdict: v.Verdict, random: Random, tell: m.Tell, now: fl
     match verdict:
         case v.Renew(what):
             if (pause := _leased(book, what).refuse(now)) is None:
-                book.register_at = now + random.uniform(*SLOWLY)
+                book.register_at = now + means.random.uniform(*SLOWLY)
             else:
-                book.errand_at = now + random.uniform(0.5, 1.0) * pause
+                book.errand_at = now + means.random.uniform(0.5, 1.0) * pause
                 book.say.renewing(what, verdict.reason, book.errand_at - now)
         case v.Retry(pause):
             book.register_at = now + book.holds.refused(pause)
         case v.GiveUp(reason) if not book.say.started:
-            tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}")))
+            means.tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}")))
             book.given_up = True
         case v.GiveUp():
-            book.register_at = now + random.uniform(*SLOWLY)
+            book.register_at = now + means.random.uniform(*SLOWLY)
 
 
 def _leased(book: _Book, what: v.Lease) -> Leased[Any]:
@@ -258,32 +272,32 @@ def _evicted(book: _Book, why: str, now: float) -> None:
     book.say.evicted(why, pause, book.holds.evictions, MANY_EVICTIONS + 1)
 
 
-def _look_at_the_clock(book: _Book, config: Config, awake: Callable[[], float], now: float, wake_at: float) -> None:
+def _look_at_the_clock(book: _Book, means: _Means, now: float, wake_at: float) -> None:
     """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
-    book.credentials.look_at_the_clock(awake() - now)
+    book.credentials.look_at_the_clock(means.awake() - now)
     if now - wake_at >= OVERSLEPT and book.answer_by < math.inf:
-        book.answer_by = max(book.answer_by, now + config.timing.answer)
+        book.answer_by = max(book.answer_by, now + means.config.timing.answer)
 
 
 # --- what is to be done -----------------------------------------------------------------------------------------------
 
 
-def _move_when_idle(book: _Book, random: Random, tell: m.Tell, now: float) -> None:
-    if book.credentials.move(random, engaged=engaged(book.truth)) and book.link is not None:
+def _move_when_idle(book: _Book, means: _Means, now: float) -> None:
+    if book.credentials.move(means.random, engaged=engaged(book.truth)) and book.link is not None:
         # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
-        _drop_link(book, "a new room needs a new socket", tell, now, v.Cause.MOVED)
+        _drop_link(book, "a new room needs a new socket", means, now, v.Cause.MOVED)
 
 
-def _reconcile(book: _Book, config: Config, errands: Errands, tell: m.Tell, now: float) -> float:
+def _reconcile(book: _Book, means: _Means, now: float) -> float:
     """Start what is due; returns until when nothing else will be, unless a note comes."""
     if book.given_up:
         return math.inf
     errand_at = _when_errand(book)
     if now >= errand_at:
         book.tries.begin()
-        _start_errand(book, errands, now)
+        _start_errand(book, means.errands, now)
         errand_at = math.inf
-    return min(errand_at, _register_when_due(book, config, tell, now))
+    return min(errand_at, _register_when_due(book, means, now))
 
 
 def _when_errand(book: _Book) -> float:
@@ -302,31 +316,33 @@ def _start_errand(book: _Book, errands: Errands, now: float) -> None:
         errands.create_room(id_token, starting=starting)
 
 
-def _register_when_due(book: _Book, config: Config, tell: m.Tell, now: float) -> float:
+def _register_when_due(book: _Book, means: _Means, now: float) -> float:
     if book.phase is Phase.REGISTERING:
         if now >= book.answer_by and book.link is not None:
-            _drop_link(book, "the patience is over", tell, now, v.Cause.UNREGISTERED)
+            _drop_link(book, "the patience is over", means, now, v.Cause.UNREGISTERED)
         return book.answer_by
     if not book.credentials.complete:
         return math.inf
     if not book.linking:
         book.linking = True
-        tell(m.OpenLinks())
+        means.tell(m.OpenLinks())
     if book.phase is Phase.UNREGISTERED or (book.phase is Phase.REGISTERED and book.asked):
         if now < book.register_at:
             return book.register_at
-        _send_register(book, config, now)
+        _send_register(book, means, now)
     return book.answer_by
 
 
-def _send_register(book: _Book, config: Config, now: float) -> None:
+def _send_register(book: _Book, means: _Means, now: float) -> None:
     assert book.link is not None
     assert book.peer_id is not None
-    frame = book.credentials.register(book.peer_id, wire.metadata(config.tags, config.capabilities, book.truth))
+    frame = book.credentials.register(
+        book.peer_id, wire.metadata(means.config.tags, means.config.capabilities, book.truth)
+    )
     book.step(Step.REGISTER_SENT)
     book.sent_revision, book.sent_at, book.asked, book.doubtful = book.revision, now, False, False
-    first, book.asked_on = book.asked_on != book.link.epoch, book.link.epoch
-    book.answer_by = max(book.link.answer_by, now + config.timing.answer) if first else now + config.timing.register
+    timing, first, book.asked_on = means.config.timing, book.asked_on != book.link.epoch, book.link.epoch
+    book.answer_by = max(book.link.answer_by, now + timing.answer) if first else now + timing.register
     if not book.link.post(frame):
         book.asked = True
         book.say.unsent(book.link.epoch)

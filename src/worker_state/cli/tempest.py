@@ -24,7 +24,8 @@ from worker_state.cli.screen import Screen
 from worker_state.cli.stopping import cancel_on_signal
 from worker_state.core.pace import PaceParameters
 from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
-from worker_state.manager import World, run_in_world
+from worker_state.manager import run_in_world
+from worker_state.world import World
 
 STAGES = ("dialling", "waiting", "registered", "proved")
 JOB = "job-of-the-storm"

@@ -79,6 +79,9 @@ class Config:
     timing: Timing = field(default_factory=Timing)
     show_session_string: bool = True
     """Whether the log may say the session string, which is a secret: at start-up, and when a new room changes it."""
+    delete_given_room: bool = False
+    """Whether a room that was given to the worker is deleted at its exit if it is the last one in it, as a room of its
+    own is. Whoever else has the room's token, or an API key of it, is refused from then on (FAULTS G01)."""
     reservation_limit: float | None = None
     """Seconds after which a reservation whose client never came ends by itself; None: only the worker ends it (F15)."""
     signal_buffer: int = 256
@@ -95,8 +98,11 @@ class Config:
             raise ConfigError(f"timing must be a Timing, not {type(self.timing).__name__}")
         if self.reservation_limit is not None:
             _check_seconds("reservation_limit", self.reservation_limit)
-        if not isinstance(self.show_session_string, bool):
-            raise ConfigError("show_session_string must be True or False")
+        for name in ("show_session_string", "delete_given_room"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be True or False")
+        if self.delete_given_room and self.api_key is not None:
+            raise ConfigError("delete_given_room does not go with an api_key: every key of the room would die with it")
         if isinstance(self.signal_buffer, bool) or not isinstance(self.signal_buffer, int) or self.signal_buffer < 1:
             raise ConfigError("signal_buffer must be a whole number of messages, at least 1")
 
@@ -114,6 +120,11 @@ class Config:
     def creates_room(self) -> bool:
         """Whether the room is the worker's own: created by it, and replaced by it when it is over."""
         return self.room_id is None and self.api_key is None
+
+    @property
+    def keeps_room(self) -> bool:
+        """Whether the room is to be left standing at the exit: it is somebody else's."""
+        return not (self.creates_room or self.delete_given_room)
 
 
 def _kind(value: object) -> str:

@@ -99,6 +99,8 @@ class LinkLost:
     epoch: int
     closed: Closed
     pause: float | None
+    registered: bool = False
+    """A `register` was sent over it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class Closed:
     reason: str = ""
     cause: Cause = Cause.CLOSED
 
+    @property
+    def by_server(self) -> bool:
+        """The server has said so, in a Close frame; else it may not know yet that the link is over."""
+        return self.code != 1006
+
     def __str__(self) -> str:
         if self.cause is not Cause.CLOSED:
             return f"{self.cause} ({self.reason})" if self.reason else str(self.cause)

@@ -1,0 +1,54 @@
+"""Everything outside the process, and chance, as the actors get it: what tests, simulations and benchmarks replace."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from random import Random, SystemRandom
+
+import trio
+
+from worker_state.core.config import Config
+from worker_state.core.pace import PaceParameters
+from worker_state.transport import Dial, WebSocketDial
+from worker_state.web import Http, HttpxHttp
+
+_CHANCE = SystemRandom()
+"""From the operating system, which forked workers share without drawing alike (FAULTS T17). One for all workers of a
+process: an object of this kind weighs 2.5 KiB, and has no state of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside the process, and chance: what tests and simulations replace."""
+
+    dial: Dial
+    http: Http
+    random: Random
+    nonce: Callable[[], str]
+    pace: PaceParameters = field(default_factory=PaceParameters)
+    awake: Callable[[], float] = trio.current_time
+    """A clock in seconds that goes on while the machine is suspended (trio's own does not, FAULTS T18)."""
+
+    @classmethod
+    def real(cls, config: Config) -> "World":
+        """The network, and randomness from the operating system."""
+        timing = config.timing
+        return cls(
+            dial=WebSocketDial(config.websocket_url, unacknowledged_within=timing.unacknowledged),
+            http=HttpxHttp(config.http_url, within=timing.http),
+            random=_CHANCE,
+            nonce=lambda: secrets.token_hex(16),
+            pace=_patient(timing.register),
+            awake=_awake,
+        )
+
+
+_patient = cache(PaceParameters.patient)
+"""One for all workers of a process that are equally patient: they never change."""
+
+
+def _awake() -> float:
+    # Linux counts suspended time only in CLOCK_BOOTTIME; elsewhere the wall clock is the next best thing.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
