@@ -43,17 +43,19 @@ PLACES = {
     "mailbox": place(outside="trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
     "actors": place(
-        "core watched mailbox announce errands farewell logs served", "trio", for_types_only="transport web"
+        "core watched mailbox announce errands farewell logs renewals served", "trio", for_types_only="transport web"
     ),
     "served": place("core announce", "trio", for_types_only="transport"),
     "announce": place("core logs"),
     "errands": place("core", "trio", for_types_only="web"),
+    "renewals": place("core announce errands"),
+    "world": place("core transport web", "trio"),
     "farewell": place("core mailbox", "trio"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),
     "web": place("core streams", "trio httpx httpcore"),
-    "manager": place("core watched mailbox actors errands transport web facade logs", "trio"),
+    "manager": place("core watched mailbox actors errands world facade logs", "trio"),
     "observer": place("core logs watched transport web", "trio"),
     "sources": place("core logs"),
     "reach": place("core streams", "trio"),
@@ -67,7 +69,8 @@ PLACES = {
     # Only the standard library, until a Ctrl-C is no traceback any more.
     "__main__": place("cli"),
     "cli": place(
-        "__init__ cli core doctor health logs manager observer sources systemd watched devserver", "trio typer rich"
+        "__init__ cli core doctor health logs manager observer sources systemd watched world devserver",
+        "trio typer rich",
     ),
 }
 
@@ -220,7 +223,7 @@ def test_the_checker_objects_to_an_arrow_that_is_not_in_the_picture(file: str, t
         ("actors/status.py", "import logging\nimport trio\nfrom ..core import wire\nfrom ..watched import W"),
         ("actors/status.py", "if TYPE_CHECKING:\n    from ..web import Http"),
         ("transport.py", "import trio\nimport wsproto\nfrom wsproto import events"),
-        ("manager.py", "from .actors import connection, status\nfrom . import transport"),
+        ("manager.py", "from .actors import connection, status\nfrom . import world"),
         ("devserver/app.py", "import h11\nfrom .rooms import Rooms\nfrom worker_state.core import session"),
         (
             "__init__.py",

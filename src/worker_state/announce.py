@@ -46,7 +46,7 @@ class Dials:
         self.failures = 0
 
     def send_failed(self, epoch: int, frame: str, closed: v.Closed) -> None:
-        """A frame of this type could not be sent."""
+        """A frame of the worker's other parts, of this type, could not be sent."""
         frame = words.shown(frame)
         log.error("could not send %s: %s", frame, closed, extra=event("send_failed", epoch=epoch, frame=frame))
 
@@ -66,6 +66,7 @@ class Registrations:
         "_refusal",
         "_room",
         "_show",
+        "_unsent_said",
         "started",
     )
 
@@ -78,6 +79,7 @@ class Registrations:
         self._lost_at: float | None = None
         self._refusal: str | None = None
         self._failures = 0
+        self._unsent_said = False
 
     def accepted(self, epoch: int, session: SessionString | None, room_id: str, now: float) -> None:
         """The server has accepted a `register`; `session` is None when it is not known."""
@@ -95,6 +97,7 @@ class Registrations:
             log.warning("the old session string is of no use any more%s", new, extra=about)
         self.started, self._room, self._epoch = True, room_id, epoch
         self._lost_at = self._refusal = None
+        self._unsent_said = False
 
     def lost(self, now: float) -> None:
         """There is no registration any more, for whatever reason; that was said by whoever noticed."""
@@ -133,12 +136,20 @@ class Registrations:
             "cannot register again just now, there is no link: it is done as soon as there is one",
             extra=event("registration_postponed"),
         )
+        self._unsent_said = True
 
-    def unsent(self, epoch: int) -> None:
-        """A `register` found its link gone."""
-        log.error(
-            "could not send register, the link is gone: it is done on the next one",
-            extra=event("send_failed", epoch=epoch, frame="register"),
+    def unsent(self, epoch: int, status: str) -> None:
+        """The link was lost before a `register` was answered: said once, until one is accepted."""
+        if self.started and not self._unsent_said:
+            self._unsent_said = True
+            about = event("send_failed", epoch=epoch, frame="register", status=status)
+            log.error("could not register again, the connection was lost: it is done on the next one", extra=about)
+
+    def swallowed(self, epoch: int) -> None:
+        """The server answers what was sent behind a `register`, and not that."""
+        about = event("register_swallowed", epoch=epoch)
+        log.warning(
+            "the server has swallowed a register, it answers what came after it: registering again", extra=about
         )
 
     def errand_failed(self, what: str, why: str) -> None:
@@ -159,10 +170,10 @@ class Registrations:
         self._failures = 0
 
 
-def status_postponed(status: str) -> None:
-    """The status has changed while there is no registration: said once until there is one."""
+def status_postponed(status: str, why: str) -> None:
+    """The status could not be sent, or nobody has confirmed it: said once until there is a registration."""
     about = event("status_postponed", status=status)
-    log.error("status %s cannot be sent, the worker is not registered: it follows later", status, extra=about)
+    log.error("status %s cannot be sent, %s: the next registration carries it", status, why, extra=about)
 
 
 def record_repaired(differences: tuple[str, ...], *, forged: bool) -> None:
@@ -189,14 +200,3 @@ def echo_refused() -> None:
 def echo_taken() -> None:
     """It does so after all."""
     log.info("the server hands on messages to oneself again: they are the proof", extra=event("echo_taken"))
-
-
-def echo_unsent() -> None:
-    """An echo found its link gone."""
-    log.debug("could not send an echo, the link is gone", extra=event("send_failed", frame="peer_message"))
-
-
-def update_unsent() -> None:
-    """An update found its link gone."""
-    about = event("send_failed", frame="update_metadata")
-    log.error("could not send update_metadata, the link is gone: the next registration carries the status", extra=about)

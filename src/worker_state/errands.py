@@ -24,23 +24,26 @@ CUT_SHORT = answers.HttpFailure("it was cut short")
 class Errands:
     """Those of one worker. They are shielded: what they create is owed, whoever is cancelled meanwhile."""
 
-    __slots__ = ("_http", "_nursery", "_over_at", "_scope", "_tell")
+    __slots__ = ("_http", "_nursery", "_over_at", "_scope", "_tell", "_waits")
 
-    def __init__(self, http: "Http", nursery: trio.Nursery, tell: m.Tell) -> None:
+    def __init__(self, http: "Http", nursery: trio.Nursery, tell: m.Tell, *, waits: bool) -> None:
         self._http = http
         self._nursery = nursery
         self._tell = tell
+        self._waits = waits
+        """A start waits for a server that cannot be reached, or is in trouble."""
         self._over_at = math.inf
         self._scope = trio.CancelScope()
 
     def sign_in(self, *, starting: bool) -> None:
         """Go and get an identity; `IdentityCreated` or `IdentityRefused` follows. While starting, a failure ends the
-        start."""
+        start, unless the worker waits for its server."""
         self._tell(m.IdentityRequested())
         self._nursery.start_soon(self._sign_in, starting)
 
     def create_room(self, id_token: str, *, starting: bool) -> None:
-        """Go and get a room; `RoomCreated` or `RoomRefused` follows. While starting, a failure ends the start."""
+        """Go and get a room; `RoomCreated` or `RoomRefused` follows. While starting, a failure ends the
+        start, unless the worker waits for its server."""
         self._nursery.start_soon(self._create_room, id_token, starting)
 
     def end_by(self, deadline: float) -> None:
@@ -54,8 +57,8 @@ class Errands:
             self._tell(m.IdentityCreated(identity))
             return
         self._tell(m.IdentityRefused(identity.why, v.hint(identity.retry_after)))
-        if starting:
-            self._tell(m.StartupAborted(SignInFailed("the server gave this worker no identity (the log says why)")))
+        if starting and not (self._waits and identity.may_pass):
+            self._tell(m.StartupAborted(SignInFailed(f"the server gave this worker no identity: {identity.why}")))
 
     async def _create_room(self, id_token: str, starting: bool) -> None:
         answer = await self._post("/create-room", id_token)
@@ -64,7 +67,7 @@ class Errands:
             self._tell(m.RoomCreated(room))
             return
         self._tell(m.RoomRefused(room.why, room.status == 401, v.hint(room.retry_after)))
-        if starting:
+        if starting and not (self._waits and room.may_pass):
             self._tell(m.StartupAborted(RoomCreationFailed(f"the server created no room: {room.why}", room.status)))
 
     async def _post(self, path: str, bearer: str | None) -> answers.HttpAnswer | answers.HttpFailure:

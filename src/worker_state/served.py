@@ -247,7 +247,7 @@ class Served:
                 turn.taken.set()
         if closed is not None:
             self.end(closed)
-            if turn.kind:
+            if turn.taken is not None:
                 self._say.send_failed(self._epoch, turn.kind, self.over or closed)
 
     def _quiet_until(self) -> float:

@@ -15,6 +15,7 @@ LEGAL = {
     ("unregistered", "leave begun", "leaving"),
     ("registering", "accepted", "registered"),
     ("registering", "refused", "unregistered"),
+    ("registering", "swallowed", "unregistered"),
     ("registering", "link lost", "offline"),
     ("registering", "leave begun", "leaving"),
     ("registered", "register sent", "registering"),

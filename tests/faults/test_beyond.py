@@ -123,7 +123,7 @@ async def test_a_troubled_start_is_over_when_the_link_has_lived(world: World) ->
         world.come_back()
 
     world.nursery.start_soon(come_back)
-    manager = await world.start()
+    manager = await world.start(wait_for_server=True)
     await manager.synced()
     epoch = manager.state.epoch
     await trio.sleep(6000)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ from trio.testing import MockClock
 
 from tests.support.fake import FakeServer, FakeSocket
 from tests.support.right import started
-from tests.support.worlds import FakeWorld, World, scenario
+from tests.support.worlds import FakeWorld, World, given_room, scenario
 from worker_state import Config, Manager, Timing
 from worker_state.manager import run_in_world
 from worker_state.world import World as Outside
@@ -70,6 +71,18 @@ def test_cancelled_at_every_moment(fault: Fault, begins: float) -> None:
     trio.run(try_all, clock=MockClock(autojump_threshold=0))
 
 
+@pytest.mark.parametrize("begins", [0.0, 0.6], ids=["from the start", "later"])
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.__name__.replace("_", " ") for fault in FAULTS])
+def test_g01_a_given_room_outlives_every_exit(fault: Fault, begins: float) -> None:
+    """Cancelled at any await, the worker is gone within its two bounds, and the room that it was given stays."""
+
+    async def try_all() -> None:
+        for moment in MOMENTS:
+            await leave(fault, begins, moment, steps=0 if begins else 2, given=True)
+
+    trio.run(try_all, clock=MockClock(autojump_threshold=0))
+
+
 def test_cancelled_in_its_first_steps() -> None:
     """Cancelled before it has done anything, the worker leaves nothing behind either."""
 
@@ -80,13 +93,16 @@ def test_cancelled_in_its_first_steps() -> None:
     trio.run(try_all, clock=MockClock(autojump_threshold=0))
 
 
-async def leave(fault: Fault, begins: float, moment: float, steps: int) -> None:
-    """One life, cancelled so many seconds and scheduler steps after its beginning."""
+async def leave(fault: Fault, begins: float, moment: float, steps: int, *, given: bool = False) -> None:
+    """One life, cancelled so many seconds and scheduler steps after its beginning, in its own room or a given one."""
     server, zero = FakeServer(), trio.current_time()
+    config = Config("ws://localhost", "http://localhost", timing=TIMING, wait_for_server=True)
+    if given:
+        config = replace(config, **given_room(server.rooms, server.now()))
     tasks = trio.lowlevel.current_statistics().tasks_living
     server.latency = 0.1
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(live, server, fault, begins)
+        nursery.start_soon(live, server, config, fault, begins)
         await trio.sleep_until(zero + moment)
         for _ in range(steps):
             await trio.lowlevel.checkpoint()
@@ -99,18 +115,18 @@ async def leave(fault: Fault, begins: float, moment: float, steps: int) -> None:
     server.stuck = server.silent = False
     server.release_registers()
     assert len(server.rooms._registry) == 0, (moment, steps)
-    if "/delete-peer" not in server.http_hangs:
+    if given:
+        assert list(server.rooms.rooms) == [config.room_id], (moment, steps)
+    elif "/delete-peer" not in server.http_hangs:
         assert not server.rooms.users, (moment, steps)
 
 
-async def live(server: FakeServer, fault: Fault, begins: float) -> None:
+async def live(server: FakeServer, config: Config, fault: Fault, begins: float) -> None:
     random = Random(3)
     outside = Outside(server.dial, server, random, nonce=lambda: f"{random.getrandbits(64)}")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(happen, server, fault, begins)
-        manager: Manager = await nursery.start(
-            run_in_world, Config("ws://localhost", "http://localhost", timing=TIMING), outside
-        )
+        manager: Manager = await nursery.start(run_in_world, config, outside)
         manager.set_busy("job-1")
         await trio.sleep(0.2)
         server.cut()

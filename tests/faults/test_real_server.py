@@ -2,14 +2,27 @@
 
 import json
 import logging
+import socket
 from typing import Any
 
 import pytest
 import trio
 
-from tests.support.worlds import World, scenario
-from worker_state import Manager, Timing
+from tests.support.fake import FakeSocket
+from tests.support.worlds import FakeWorld, World, given_room, scenario
+from worker_state import (
+    Config,
+    Manager,
+    RegistrationRefused,
+    ServerUnreachable,
+    SignInFailed,
+    StartupFailed,
+    Timing,
+    open_state_manager,
+)
+from worker_state.core.answers import HttpFailure
 from worker_state.devserver.identities import ApiKey
+from worker_state.logs import About
 
 HOUR = 3600.0
 
@@ -140,21 +153,13 @@ async def test_g04_not_in_room_for_an_update_of_ours(world: World) -> None:
         manager.signals.receive_nowait()
 
 
-def given_room(world: World) -> dict[str, Any]:
-    """Somebody creates a room, and gives it to workers: their `room_id` and `room_token`."""
-    signed_in: Any = world.rooms.sign_in(world.now()).body
-    room: Any = world.rooms.create_room(f"Bearer {signed_in['id_token']}", world.now()).body
-    world.rooms.delete_peer({"peer_id": signed_in["username"]}, world.now())
-    return {"room_id": room["room_id"], "room_token": room["token"]}
-
-
 @pytest.mark.parametrize("generation", ["v2", "v3"])
 def test_g01_twenty_workers_in_a_given_room(generation: str, caplog: pytest.LogCaptureFixture) -> None:
     """Twenty workers in one given room are stopped and started again: 20 of 20 come back, and leave no identity."""
 
     @scenario(generation=generation)
     async def stop_and_start(world: World) -> None:
-        room = given_room(world)
+        room = given_room(world.rooms, world.now())
         for _ in range(2):
             managers = [await world.start(**room) for _ in range(20)]
             async with trio.open_nursery() as nursery:
@@ -186,7 +191,7 @@ async def test_g01_a_room_of_our_own_goes(world: World) -> None:
 @scenario
 async def test_g01_a_given_room_is_deleted_when_asked_for(world: World) -> None:
     """`delete_given_room=True` deletes a given room, as the worker's own."""
-    await world.stop(await world.start(**given_room(world), delete_given_room=True))
+    await world.stop(await world.start(**given_room(world.rooms, world.now()), delete_given_room=True))
     assert not world.rooms.rooms
     assert not world.rooms.users
 
@@ -194,7 +199,7 @@ async def test_g01_a_given_room_is_deleted_when_asked_for(world: World) -> None:
 @scenario
 async def test_g01_the_server_does_not_know_that_the_link_is_gone(world: World) -> None:
     """While the server may still list the worker, its identity is left: the deletion would take the room along."""
-    room = given_room(world)
+    room = given_room(world.rooms, world.now())
     manager = await world.start(**room)
     await manager.synced()
     world.server.half_open(manager.state.peer_id or "")
@@ -209,7 +214,7 @@ async def test_g01_the_server_does_not_know_that_the_link_is_gone(world: World) 
 @scenario(only="fake")  # a minute
 async def test_g01_the_server_knows_by_now_that_the_link_is_gone(world: World) -> None:
     """A minute after its link was lost the worker's identity is deleted, and the room stays."""
-    room = given_room(world)
+    room = given_room(world.rooms, world.now())
     manager = await world.start(**room)
     await manager.synced()
     world.go_down()
@@ -222,7 +227,7 @@ async def test_g01_the_server_knows_by_now_that_the_link_is_gone(world: World) -
 @scenario
 async def test_g01_leaving_a_given_room_while_a_register_is_unanswered(world: World) -> None:
     """The answer to a `register` is waited for, so that the socket can be closed before the deletion (F31)."""
-    room = given_room(world)
+    room = given_room(world.rooms, world.now())
     manager = await world.start(**room)
     await manager.synced()
     world.server.hold_registers(1)
@@ -238,7 +243,7 @@ async def test_g01_leaving_a_given_room_while_a_register_is_unanswered(world: Wo
 
 @scenario(token_life=60.0, faster=20)
 async def test_g09_superseded_identities(world: World) -> None:
-    """A worker whose ID token is renewed again and again owes the server two identities at most, and none at the end."""
+    """A worker whose ID token is renewed again and again owes the server two identities at most, none at the end."""
     manager = await world.start()
     peer_id, most = manager.state.peer_id, 0
     while len(world.logged(logging.INFO, "the ID token was renewed")) < 5:
@@ -285,3 +290,180 @@ async def test_g39_what_could_not_be_deleted(world: World) -> None:
         world.fail_http("/delete-peer", 500, b"no")
     await world.stop(manager)
     assert len(world.logged(logging.ERROR, "1 of its identities may be left on the server")) == 1
+
+
+@scenario(faster=10)
+async def test_g05_a_server_that_swallows_frames(world: World) -> None:
+    """A server that takes every frame for 6 s and answers none has the worker registered again within 20 s."""
+    manager = await world.start()
+    await manager.synced()
+    world.mute()
+    manager.reregister()
+    manager.set_busy("job-1")
+    await world.until(lambda: len(world.sent("register")) == 2)
+    await trio.sleep(6)
+    world.unmute()
+    world.rooms.forget_peers()
+    with trio.fail_after(14):
+        await manager.synced()
+    assert world.shown(manager) == ("busy", "job-1", None)
+    assert manager.state.epoch == 1
+
+
+def swallow(world: FakeWorld, times: int) -> None:
+    """The server takes the next `times` registers and never answers them, and answers all else."""
+    left = times
+
+    def answer(socket: FakeSocket, frame: dict[str, Any]) -> dict[str, Any] | None:
+        nonlocal left
+        if frame["type"] != "register" or not left:
+            return None
+        left -= 1
+        return {}
+
+    world.server.answer_instead = answer
+
+
+@scenario(only="fake")  # needs a server that swallows that one frame
+async def test_g05_the_first_register_is_swallowed(world: World) -> None:
+    """The first `register` of a link, which a busy server may take minutes to answer, is noticed as swallowed, too."""
+    assert isinstance(world, FakeWorld)
+    manager = await world.start()
+    await manager.synced()
+    swallow(world, 1)
+    world.server.restart()
+    with trio.fail_after(20):
+        await manager.synced()
+    assert world.logged(logging.WARNING, "swallowed a register")
+
+
+@scenario(only="fake")  # the same
+async def test_g05_two_registers_are_swallowed(world: World) -> None:
+    """A link that swallows a second `register` is given up for another."""
+    assert isinstance(world, FakeWorld)
+    manager = await world.start()
+    await manager.synced()
+    swallow(world, 2)
+    manager.reregister()
+    with trio.fail_after(20):
+        await world.until(lambda: manager.state.epoch == 2)
+        await manager.synced()
+
+
+@scenario(only="fake")  # minutes
+async def test_g05_a_busy_server_keeps_the_patience(world: World) -> None:
+    """A server that is busy with the `register`, and answers nothing behind it, is waited for, and hardly pressed."""
+    assert isinstance(world, FakeWorld)
+    manager = await world.start()
+    await manager.synced()
+    await trio.sleep(60)
+    world.server.hold_registers(1)
+    world.server.disconnect_all(1012)
+    await world.until(lambda: world.server.held_registers)
+    echoes = len(world.sent("peer_message"))
+    await trio.sleep(200)
+    assert manager.state.epoch == 2
+    assert len(world.sent("peer_message")) - echoes <= 6
+    world.server.release_registers()
+    await manager.synced()
+    assert len(world.sent("register")) == 2
+    assert not manager.state.frames_ignored
+
+
+@pytest.mark.parametrize("way", ["anonymous", "given room", "api key"])
+@pytest.mark.parametrize("kind", ["nobody listens", "front closes"])
+def test_g06_a_start_without_a_server(way: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A start that cannot reach the server fails at once in words with the cause, however the worker comes in."""
+
+    @scenario(generation="v3", api_keys={"slp_lab": ApiKey("0badcafe")})
+    async def starts(world: World) -> None:
+        room = given_room(world.rooms, world.now())
+        changes = {"anonymous": {}, "given room": room, "api key": {"api_key": "slp_lab"}}[way]
+        world.refuse()
+        with trio.fail_after(5), pytest.raises(StartupFailed, match=r"no connection to ws://.*: "):
+            await world.start(**changes)
+        assert not world.rooms.users
+
+    starts("fake" if kind == "nobody listens" else "real", caplog)
+
+
+@pytest.mark.parametrize("way", ["anonymous", "api key"])
+async def test_g06_nobody_listens(way: str, nursery: trio.Nursery) -> None:
+    """On real sockets the error names what the operating system has said: connection refused."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = Config(
+        f"ws://127.0.0.1:{port}", f"http://127.0.0.1:{port}", api_key="slp_lab" if way == "api key" else None
+    )
+    kind = ServerUnreachable if way == "api key" else SignInFailed
+    with trio.fail_after(5), pytest.raises(kind, match="connection refused"):
+        async with open_state_manager(config):
+            raise AssertionError("it has started")
+
+
+@pytest.mark.parametrize("way", ["anonymous", "given room", "api key"])
+def test_g06_a_start_that_waits(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With `wait_for_server` the start waits, and the worker is there within seconds of the server's return."""
+
+    @scenario(only="fake", generation="v3", api_keys={"slp_lab": ApiKey("0badcafe")})  # minutes
+    async def waits(world: World) -> None:
+        assert isinstance(world, FakeWorld)
+        room = given_room(world.rooms, world.now())
+        changes = {"anonymous": {}, "given room": room, "api key": {"api_key": "slp_lab"}}[way]
+        world.refuse()
+        for _ in range(5):
+            world.server.http_answers.setdefault("/anonymous-signin", []).append(HttpFailure("connection refused"))
+
+        async def come_back() -> None:
+            await trio.sleep(60)
+            world.come_back()
+
+        world.nursery.start_soon(come_back)
+        with trio.fail_after(60 + 25):
+            manager = await world.start(**changes, wait_for_server=True)
+        await manager.synced()
+
+    waits("fake", caplog)
+
+
+@scenario
+async def test_g06_a_refusal_is_no_reason_to_wait(world: World) -> None:
+    """A server that is there and refuses the worker fails the start also with `wait_for_server`."""
+    with trio.fail_after(5), pytest.raises(RegistrationRefused, match="room not found"):
+        await world.start(room_id="nowhere", room_token="x", wait_for_server=True)
+
+
+@scenario
+async def test_g07_a_status_that_could_not_be_sent(world: World) -> None:
+    """A status whose update is lost with its link is one line at level ERROR, with the event and the status."""
+    manager = await world.start()
+    await manager.synced()
+    world.mute()
+    manager.set_busy("job-1")
+    await world.until(lambda: "busy" in str(world.sent("update_metadata")))
+    world.unmute()
+    world.cut()
+    await world.until(lambda: not manager.state.registered)
+    manager.set_busy("job-2")
+    await manager.synced()
+    (line,) = [record for record in world.log.records if record.levelno == logging.ERROR]
+    assert line.getMessage().startswith("status busy cannot be sent")
+    assert About.of(line) == About("status_postponed", {"status": "busy"})
+    assert world.shown(manager) == ("busy", "job-2", None)
+
+
+@scenario
+async def test_g07_a_registration_that_could_not_be_sent(world: World) -> None:
+    """A `register` that is lost with its link is one line at level ERROR, with the event and the status."""
+    manager = await world.start()
+    await manager.synced()
+    world.server.hold_registers(1)
+    manager.reregister()
+    await world.until(lambda: world.server.held_registers)
+    world.cut()
+    await world.until(lambda: not manager.state.connected)
+    world.server.release_registers()
+    await manager.synced()
+    (line,) = [record for record in world.log.records if record.levelno == logging.ERROR]
+    assert About.of(line) == About("send_failed", {"epoch": 1, "frame": "register", "status": "available"})

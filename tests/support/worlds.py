@@ -369,6 +369,14 @@ async def _register(world: World, room_id: str, client: Client) -> None:
     await client.receive("registered_auth")
 
 
+def given_room(rooms: Rooms, now: float) -> dict[str, Any]:
+    """Somebody creates a room, and gives it to workers: their `room_id` and `room_token`."""
+    signed_in: Any = rooms.sign_in(now).body
+    room: Any = rooms.create_room(f"Bearer {signed_in['id_token']}", now).body
+    rooms.delete_peer({"peer_id": signed_in["username"]}, now)
+    return {"room_id": room["room_id"], "room_token": room["token"]}
+
+
 Scenario = Callable[[World], Awaitable[None]]
 
 

@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
-from uuid import UUID
 
 import trio
 
@@ -21,15 +19,16 @@ from worker_state.core import verdict as v
 from worker_state.core import wire, words
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
-from worker_state.core.errors import RegistrationRefused
-from worker_state.core.holds import MANY_EVICTIONS, Holds, Tries, asked_for
-from worker_state.core.lease import Leased
+from worker_state.core.errors import RegistrationRefused, ServerUnreachable, StartupFailed
+from worker_state.core.holds import MANY_EVICTIONS, Holds
+from worker_state.core.pending import PendingRegister
 from worker_state.core.phase import Phase, Step, after
 from worker_state.core.probe import OVERSLEPT, crowd
 from worker_state.core.session import SessionString
-from worker_state.core.status import Available, Truth, engaged
+from worker_state.core.status import Available, Truth, engaged, word
 from worker_state.errands import Errands
 from worker_state.mailbox import Mailbox
+from worker_state.renewals import Renewals, first_name
 
 SLOWLY = (20.0, 40.0)
 """Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say): one frame
@@ -40,7 +39,7 @@ each, so that it is found again within a minute of somebody's mending it."""
 class _Book:
     """What this actor knows; nobody else sees it."""
 
-    credentials: Credentials
+    renewals: Renewals
     holds: Holds
     say: announce.Registrations
     peer_id: str | None
@@ -48,26 +47,20 @@ class _Book:
     revision: int = 0
     link: m.Link | None = None
     phase: Phase = Phase.OFFLINE
-    sent_revision: int = 0
-    asked_on: int = 0
-    """The link that the last `register` was sent on."""
-    sent_at: float = 0.0
-    answer_by: float = math.inf
+    pending: PendingRegister = field(default_factory=PendingRegister)
     asked: bool = False
     """A registration is wanted although there is one."""
     register_at: float = 0.0
     """No `register` before this: the pause after a refusal or an eviction."""
-    errand_at: float = 0.0
-    """No errand before this: the pause after one that failed."""
-    tries: Tries = field(default_factory=Tries)
-    """The errand under way, and those in a row that failed."""
     accepted_at: float = math.inf
-    doubtful: bool = False
-    """The last `register` was answered by an error, which may have been about somebody else's frame."""
     crowd: int = 0
     """So many others are to be reckoned with in the room."""
     linking: bool = False
     given_up: bool = False
+
+    @property
+    def credentials(self) -> Credentials:
+        return self.renewals.credentials
 
     def step(self, step: Step) -> None:
         self.phase = after(self.phase, step)
@@ -81,7 +74,6 @@ class _Means:
     """What this actor may use."""
 
     config: Config
-    errands: Errands
     random: Random
     nonce: Callable[[], str]
     awake: Callable[[], float]
@@ -100,20 +92,15 @@ async def run(
 ) -> None:
     """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
     `DropLink`, `OpenLinks`, `StartupAborted`. `awake` is a clock that goes on while the machine is suspended."""
-    # No sign-in gives a name with an API key: a random one, so that no two workers share it (FAULTS F06).
-    name = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
     say = announce.Registrations(show_session_string=config.show_session_string)
-    book, means = (
-        _Book(Credentials(config), Holds(random), say, name),
-        _Means(config, errands, random, nonce, awake, tell),
-    )
+    means = _Means(config, random, nonce, awake, tell)
+    book = _Book(Renewals(Credentials(config), errands, random, say), Holds(random), say, first_name(config, random))
     try:
         while not book.has_left():
             # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
             with trio.CancelScope(shield=True) as scope:
                 # All that has been said comes before anything is done: nothing may begin once leaving has.
                 while not _left(book, mailbox.take(), means, trio.current_time()):
-                    _move_when_idle(book, means, trio.current_time())
                     scope.deadline = _reconcile(book, means, trio.current_time())
                     await mailbox.filled()
                     _look_at_the_clock(book, means, trio.current_time(), scope.deadline)
@@ -144,35 +131,34 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
         case m.LinkOpened(link):
             book.link = link
             book.step(Step.LINK_OPENED)
-        case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
+        case m.DialFailed(failure):
+            _cannot_reach(book, str(failure), means)
+        case m.LinkLost(epoch, closed) if book.link is not None and epoch == book.link.epoch:
             _lose_link(book, now)
+            _cannot_reach(book, str(closed), means)
         case m.FrameReceived(epoch, frame, shared) if book.link is not None and epoch == book.link.epoch:
             _apply_frame(book, frame, shared, means, now)
         case m.RegistrationForgotten(epoch, why) if book.link is not None and epoch == book.link.epoch:
             if book.phase is Phase.REGISTERED:
                 _evicted(book, why, now)
-        case m.IdentityCreated(identity):
-            book.tries.done()
-            book.say.errand_done(announce.SIGN_IN)
-            book.peer_id = book.peer_id or identity.username
-            book.credentials.grant_token(identity.id_token, now, means.random)
-        case m.RoomCreated(room):
-            book.tries.done()
-            book.say.errand_done(announce.ROOM_CREATION)
-            book.credentials.offer_room(room, now)
-        case m.IdentityRefused(why, hint) | m.RoomRefused(why, _, hint):
-            was_room = isinstance(note, m.RoomRefused)
-            book.say.errand_failed(announce.ROOM_CREATION if was_room else announce.SIGN_IN, why)
-            book.tries.ended()
-            refused = isinstance(note, m.RoomRefused) and note.token_refused
-            pause = book.credentials.id_token.refuse(now) if refused else None
-            if pause is None:
-                pause = book.tries.failed(missing=not book.credentials.complete)
-            book.errand_at = now + max(means.random.uniform(0.5, 1.0) * pause, asked_for(hint, means.random))
+        case m.IdentityCreated() | m.IdentityRefused() | m.RoomCreated() | m.RoomRefused():
+            if isinstance(note, m.IdentityCreated):
+                book.peer_id = book.peer_id or note.identity.username
+            book.renewals.apply(note, now)
         case m.BeginLeave():
             book.step(Step.LEAVE_BEGUN)
-        case _:
-            pass
+
+
+def _cannot_reach(book: _Book, why: str, means: _Means) -> None:
+    """The worker has no link, or no more: that ends a start which does not wait for its server (FAULTS G06)."""
+    if not (book.say.started or book.given_up or means.config.wait_for_server):
+        where = means.config.websocket_url.partition("?")[0]
+        _fail_start(book, ServerUnreachable(f"no connection to {where}: {why}"), means)
+
+
+def _fail_start(book: _Book, error: StartupFailed, means: _Means) -> None:
+    book.given_up = True
+    means.tell(m.StartupAborted(error))
 
 
 def _drop_link(book: _Book, why: str, means: _Means, now: float, cause: v.Cause) -> None:
@@ -180,11 +166,16 @@ def _drop_link(book: _Book, why: str, means: _Means, now: float, cause: v.Cause)
     assert book.link is not None
     means.tell(m.DropLink(book.link.epoch, why, cause))
     _lose_link(book, now)
+    if cause is not v.Cause.MOVED:
+        _cannot_reach(book, why, means)
 
 
 def _lose_link(book: _Book, now: float) -> None:
     book.say.lost(now)
-    book.link, book.answer_by, book.doubtful = None, math.inf, False
+    if book.phase is Phase.REGISTERING:
+        book.say.unsent(book.pending.epoch, word(book.truth))
+    book.link = None
+    book.pending.over()
     book.step(Step.LINK_LOST)
 
 
@@ -192,31 +183,44 @@ def _apply_frame(book: _Book, frame: wire.Frame, shared: bool, means: _Means, no
     match frame:
         case wire.RegistrationAccepted(peer_id, room_id):
             ours = peer_id == book.peer_id and book.credentials.names(room_id)
-            if ours and (book.phase is Phase.REGISTERING or book.doubtful):
+            if ours and (book.phase is Phase.REGISTERING or book.pending.doubtful):
                 _accept(book, frame, means, now)
             else:
                 means.tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
+        case wire.Echo(nonce=nonce) if book.pending.overtaken_by(nonce):
+            _register_again(book, means, now)
+        case wire.NotInRoom() if book.pending.overtaken_by(None):
+            _register_again(book, means, now)
         case wire.Refusal() as refusal:
             if book.phase is Phase.REGISTERING:
                 book.step(Step.REFUSED)
-                book.answer_by, book.doubtful = math.inf, True
-                verdict = v.of_refusal(
-                    refusal, own_room=means.config.creates_room, by_key=means.config.api_key is not None
-                )
-                means.tell(m.RegistrationHeld(verdict.reason, book.asked_on, v.surely_answers(refusal)))
+                book.pending.over(doubtful=True)
+                config = means.config
+                verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+                means.tell(m.RegistrationHeld(verdict.reason, book.pending.epoch, v.surely_answers(refusal)))
                 _obey(book, verdict, means, now)
             elif not shared:
                 reason = words.shown(refusal.reason)
                 means.tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
-        case _:
-            pass
+
+
+def _register_again(book: _Book, means: _Means, now: float) -> None:
+    """What was sent behind the `register` is answered, so that it will not be: the server has swallowed it (G05)."""
+    why = "the server has swallowed a register"
+    means.tell(m.RegistrationHeld(why, book.pending.epoch))
+    book.say.swallowed(book.pending.epoch)
+    book.step(Step.SWALLOWED)
+    book.register_at = now
+    if book.pending.swallowed():
+        _drop_link(book, f"{why} twice", means, now, v.Cause.DROPPED)
 
 
 def _accept(book: _Book, frame: wire.RegistrationAccepted, means: _Means, now: float) -> None:
     assert book.link is not None
     assert book.peer_id is not None
     book.step(Step.ACCEPTED)
-    book.answer_by, book.accepted_at, book.doubtful = math.inf, now, False
+    book.pending.over()
+    book.accepted_at = now
     book.credentials.accept()
     book.holds.accepted()
     book.crowd = crowd(book.crowd, frame.peers)
@@ -224,44 +228,39 @@ def _accept(book: _Book, frame: wire.RegistrationAccepted, means: _Means, now: f
     token = frame.token if room is None else room.token
     session = None if token is None else SessionString(frame.room_id, token, book.peer_id)
     book.say.accepted(book.link.epoch, session, frame.room_id, now)
-    registered = m.WorkerRegistered(
-        epoch=book.link.epoch,
-        revision=book.sent_revision,
-        peer_id=book.peer_id,
-        room_id=frame.room_id,
-        token=token,
-        peers=frame.peers,
-        settled=not book.asked,
-        at=now,
-        around=frame.around,
-        crowd=book.crowd,
+    means.tell(
+        m.WorkerRegistered(
+            epoch=book.link.epoch,
+            revision=book.pending.revision,
+            peer_id=book.peer_id,
+            room_id=frame.room_id,
+            token=token,
+            peers=frame.peers,
+            settled=not book.asked,
+            at=now,
+            around=frame.around,
+            crowd=book.crowd,
+        )
     )
-    means.tell(registered)
 
 
 def _obey(book: _Book, verdict: v.Verdict, means: _Means, now: float) -> None:
     """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
-    if isinstance(verdict, v.Renew) and _leased(book, verdict.what).is_newer_than(book.sent_at):
+    if isinstance(verdict, v.Renew) and book.renewals.leased(verdict.what).is_newer_than(book.pending.sent_at):
         return  # its renewal was under way, and has come: the newer one has not been refused by anybody
     book.say.refused(verdict.reason)
     match verdict:
         case v.Renew(what):
-            if (pause := _leased(book, what).refuse(now)) is None:
+            if (pause := book.renewals.refused(what, now)) is None:
                 book.register_at = now + means.random.uniform(*SLOWLY)
             else:
-                book.errand_at = now + means.random.uniform(0.5, 1.0) * pause
-                book.say.renewing(what, verdict.reason, book.errand_at - now)
+                book.say.renewing(what, verdict.reason, pause)
         case v.Retry(pause):
             book.register_at = now + book.holds.refused(pause)
         case v.GiveUp(reason) if not book.say.started:
-            means.tell(m.StartupAborted(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}")))
-            book.given_up = True
+            _fail_start(book, RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}"), means)
         case v.GiveUp():
             book.register_at = now + means.random.uniform(*SLOWLY)
-
-
-def _leased(book: _Book, what: v.Lease) -> Leased[Any]:
-    return book.credentials.id_token if what is v.Lease.IDENTITY else book.credentials.room
 
 
 def _evicted(book: _Book, why: str, now: float) -> None:
@@ -275,52 +274,35 @@ def _evicted(book: _Book, why: str, now: float) -> None:
 def _look_at_the_clock(book: _Book, means: _Means, now: float, wake_at: float) -> None:
     """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
     book.credentials.look_at_the_clock(means.awake() - now)
-    if now - wake_at >= OVERSLEPT and book.answer_by < math.inf:
-        book.answer_by = max(book.answer_by, now + means.config.timing.answer)
+    if now - wake_at >= OVERSLEPT:
+        book.pending.grant(now + means.config.timing.answer)
 
 
 # --- what is to be done -----------------------------------------------------------------------------------------------
-
-
-def _move_when_idle(book: _Book, means: _Means, now: float) -> None:
-    if book.credentials.move(means.random, engaged=engaged(book.truth)) and book.link is not None:
-        # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
-        _drop_link(book, "a new room needs a new socket", means, now, v.Cause.MOVED)
 
 
 def _reconcile(book: _Book, means: _Means, now: float) -> float:
     """Start what is due; returns until when nothing else will be, unless a note comes."""
     if book.given_up:
         return math.inf
-    errand_at = _when_errand(book)
-    if now >= errand_at:
-        book.tries.begin()
-        _start_errand(book, means.errands, now)
-        errand_at = math.inf
-    return min(errand_at, _register_when_due(book, means, now))
-
-
-def _when_errand(book: _Book) -> float:
-    if book.tries.under_way:
-        return math.inf
-    idle = book.phase is Phase.REGISTERED and not engaged(book.truth)
-    due = book.credentials.due(idle=idle)
-    return max(due, book.errand_at) if due < math.inf else math.inf
-
-
-def _start_errand(book: _Book, errands: Errands, now: float) -> None:
-    starting, id_token = not book.say.started, book.credentials.id_token.value
-    if id_token is None or book.credentials.token_is_due(now):
-        errands.sign_in(starting=starting)
-    else:
-        errands.create_room(id_token, starting=starting)
+    if book.credentials.move(means.random, engaged=engaged(book.truth)) and book.link is not None:
+        # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
+        _drop_link(book, "a new room needs a new socket", means, now, v.Cause.MOVED)
+    fetch_at = book.renewals.due(idle=book.phase is Phase.REGISTERED and not engaged(book.truth))
+    if now >= fetch_at:
+        book.renewals.start(now)
+        fetch_at = math.inf
+    return min(fetch_at, _register_when_due(book, means, now))
 
 
 def _register_when_due(book: _Book, means: _Means, now: float) -> float:
     if book.phase is Phase.REGISTERING:
-        if now >= book.answer_by and book.link is not None:
-            _drop_link(book, "the patience is over", means, now, v.Cause.UNREGISTERED)
-        return book.answer_by
+        if now >= book.pending.answer_by:
+            _drop_link(book, "no answer to a register", means, now, v.Cause.UNREGISTERED)
+        elif now >= book.pending.echo_at and book.link is not None and book.peer_id is not None:
+            book.link.post(wire.echo(book.peer_id, book.pending.nonce))
+            book.pending.echo_sent(now)
+        return book.pending.due
     if not book.credentials.complete:
         return math.inf
     if not book.linking:
@@ -330,19 +312,18 @@ def _register_when_due(book: _Book, means: _Means, now: float) -> float:
         if now < book.register_at:
             return book.register_at
         _send_register(book, means, now)
-    return book.answer_by
+    return book.pending.due
 
 
 def _send_register(book: _Book, means: _Means, now: float) -> None:
     assert book.link is not None
     assert book.peer_id is not None
-    frame = book.credentials.register(
-        book.peer_id, wire.metadata(means.config.tags, means.config.capabilities, book.truth)
-    )
+    config, timing = means.config, means.config.timing
+    frame = book.credentials.register(book.peer_id, wire.metadata(config.tags, config.capabilities, book.truth))
     book.step(Step.REGISTER_SENT)
-    book.sent_revision, book.sent_at, book.asked, book.doubtful = book.revision, now, False, False
-    timing, first, book.asked_on = means.config.timing, book.asked_on != book.link.epoch, book.link.epoch
-    book.answer_by = max(book.link.answer_by, now + timing.answer) if first else now + timing.register
+    book.asked = False
+    first = book.pending.epoch != book.link.epoch
+    answer_by = max(book.link.answer_by, now + timing.answer) if first else now + timing.register
+    book.pending.sent(now, book.link.epoch, book.revision, answer_by, means.nonce())
     if not book.link.post(frame):
         book.asked = True
-        book.say.unsent(book.link.epoch)

@@ -18,41 +18,20 @@ from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.owed import Owed
-from worker_state.core.probe import OVERSLEPT, TICK, EchoRefusals, Misses, Proof, RepairPauses, Schedule, Suspends
+from worker_state.core.pending import ECHO_PREFIX
+from worker_state.core.probe import (
+    OVERSLEPT,
+    TICK,
+    EchoRefusals,
+    Misses,
+    Proof,
+    RepairPauses,
+    Schedule,
+    Suspends,
+)
+from worker_state.core.registered import Registered, Update
 from worker_state.core.status import Available, Truth, word
 from worker_state.mailbox import Mailbox
-
-
-@dataclass(slots=True)
-class _Update:
-    """The one `update_metadata` under way. A look changes nothing: it asks what the server has stored."""
-
-    revision: int
-    record: wire.Message
-    answer_by: float
-    is_look: bool
-
-
-@dataclass(slots=True)
-class _Registered:
-    """A registration and what is known of it. Made anew by each, gone with it: nothing old can be mistaken for new."""
-
-    link: m.Link
-    peer_id: str
-    schedule: Schedule
-    confirmed: int | None
-    """The revision that the server has stored, or None when it was seen to have stored something else."""
-    written: int
-    """The revision that the server was last told, by the registration or by an update."""
-    owed: Owed
-    """The late answers that may come before those that are waited for."""
-    update: _Update | None = None
-    look_due: bool = False
-    full_due: bool = False
-    nonce: str | None = None
-    """The echo under way."""
-    echo_by: float = math.inf
-    misses: Misses = field(default_factory=Misses)
 
 
 @dataclass(slots=True)
@@ -63,7 +42,7 @@ class _Book:
     revision: int = 0
     link: m.Link | None = None
     spoken: farewell.Spoken = field(default_factory=farewell.Spoken)
-    registered: _Registered | None = None
+    registered: Registered | None = None
     deaf_epoch: int = 0
     """The link on which a registration has already been given up for want of answers, without a proof since."""
     refusals: EchoRefusals = field(default_factory=EchoRefusals)
@@ -130,12 +109,13 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
     match note:
         case m.ChangeStatus(revision, truth):
             book.revision, book.truth = revision, truth
-            if book.registered is None and not book.unsent_said:
-                book.unsent_said = True
-                announce.status_postponed(word(truth))
+            if book.registered is None:
+                _postpone(book, "the worker is not registered")
         case m.LinkOpened(link):
             book.link, book.registered, book.spoken = link, None, farewell.Spoken()
         case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
+            if book.registered is not None and book.registered.confirmed != book.revision:
+                _postpone(book, "the connection was lost")
             book.link = book.registered = None
         case m.SignalSent(epoch, at) if book.link is not None and epoch == book.link.epoch:
             book.spoken.sent(at)
@@ -144,7 +124,7 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
             owed = Owed() if before is None else before.owed
             if before is not None and before.update is not None:
                 owed.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
-            book.registered = _Registered(book.link, note.peer_id, schedule, note.revision, note.revision, owed)
+            book.registered = Registered(book.link, note.peer_id, schedule, note.revision, note.revision, owed)
             book.unsent_said = False
         case m.FrameReceived(epoch, frame) if book.registered is not None and epoch == book.registered.link.epoch:
             _apply_frame(book, book.registered, frame, means, now)
@@ -152,7 +132,13 @@ def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
             pass
 
 
-def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means: _Means, now: float) -> None:
+def _postpone(book: _Book, why: str) -> None:
+    if not book.unsent_said:
+        book.unsent_said = True
+        announce.status_postponed(word(book.truth), why)
+
+
+def _apply_frame(book: _Book, registered: Registered, frame: wire.Frame, means: _Means, now: float) -> None:
     match frame:
         case wire.MetadataStored(peer_id, stored) if peer_id == registered.peer_id:
             _take_answer(book, registered, stored, means, now)
@@ -165,7 +151,7 @@ def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means:
                 announce.echo_taken()
             book.refusals.disproved()
             _prove(book, registered, means, now)
-        case wire.Echo():
+        case wire.Echo(_, nonce) if not nonce.startswith(ECHO_PREFIX):
             means.tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
         case wire.NotInRoom(code):
             _forget(book, registered, f"the server has forgotten this worker: it answers {code}", means)
@@ -181,14 +167,14 @@ def _apply_frame(book: _Book, registered: _Registered, frame: wire.Frame, means:
             pass
 
 
-def _prove(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
+def _prove(book: _Book, registered: Registered, means: _Means, now: float) -> None:
     registered.misses = Misses()
     book.deaf_epoch = 0
     book.refusals.proved()
     means.tell(m.PresenceProved(registered.link.epoch, now))
 
 
-def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, means: _Means, now: float) -> None:
+def _take_answer(book: _Book, registered: Registered, stored: wire.Message, means: _Means, now: float) -> None:
     """An update was answered: is what the server has stored what we know to be true?"""
     update = registered.update
     differences = () if update is None else wire.differences(stored, update.record)
@@ -216,7 +202,7 @@ def _take_answer(book: _Book, registered: _Registered, stored: wire.Message, mea
             means.tell(m.StatusConfirmed(update.revision, now))
 
 
-def _forget(book: _Book, registered: _Registered, why: str, means: _Means) -> None:
+def _forget(book: _Book, registered: Registered, why: str, means: _Means) -> None:
     book.registered = None
     means.tell(m.RegistrationForgotten(registered.link.epoch, why))
 
@@ -267,7 +253,7 @@ def _reconcile(book: _Book, means: _Means, now: float) -> float:
     return wake_at
 
 
-def _count_misses(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
+def _count_misses(book: _Book, registered: Registered, means: _Means, now: float) -> None:
     within = means.config.timing.answer
     if registered.update is not None and now >= registered.update.answer_by:
         if not registered.update.is_look:
@@ -288,7 +274,7 @@ def _count_misses(book: _Book, registered: _Registered, means: _Means, now: floa
             announce.echo_refused()
 
 
-def _give_up(book: _Book, registered: _Registered, means: _Means) -> None:
+def _give_up(book: _Book, registered: Registered, means: _Means) -> None:
     """Answers are missing: register again on the same link; the second time the link itself is of no use."""
     epoch, why = registered.link.epoch, f"no answer to {registered.misses.count} frames"
     if book.deaf_epoch == epoch:
@@ -299,18 +285,17 @@ def _give_up(book: _Book, registered: _Registered, means: _Means) -> None:
         _forget(book, registered, why, means)
 
 
-def _probe(book: _Book, registered: _Registered, means: _Means, now: float) -> None:
+def _probe(book: _Book, registered: Registered, means: _Means, now: float) -> None:
     proof = registered.schedule.sent(now)
     registered.look_due = registered.look_due or proof is not Proof.ECHO
     registered.full_due = registered.full_due or proof is Proof.FULL or book.refusals.in_force
     if book.refusals.worth_an_echo():
         registered.nonce = means.nonce()
         registered.echo_by = now + means.config.timing.answer
-        if not registered.link.post(wire.echo(registered.peer_id, registered.nonce)):
-            announce.echo_unsent()
+        registered.link.post(wire.echo(registered.peer_id, registered.nonce))
 
 
-def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: float) -> float:
+def _update_when_due(book: _Book, registered: Registered, means: _Means, now: float) -> float:
     """Send the one update that is due, if any: the truth at once, a repair at its pace, a look before a full one."""
     if registered.confirmed is None and registered.written == book.revision and now < book.repairs.until:
         return book.repairs.until
@@ -322,8 +307,7 @@ def _update_when_due(book: _Book, registered: _Registered, means: _Means, now: f
     registered.look_due = False
     if not is_look:
         registered.full_due, registered.written = False, book.revision
-    registered.update = _Update(book.revision, record, now + means.config.timing.answer, is_look)
+    registered.update = Update(book.revision, record, now + means.config.timing.answer, is_look)
     frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
-    if not registered.link.post(frame):
-        announce.update_unsent()
+    registered.link.post(frame)
     return math.inf

@@ -79,6 +79,8 @@ class Config:
     timing: Timing = field(default_factory=Timing)
     show_session_string: bool = True
     """Whether the log may say the session string, which is a secret: at start-up, and when a new room changes it."""
+    wait_for_server: bool = False
+    """Whether a start that cannot reach the server waits, as after a lost connection, or fails (`StartupFailed`)."""
     delete_given_room: bool = False
     """Whether a room that was given to the worker is deleted at its exit if it is the last one in it, as a room of its
     own is. Whoever else has the room's token, or an API key of it, is refused from then on (FAULTS G01)."""
@@ -98,7 +100,7 @@ class Config:
             raise ConfigError(f"timing must be a Timing, not {type(self.timing).__name__}")
         if self.reservation_limit is not None:
             _check_seconds("reservation_limit", self.reservation_limit)
-        for name in ("show_session_string", "delete_given_room"):
+        for name in ("show_session_string", "wait_for_server", "delete_given_room"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be True or False")
         if self.delete_given_room and self.api_key is not None:

@@ -20,8 +20,12 @@ class StartupFailed(WorkerStateError):
     """The worker cannot start; raised before `nursery.start(run_state_manager, …)` returns."""
 
 
+class ServerUnreachable(StartupFailed):
+    """No connection to the WebSocket server lasted until the worker was registered; the text says why."""
+
+
 class SignInFailed(StartupFailed):
-    """`POST /anonymous-signin` gave no identity."""
+    """`POST /anonymous-signin` gave no identity; the text says why."""
 
 
 class RoomCreationFailed(StartupFailed):

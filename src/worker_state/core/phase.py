@@ -30,6 +30,7 @@ class Step(StrEnum):
     REGISTER_SENT = "register sent"
     ACCEPTED = "accepted"
     REFUSED = "refused"
+    SWALLOWED = "swallowed"
     FORGOTTEN = "forgotten"
     LEAVE_BEGUN = "leave begun"
 
@@ -45,6 +46,7 @@ TABLE: dict[tuple[Phase, Step], Phase] = {
     (Phase.UNREGISTERED, Step.LINK_LOST): Phase.OFFLINE,
     (Phase.REGISTERING, Step.ACCEPTED): Phase.REGISTERED,
     (Phase.REGISTERING, Step.REFUSED): Phase.UNREGISTERED,
+    (Phase.REGISTERING, Step.SWALLOWED): Phase.UNREGISTERED,
     (Phase.REGISTERING, Step.LINK_LOST): Phase.OFFLINE,
     (Phase.REGISTERED, Step.REGISTER_SENT): Phase.REGISTERING,
     (Phase.REGISTERED, Step.FORGOTTEN): Phase.UNREGISTERED,

@@ -65,6 +65,7 @@ def _keys() -> Iterator[Key]:
     for name, kind, option in (
         ("tags", Kind.LIST, "--tag"),
         ("show_session_string", Kind.SWITCH, "--withhold-session-string"),
+        ("wait_for_server", Kind.SWITCH, "--wait"),
         ("delete_given_room", Kind.SWITCH, None),
         ("reservation_limit", Kind.NUMBER, None),
         ("signal_buffer", Kind.NUMBER, None),

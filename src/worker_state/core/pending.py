@@ -1,0 +1,84 @@
+"""The `register` that was sent last: until when its answer is waited for, and whether it can still come.
+
+Pure: time is an argument. Frames of one socket are answered in order, so an echo that was sent behind a `register` and
+is answered first says that the server has swallowed the `register` (FAULTS G05).
+"""
+
+import math
+
+FIRST_ECHO = 5.0
+"""Seconds from a `register` to the first echo behind it; each further one comes after twice as long, so that a busy
+server is not pressed."""
+ECHO_PREFIX = "register-"
+"""How the nonces of these echoes begin, which nobody takes for a proof of being discoverable."""
+
+
+class PendingRegister:
+    """The last `register` of one worker. Times are in seconds of the caller's clock."""
+
+    __slots__ = (
+        "_echoed",
+        "_gap",
+        "_swallowed_on",
+        "answer_by",
+        "doubtful",
+        "echo_at",
+        "epoch",
+        "nonce",
+        "revision",
+        "sent_at",
+    )
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        """The link that it was sent on."""
+        self.revision = 0
+        """Of the status that it carried."""
+        self.sent_at = 0.0
+        self.nonce = ""
+        """Of the echoes behind it."""
+        self._swallowed_on = 0
+        self.over()
+
+    def __repr__(self) -> str:
+        return f"<PendingRegister link {self.epoch}, answer by {self.answer_by:g}>"
+
+    def sent(self, now: float, epoch: int, revision: int, answer_by: float, nonce: str) -> None:
+        """A `register` was sent on this link, with the status of this revision."""
+        self.epoch, self.revision, self.sent_at, self.nonce = epoch, revision, now, ECHO_PREFIX + nonce
+        self.answer_by, self.doubtful = answer_by, False
+        self._gap, self.echo_at, self._echoed = FIRST_ECHO, now + FIRST_ECHO, False
+
+    def over(self, *, doubtful: bool = False) -> None:
+        """It was answered, or never will be. `doubtful`: by an error that may have been about another part's frame."""
+        self.doubtful = doubtful
+        self.answer_by = math.inf
+        """When the waiting is over."""
+        self.echo_at = math.inf
+        """When the next echo is to be sent behind it."""
+        self._gap, self._echoed = FIRST_ECHO, False
+
+    @property
+    def due(self) -> float:
+        """When something is to be done, unless an answer comes."""
+        return min(self.answer_by, self.echo_at)
+
+    def echo_sent(self, now: float) -> None:
+        """An echo was sent behind it."""
+        self._gap, self._echoed = 2.0 * self._gap, True
+        self.echo_at = now + self._gap
+
+    def overtaken_by(self, nonce: str | None) -> bool:
+        """Whether an echo with this nonce, or NOT_IN_ROOM (None), answers one that was sent behind it."""
+        return self._echoed and nonce in (self.nonce, None)
+
+    def swallowed(self) -> bool:
+        """The server has swallowed it. True: not for the first time on this link, which is of no use then."""
+        again, self._swallowed_on = self._swallowed_on == self.epoch, self.epoch
+        self.over()
+        return again
+
+    def grant(self, until: float) -> None:
+        """The answer may come as late as this, for nobody could read it before."""
+        if self.answer_by < math.inf:
+            self.answer_by = max(self.answer_by, until)
