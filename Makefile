@@ -40,7 +40,7 @@ coverage: $(READY) ## run every test, slowly, and hold the coverage thresholds
 simulate: $(READY) ## run many seeds of the simulation (ARGS="--seeds 1000 --minutes 20" for more)
 	$(BIN)/python benchmarks/simulate.py $(ARGS)
 
-mutants: $(READY) ## sabotage the product in many small ways, and see the simulation catch each of them
+mutants: $(READY) ## sabotage the product in many small ways, and see the simulation or a test catch each of them
 	$(BIN)/python benchmarks/mutants.py $(ARGS)
 
 bench-tools: $(READY) ## install what the benchmarks' peers and pictures need beside the rest

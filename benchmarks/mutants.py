@@ -1,7 +1,8 @@
-"""Does the simulation see what it is there to see? Small sabotages of the product, each of which it must find.
+"""Do the simulation and the tests see what they are there to see? Small sabotages of the product, each to be caught.
 
 Each is applied to a copy of `src` in a temporary directory, which a process of its own puts first on its path; there
-the seeds run until one shows a violation. Exit 1: one was not found, or its text is no longer in the source.
+the seeds run until one shows a violation, or the tests that it names until one fails. Exit 1: one was not caught, or
+its text is no longer in the source.
 """
 
 import json
@@ -18,10 +19,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "worker_state"
+STALE = ("tests/faults/test_stale.py",)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Mutant:
     new: str
     first: tuple[int, ...] = ()
     """Seeds tried before all others: the long runs found this mistake there when it was one, and it takes thousands."""
+    by: tuple[str, ...] = ()
+    """The test files that have to catch it; without any, the simulation has to."""
 
 
 MUTANTS = (
@@ -225,8 +230,48 @@ MUTANTS = (
         '    except RecursionError:\n        return Malformed("JSON, nested too deeply")\n',
         "",
     ),
+    Mutant("a link once silent stays in doubt", "actors/status.py", "book.deaf_epoch = 0", "pass", by=STALE),
+    Mutant(
+        "drop a link for its predecessor",
+        "actors/connection.py",
+        "DropLink(epoch, why, cause) if epoch == book.epoch and",
+        "DropLink(_, why, cause) if",
+        by=STALE,
+    ),
+    Mutant(
+        "an acceptance in whatever room", "actors/registration.py", " and book.credentials.names(room_id)", "", by=STALE
+    ),
+    Mutant(
+        "an old answer confirms the new status",
+        "actors/status.py",
+        "confirmed = update.revision",
+        "confirmed = book.revision",
+        by=STALE,
+    ),
+    Mutant(
+        "the registration is lost with whatever link",
+        "actors/registration.py",
+        "LinkLost(epoch) if book.link is not None and epoch == book.link.epoch",
+        "LinkLost() if book.link is not None",
+        by=STALE,
+    ),
+    Mutant(
+        "the status is told no more after the loss of whatever link",
+        "actors/status.py",
+        "LinkLost(epoch) if book.link is not None and epoch == book.link.epoch",
+        "LinkLost() if book.link is not None",
+        by=STALE,
+    ),
+    Mutant(
+        "an exit waits for a refused sign-in",
+        "actors/cleanup.py",
+        "case m.IdentityRefused():\n            ledger.awaited -= 1",
+        "case m.IdentityRefused():\n            pass",
+        by=STALE,
+    ),
 )
 
+SHOW = "import worker_state; print(worker_state.__file__, flush=True)"
 HUNT = """
 import json, sys
 from tests.simulation import runs
@@ -238,6 +283,10 @@ for plan in [calm(1, hours=3.0), *map(draw, map(int, sys.argv[1:]))]:
         first = outcome.violations[0]
         print(json.dumps([plan.seed if plan.faults else "calm", first.judge, first.what]))
         break
+"""
+TESTS = """
+import sys, pytest
+sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
 
 
@@ -252,18 +301,36 @@ class Caught:
 
 def hunt(source: Path, seeds: Iterable[int], seconds: float) -> Caught | None:
     """Run the seeds over this copy of the product until something is violated."""
+    run = _run(source, HUNT, map(str, seeds), seconds)
+    if run is not None and run.returncode != 0:
+        return Caught("-", "start", run.stderr.strip().rpartition("\n")[2])
+    return None if run is None or not run.stdout.strip() else Caught(*json.loads(run.stdout))
+
+
+def fail(source: Path, files: Iterable[str], seconds: float) -> Caught | None:
+    """Run the test files over this copy of the product until a test fails."""
+    run = _run(source, TESTS, files, seconds)
+    said = "" if run is None else run.stdout.partition("\nFAILED ")[2].partition("\n")[0]
+    return Caught("-", "tests", said) if said else None
+
+
+def _run(
+    source: Path, script: str, arguments: Iterable[str], seconds: float
+) -> "subprocess.CompletedProcess[str] | None":
+    """A process that imports this copy of the product; None when it has taken too long."""
     path = os.pathsep.join((str(source), str(ROOT)))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", HUNT, *map(str, seeds)]
+    command = [sys.executable, "-c", f"{SHOW}\n{script}", *arguments]
     try:
         run = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
         return None
-    if run.returncode != 0:
-        return Caught("-", "start", run.stderr.strip().rpartition("\n")[2])
-    return Caught(*json.loads(run.stdout)) if run.stdout.strip() else None
+    imported, _, run.stdout = run.stdout.partition("\n")
+    # Over any other sources this would say nothing about the copy.
+    assert imported.startswith(str(source)), f"{imported or run.stderr} was imported, and not the copy"
+    return run
 
 
 def copies(mutants: tuple[Mutant, ...]) -> Iterator[tuple[Mutant, Path | None]]:
@@ -294,19 +361,26 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(SOURCE, Path(folder) / "worker_state", ignore=shutil.ignore_patterns("__pycache__"))
         sound = hunt(Path(folder), range(seeds if not only else 20), 600)
+        for files in {mutant.by for mutant in chosen if mutant.by}:
+            sound = sound or fail(Path(folder), files, 600)
     if sound is not None:
         bad += 1
         table.add_row("(none)", "[red]yes[/]", sound.judge, str(sound.seed), sound.what)
     for mutant, copy in copies(chosen):
         began = time.monotonic()
-        caught = None if copy is None else hunt(copy, (*mutant.first, *range(seeds)), seconds)
+        if copy is None:
+            caught = None
+        elif mutant.by:
+            caught = fail(copy, mutant.by, seconds)
+        else:
+            caught = hunt(copy, (*mutant.first, *range(seeds)), seconds)
         took = time.monotonic() - began
         if copy is None:
             verdict = "[red]its text is not in the source any more[/]"
         else:
             verdict = f"[green]in {took:.0f} s[/]" if caught else f"[red]no, in {took:.0f} s[/]"
         bad += caught is None
-        shown = (caught.judge, str(caught.seed), caught.what[:90]) if caught else ("", "", "")
+        shown = (caught.judge, str(caught.seed), escape(caught.what[:90])) if caught else ("", "", "")
         table.add_row(mutant.name, verdict, *shown)
         console.print(f"{mutant.name}: {verdict}")
     console.print(table)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.mutants import MUTANTS, SOURCE, Mutant
+from benchmarks.mutants import MUTANTS, ROOT, SOURCE, Mutant
 
 
 def test_every_sabotage_still_finds_its_place() -> None:
@@ -17,6 +17,12 @@ def test_a_sabotage_is_still_a_program(mutant: Mutant) -> None:
     compile((SOURCE / mutant.file).read_text().replace(mutant.old, mutant.new), mutant.file, "exec")
 
 
+def test_what_has_to_catch_them_is_there() -> None:
+    """Every test file that a sabotage names exists."""
+    assert [file for each in MUTANTS for file in each.by if not (ROOT / file).is_file()] == []
+
+
 def test_there_are_enough_of_them() -> None:
     """At least fifteen, all different."""
-    assert len({each.name for each in MUTANTS}) == len({(each.old, each.new) for each in MUTANTS}) == len(MUTANTS) >= 15
+    changes = {(each.file, each.old, each.new) for each in MUTANTS}
+    assert len({each.name for each in MUTANTS}) == len(changes) == len(MUTANTS) >= 15
