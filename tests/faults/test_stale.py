@@ -117,7 +117,11 @@ async def test_a_registration_when_the_link_before_is_lost(autojump_clock: MockC
     """The loss of an earlier link does not make the answer on the present one worth nothing."""
     sent: list[wire.Message] = []
     async with trio.open_nursery() as nursery:
-        parts = {"errands": Errands(FakeServer(), nursery, lambda note: None), "awake": trio.current_time}
+        parts = {
+            "errands": Errands(FakeServer(), nursery, lambda note: None, waits=False),
+            "nonce": str,
+            "awake": trio.current_time,
+        }
         async with alone(registration.run, config=CONFIG, random=Random(1), **parts) as (tell, said):
             tell(m.LinkOpened(second_link(sent)))
             await trio.sleep(1)
