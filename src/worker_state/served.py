@@ -135,7 +135,7 @@ class Served:
             self.register_answered()
         shared = False
         if isinstance(frame, wire.Refusal):
-            shared = self._registers_answered == self._registers_sent or not v.surely_answers(frame)
+            shared = not (self.unanswered and v.surely_answers(frame))
             frame = replace(frame, reason=masked(frame.reason, self._secrets))
         elif isinstance(frame, wire.NotInRoom):
             shared = self._others_spoke
@@ -154,6 +154,11 @@ class Served:
     def registered(self) -> bool:
         """A `register` was sent."""
         return self._registers_sent > 0
+
+    @property
+    def unanswered(self) -> bool:
+        """The last `register` that was sent has not been answered."""
+        return self._registers_sent > self._registers_answered
 
     def register_answered(self) -> None:
         """One `register` less is unanswered. An answer too many does not count for the next one."""
@@ -182,8 +187,7 @@ class Served:
         self._close_when_polite()
 
     def _close_when_polite(self) -> None:
-        polite = v.politely_closable(registers_sent=self._registers_sent, registers_answered=self._registers_answered)
-        if self._closing is not None and self.over is None and polite:
+        if self._closing is not None and self.over is None and not self.unanswered:
             self.over = self._closing
             self._queue(_Turn("", self._socket.close))
 

@@ -16,7 +16,6 @@ from worker_state.core.verdict import (
     Verdict,
     hint_in,
     of_refusal,
-    politely_closable,
     surely_answers,
 )
 from worker_state.core.wire import Refusal, read
@@ -79,14 +78,6 @@ def test_terminal_escape() -> None:
     verdict = of_refusal(Refusal("\x1b[2J\nfake line" + "x" * 1_000_000, typed=True), own_room=True)
     assert verdict.reason.startswith(r"\x1b[2J\nfake line")
     assert len(verdict.reason) < 300
-
-
-@pytest.mark.parametrize(
-    ("sent", "answered", "polite"), [(0, 0, True), (1, 0, False), (1, 1, True), (3, 2, False), (3, 3, True)]
-)
-def test_politeness(sent: int, answered: int, polite: bool) -> None:
-    """A link may be closed with a Close frame exactly when every register on it was answered."""
-    assert politely_closable(registers_sent=sent, registers_answered=answered) is polite
 
 
 @pytest.mark.parametrize(

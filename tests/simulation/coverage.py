@@ -37,6 +37,8 @@ BRANCHES = (
     "held: room not found",
     "held: room expired",
     "held: wrong room token",
+    "held: the server has swallowed a register",
+    "link dropped: the server has swallowed a register twice",
     "refused: Invalid token",
     "refused: Invalid token (identity)",
     "refused: Room expired",
@@ -67,7 +69,7 @@ BRANCHES = (
     "ignored: an echo that is not ours",
 )
 
-RARE = ("log: could not send",)
+RARE = ("log: could not send", "log: could not register again")
 """These only have to happen in a long run."""
 
 

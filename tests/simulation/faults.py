@@ -273,6 +273,22 @@ def pause(sim: "Simulation") -> bool:
 
 
 @fault
+def swallows(sim: "Simulation") -> bool:
+    """Registers are taken and never answered; all other frames are (G05)."""
+    name = sim.chance.choice(sim.names())
+    if name in sim.server.swallowing:
+        return False
+    sim.server.swallowing.add(name)
+    conn = sim.conn_of(name)
+    if conn is not None and sim.chance.random() < 0.5:
+        conn.break_(0.0, 0.0)
+    elif sim.chance.random() < 0.5:
+        sim.server.forgets()
+    sim.hold(sim.chance.uniform(0.5, 30), lambda: sim.server.swallowing.discard(name), name)
+    return True
+
+
+@fault
 def deaf(sim: "Simulation") -> bool:
     """Frames are taken and never answered; a proxy goes on answering the pings (F13)."""
     name = sim.chance.choice(sim.names())

@@ -77,6 +77,9 @@ async def watch(sim: "Simulation") -> None:
             sim.trace.deepest = 0
         _judge_doubles(sim)
         if not sim.plan.faults:
+            for worker in sim.living.values():
+                if len(owed := worker.web.known.keys() & sim.server.rooms.users.keys()) > 3:
+                    sim.violate("calm", worker.name, f"it owes the server {len(owed)} identities (FAULTS G09)")
             before = suspects
             suspects = {each.name: reason for each in sim.living.values() if (reason := wrong(sim, each))}
             for name in sorted(before.keys() & suspects.keys()):

@@ -52,7 +52,8 @@ def draw(seed: int) -> Plan:
     generation: Generation = "v2" if chance.random() < 0.75 else "v3"
     count = chance.choice((1, 2, 3, 4, 6))
     kinds = tuple(
-        chance.choice(("own", "own", "member") if generation == "v2" else ("own", "key")) for _ in range(count)
+        chance.choice(("own", "own", "member") if generation == "v2" else ("own", "key", "member"))
+        for _ in range(count)
     )
     programs = tuple(chance.choice(("idle", "idle", "jobs", "restless")) for _ in range(count))
     long = chance.random() < 0.04
@@ -85,7 +86,7 @@ def alone(seed: int) -> Plan:
         seed=seed,
         level="bytes" if seed % 4 == 1 else "fast",
         generation="v2" if v2 else "v3",
-        kinds=("own", "own", "member", "own") if v2 else ("own", "own", "key", "key"),
+        kinds=("own", "own", "member", "own") if v2 else ("own", "member", "key", "key"),
         programs=("idle", "idle", "idle", "jobs"),
         seconds=240.0,
         interval=15.0 if seed % 2 else 40.0,
@@ -96,7 +97,7 @@ def alone(seed: int) -> Plan:
 def calm(seed: int, hours: float = 5.0) -> Plan:
     """A world in which nothing goes wrong."""
     generation: Generation = "v2" if seed % 3 else "v3"
-    kinds = ("own", "member", "own", "member") if generation == "v2" else ("own", "key", "own", "key")
+    kinds = ("own", "member", "own", "member") if generation == "v2" else ("own", "key", "member", "key")
     return Plan(
         seed=seed,
         generation=generation,

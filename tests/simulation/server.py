@@ -65,6 +65,8 @@ class Server:
         """What HTTP requests meet: (mood, path or "")."""
         self.deaf: set[str] = set()
         """The workers whose frames are taken and never answered, while pings are (FAULTS F13)."""
+        self.swallowing: set[str] = set()
+        """The workers whose registers are taken and never answered, while all else is (FAULTS G05)."""
         self.skew = 0.0
         """Seconds that the server's wall clock is wrong by (FAULTS F38)."""
         self.resumed = trio.Event()
@@ -167,7 +169,7 @@ class Server:
         desk.busy = False
         if not conn.server_open:
             return
-        if conn.owner in self.deaf:
+        if conn.owner in self.deaf or conn.owner in self.swallowing:
             self.trace.note(self.net.now, "server", "%r: register taken and never answered", conn)
         else:
             effects = self.rooms.receive(conn, text, self.wall)

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from tests.simulation.conns import Conn
 from tests.simulation.server import Server
 from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.devserver.effects import Reply
@@ -50,6 +51,8 @@ class Web:
         self._untold: set[str] = set()
         """The paths of grants whose answer the worker has not got."""
         self.grants: dict[str, int] = {}
+        self.own_room: str | None = None
+        """The room that this worker has created last."""
         self.known: dict[str, float] = {}
         """The users whose names this worker was told, and when."""
         self._asked: deque[float] = deque()
@@ -120,10 +123,13 @@ class Web:
             case "/create-room":
                 reply = server.rooms.create_room(bearer and f"Bearer {bearer}", server.wall)
                 if reply.status == 200:
+                    assert isinstance(reply.body, dict)
+                    self.own_room = str(reply.body["room_id"])
                     self._granted(path, 0.88 * server.rooms._room_life)
                 elif reply.status == 401:
                     server.refusals[self._owner] += 1
             case "/delete-peer":
+                self._judge_deletion(str((body or {}).get("peer_id")))
                 reply = server.rooms.delete_peer(None if body is None else dict(body), server.wall)
                 server.on_deletion()
             case _:
@@ -141,6 +147,13 @@ class Web:
             self._asked.popleft()
         if len(self._asked) > REQUESTS_A_MINUTE:
             self._blame(f"{len(self._asked)} sign-ins and rooms asked for in a minute")
+
+    def _judge_deletion(self, username: str) -> None:
+        """A worker never deletes the last one in a room that is somebody else's (FAULTS G01), unless an impostor is."""
+        rooms = self._server.rooms
+        peer, room_id = rooms.peer(username), rooms._registry.room_of(username)
+        if peer is not None and isinstance(peer.connection, Conn) and room_id != self.own_room:
+            self._blame(f"it deletes {username} while it is listed in {room_id}, which is not its own")
 
     def _granted(self, path: str, not_within: float) -> None:
         """One for each life of what is granted, and one for each refusal or lost answer."""

@@ -43,8 +43,8 @@ class _Book:
     link: Served | None = None
     cuttable: trio.CancelScope | None = None
     """The waiting between dials, or the dial itself: cut short when the worker leaves."""
-    registering: bool = False
-    """A `register` was sent over the last link."""
+    registers: tuple[bool, bool] = (False, False)
+    """A `register` was sent over the last link, and the last one was not answered."""
     registered: bool = False
     """A registration was acknowledged on the present link, or the last one."""
     say: announce.Dials = field(default_factory=announce.Dials)
@@ -110,7 +110,7 @@ async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: T
             return
         if book.leaving:
             if isinstance(outcome, Closed):
-                tell(m.LinkLost(book.epoch, outcome, None, book.registering))
+                tell(m.LinkLost(book.epoch, outcome, None, *book.registers))
             return
         now = trio.current_time()
         if isinstance(outcome, DialFailure):
@@ -120,7 +120,7 @@ async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: T
         else:
             pause = _pause_after(book, outcome, now)
             book.say.lost(book.epoch, outcome, pause)
-            tell(m.LinkLost(book.epoch, outcome, pause, book.registering))
+            tell(m.LinkLost(book.epoch, outcome, pause, *book.registers))
         book.cuttable = trio.CancelScope(deadline=now + pause)
         with book.cuttable:
             await trio.sleep_forever()
@@ -153,5 +153,5 @@ async def _one_link(
     try:
         return await book.link.pump(deadlines, tell)
     finally:
-        book.registering, book.link = book.link.registered, None
+        book.registers, book.link = (book.link.registered, book.link.unanswered), None
         await socket.abort()

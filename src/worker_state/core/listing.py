@@ -12,17 +12,21 @@ LETS_GO = 60.0
 
 
 class Listing:
-    """The registrations of one peer, as far as the end of its sockets tells."""
+    """The registrations of one peer, as far as the ends of its sockets tell. Times are of the caller's clock."""
 
-    __slots__ = ("until",)
+    __slots__ = ("_late", "until")
 
     def __init__(self) -> None:
+        self._late = -math.inf
         self.until = -math.inf
-        """The server may list the peer until then, in seconds of the caller's clock."""
+        """The server may list the peer until then."""
 
-    def lost(self, now: float, *, closed: bool) -> None:
-        """A socket is over through which the peer has registered. `closed`: the server has sent a Close frame."""
-        self.until = now + (NOTICE if closed else LETS_GO)
+    def lost(self, now: float, *, closed: bool, unanswered: bool) -> None:
+        """A socket is over through which the peer has registered. `closed`: the server has sent a Close frame;
+        `unanswered`: a `register` was not answered, and may take effect yet (FAULTS F03)."""
+        if unanswered and not closed:
+            self._late = now + LETS_GO
+        self.until = max(self._late, now + (NOTICE if closed else LETS_GO))
 
     def ends_soon(self, now: float) -> bool:
         """It is worth waiting until the server surely lists the peer no more."""

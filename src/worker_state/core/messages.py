@@ -100,7 +100,9 @@ class LinkLost:
     closed: Closed
     pause: float | None
     registered: bool = False
-    """A `register` was sent over it."""
+    """A `register` was sent over it …"""
+    unanswered: bool = False
+    """… and the last one was not answered."""
 
 
 @dataclass(frozen=True, slots=True)

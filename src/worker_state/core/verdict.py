@@ -161,8 +161,3 @@ _ANSWERS = _IDENTITY_RENEWALS | _ROOM_REFUSED | _OUR_FAULT | _PASSES_BY_ITSELF
 def surely_answers(refusal: Refusal) -> bool:
     """Whether this error answers a `register`, being one of its rows in PROTOCOL.md, and not another part's frame."""
     return refusal.reason in _ANSWERS
-
-
-def politely_closable(*, registers_sent: int, registers_answered: int) -> bool:
-    """Whether a Close frame may end this link: one behind an unanswered `register` leaves a ghost (FAULTS F31)."""
-    return registers_answered >= registers_sent
