@@ -171,7 +171,7 @@ def test_a_reader_that_has_gone_gets_one_look_without_a_traceback(server: Server
 
 def test_a_stream_without_our_letters_gets_others() -> None:
     """As JSON would write them, so that a line of JSON stays one."""
-    program = "from worker_state.cli import output; output.prepare(); print('≥ 2 s … → ä \\U0001f600')"
+    program = f"from worker_state.cli import output; output.prepare(); print({'≥ 2 s … → ä 😀'!a})"
     env = environment(PYTHONIOENCODING="ascii")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, check=True)
     assert done.stdout == b">= 2 s ... -> \\u00e4 \\ud83d\\ude00\n"
