@@ -3,6 +3,9 @@
 PYTHON ?= python3
 ARGS ?=
 
+# An active environment of another project, or what a person has told their own Python, must not reach ours.
+unexport VIRTUAL_ENV $(filter PYTHON%,$(.VARIABLES))
+
 VENV := .venv
 BIN := $(VENV)/bin
 # Two stamps, each written last, so that an interrupted set-up never looks done: the locked

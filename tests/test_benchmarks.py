@@ -1,13 +1,14 @@
 """The benchmarks run to their end, print their tables and write what they have measured. How fast is not asked here."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.processes import environment
 
 pytestmark = pytest.mark.slow
 
@@ -17,11 +18,10 @@ DEADLINE = 120.0
 
 def run(name: str, *arguments: object) -> str:
     """What the benchmark prints; it must succeed and say nothing on stderr."""
-    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env=environment(PYTHONPATH=str(ROOT / "src")),
         capture_output=True,
         timeout=DEADLINE,
         check=False,
@@ -82,7 +82,12 @@ def test_importtime_shows_every_share_and_nothing_unwanted(tmp_path: Path) -> No
 @pytest.mark.parametrize(("name", "arguments"), [("cycle", ["--cycles", "0"]), ("importtime", ["--repeat", "0"])])
 def test_a_size_that_measures_nothing_is_refused(name: str, arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", *arguments], cwd=ROOT, capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 2
     assert "must be at least" in done.stderr.decode()

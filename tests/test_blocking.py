@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import queue
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 import trio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from tests.support.processes import environment
 from worker_state import (
     Config,
     Disconnected,
@@ -459,7 +459,7 @@ def test_the_end_of_the_interpreter(served: Served) -> None:
     """A block in a daemon thread is never left; the identity is deleted all the same when the program ends."""
     config = served.config
     command = [sys.executable, "-c", LEFT_TO_ITSELF, config.websocket_url, config.http_url]
-    done = subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=PATIENCE, env=dict(os.environ))
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=PATIENCE, env=environment())
     assert (done.returncode, done.stderr) == (0, b"")
     assert any(frame["type"] == "register" for _, frame in served.server.frames)
     assert not served.server.rooms.users

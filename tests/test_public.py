@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import worker_state
+from tests.support.processes import environment
 
 HEAVY = {"trio", "httpx", "rich", "asyncio", "ssl", "worker_state.devserver", "worker_state.manager"}
 
@@ -23,7 +24,9 @@ def test_every_public_name_is_there_and_no_other() -> None:
 def test_the_command_line_starts_without_the_network() -> None:
     """Help and completion, which a person waits for, load neither trio nor the library nor the server."""
     program = "import sys, worker_state.cli; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment()
+    )
     assert "worker_state.cli.run" in done.stdout.split()
     assert not HEAVY & set(done.stdout.split())
 
@@ -31,5 +34,7 @@ def test_the_command_line_starts_without_the_network() -> None:
 def test_importing_the_package_loads_nothing_else() -> None:
     """Nobody hears a Ctrl-C while it loads, and the entry point of the command line is inside."""
     program = "import sys; before = set(sys.modules); import worker_state; print(*set(sys.modules) - before)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment()
+    )
     assert done.stdout.split() == ["worker_state"]

@@ -1,7 +1,6 @@
 """The live storms: their light client against a real server, and small storms from end to end."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from benchmarks.storm.light import LightClient
 from benchmarks.storm.seats import furnish, make_seats
 from benchmarks.storm.tally import Tally
 from benchmarks.storm_live import free_ports, main, names
+from tests.support.processes import environment
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause
 from worker_state.devserver import DevServer, Rooms, serve
@@ -164,7 +164,7 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "benchmarks.storm_live", *map(str, arguments)]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+ENVIRONMENT = environment(PYTHONPATH=str(ROOT / "src"))
 SMALL = ("--workers", 10, "--capacity", 20, "--down", 0.5)
 
 

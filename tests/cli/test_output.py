@@ -1,100 +1,159 @@
-"""Standard output that cannot take what is written: a full disk, a reader that has gone, letters that it has not."""
+"""Streams that cannot take what is written: a full disk, a reader that has gone, letters that they have not."""
 
 import errno
-import io
 import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-import typer
 
 from tests.support.processes import DEADLINE, PROGRAM, Server, environment
-from worker_state.cli.output import ERRORS, Out, lost, prepare
+from worker_state.cli.output import ERRORS, Out
 from worker_state.cli.screen import LogHandler, Screen
 
 FULL = Path("/dev/full")
 SENTENCE = b"Error: Standard output cannot be written: No space left on device.\n"
-
-
-class Broken(io.StringIO):
-    """Takes nothing."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self._number = number
-
-    def write(self, text: str) -> int:
-        raise OSError(self._number, os.strerror(self._number))
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [
-        (errno.EPIPE, 0, ""),
-        (errno.ENOSPC, 1, "Error: Standard output cannot be written: No space left on device.\n"),
-    ],
+NEEDS_FULL = pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+SHELL = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+"""Otherwise typer looks at who has started the tests, and knows not every shell."""
+BUFFERING = pytest.mark.parametrize("python", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+PRINTING = (
+    "--help",
+    "--version",
+    "--show-completion bash",
+    "config",
+    "session encode --room a --token b --peer c",
 )
-def test_a_failure_is_said_once_and_nothing_is_raised(
-    number: int, code: int, said: str, capsys: pytest.CaptureFixture[str]
+BAD_USAGE = (
+    "",
+    "nonsense",
+    "config --nonsense",
+    "doctor",
+    "run --quiet --verbose",
+    "serve --ws-port 1 --http-port 1",
+    "session decode nonsense",
+    "storm --workers 0",
+    "watch",
+)
+RUNNING = (
+    "run",
+    "run --log-format json",
+    "run --verbose",
+    "run --demo",
+    "serve --ws-port 0 --http-port 0",
+    "storm --workers 2 --down 0",
+)
+
+
+def ended(command: str, streams: str, **variables: str) -> tuple[int, bytes, bytes]:
+    """Exit code and output of `worker-state`, with its streams as a shell is told to open them."""
+    line = ["sh", "-c", f'exec "$0" {command} {streams}', str(PROGRAM)]
+    done = subprocess.run(
+        line, capture_output=True, env=environment(**SHELL, **variables), timeout=DEADLINE, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@NEEDS_FULL
+@BUFFERING
+@pytest.mark.parametrize(
+    ("command", "code"), [*((line, 1) for line in (*PRINTING, *RUNNING)), *((line, 2) for line in BAD_USAGE)]
+)
+def test_g38_a_full_disk_for_everything_leaves_the_exit_code(command: str, code: int, python: dict[str, str]) -> None:
+    """As with `>log 2>&1`: there is nowhere to say why, and what runs leaves all the same."""
+    assert ended(command, ">/dev/full 2>&1", **python) == (code, b"", b"")
+
+
+@NEEDS_FULL
+@BUFFERING
+@pytest.mark.parametrize("command", [*PRINTING, *RUNNING])
+def test_a_full_disk_is_a_sentence(command: str, python: dict[str, str]) -> None:
+    """It is said once, whatever else the actors still log, and what runs ends in order."""
+    assert ended(command, ">/dev/full", **python) == (1, b"", SENTENCE)
+
+
+@NEEDS_FULL
+@BUFFERING
+@pytest.mark.parametrize(("command", "code"), [("config", 0), ("status --json", 1), ("nonsense", 2)])
+def test_g38_warnings_that_cannot_be_written_change_nothing(
+    command: str, code: int, python: dict[str, str], tmp_path: Path
 ) -> None:
-    """That the reader has gone is no failure: he knows."""
-    gone: list[None] = []
-    out = Out(Broken(number), lambda: gone.append(None))
-    assert out.write("one") == 3
-    out.write("two")
-    out.flush()
-    assert (len(gone), capsys.readouterr().err) == (1, said)
-    assert out.end is not None
-    assert out.end.exit_code == code
+    """With a full disk under stderr alone, a command prints and ends as always, however much it has to warn of."""
+    variables = {"WORKER_STATE_TAG": "misspelt", "TMPDIR": str(tmp_path), **python}
+    always = ended(command, "", **variables)
+    assert (always[0], bool(always[2])) == (code, command != "status --json")
+    assert ended(command, "2>/dev/full", **variables) == (*always[:2], b"")
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
-@pytest.mark.parametrize("command", ["run", "run --log-format json", "run --demo", "serve --ws-port 0 --http-port 0"])
-def test_a_full_disk_ends_what_runs_in_order(command: str) -> None:
-    """The actors' own log lines fail as well, and the worker still leaves."""
-    with FULL.open("wb") as full:
-        done = subprocess.run(
-            [PROGRAM, *command.split()],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env=environment(),
-            timeout=DEADLINE,
-            check=False,
-        )
-    assert (done.returncode, done.stderr) == (1, SENTENCE)
+@BUFFERING
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("command", "code"), [("config", 0), ("session decode -", 2)])
+def test_g38_streams_that_are_closed_are_nowhere(command: str, code: int, streams: str, python: dict[str, str]) -> None:
+    """Python has no stream at all for these; the exit code is the command's own."""
+    assert ended(command, streams, **python)[0] == code
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
-@pytest.mark.parametrize("options", ["", "--log-format json", "--verbose"])
-def test_a_full_disk_for_everything_leaves_the_exit_code(options: str) -> None:
-    """As with `>log 2>&1`: there is nowhere to say why, and the worker leaves all the same."""
-    command = [str(PROGRAM), "run", *options.split()]
-    with FULL.open("wb") as full:
-        done = subprocess.run(
-            command, stdout=full, stderr=subprocess.STDOUT, env=environment(), timeout=DEADLINE, check=False
-        )
-    assert done.returncode == 1
+@BUFFERING
+@pytest.mark.parametrize(("command", "code"), [*((line, 0) for line in PRINTING), ("nonsense", 2)])
+def test_g38_a_reader_that_has_gone_is_no_failure(command: str, code: int, python: dict[str, str]) -> None:
+    """As with `| head -1`: he knows, and nothing is said."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [PROGRAM, *command.split()],
+        stdout=writer,
+        stderr=writer if code else subprocess.PIPE,
+        env=environment(**SHELL, **python),
+        timeout=DEADLINE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr or b"") == (code, b"")
 
 
-def test_an_output_that_is_closed_is_nowhere() -> None:
-    """As with `>&-`, for which Python has no stream at all."""
-    command = ["sh", "-c", f"exec {PROGRAM} run --demo >&- 2>&-"]
-    assert subprocess.run(command, env=environment(), timeout=DEADLINE, check=False).returncode == 0
+@NEEDS_FULL
+def test_a_disk_that_is_full_before_the_worker_begins_ends_it(server: Server) -> None:
+    """The address of a server that the environment names is printed before anybody listens to the loss."""
+    variables = {"SLEAP_RTC_SIGNALING_WS": server.ws, "SLEAP_RTC_SIGNALING_HTTP": server.http}
+    assert ended("run", ">/dev/full", **variables) == (1, b"", SENTENCE)
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
-@pytest.mark.parametrize(
-    "command", ["run --help", "config", "config --json", "session encode --room a --token b --peer c"]
-)
-def test_a_full_disk_is_a_sentence(command: str) -> None:
-    with FULL.open("wb") as full:
-        done = subprocess.run(
-            [PROGRAM, *command.split()], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
-        )
-    assert (done.returncode, done.stderr) == (1, SENTENCE)
+@NEEDS_FULL
+def test_a_stream_that_is_lost_says_so_at_every_line() -> None:
+    """Nothing is raised, the first failure is kept, and who listens late hears of it, too."""
+    with FULL.open("w") as full, Out(full) as out:
+        print("one", file=out)
+        told: list[None] = []
+        out.file.on_lost = lambda: told.append(None)
+        print("two", file=out)
+        assert len(told) == 1
+        assert out.file.error is not None
+        assert out.file.error.errno == errno.ENOSPC
+
+
+def test_a_pipe_that_must_not_block_is_waited_for() -> None:
+    """Somebody else has set it so, and a slow reader gets everything all the same."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    text = "x" * 1_000_000
+
+    def print_it() -> None:
+        with os.fdopen(writer, "w") as pipe, Out(pipe) as out:
+            out.write(text)
+
+    printing = threading.Thread(target=print_it)
+    printing.start()
+    with os.fdopen(reader) as lines:
+        assert lines.read() == text
+    printing.join(DEADLINE)
+
+
+def test_a_life_without_any_output_is_one() -> None:
+    """A worker whose streams are closed lives and leaves as any other."""
+    assert ended("run --demo", ">&- 2>&-") == (0, b"", b"")
 
 
 def test_a_reader_that_has_gone_gets_one_look_without_a_traceback(server: Server) -> None:
@@ -112,22 +171,17 @@ def test_a_reader_that_has_gone_gets_one_look_without_a_traceback(server: Server
 
 def test_a_stream_without_our_letters_gets_others() -> None:
     """As JSON would write them, so that a line of JSON stays one."""
-    program = "from worker_state.cli import output; output.prepare(); print('≥ 2 s … → ä \\U0001f600')"
-    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    program = f"from worker_state.cli import output; output.prepare(); print({'≥ 2 s … → ä 😀'!a})"
+    env = environment(PYTHONIOENCODING="ascii")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=env, check=True)
     assert done.stdout == b">= 2 s ... -> \\u00e4 \\ud83d\\ude00\n"
 
 
 def test_only_what_cannot_be_encoded_is_replaced() -> None:
-    prepare()
+    """Reading knows no such rule, and what has a letter keeps it."""
     assert "≥ä".encode("latin-1", ERRORS) == b">=\xe4"
     with pytest.raises(UnicodeDecodeError):
         b"\xff".decode("utf-8", ERRORS)
-
-
-def test_a_stream_without_a_file_can_be_lost(capsys: pytest.CaptureFixture[str]) -> None:
-    assert isinstance(lost(OSError(errno.EIO, "Input/output error"), io.StringIO()), typer.Exit)
-    assert capsys.readouterr().err == "Error: Standard output cannot be written: Input/output error.\n"
 
 
 def test_a_log_line_that_cannot_be_formatted_does_not_fail_who_logs(
@@ -141,7 +195,7 @@ def test_a_log_line_that_cannot_be_formatted_does_not_fail_who_logs(
 def test_completion_that_cannot_be_installed_is_a_sentence(tmp_path: Path) -> None:
     """A home that is no directory stands for one that nobody may write to: it stops root as well."""
     (tmp_path / "home").touch()
-    home = environment(HOME=str(tmp_path / "home"), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    home = environment(HOME=str(tmp_path / "home"), **SHELL)
     command = [str(PROGRAM), "--install-completion", "bash"]
     done = subprocess.run(command, env=home, check=False, capture_output=True, text=True, timeout=DEADLINE)
     assert (done.returncode, done.stdout) == (1, "")

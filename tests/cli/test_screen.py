@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.support.processes import environment
 from worker_state.cli.screen import Screen, show_log
 from worker_state.logs import event
 
@@ -91,13 +92,17 @@ def test_a_quiet_result_is_the_bare_value(capsys: pytest.CaptureFixture[str]) ->
 def test_a_reader_that_has_gone_is_reported_and_nothing_is_raised() -> None:
     program = """if True:
         import sys
+        from worker_state.cli import output
         from worker_state.cli.screen import Screen
+        output.prepare()
         screen = Screen()
         screen.on_gone = lambda: print("gone", file=sys.stderr)
         screen.line("nobody reads this")
     """
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, env=environment(), check=False
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"gone\n")

@@ -20,6 +20,7 @@ from random import SystemRandom
 
 import trio
 
+from tests.support.processes import environment
 from worker_state.devserver import DevServer, Rooms, serve
 from worker_state.devserver.effects import JSON, Reply
 
@@ -82,7 +83,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.real.keeper", self._file, str(self.ws_port), str(self.http_port)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+            env=environment(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)])),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.real.keeper import ROOT
+from tests.support.processes import environment
 
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--net"]
 
@@ -33,7 +34,7 @@ def test_a_worker_is_found_when_a_network_that_was_gone_is_back(tmp_path: Path) 
     done = subprocess.run(
         [*NAMESPACE, sys.executable, "-m", "tests.real.island", tmp_path],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+        env=environment(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)])),
         capture_output=True,
         text=True,
         timeout=200,

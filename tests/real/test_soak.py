@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak import Work, growth, main, server_process, soak
+from tests.support.processes import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def test_a_short_soak_shows_what_the_process_holds(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.soak", *(word for each in sizes.items() for word in each)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+        env=environment(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)])),
         capture_output=True,
         timeout=200,
         check=False,

@@ -15,6 +15,7 @@ from tests.simulation.plan import Plan, calm, draw
 from tests.simulation.result import Violation
 from tests.simulation.runs import Tally, run_plan
 from tests.simulation.world import simulate
+from tests.support.processes import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,8 +70,8 @@ def test_the_same_seed_gives_the_same_trace_in_any_process() -> None:
     )
 
     def start(hash_seed: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-        return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+        env = environment(PYTHONHASHSEED=hash_seed, PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path]))
+        return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=env, stdout=subprocess.PIPE)
 
     with start("1") as one, start("2") as other:
         first, second = one.communicate(timeout=60)[0], other.communicate(timeout=60)[0]

@@ -18,9 +18,10 @@ OWN_VARIABLES = ("SLEAP_RTC_", "WORKER_STATE_", "NO_COLOR", "FORCE_COLOR", "COLU
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This process's environment without anything that the command line listens to, and what the test adds."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
-    # Nor may a process read what the person who runs the tests has in `~/.sleap-rtc`.
+    """What a process of a test is given: nothing that a person or a machine has set, and what the test adds."""
+    # Programs have to be found, and `make coverage` measures the children as well. Not even `HOME` is the person's, who
+    # may have a `~/.sleap-rtc`.
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PATH", "TMPDIR", "COVERAGE_"))}
     return {**kept, "HOME": "/nonexistent", **extra}
 
 

@@ -4,7 +4,6 @@ What is imported here is paid for by every start, `--help` included: trio, rich,
 come in inside the commands that need them.
 """
 
-import errno
 import sys
 from typing import Annotated
 
@@ -45,7 +44,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        output.write(f"worker-state {version('worker-state')}")
+        typer.echo(f"worker-state {version('worker-state')}")
         raise typer.Exit
 
 
@@ -68,11 +67,12 @@ def main() -> None:
     output.prepare()
     try:
         app()
+    except SystemExit as end:
+        if output.failed() and not end.code:
+            end.code = ExitCode.STARTUP_FAILED
+        raise
     except OSError as error:
-        if error.filename is not None:  # what typer writes by itself: completion, in the person's home
-            sentence = f"{error.filename} cannot be written: {error.strerror}."
-            sys.exit(int(refuse(sentence, ExitCode.STARTUP_FAILED).exit_code))
-        if error.errno != errno.ENOSPC:
+        if error.filename is None:
             raise
-        # What typer prints by itself: help.
-        sys.exit(int(output.lost(error, sys.stdout).exit_code))
+        # What typer writes by itself: completion, in the person's home.
+        sys.exit(refuse(f"{error.filename} cannot be written: {error.strerror}.", ExitCode.STARTUP_FAILED).exit_code)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from worker_state.cli.output import write
+import typer
+
 from worker_state.cli.settings import (
     ADDRESS_KEYS,
     HIDDEN,
@@ -68,7 +69,7 @@ def config_command(
         gpu_memory_mb=gpu_memory_mb,
         tags=tuple(tag) if tag else None,
     )
-    write(json.dumps(_as_object(settings)) if as_json else "\n".join(_lines(settings)))
+    typer.echo(json.dumps(_as_object(settings)) if as_json else "\n".join(_lines(settings)))
 
 
 def _lines(settings: "Settings") -> list[str]:

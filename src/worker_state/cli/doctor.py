@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker_state.cli.output import write
 from worker_state.cli.refusal import ExitCode
 from worker_state.cli.settings import (
     ApiKey,
@@ -88,10 +87,11 @@ def doctor_command(
     config = settings.config()
     tell(Result(Step.CONFIGURATION, ok(_described(settings, config))))
     trio.run(_examine, config, tell, screen)
-    screen.close()
+    if screen.gone:
+        raise typer.Exit  # nobody reads the rest, which was not tried for that
     well = all_well(results)
     if as_json:
-        write(json.dumps({"ok": well, "steps": [_as_object(result) for result in results]}))
+        typer.echo(json.dumps({"ok": well, "steps": [_as_object(result) for result in results]}))
     if not well:
         raise typer.Exit(ExitCode.STARTUP_FAILED)
 

@@ -68,7 +68,6 @@ async def look(config: Config, every: float, form: Form, outside: Outside | None
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise refuse(failure[:1].upper() + failure[1:], ExitCode.STARTUP_FAILED)
-    screen.close()
 
 
 async def _show(rosters: Watched[Roster], every: float, form: Form, screen: Screen) -> None:

@@ -1,17 +1,17 @@
-"""Standard output that fails: nobody reads any more, the disk is full, the terminal has no such letters.
+"""Streams that fail: nobody reads any more, the disk is full, the terminal is gone or has no such letters.
 
-None of this may cost a worker its life in order, or a person a traceback. What is printed is the commands' business.
+None of this may cost a worker its life in order, a person a traceback, or a command its exit code. What is printed is
+the commands' business.
 """
 
 import codecs
 import errno
+import io
 import os
+import select
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TextIO
-
-import typer
 
 from worker_state.cli.refusal import ExitCode, refuse
 
@@ -21,70 +21,58 @@ ERRORS = "worker_state.plain"
 """The name of that rule among Python's own (`strict`, `replace`, …)."""
 
 
-def prepare() -> None:
-    """Let both streams take every letter, whatever their encoding. Once, before anything is printed or read."""
-    codecs.register_error(ERRORS, _plain)
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # it was closed (`>&-`): what is printed goes nowhere, and nothing is read
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
-            reconfigure(errors=ERRORS)
+def do_nothing() -> None:
+    """The default of whatever is called when a stream is lost."""
 
 
-def write(text: str) -> None:
-    """Print a line on standard output; raises `typer.Exit` when that is not possible."""
-    try:
-        typer.echo(text)
-    except OSError as error:
-        raise lost(error, sys.stdout) from None
+class File(io.FileIO):
+    """What a stream writes into: it never raises. After its first failure everything goes nowhere."""
 
+    error: OSError | None = None
+    """That failure."""
+    on_lost: Callable[[], None] = staticmethod(do_nothing)
+    """Called each time that something goes nowhere: who comes late hears of it at the next line."""
 
-def lost(error: OSError, stream: TextIO) -> typer.Exit:
-    """Say why the stream takes nothing more, and let it swallow what follows. That its reader has gone is no failure.
-
-    The caller raises what comes back, sooner or later.
-    """
-    with suppress(OSError, ValueError):  # no file behind it: then there is nothing that the end could flush
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, stream.fileno())
-        os.close(sink)
-    if error.errno == errno.EPIPE:
-        return typer.Exit()
-    why = (error.strerror or str(error)).rstrip(".")
-    return refuse(f"Standard output cannot be written: {why}.", ExitCode.STARTUP_FAILED)
-
-
-class Out:
-    """A stream that never raises. What is written after its failure goes nowhere."""
-
-    def __init__(self, stream: TextIO, on_lost: Callable[[], None]) -> None:
-        self._stream = stream
-        self._on_lost = on_lost
-        self.end: typer.Exit | None = None
-        """What to raise when the command is over, once something could not be written."""
-
-    def __getattr__(self, name: str) -> Any:
-        # Whoever asks for the encoding, or for a terminal, means the stream behind.
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """As every stream's."""
-        self._do(lambda: self._stream.write(text))
-        return len(text)
-
-    def flush(self) -> None:
-        """As every stream's."""
-        self._do(self._stream.flush)
-
-    def _do(self, action: Callable[[], object]) -> None:
-        if self.end is not None:
-            return
+    def write(self, data: Any, /) -> int:
+        """As every file's. A pipe that somebody has made non-blocking is waited for as any other."""
         try:
-            action()
+            while self.error is None:
+                if (taken := super().write(data)) is not None:
+                    return taken
+                select.select((), (self,), ())
         except OSError as error:
-            self.end = lost(error, self._stream)
-            self._on_lost()
+            self.error = error
+        self.on_lost()
+        return len(data)
+
+
+class Out(io.TextIOWrapper):
+    """A standard stream that has every letter and never raises."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        # It does not raise below the buffers: what one of them kept would fail again when the interpreter ends, and
+        # Python makes exit code 120 of that. Of a stream that was closed (`>&-`) Python makes None.
+        self.file = File(os.devnull, "w") if stream is None else File(stream.fileno(), "w", closefd=False)
+        encoding = "utf-8" if stream is None else stream.encoding
+        super().__init__(io.BufferedWriter(self.file), encoding, ERRORS, line_buffering=True)
+
+
+def prepare() -> None:
+    """Make both streams what they are for us, whatever Python was told. Once, before anything is printed or read."""
+    if sys.stdin is None:  # it was closed (`<&-`), and nothing is read
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    sys.stdout, sys.stderr = Out(sys.stdout), Out(sys.stderr)
+
+
+def failed() -> bool:
+    """Whether something could not be printed, and then say why. That its reader has gone is no failure: he knows."""
+    sys.stdout.flush()
+    error = sys.stdout.file.error if isinstance(sys.stdout, Out) else None
+    if error is None or error.errno == errno.EPIPE:
+        return False
+    why = (error.strerror or str(error)).rstrip(".")
+    refuse(f"Standard output cannot be written: {why}.", ExitCode.STARTUP_FAILED)
+    return True
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
@@ -97,3 +85,6 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 def _escaped(letter: str) -> str:
     units = letter.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+
+
+codecs.register_error(ERRORS, _plain)

@@ -1,6 +1,5 @@
 """How every command says no: one sentence on stderr and an exit code. Never a traceback, never a secret."""
 
-from contextlib import suppress
 from enum import IntEnum
 
 import typer
@@ -15,6 +14,5 @@ class ExitCode(IntEnum):
 
 def refuse(sentence: str, code: ExitCode) -> typer.Exit:
     """Print the sentence; the caller raises what comes back, so that the reader sees that nothing follows."""
-    with suppress(OSError):  # on the same full disk as the rest: then the code alone has to tell
-        typer.echo(f"Error: {sentence}", err=True)
+    typer.echo(f"Error: {sentence}", err=True)
     return typer.Exit(code)

@@ -17,14 +17,10 @@ from rich.console import Console
 from rich.text import Text
 
 from worker_state import logs
-from worker_state.cli.output import Out
+from worker_state.cli.output import Out, do_nothing
 from worker_state.cli.refusal import ExitCode, refuse
 
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
-
-
-def do_nothing() -> None:
-    """The default of `Screen.on_gone`."""
 
 
 class Screen:
@@ -38,20 +34,27 @@ class Screen:
         self.as_json = as_json
         """Every line is a JSON object, for programs; see `logs.JsonFormatter`."""
         self.on_gone = do_nothing
-        # rich keeps bold and dim under NO_COLOR; a person who asks for no colour wants no escape codes at all.
-        system = None if os.environ.get("NO_COLOR") else "auto"
-        self._out = Out(sys.stdout, self._gone)
-        self._console = Console(file=self._out, highlight=False, markup=False, emoji=False, color_system=system)  # type: ignore[arg-type]
+        self._out = sys.stdout
+        if isinstance(self._out, Out):
+            self._out.file.on_lost = self._gone
+        self._console = Console(
+            file=self._out,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            # rich keeps bold and dim under NO_COLOR; a person who asks for no colour wants no escape codes at all.
+            color_system=None if os.environ.get("NO_COLOR") else "auto",
+        )
 
     @property
     def console(self) -> Console:
         """For what draws itself anew."""
         return self._console
 
-    def close(self) -> None:
-        """To be called when the command is over: raises `typer.Exit` if something could not be printed."""
-        if self._out.end is not None:
-            raise self._out.end
+    @property
+    def gone(self) -> bool:
+        """Whether nobody reads any more, or no disk takes it."""
+        return isinstance(self._out, Out) and self._out.file.error is not None
 
     def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: logs.About = logs.NOTHING) -> None:
         """Print one line, with the time of day before it; to a program also say the event that it is about."""

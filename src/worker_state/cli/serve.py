@@ -111,7 +111,6 @@ async def _serve(start: Callable[..., Awaitable[object]], screen: "Screen") -> N
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
-    screen.close()
 
 
 def _cannot_listen(error: OSError, host: str, ws_port: int, http_port: int) -> str:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from worker_state.cli.output import write
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.core.errors import SessionStringError
 from worker_state.core.session import SessionString
@@ -39,10 +38,10 @@ def decode(
     session = parsed(text)
     fields = {"room_id": session.room_id, "token": session.token, "peer_id": session.peer_id}
     if as_json:
-        write(json.dumps(fields))
+        typer.echo(json.dumps(fields))
     else:
         for name, value in fields.items():
-            write(f"{name:8} {shown(value, limit=1000)}")
+            typer.echo(f"{name:8} {shown(value, limit=1000)}")
 
 
 @session_app.command()
@@ -62,7 +61,7 @@ def encode(
     for option, value in (("--room", room), ("--token", token), ("--peer", peer)):
         if not value.strip():
             raise refuse(f"{option} must not be empty.", ExitCode.BAD_USAGE)
-    write(str(SessionString(room_id=room, token=token, peer_id=peer)))
+    typer.echo(str(SessionString(room_id=room, token=token, peer_id=peer)))
 
 
 def parsed(text: str, source: str = "") -> SessionString:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from worker_state.cli import addresses
-from worker_state.cli.output import write
 from worker_state.cli.refusal import ExitCode, refuse
 from worker_state.core.words import shown
 
@@ -42,7 +41,7 @@ def status_command(
         answer = ask(url)
         answers = [(None if answer is None else answer["pid"], url, answer)]
     if as_json:
-        write(
+        typer.echo(
             json.dumps(
                 [
                     {"pid": pid, "url": url, "answered": answer is not None, **(answer or {})}
@@ -52,7 +51,7 @@ def status_command(
             )
         )
     for pid, url, answer in answers if not as_json else ():
-        write(line(pid, url, answer))
+        typer.echo(line(pid, url, answer))
     if not answers:
         if as_json:
             raise typer.Exit(ExitCode.STARTUP_FAILED)

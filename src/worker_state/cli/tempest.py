@@ -175,7 +175,6 @@ async def watch(plan: Plan, screen: Screen) -> None:
         nursery.cancel_scope.cancel()
     if sentence is not None:
         raise refuse(sentence, ExitCode.STARTUP_FAILED)
-    screen.close()
 
 
 async def _storm(plan: Plan, victim: Victim, outer: trio.Nursery, screen: Screen) -> str | None:

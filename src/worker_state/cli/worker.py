@@ -99,7 +99,6 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise screen.failed(failure)
-    screen.close()
 
 
 async def _live(
