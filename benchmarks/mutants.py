@@ -51,8 +51,8 @@ MUTANTS = (
     Mutant(
         "no full update with the steady echo",
         "actors/status.py",
-        "steady = registered.schedule.sent(now)",
-        "steady = registered.schedule.sent(now) and False",
+        "proof is Proof.FULL or book.refusals.in_force",
+        "book.refusals.in_force",
     ),
     Mutant(
         "ignore a lost echo",
@@ -120,15 +120,15 @@ MUTANTS = (
     ),
     Mutant(
         "a 401 for a room is no refusal of the token",
-        "actors/registration.py",
-        "pause = book.credentials.id_token.refuse(now) if refused else None",
-        "pause = None",
+        "renewals.py",
+        "self.credentials.id_token.refuse(now) if token_refused else None",
+        "None",
     ),
     Mutant(
         "a new peer id with each sign-in",
         "actors/registration.py",
-        "book.peer_id = book.peer_id or identity.username",
-        "book.peer_id = identity.username",
+        "book.peer_id = book.peer_id or note.identity.username",
+        "book.peer_id = note.identity.username",
     ),
     Mutant(
         "no search for silence",
@@ -139,9 +139,8 @@ MUTANTS = (
     Mutant(
         "no time limit for a register",
         "actors/registration.py",
-        "book.answer_by = max(book.link.answer_by, now + config.timing.answer) if first else "
-        "now + config.timing.register",
-        "book.answer_by = math.inf",
+        "book.pending.sent(now, book.link.epoch, book.revision, answer_by,",
+        "book.pending.sent(now, book.link.epoch, book.revision, math.inf,",
     ),
     Mutant("no delay between dials", "core/pace.py", "return max(pause, p.shortest)", "return 0.0"),
     Mutant(
@@ -152,10 +151,9 @@ MUTANTS = (
     ),
     Mutant(
         "HTTP is tried again at once",
-        "actors/registration.py",
-        "            book.errand_at = now + max(random.uniform(0.5, 1.0) * pause, asked_for(hint, random))\n"
-        "        case m.BeginLeave",
-        "            book.errand_at = now + 1.0\n        case m.BeginLeave",
+        "renewals.py",
+        "now + max(self._random.uniform(0.5, 1.0) * pause, asked_for(hint, self._random))",
+        "now + 1.0",
     ),
     Mutant(
         "no pause after an error of the store",
@@ -166,8 +164,8 @@ MUTANTS = (
     Mutant(
         "pay only the first identity",
         "actors/cleanup.py",
-        "for username in tuple(ledger.owed):",
-        "for username in tuple(ledger.owed[:1]):",
+        "for username in ledger.owed:",
+        "for username in ledger.owed[:1]:",
     ),
     Mutant(
         "a room is left without a goodbye",
@@ -179,36 +177,36 @@ MUTANTS = (
     Mutant(
         "the refusal of an ID token condemns its successor",
         "actors/registration.py",
-        "    if isinstance(verdict, v.Renew) and _leased(book, verdict.what).is_newer_than(book.sent_at):",
-        "    if False:",
+        "isinstance(verdict, v.Renew) and book.renewals.leased(verdict.what).is_newer_than(book.pending.sent_at)",
+        "False",
         first=(40_399,),
     ),
     Mutant(
         "close before the deletion",
         "actors/cleanup.py",
-        "            with trio.move_on_after(within, shield=True) as scope:\n",
+        "            with trio.move_on_after(timing.exit + (",
         "            tell(m.CloseLink())\n"
         "            with trio.CancelScope(shield=True):\n"
         "                await trio.sleep(0.3)\n"
-        "            with trio.move_on_after(within, shield=True) as scope:\n",
+        "            with trio.move_on_after(timing.exit + (",
     ),
     Mutant(
         "no time limit for the deletion",
         "actors/cleanup.py",
-        "trio.move_on_after(within, shield=True)",
-        "trio.move_on_after(within + 20, shield=True)",
+        "trio.move_on_after(timing.exit + (",
+        "trio.move_on_after(timing.exit + 20 + (",
     ),
     Mutant(
         "an exit does not wait for the sign-in under way",
         "actors/cleanup.py",
-        "        while ledger.awaited:",
-        "        while False:",
+        "            if not ledger.awaited:",
+        "            if True:",
     ),
     Mutant(
         "a Close frame behind an unanswered register",
         "served.py",
-        "if self.over is not None or not polite:",
-        "if self.over is not None:",
+        "self.over is None and not self.unanswered:",
+        "self.over is None:",
     ),
     Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
     Mutant(
@@ -221,8 +219,48 @@ MUTANTS = (
     Mutant(
         "an exit waits for the last signals whatever happens",
         "actors/cleanup.py",
-        "with trio.move_on_after(within / 2):",
+        "with trio.move_on_after(timing.exit / 2):",
         "with trio.CancelScope(shield=True):",
+    ),
+    Mutant(
+        "a given room is left as one of its own",
+        "actors/cleanup.py",
+        "                if keeps_room:",
+        "                if False:",
+    ),
+    Mutant(
+        "the deletion does not wait until the server has let go",
+        "actors/cleanup.py",
+        "    while ledger.linked:",
+        "    while False:",
+    ),
+    Mutant(
+        "an identity is deleted although the server may list it",
+        "core/listing.py",
+        "now + (NOTICE if closed else LETS_GO)",
+        "now + NOTICE",
+    ),
+    Mutant(
+        "replaced identities stay until the exit",
+        "actors/cleanup.py",
+        "if any(isinstance(note, m.IdentityCreated) for note in notes):",
+        "if False:",
+    ),
+    Mutant("no echo behind a register", "core/pending.py", "now + FIRST_ECHO, False", "math.inf, False"),
+    Mutant("a month for a room of one's own", "core/lease.py", "ROOM_LIFE = 7200.0", "ROOM_LIFE = 30 * 86400.0"),
+    Mutant(
+        "a forger has the first minute to himself",
+        "core/probe.py",
+        "return Proof.ECHO if first else Proof.LOOK",
+        "return Proof.ECHO",
+        by=("tests/faults/test_real_server.py",),
+    ),
+    Mutant(
+        "an error with a code refuses a register",
+        "core/wire.py",
+        'case {"type": "error", "code": code} if code is not None:',
+        'case {"type": "error", "code": code} if code == 7:',
+        by=("tests/faults/test_real_server.py",),
     ),
     Mutant(
         "an exception for a frame of a strange shape",
@@ -251,8 +289,8 @@ MUTANTS = (
     Mutant(
         "the registration is lost with whatever link",
         "actors/registration.py",
-        "LinkLost(epoch) if book.link is not None and epoch == book.link.epoch",
-        "LinkLost() if book.link is not None",
+        "LinkLost(epoch, closed) if book.link is not None and epoch == book.link.epoch",
+        "LinkLost(_, closed) if book.link is not None",
         by=STALE,
     ),
     Mutant(

@@ -95,7 +95,7 @@ def test_a_signal_that_arrives_twice_at_once_is_one(spawn: Spawn, server: Server
     worker.process.terminate()
     worker.process.terminate()
     assert worker.end() == 0
-    assert any("identity deleted" in line for line in worker.lines)
+    assert any("event=identity_deleted" in line for line in worker.lines)
 
 
 def test_as_json_every_line_is_an_object_with_its_event(spawn: Spawn) -> None:
