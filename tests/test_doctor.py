@@ -250,6 +250,24 @@ async def test_wrong_room_token(nursery: trio.Nursery) -> None:
     assert len(server.rooms.users) == 1
 
 
+async def test_g01_a_server_that_does_not_close(nursery: trio.Nursery) -> None:
+    """Whom the server may still list is not deleted in somebody else's room, and that is told."""
+    server: DevServer = await nursery.start(serve)
+    room_id, token = someone_elses_room(server)
+    owner = set(server.rooms.users)
+
+    async def freeze() -> None:
+        await server.until(lambda: any(frame["type"] == "discover_peers" for _, frame in server.frames))
+        for peer_id in set(server.rooms.users) - owner:
+            server.freeze(peer_id)
+
+    nursery.start_soon(freeze)
+    results = await examined(server.ws_url, server.http_url, room_id=room_id, room_token=token)
+    assert "the server may still list it" in trouble(results)[Step.DELETION]
+    assert room_id in server.rooms.rooms
+    assert len(server.rooms.users) == 3
+
+
 async def test_a_given_room_stays(nursery: trio.Nursery) -> None:
     """Somebody else's room is there afterwards as it was before, also when nobody else was in it."""
     server: DevServer = await nursery.start(serve)

@@ -99,6 +99,20 @@ async def test_a_server_that_has_forgotten_us_is_joined_again(world: World) -> N
         await rosters.wait_for(lambda roster: roster.trouble is None)
 
 
+@scenario
+async def test_g01_the_server_does_not_know_that_the_watcher_has_gone(world: World) -> None:
+    """While the server may still list the watcher its identity is left: the deletion would take the room along."""
+    room = empty_room(world)
+    async with watching(world, **room) as rosters:
+        (watcher,) = world.rooms.users
+        world.refuse()
+        world.server.half_open(watcher)
+        await rosters.wait_for(lambda roster: roster.trouble is not None)
+    assert set(world.rooms.users) == {watcher}
+    assert set(world.rooms.rooms) == {room["room_id"]}
+    assert world.logged(logging.WARNING, "our identity is left to the server")
+
+
 @scenario(only="fake")  # an hour
 async def test_an_id_token_that_has_run_out_is_replaced(world: World) -> None:
     """The new identity comes in the old one's place, which is deleted at once."""
@@ -106,7 +120,7 @@ async def test_an_id_token_that_has_run_out_is_replaced(world: World) -> None:
     async with watching(world, every=60.0, **room) as rosters:
         (first,) = world.rooms.users
         await trio.sleep(3700.0)
-        world.cut()
+        world.server.disconnect_all(1001)
         roster = await rosters.wait_for(lambda roster: roster.trouble == "the server refuses: the ID token is refused")
         assert roster.answered_at is not None
         await rosters.wait_for(lambda roster: roster.trouble is None)

@@ -15,10 +15,11 @@ from worker_state.core import answers, wire
 from worker_state.core import checkup as c
 from worker_state.core.checkup import Endpoint, Finding, Result, Step
 from worker_state.core.config import Config
+from worker_state.core.listing import NOTICE
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import masked
-from worker_state.transport import Socket, WebSocketDial, receive_message
+from worker_state.transport import Socket, WebSocketDial, close, receive_message
 from worker_state.web import HttpxHttp
 
 WITHIN = 10.0
@@ -27,8 +28,9 @@ LEAVING = 2.0
 """Seconds for an answer that may create something, once the person wants to go."""
 DELETING = 5.0
 """Seconds for everything that is owed at the end."""
-SETTLED = 0.5
-"""Seconds for a server to notice that a socket is closed, before the identity behind it is deleted."""
+LISTED = "left, for the server may still list it, and would delete a room that is somebody else's with it"
+CLOSING = 1.0
+"""Seconds for a server to answer a Close frame."""
 
 T = TypeVar("T")
 Tell = Callable[[Result], None]
@@ -65,6 +67,8 @@ class _Exam:
         self._identities: list[answers.Identity] = []
         self._lost = 0
         self._links: list[Socket] = []
+        self._listed: dict[str, Socket | None] = {}
+        """By peer id: the socket over which it is registered; None while the answer to its `register` has not come."""
         self._room: answers.Room | None = None
         if config.room_id is not None and config.room_token is not None:
             self._room = answers.Room(config.room_id, config.room_token)
@@ -269,11 +273,14 @@ class _Exam:
         return peer_id, frame | {"role": role}
 
     async def _register(self, link: Socket, frame: wire.Message) -> Finding:
+        self._listed[frame["peer_id"]] = None
         answer: wire.RegistrationAccepted | wire.Refusal | Closed = await _ask(link, frame, _registration_answer)
         if isinstance(answer, Closed):
             return c.of_dial(answer)
         if isinstance(answer, wire.Refusal):
+            del self._listed[frame["peer_id"]]
             return c.of_register(wire.Refusal(masked(answer.reason, self._secrets), answer.typed), self._config)
+        self._listed[frame["peer_id"]] = link
         return c.ok(f"as {c.TRUTH_SHOWN}; {answer.peers} others in the room")
 
     # back again
@@ -283,11 +290,16 @@ class _Exam:
         late = answers.HttpFailure(f"not answered in {DELETING:g} s")
         reports: dict[str, str | answers.HttpFailure] = {each.username: late for each in self._identities}
         with trio.move_on_after(DELETING):
-            if self._identities and not self._config.creates_room:
-                # With its last registered peer the server would delete a room that is somebody else's.
-                await self._stack.aclose()
-                await trio.sleep(SETTLED)
+            if not self._config.creates_room:
+                # With the last one in it the server would delete a room that is somebody else's (FAULTS G01).
+                for peer_id, link in tuple(self._listed.items()):
+                    if link is not None and await close(link, CLOSING):
+                        del self._listed[peer_id]
+                await trio.sleep(NOTICE)
             for each in self._identities:
+                if each.username in self._listed and not self._config.creates_room:
+                    reports[each.username] = answers.HttpFailure(LISTED)
+                    continue
                 answer = await self._http.post("/delete-peer", body={"peer_id": each.username})
                 reports[each.username] = answers.read_deletion(answer)
         return c.of_deletion(reports, lost=self._lost, room_left=self._room_asked and not self._registered)

@@ -22,12 +22,13 @@ from worker_state.core import answers, roster, wire
 from worker_state.core import verdict as v
 from worker_state.core.config import Config
 from worker_state.core.errors import ConfigError, ObservationFailed
+from worker_state.core.listing import Listing
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.roster import Roster
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
 from worker_state.logs import event
-from worker_state.transport import Dial, Socket, WebSocketDial, receive_message
+from worker_state.transport import Dial, Socket, WebSocketDial, close, receive_message
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
 
@@ -35,11 +36,9 @@ __all__ = ["ObservationFailed", "Outside", "open_roster"]
 
 log = logging.getLogger(__name__)
 
+CLOSED, NO_CLOSE_FRAME = 1000, 1006
 LEAST, MOST = 0.5, 300.0
 """Seconds between two searches: what a server can be asked for without being pressed, and what is still watching."""
-NOTICE = 0.2
-"""Seconds for the server to see our Close frame before the deletion: `/delete-peer` for the last peer registered
-there deletes the room, which is not ours. Its workers may just be reconnecting (FAULTS F11)."""
 RECORD: wire.Message = {"tags": ["sleap-rtc", "worker-state-watch"], "properties": {}}
 
 
@@ -125,11 +124,14 @@ class _Observer:
         self._identity: answers.Identity | None = None
         self._peer_id = f"watch-{secrets.token_hex(4)}"
         """With an API key there is no sign-in that would give one."""
-        self._owed: list[str] = []
-        """Identities that have to be deleted."""
+        self._owed: dict[str, Listing] = {}
+        """Identities that have to be deleted, but not while the server may list them: with the last one in a room it
+        deletes the room, which is not ours. Its workers may just be reconnecting (FAULTS F11, G01)."""
         self._waiting: list[tuple[trio.CancelScope, float]] = []
         self._leaving = False
         self._entered = False
+        self._unanswered = False
+        """A `register` is."""
 
     def leave(self) -> None:
         """End, in bounded time: whatever is being waited for is cut short."""
@@ -156,8 +158,6 @@ class _Observer:
             self.decided.set()
             self.rosters.close()
             with trio.move_on_after(self._config.timing.exit):
-                if self._entered:
-                    await trio.sleep(NOTICE)
                 await self._pay()
             if self._owed:
                 owed = ", ".join(map(shown, self._owed))
@@ -180,7 +180,7 @@ class _Observer:
 
     async def _link(self) -> _End:
         """From the sign-in to the end of a socket."""
-        self._entered = False
+        self._entered = self._unanswered = False
         end = _End("it is over")
         deadlines = self._pace.dialling(trio.current_time())
         refusal = await self._sign_in()
@@ -195,6 +195,9 @@ class _Observer:
                 end = await self._serve(socket, deadlines)
             finally:
                 await socket.abort()
+                if self._peer_id in self._owed and (self._entered or self._unanswered):
+                    closed, unanswered = end.code != NO_CLOSE_FRAME, self._unanswered
+                    self._owed[self._peer_id].lost(trio.current_time(), closed=closed, unanswered=unanswered)
         return end
 
     async def _sign_in(self) -> _End | None:
@@ -209,7 +212,7 @@ class _Observer:
             cause = Cause.REFUSED if identity.status is None else Cause.REJECTED
             return _End(f"the server gave no identity: {identity.why}", cause)
         self._identity = identity
-        self._owed.append(identity.username)
+        self._owed[identity.username] = Listing()
         self._peer_id = identity.username
         return None
 
@@ -219,27 +222,26 @@ class _Observer:
             end = await self._enter(socket, deadlines)
             if end is None:
                 end = await self._watch(socket)
-        if self._leaving and self._entered:
-            # Not behind a `register` that is unanswered: that leaves a ghost (FAULTS F31).
-            with trio.move_on_after(self._config.timing.close):
-                await socket.close()
-                while not isinstance(await receive_message(socket), Closed):
-                    pass
+        # Not behind a `register` that is unanswered: that leaves a ghost (FAULTS F31).
+        if self._leaving and self._entered and await close(socket, self._config.timing.close):
+            return _End("it is over", code=CLOSED)
         return _End("it is over") if end is None else end
 
     async def _enter(self, socket: Socket, deadlines: Deadlines) -> _End | None:
         """Register as a client; None when the server has let us in."""
+        self._unanswered = True
         await socket.send(wire.encode(self._registration()))
         until = socket.connected_at + deadlines.register
         while True:
             match await _next_frame(socket, until):
                 case wire.RegistrationAccepted(room_id=room_id):
-                    self._entered = True
+                    self._entered, self._unanswered = True, False
                     self._pace.answered(trio.current_time())
                     if not self._config.room_id and room_id != self.rosters.value.room_id:
                         self.rosters.set(Roster(room_id))
                     return None
                 case wire.Refusal() as refusal:
+                    self._unanswered = False
                     return await self._refused(refusal)
                 case Closed() as closed:
                     return _End(str(closed), closed.cause, closed.code, v.hint_in(closed.reason))
@@ -295,11 +297,14 @@ class _Observer:
 
     async def _pay(self) -> None:
         """Delete what was created; what cannot be deleted now stays owed."""
-        for username in tuple(self._owed):
+        for username, listing in tuple(self._owed.items()):
+            if not listing.ends_soon(trio.current_time()):
+                continue
+            await trio.sleep_until(listing.until)
             answer = await self._outside.http.post("/delete-peer", body={"peer_id": username})
             deletion = answers.read_deletion(answer)
             if not isinstance(deletion, answers.HttpFailure):
-                self._owed.remove(username)
+                del self._owed[username]
 
 
 async def _next_frame(socket: Socket, until: float) -> wire.Frame | Closed | None:

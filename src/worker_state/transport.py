@@ -73,6 +73,17 @@ async def receive_message(socket: Socket) -> str | bytes | Closed:
             await socket.pong(received.ping)
 
 
+async def close(socket: Socket, within: float) -> bool:
+    """Send a Close frame, and wait for the server's. False when that does not come within so many seconds: then the
+    server may not know that the connection is over."""
+    with trio.move_on_after(within):
+        received: str | bytes | Closed | None = await socket.close()
+        while not isinstance(received, Closed):
+            received = await receive_message(socket)
+        return received.by_server
+    return False
+
+
 class Dial(Protocol):
     """Opens a connection, or says why there is none. Cancelled, it leaves none behind."""
 
