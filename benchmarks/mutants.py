@@ -83,6 +83,7 @@ MUTANTS = (
         "actors/status.py",
         "schedule, note.revision, note.revision, owed",
         "schedule, book.revision, book.revision, owed",
+        by=("tests/scenarios/test_status_updates.py",),
     ),
     Mutant(
         "no update for a change while registered",
@@ -95,6 +96,7 @@ MUTANTS = (
         "actors/registration.py",
         "            book.revision, book.truth = revision, truth",
         "            book.revision = revision",
+        by=("tests/scenarios/test_status_updates.py",),
     ),
     Mutant(
         "no renewal of the ID token in time",

@@ -179,3 +179,19 @@ async def test_a_status_change_never_registers(world: World) -> None:
     await manager.synced()
 
     assert len(world.sent("register")) == 1
+
+
+@scenario
+async def test_a_change_while_a_registration_is_unanswered(world: World) -> None:
+    """A change behind a `register` is sent as soon as that is answered, and only then is the worker in sync."""
+    manager = await world.start()
+    await manager.synced()
+    world.server.hold_registers(1)
+    manager.reregister()
+    await world.until(lambda: world.server.held_registers)
+    manager.set_busy("job-1")
+    await trio.sleep(0.1)
+    world.server.release_registers()
+    await manager.synced()
+    assert world.shown(manager) == ("busy", "job-1", None)
+    assert not world.logged(logging.WARNING, "record")
