@@ -53,6 +53,7 @@ MUTANTS = (
         "actors/status.py",
         "proof is Proof.FULL or book.refusals.in_force",
         "book.refusals.in_force",
+        by=("tests/core/test_readiness.py", "tests/test_health.py"),
     ),
     Mutant(
         "ignore a lost echo",
@@ -137,12 +138,14 @@ MUTANTS = (
         "served.py",
         'self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))',
         "pass",
+        first=(205,),
     ),
     Mutant(
         "no time limit for a register",
         "actors/registration.py",
         "book.pending.sent(now, book.link.epoch, book.revision, answer_by,",
         "book.pending.sent(now, book.link.epoch, book.revision, math.inf,",
+        by=("tests/faults/test_exchange.py",),
     ),
     Mutant("no delay between dials", "core/pace.py", "return max(pause, p.shortest)", "return 0.0"),
     Mutant(
@@ -181,7 +184,10 @@ MUTANTS = (
         "actors/registration.py",
         "isinstance(verdict, v.Renew) and book.renewals.leased(verdict.what).is_newer_than(book.pending.sent_at)",
         "False",
-        first=(40_399,),
+        by=(
+            "tests/faults/test_exchange.py",
+            "tests/faults/test_races.py",
+        ),
     ),
     Mutant(
         "close before the deletion",
@@ -216,7 +222,6 @@ MUTANTS = (
         "farewell.py",
         "    with trio.CancelScope(shield=True):\n",
         "    with trio.CancelScope():\n",
-        first=(155,),
     ),
     Mutant(
         "an exit waits for the last signals whatever happens",
@@ -239,8 +244,8 @@ MUTANTS = (
     Mutant(
         "an identity is deleted although the server may list it",
         "core/listing.py",
-        "now + (NOTICE if closed else LETS_GO)",
-        "now + NOTICE",
+        "            self.until = now + LETS_GO",
+        "            self.until = now + NOTICE",
     ),
     Mutant(
         "replaced identities stay until the exit",

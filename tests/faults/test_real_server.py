@@ -110,7 +110,7 @@ async def test_g04_an_error_with_a_code(world: World) -> None:
     world.server.release_registers()
     await manager.synced()
     assert len(world.sent("register")) == 2
-    assert not world.logged(logging.WARNING, "refuse")
+    assert not world.logged(logging.ERROR, "registration refused")
     assert not manager.state.frames_ignored
 
 

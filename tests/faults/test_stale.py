@@ -111,6 +111,8 @@ async def test_the_answer_about_the_status_before(world: World) -> None:
     world.server.thaw()
     with trio.fail_after(1):
         await manager.synced()
+    assert world.shown(manager)[0] == "maintenance"
+    assert not world.logged(logging.WARNING, "record")
 
 
 async def test_a_registration_when_the_link_before_is_lost(autojump_clock: MockClock) -> None:

@@ -24,9 +24,13 @@ class Listing:
     def lost(self, now: float, *, closed: bool, unanswered: bool) -> None:
         """A socket is over through which the peer has registered. `closed`: the server has sent a Close frame;
         `unanswered`: a `register` was not answered, and may take effect yet (FAULTS F03)."""
-        if unanswered and not closed:
-            self._late = now + LETS_GO
-        self.until = max(self._late, now + (NOTICE if closed else LETS_GO))
+        if not closed:
+            self.until = now + LETS_GO
+            if unanswered:
+                self._late = self.until
+        else:
+            # With an answered one the server forgets the peer, whoever has registered it; with another it may not.
+            self.until = max(self.until if unanswered else self._late, now + NOTICE)
 
     def ends_soon(self, now: float) -> bool:
         """It is worth waiting until the server surely lists the peer no more."""
