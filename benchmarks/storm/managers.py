@@ -35,7 +35,7 @@ async def run_seated(
     ws_url: str, http_url: str, seat: Seat, tally: Tally, *, task_status: "trio.TaskStatus[Manager]"
 ) -> None:
     """One worker with a seat, for ever."""
-    config = Config(ws_url, http_url, room_id=seat.room_id, room_token=seat.token, capabilities=CAPABILITIES)
+    config = Config(ws_url, http_url, seat.room_id, seat.token, capabilities=CAPABILITIES, wait_for_server=True)
     await _run(config, replace(World.real(config), http=SeatedHttp(seat)), tally, task_status)
 
 
@@ -43,7 +43,7 @@ async def run_alone(
     ws_url: str, http_url: str, tally: Tally, *, task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED
 ) -> None:
     """One worker that signs in and creates its room, for ever."""
-    config = Config(ws_url, http_url, capabilities=CAPABILITIES)
+    config = Config(ws_url, http_url, capabilities=CAPABILITIES, wait_for_server=True)
     await _run(config, World.real(config), tally, task_status)
 
 
