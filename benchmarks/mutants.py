@@ -222,6 +222,7 @@ MUTANTS = (
         "farewell.py",
         "    with trio.CancelScope(shield=True):\n",
         "    with trio.CancelScope():\n",
+        first=(121,),
     ),
     Mutant(
         "an exit waits for the last signals whatever happens",
