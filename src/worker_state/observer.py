@@ -127,6 +127,8 @@ class _Observer:
         """With an API key there is no sign-in that would give one."""
         self._owed: list[str] = []
         """Identities that have to be deleted."""
+        self._unanswered = 0
+        """Sign-ins that were cut short: each may have created an identity."""
         self._waiting: list[tuple[trio.CancelScope, float]] = []
         self._leaving = False
         self._entered = False
@@ -159,11 +161,10 @@ class _Observer:
                 if self._entered:
                     await trio.sleep(NOTICE)
                 await self._pay()
-            if self._owed:
-                owed = ", ".join(map(shown, self._owed))
-                about = event("identities_left", count=len(self._owed))
+            if left := [*map(shown, self._owed), *("its name is not known",) * self._unanswered]:
+                about = event("identities_left", count=len(left))
                 log.warning(
-                    "our identity is left to the server, which did not delete it in time: %s", owed, extra=about
+                    "our identity could not be deleted, and may be left on the server: %s", ", ".join(left), extra=about
                 )
 
     @contextmanager
@@ -201,9 +202,11 @@ class _Observer:
         if self._identity is not None or self._config.api_key is not None:
             return None
         answer: answers.HttpAnswer | answers.HttpFailure = answers.HttpFailure("it was cut short")
+        self._unanswered += 1
         # A sign-in whose answer is not waited for would leave an identity that nobody knows.
         with self._interruptible(grace=self._config.timing.exit):
             answer = await self._outside.http.post("/anonymous-signin")
+            self._unanswered -= 1
         identity = answers.read_identity(answer)
         if isinstance(identity, answers.HttpFailure):
             cause = Cause.REFUSED if identity.status is None else Cause.REJECTED
