@@ -90,8 +90,8 @@ def run_command(
     Ctrl-C leaves in order. SIGTERM drains first: maintenance, no new jobs, and the running one may finish. A second
     signal ends the draining; one more ends the process.
 
-    Exit codes: 0 a clean end; 1 it could not start; 2 bad usage or configuration; 3 it may have left an identity on
-    the server.
+    Exit codes: 0 a clean end; 1 something failed, as the start; 2 bad usage or configuration; 3 it may have left an
+    identity on the server.
 
     \b
     Examples:
