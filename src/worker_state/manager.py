@@ -178,8 +178,9 @@ async def run_state_manager(
     """Keep this worker discoverable until cancelled: `manager = await nursery.start(run_state_manager, config)`.
 
     Reports started with the `Manager` once the server has accepted the registration. Raises `StartupFailed` before
-    that when sign-in, room creation or the first registration fail for good. Cancelled, it deletes what it created
-    and closes the socket, within `timing.exit + timing.close` seconds.
+    that when sign-in, room creation or the first registration fail, or the server cannot be reached (unless the worker
+    waits for it). Cancelled, it asks the server to delete what it created, and closes the socket, within
+    `timing.exit + timing.close` seconds.
     """
     running = run_in_world(config, World.real(config), task_status=task_status)
     del task_status  # it holds the nursery of `nursery.start`, which would live as long as this call
@@ -282,8 +283,8 @@ async def open_state_manager(
 ) -> AsyncIterator[Manager]:
     """The same for scripts: `async with open_state_manager(config) as manager`. Raises `StartupFailed` on entering.
 
-    At the end the body is done first, then the identities are deleted and the socket is closed. `early` is called with
-    the manager before anything else is done, for who has to tell meanwhile how a start goes that waits for its server.
+    At the end the body is done first, then the identities' deletion is asked for and the socket closed. `early` is
+    called with the manager before anything else is done, for who tells how a start goes that waits for its server.
     """
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""Watching a room: a client of our own that asks for its workers, again and again, and leaves nothing behind.
+"""Watching a room: a client of our own that asks for its workers, again and again, and has itself deleted at the end.
 
     async with open_roster(config) as rosters:
         async for roster in rosters:
@@ -69,8 +69,8 @@ async def open_roster(
 
     Gives the newest roster, and each newer one to who iterates, from the first answer on. Raises `ConfigError` for a
     configuration without a room, `ObservationFailed` when that first answer does not come; later trouble stands in
-    `Roster.trouble`, and is tried again. At the end the identity is deleted, within `timing.exit + timing.close`
-    seconds, or once more `timing.exit` in the middle of a sign-in.
+    `Roster.trouble`, and is tried again. At the end the server is asked to delete the identity, within
+    `timing.exit + timing.close` seconds, or once more `timing.exit` in the middle of a sign-in.
     """
     if config.creates_room:
         raise ConfigError(

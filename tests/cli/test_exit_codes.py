@@ -4,19 +4,21 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 import typer
 
-from tests.cli.test_worker import Kept, plan
+from tests.cli.test_worker import Kept, plan, start_spoiled
 from tests.support.processes import Server, Spawn
 from worker_state import Config, open_state_manager
 from worker_state.cli.lookout import Form, look
 from worker_state.cli.screen import show_log
 from worker_state.cli.worker import work
-from worker_state.devserver import serve
+from worker_state.devserver import DevServer, serve
+from worker_state.devserver.effects import Reply
 
 SENTENCE = "Error: An identity of this worker may be left on the server, as its log says.\n"
 
@@ -141,6 +143,21 @@ def test_g39_a_server_that_goes_first(spawn: Spawn, server: Server) -> None:
     assert worker.errors == ""
     *_, left, last = map(json.loads, worker.lines)
     assert (left["event"], last["event"]) == ("identities_left", "failed")
+
+
+async def test_g08_what_the_server_inside_is_known_to_have_done(capsys: pytest.CaptureFixture[str]) -> None:
+    """A deletion whose answer was lost has been done all the same: the server inside can be asked, and that counts."""
+    screen = Kept()
+    show_log(screen)
+
+    def lose_the_answer(server: DevServer) -> None:
+        delete = server.rooms.delete_peer
+        server.rooms.delete_peer = lambda body, now: (delete(body, now), Reply(500, {}))[1]  # type: ignore[method-assign]
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave_after, screen, "  discoverable")
+        assert await code_of(work, plan(), screen, partial(start_spoiled, lose_the_answer)) == 0
+    assert "nothing was left behind: users 0, rooms 0" in capsys.readouterr().out
 
 
 async def test_g39_a_clean_end(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:

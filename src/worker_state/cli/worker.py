@@ -103,11 +103,13 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
         if server is not None and failure is None:
             left = _left_behind(server, screen, started=seen.started)
+        elif screen.left_something:
+            left = LEFT
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise screen.failed(failure)
-    if left is not None or screen.left_something:
-        raise screen.failed(left or LEFT, ExitCode.LEFT_SOMETHING)
+    if left is not None:
+        raise screen.failed(left, ExitCode.LEFT_SOMETHING)
 
 
 async def _live(
