@@ -87,7 +87,7 @@ def run_command(
     Options stand over the environment (the names in brackets), sleap-rtc.toml and ~/.sleap-rtc/config.toml, as
     `worker-state config` shows. Where none of them names a server, a development server runs inside.
 
-    Ctrl-C leaves in order. SIGTERM drains first: maintenance, no new jobs, and the running one may finish. A second
+    Ctrl-C leaves in order. SIGTERM drains first: no new jobs, the running one may finish, then maintenance. A second
     signal ends the draining; one more ends the process.
 
     Exit codes: 0 a clean end; 1 something failed, as the start; 2 bad usage or configuration; 3 it may have left an

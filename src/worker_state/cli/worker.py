@@ -57,17 +57,16 @@ class Drain:
     limit: float
     screen: Screen
     seen: oversight.Seen
-    """Whom to drain; nobody while the worker is only starting."""
+    """Whom to drain, if it has a job: else it leaves at once."""
 
     async def __call__(self) -> None:
         """Returns when nothing runs any more, or when the time for it is over."""
         manager = self.seen.manager
-        if manager is None or not self.seen.started:
+        if manager is None or manager.job_id is None:
             return
-        if manager.job_id is not None:
-            about = About("draining", {"job_id": manager.job_id, "limit": self.limit})
-            doing = story.doing(manager.state)
-            self.screen.line(f"Draining: {doing}, for {self.limit:g} s at most (once more to leave now).", about=about)
+        about = About("draining", {"job_id": manager.job_id, "limit": self.limit})
+        doing = story.doing(manager.state)
+        self.screen.line(f"Draining: {doing}, for {self.limit:g} s at most (once more to leave now).", about=about)
         with trio.move_on_after(self.limit) as patience, suppress(trio.ClosedResourceError):  # it has left meanwhile
             await manager.draining()
         if patience.cancelled_caught:
