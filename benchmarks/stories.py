@@ -3,7 +3,7 @@
     python -m benchmarks.stories [NAME…]
 
 Each story starts a development server and `worker-state run`, lets one thing go wrong, and puts what the worker printed
-between the story's two marks in that page (session strings shortened: they are secrets). Two minutes for all of them.
+between the story's two marks in that page (session strings shortened: they are secrets). Three minutes for all of them.
 """
 
 import argparse
@@ -38,7 +38,7 @@ WITHIN = 120.0
 
 @dataclass
 class Stage:
-    """A server and a worker that has registered with it."""
+    """A server and a worker that has registered with it, unless the server is not there yet."""
 
     nursery: trio.Nursery
     server: DevServer
@@ -69,10 +69,14 @@ class Stage:
 
     async def restart(self, away: float) -> None:
         """The server goes for so many seconds and comes back, with its rooms and without its registrations."""
-        ports, rooms = (self.server.ws_port, self.server.http_port), self.server.rooms
         self.serving.cancel()
         await trio.sleep(away)
-        self.serving, self.server = await started(self.nursery, rooms, *ports)
+        await self.come()
+
+    async def come(self) -> None:
+        """The server that has gone comes back."""
+        server = self.server
+        self.serving, self.server = await started(self.nursery, server.rooms, server.ws_port, server.http_port)
 
 
 async def started(
@@ -88,11 +92,21 @@ async def started(
     return scope, await nursery.start(run)
 
 
+async def fails(stage: Stage) -> None:
+    await stage.process.wait()
+
+
+async def waits(stage: Stage) -> None:
+    await trio.sleep(65)
+    await stage.come()
+    await stage.until("discoverable")
+
+
 async def restart(stage: Stage) -> None:
     await trio.sleep(LIVED)
     await stage.restart(away=5)
     await stage.until("re-registered")
-    await stage.until("discoverable", times=2)
+    await stage.until("  discoverable", times=2)
 
 
 async def sleep(stage: Stage) -> None:
@@ -102,7 +116,7 @@ async def sleep(stage: Stage) -> None:
     stage.server.cut(stage.session.peer_id)
     stage.process.send_signal(signal.SIGCONT)
     await stage.until("re-registered")
-    await stage.until("discoverable", times=2)
+    await stage.until("  discoverable", times=2)
 
 
 async def token(stage: Stage) -> None:
@@ -114,7 +128,7 @@ async def refused(stage: Stage) -> None:
     await trio.sleep(6)
     stage.server.cut(stage.session.peer_id)
     await stage.until("re-registered")
-    await stage.until("discoverable", times=2)
+    await stage.until("  discoverable", times=2)
 
 
 async def room(stage: Stage) -> None:
@@ -122,7 +136,7 @@ async def room(stage: Stage) -> None:
     rooms._registry.rows.pop(stage.session.room_id)
     await stage.restart(away=1)
     await stage.until("the room is a new one")
-    await stage.until("discoverable", times=2)
+    await stage.until("  discoverable", times=2)
 
 
 async def impostor(stage: Stage) -> None:
@@ -149,9 +163,14 @@ class Story:
 
     happens: Callable[[Stage], Awaitable[None]]
     rules: dict[str, Any] = field(default_factory=dict)
+    absent: bool = False
+    """The server is not there at the start."""
+    options: tuple[str, ...] = ()
 
 
 STORIES = {
+    "fails": Story(fails, absent=True),
+    "waits": Story(waits, absent=True, options=("--wait",)),
     "restart": Story(restart),
     "sleep": Story(sleep),
     "token": Story(token, {"token_life": 62.0}),
@@ -162,17 +181,20 @@ STORIES = {
 
 
 async def tell(story: Story) -> str:
-    """The worker's lines, from its registration to its leave."""
+    """The worker's lines, from its start to its leave."""
     async with trio.open_nursery() as nursery:
         serving, server = await started(nursery, Rooms(random=Random(), **story.rules))
         program = str(Path(sys.executable).with_name("worker-state"))
-        command = [program, "run", "--ws", server.ws_url, "--http", server.http_url]
+        command = [program, "run", "--ws", server.ws_url, "--http", server.http_url, *story.options]
+        if story.absent:
+            serving.cancel()
         start = partial(trio.run_process, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         process = await nursery.start(partial(start, env={**os.environ, "NO_COLOR": "1"}))
         stage = Stage(nursery, server, serving, process)
         nursery.start_soon(stage.read)
         with trio.fail_after(WITHIN):
-            await stage.until("discoverable")
+            if not story.absent:
+                await stage.until("discoverable")
             await story.happens(stage)
             process.send_signal(signal.SIGINT)
             await process.wait()

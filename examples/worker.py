@@ -75,7 +75,7 @@ async def main(config: Config, steps: int) -> None:
             if number == signal.SIGTERM and worker is not None and not worker.manager.state.draining:
                 nursery.start_soon(worker.drain)
             else:
-                nursery.cancel_scope.cancel()  # deletes what was created and closes the socket, in bounded time
+                nursery.cancel_scope.cancel()  # asks for the deletion of what was created, in bounded time
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:

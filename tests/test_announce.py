@@ -55,6 +55,15 @@ def test_a_lost_link(caplog: pytest.LogCaptureFixture) -> None:
     assert (level, event, fields["code"], fields["pause"]) == (logging.WARNING, "connection_lost", 1012, 0.25)
 
 
+def test_g08_no_dial_is_promised_that_does_not_follow(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the start ends with the first trouble, that is said without a next dial."""
+    dials = announce.Dials(once=True)
+    dials.failed(1, DialFailure(Cause.REFUSED), 0.5)
+    dials.lost(1, Closed(1012, "restart"), 0.25)
+    assert caplog.messages == ["no connection: connection refused", f"connection lost: {Closed(1012, 'restart')}"]
+    assert [fields["pause"] for _, _, fields in said(caplog)] == [None, None]
+
+
 def test_recovery_says_how_long_it_took(caplog: pytest.LogCaptureFixture) -> None:
     """A registration after a loss is one line with the attempts and the time without one."""
     say = announce.Registrations(show_session_string=True)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.test_health import PATHS, manager_in, served
 from worker_state import State, Timing
+from worker_state.cli.refusal import ExitCode
 from worker_state.cli.run import run_command
 from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.core.lag import BOUND, REMEMBERED
@@ -59,12 +60,28 @@ def test_the_times_fit() -> None:
     assert float(of_probes("periodSeconds")[0]) <= REMEMBERED
 
 
+def test_g06_a_start_may_wait_for_the_server() -> None:
+    """What the files start waits for a server that is away, and neither a time-out nor a probe ends that."""
+    for command in (shlex.split(of_unit("ExecStart")), command_of_probes()):
+        assert {"--wait", "--health"} <= set(command)
+    assert of_unit("TimeoutStartSec") == "infinity"
+    assert "startupProbe" not in PROBES
+
+
+def test_g39_what_no_restart_mends() -> None:
+    """The unit is not started again after bad usage, nor after an end that has left something on the server."""
+    assert of_unit("Restart") == "on-failure"
+    assert of_unit("RestartPreventExitStatus") == str(int(ExitCode.BAD_USAGE))
+    assert of_unit("SuccessExitStatus") == str(int(ExitCode.LEFT_SOMETHING))
+
+
 async def test_the_probes_ask_for_what_is_answered() -> None:
     """The paths of the probes are answered, the one with life, the other with readiness."""
     alive, ready = of_probes("path")
     assert {alive, ready} <= set(PATHS)
     assert set(of_probes("port")) == {"health"}
-    assert of_probes("containerPort") == [command_of_probes()[3]]
+    command = command_of_probes()
+    assert of_probes("containerPort") == [command[command.index("--health") + 1]]
     async with served(manager_in(State(unregistered_since=trio.current_time()))) as client:
         assert (await client.get(alive)).status_code == 200
         assert (await client.get(ready)).status_code == 503

@@ -125,8 +125,8 @@ def managers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Manager]]:
     opened: list[Manager] = []
 
     @asynccontextmanager
-    async def busy(config: Config) -> AsyncIterator[Manager]:
-        async with open_state_manager(config) as manager:
+    async def busy(config: Config, early: Callable[[Manager], None]) -> AsyncIterator[Manager]:
+        async with open_state_manager(config, early=early) as manager:
             manager.set_busy("job-1")
             opened.append(manager)
             yield manager

@@ -1,6 +1,7 @@
 """The wiring: the tables name everything that can be said, and nothing else."""
 
 import weakref
+from functools import partial
 from random import Random
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from tests.support.fake import FakeServer
 from worker_state import Config, Manager
 from worker_state.core import messages as m
 from worker_state.core import wire
+from worker_state.core.answers import HttpFailure
 from worker_state.manager import CLEANUP, CONNECTION, FRAME_ROUTES, REGISTRATION, ROUTES, STATUS, run_in_world
 from worker_state.world import World
 
@@ -30,6 +32,33 @@ def test_routes_lead_to_actors() -> None:
         STATUS,
         CLEANUP,
     }
+
+
+async def test_g06_a_start_can_be_looked_at(autojump_clock: MockClock) -> None:
+    """`early` gets the manager before anything is done, and sees why the start takes long; then it is another face of
+    the same worker."""
+    server, random = FakeServer(), Random(1)
+    server.http_answers["/anonymous-signin"] = [HttpFailure("connection refused")]
+    outside = World(server.dial, server, random, nonce=lambda: f"{random.getrandbits(64)}")
+    met: list[Manager] = []
+    config = Config("ws://localhost", "http://localhost", wait_for_server=True)
+
+    async def look() -> None:
+        (early,) = met
+        assert (early.state.registered, early.state.trouble) == (False, None)
+        await early.states.wait_for(lambda state: state.trouble == "sign-in failed: connection refused")
+
+    async with trio.open_nursery() as nursery:
+
+        def meet(manager: Manager) -> None:
+            met.append(manager)
+            nursery.start_soon(look)
+
+        manager: Manager = await nursery.start(partial(run_in_world, config, outside, early=meet))
+        met[0].set_busy("job-1")
+        assert manager.state is met[0].state
+        assert manager.job_id == "job-1"
+        nursery.cancel_scope.cancel()
 
 
 async def test_nothing_of_the_start_is_kept(autojump_clock: MockClock) -> None:

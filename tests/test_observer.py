@@ -110,7 +110,7 @@ async def test_g01_the_server_does_not_know_that_the_watcher_has_gone(world: Wor
         await rosters.wait_for(lambda roster: roster.trouble is not None)
     assert set(world.rooms.users) == {watcher}
     assert set(world.rooms.rooms) == {room["room_id"]}
-    assert world.logged(logging.WARNING, "our identity is left to the server")
+    assert world.logged(logging.WARNING, "our identity could not be deleted")
 
 
 @scenario(only="fake")  # an hour
@@ -296,7 +296,7 @@ async def test_an_identity_that_cannot_be_deleted_is_named(world: World) -> None
         world.server.http_hangs.add("/delete-peer")
         began = trio.current_time()
     assert trio.current_time() - began <= 2.5
-    assert world.logged(logging.WARNING, "left to the server", username)
+    assert world.logged(logging.WARNING, "may be left on the server", username)
 
 
 @scenario(only="fake")
@@ -305,7 +305,7 @@ async def test_a_deletion_that_is_refused_is_not_taken_for_one(world: World) -> 
     assert isinstance(world, FakeWorld)
     async with watching(world, **empty_room(world)):
         world.server.http_answers["/delete-peer"] = [HttpFailure("HTTP 500", 500)]
-    assert world.logged(logging.WARNING, "left to the server")
+    assert world.logged(logging.WARNING, "may be left on the server")
 
 
 @scenario

@@ -19,24 +19,31 @@ SIGN_IN, ROOM_CREATION = "sign-in", "room creation"
 class Dials:
     """What the connection actor says: of links that were lost, and of dials until there is one again."""
 
-    __slots__ = ("failures",)
+    __slots__ = ("failures", "once")
 
-    def __init__(self) -> None:
+    def __init__(self, *, once: bool = False) -> None:
         self.failures = 0
         """Dials in a row that gave no link."""
+        self.once = once
+        """No dial follows any trouble: the start fails with it."""
 
     def lost(self, epoch: int, closed: v.Closed, pause: float) -> None:
         """A link has ended; the next dial begins in `pause` seconds."""
-        about = event("connection_lost", epoch=epoch, cause=closed.cause.name.lower(), code=closed.code, pause=pause)
-        log.warning("connection lost: %s; dialling again in %.1f s", closed, pause, extra=about)
+        then = None if self.once else pause
+        about = event("connection_lost", epoch=epoch, cause=closed.cause.name.lower(), code=closed.code, pause=then)
+        log.warning(
+            "connection lost: %s%s", closed, "" if self.once else f"; dialling again in {pause:.1f} s", extra=about
+        )
 
     def failed(self, epoch: int, failure: v.DialFailure, pause: float) -> None:
         """A dial gave no link."""
         self.failures += 1
         level = logging.INFO if _worth_repeating(self.failures) else logging.DEBUG
         level = logging.WARNING if self.failures == 1 else level
-        about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=self.failures, pause=pause)
-        log.log(level, "no connection: %s; dial %d follows in %.1f s", failure, self.failures + 1, pause, extra=about)
+        then = None if self.once else pause
+        about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=self.failures, pause=then)
+        following = "" if self.once else f"; dial {self.failures + 1} follows in {pause:.1f} s"
+        log.log(level, "no connection: %s%s", failure, following, extra=about)
 
     def opened(self, epoch: int) -> None:
         """A dial gave a link."""

@@ -34,8 +34,9 @@ def start_state_manager(config: Config) -> Iterator["BlockingManager"]:
     """Keep this worker discoverable while the block lasts: `with start_state_manager(config) as manager`.
 
     Blocks until the server has accepted the registration; raises `StartupFailed` when it will not. At the end of the
-    block, however it comes, what was created is deleted and the socket closed, within `timing.exit + timing.close`
-    seconds; what the block raised arrives as itself. Several may run at once, in one thread or in many.
+    block, however it comes, the server is asked to delete what was created, and the socket closed, within
+    `timing.exit + timing.close` seconds; what the block raised arrives as itself. Several may run at once, in one
+    thread or in many.
     """
     scope = trio.CancelScope()
     with start_blocking_portal("trio") as portal:

@@ -1,4 +1,4 @@
-"""Goes the whole way of a worker once, step by step, and takes everything back: what `worker-state doctor` runs.
+"""Goes the whole way of a worker once, step by step, and has it all deleted again: what `worker-state doctor` runs.
 
 The shell only: who is asked, in which order, within what time. What an answer means stands in `core.checkup`.
 """
@@ -39,8 +39,8 @@ Tell = Callable[[Result], None]
 async def examine(config: Config, tell: Tell, *, within: float = WITHIN) -> None:
     """Try every step from DNS to deletion; `tell` gets each result as it is known, also of what was not tried.
 
-    Network trouble is a finding, never an exception. Cancelled, it tells the rest as not tried, and what was created
-    is deleted first, for which it takes up to `LEAVING + DELETING` seconds.
+    Network trouble is a finding, never an exception. Cancelled, it tells the rest as not tried, and first asks the
+    server to delete what was created, for which it takes up to `LEAVING + DELETING` seconds.
     """
     async with trio.open_nursery() as outside:
         # Sockets have to outlive the steps: the room goes only with a worker that is still registered.

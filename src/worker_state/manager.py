@@ -178,8 +178,9 @@ async def run_state_manager(
     """Keep this worker discoverable until cancelled: `manager = await nursery.start(run_state_manager, config)`.
 
     Reports started with the `Manager` once the server has accepted the registration. Raises `StartupFailed` before
-    that when sign-in, room creation or the first registration fail for good. Cancelled, it deletes what it created
-    and closes the socket, within `timing.exit + timing.close` seconds.
+    that when sign-in, room creation or the first registration fail, or the server cannot be reached (unless the worker
+    waits for it). Cancelled, it asks the server to delete what it created, and closes the socket, within
+    `timing.exit + timing.close` seconds.
     """
     running = run_in_world(config, World.real(config), task_status=task_status)
     del task_status  # it holds the nursery of `nursery.start`, which would live as long as this call
@@ -187,12 +188,18 @@ async def run_state_manager(
 
 
 async def run_in_world(
-    config: Config, world: World, *, task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED
+    config: Config,
+    world: World,
+    *,
+    early: Callable[[Manager], None] | None = None,
+    task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`run_state_manager` with the outside world as an argument, for tests, simulations and benchmarks."""
     office = _Office(config)
     office.on_start = task_status.started
     del task_status
+    if early is not None:
+        early(office.manager())
     for url in config.exposed_urls:
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
@@ -229,6 +236,7 @@ def _shielded_actors(
             pace=Pace(world.random, world.pace),
             timing=timing,
             tell=tell,
+            waits=config.wait_for_server,
         ),
         partial(
             registration.run,
@@ -270,16 +278,19 @@ async def _end_reservations(office: _Office, limit: float) -> None:
 
 
 @asynccontextmanager
-async def open_state_manager(config: Config) -> AsyncIterator[Manager]:
+async def open_state_manager(
+    config: Config, *, early: Callable[[Manager], None] | None = None
+) -> AsyncIterator[Manager]:
     """The same for scripts: `async with open_state_manager(config) as manager`. Raises `StartupFailed` on entering.
 
-    At the end the body is done first, then the identities are deleted, then the socket is closed.
+    At the end the body is done first, then the identities' deletion is asked for and the socket closed. `early` is
+    called with the manager before anything else is done, for who tells how a start goes that waits for its server.
     """
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         # What the body raises is carried around the nursery, so that it arrives as itself and not inside a group.
         try:
-            yield await nursery.start(run_state_manager, config)
+            yield await nursery.start(partial(run_in_world, config, World.real(config), early=early))
         except Exception as error:  # noqa: BLE001 - raised again below
             failure = error
         nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Watching a room: a client of our own that asks for its workers, again and again, and leaves nothing behind.
+"""Watching a room: a client of our own that asks for its workers, again and again, and has itself deleted at the end.
 
     async with open_roster(config) as rosters:
         async for roster in rosters:
@@ -68,8 +68,8 @@ async def open_roster(
 
     Gives the newest roster, and each newer one to who iterates, from the first answer on. Raises `ConfigError` for a
     configuration without a room, `ObservationFailed` when that first answer does not come; later trouble stands in
-    `Roster.trouble`, and is tried again. At the end the identity is deleted, within `timing.exit + timing.close`
-    seconds, or once more `timing.exit` in the middle of a sign-in.
+    `Roster.trouble`, and is tried again. At the end the server is asked to delete the identity, within
+    `timing.exit + timing.close` seconds, or once more `timing.exit` in the middle of a sign-in.
     """
     if config.creates_room:
         raise ConfigError(
@@ -127,6 +127,8 @@ class _Observer:
         self._owed: dict[str, Listing] = {}
         """Identities that have to be deleted, but not while the server may list them: with the last one in a room it
         deletes the room, which is not ours. Its workers may just be reconnecting (FAULTS F11, G01)."""
+        self._lost_sign_ins = 0
+        """Sign-ins that were cut short: each may have created an identity."""
         self._waiting: list[tuple[trio.CancelScope, float]] = []
         self._leaving = False
         self._entered = False
@@ -159,11 +161,10 @@ class _Observer:
             self.rosters.close()
             with trio.move_on_after(self._config.timing.exit):
                 await self._pay()
-            if self._owed:
-                owed = ", ".join(map(shown, self._owed))
-                about = event("identities_left", count=len(self._owed))
+            if left := [*map(shown, self._owed), *("its name is not known",) * self._lost_sign_ins]:
+                about = event("identities_left", count=len(left))
                 log.warning(
-                    "our identity is left to the server, which did not delete it in time: %s", owed, extra=about
+                    "our identity could not be deleted, and may be left on the server: %s", ", ".join(left), extra=about
                 )
 
     @contextmanager
@@ -204,9 +205,11 @@ class _Observer:
         if self._identity is not None or self._config.api_key is not None:
             return None
         answer: answers.HttpAnswer | answers.HttpFailure = answers.HttpFailure("it was cut short")
+        self._lost_sign_ins += 1
         # A sign-in whose answer is not waited for would leave an identity that nobody knows.
         with self._interruptible(grace=self._config.timing.exit):
             answer = await self._outside.http.post("/anonymous-signin")
+            self._lost_sign_ins -= 1
         identity = answers.read_identity(answer)
         if isinstance(identity, answers.HttpFailure):
             cause = Cause.REFUSED if identity.status is None else Cause.REJECTED

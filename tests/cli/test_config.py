@@ -17,6 +17,7 @@ signaling_http = "https://lab.example.org"
 [worker_state]
 api_key = "{SECRET}"
 show_session_string = false
+wait_for_server = true
 tag = []
 [worker_state.timing]
 http = 2.5
@@ -42,6 +43,8 @@ def test_every_value_has_its_origin_and_secrets_are_hidden(file: Path) -> None:
         ["room_id", "-", "default"],
         ["api_key", "(hidden)", "sleap-rtc.toml [worker_state]"],
         ["show_session_string", "false", "sleap-rtc.toml [worker_state]"],
+        ["wait_for_server", "true", "sleap-rtc.toml [worker_state]"],
+        ["delete_given_room", "false", "default"],
         ["capabilities.gpu_model", "RTX", "--gpu-model"],
         ["timing.http", "2.5", "sleap-rtc.toml [worker_state.timing]"],
         ["sleap-rtc.toml:", "read"],

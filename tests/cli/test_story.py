@@ -32,7 +32,7 @@ def test_the_first_half_says_what_the_worker_does(truth: Truth, words: str) -> N
     ("state", "words"),
     [
         (DISCOVERABLE, "discoverable"),
-        (replace(DISCOVERABLE, revision=4), "the server does not know yet"),
+        (replace(DISCOVERABLE, revision=4), "not confirmed by the server yet"),
         (replace(DISCOVERABLE, discoverable_since=None), "registered, not yet proved"),
         (replace(DISCOVERABLE, registered_since=None), "connected, not registered yet"),
         (State(), "not connected, dialling again"),

@@ -48,7 +48,8 @@ def plan(server: DevServer | None = None, **changes: object) -> Plan:
     def configure(websocket_url: str, http_url: str) -> Config:
         return Config(websocket_url, http_url, show_session_string=False, **options)  # type: ignore[arg-type]
 
-    options = {name: changes.pop(name) for name in ("room_id", "room_token") if name in changes}
+    fields = ("room_id", "room_token", "api_key", "wait_for_server")
+    options = {name: changes.pop(name) for name in fields if name in changes}
     addresses = None if server is None else (server.ws_url, server.http_url)
     return Plan(configure, addresses, **({"demo": False, "show_session_string": True} | changes))  # type: ignore[arg-type]
 
@@ -127,7 +128,7 @@ async def test_a_start_that_takes_long_says_so(nursery: trio.Nursery, monkeypatc
     server, screen = await nursery.start(serve), Kept()
     server.hold_registers()
     async with working(plan(server), screen):
-        await screen.until("Still starting.")
+        await screen.until("Still starting")
     assert not any("discoverable" in line for line in screen.lines)
 
 
@@ -155,7 +156,7 @@ async def test_what_is_left_on_the_server_inside_is_told(
     nursery.start_soon(_leave_when_discoverable, screen)
     with pytest.raises(typer.Exit) as left:
         await work(plan(), screen, start)
-    assert left.value.exit_code == 1
+    assert left.value.exit_code == 3
     assert "left something behind on the server: users 1, rooms 1" in capsys.readouterr().err
 
 
@@ -167,7 +168,7 @@ async def test_leaving_while_it_starts_is_no_failure(
     screen = Kept()
 
     async def leave() -> None:
-        await screen.until("Still starting.")
+        await screen.until("Still starting")
         screen.on_gone()
 
     nursery.start_soon(leave)

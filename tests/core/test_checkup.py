@@ -148,13 +148,21 @@ def test_found(message: wire.Message, outcome: Outcome | None) -> None:
     assert (finding and finding.outcome) == outcome
 
 
+GONE = "peer deleted successfully. Room status: deleted"
+
+
 @pytest.mark.parametrize(
     ("reports", "lost", "room_left", "finding"),
     [
         ({}, 0, False, c.skipped("nothing was created")),
-        ({"a": "peer deleted successfully. Room status: deleted"}, 0, False, c.ok("1 identity; nothing is left")),
-        ({"a": "peer deleted successfully. Room status: deleted"}, 0, True, c.ok("1 identity; nothing is left")),
-        ({"a": "peer deleted", "b": "peer deleted"}, 0, False, c.ok("2 identities; nothing is left")),
+        ({"a": GONE}, 0, False, c.ok(f"1 identity; the server answers: {GONE}")),
+        ({"a": GONE}, 0, True, c.ok(f"1 identity; the server answers: {GONE}")),
+        (
+            {"a": "peer deleted", "b": "peer deleted", "c": GONE},
+            0,
+            False,
+            c.ok(f"3 identities; the server answers: peer deleted; {GONE}"),
+        ),
         ({"a": "Failed to delete", "b": "peer deleted"}, 0, False, "a: Failed to delete"),
         ({"a": HttpFailure("HTTP 500: no")}, 0, False, "a: HTTP 500: no"),
         ({}, 1, False, "1 sign-in without an answer may have left an identity"),

@@ -77,6 +77,8 @@ def test_ours_for_one_environment() -> None:
         ("WORKER_STATE_TIMING_HTTP", "2.5", "timing.http", 2.5),
         ("WORKER_STATE_SHOW_SESSION_STRING", "No", "show_session_string", False),
         ("WORKER_STATE_SHOW_SESSION_STRING", "1", "show_session_string", True),
+        ("WORKER_STATE_WAIT_FOR_SERVER", "true", "wait_for_server", True),
+        ("WORKER_STATE_DELETE_GIVEN_ROOM", "on", "delete_given_room", True),
         ("WORKER_STATE_GPU_MODEL", "RTX", "capabilities.gpu_model", "RTX"),
         ("WORKER_STATE_GPU_MEMORY_MB", "24576", "capabilities.gpu_memory_mb", 24576),
         ("WORKER_STATE_SUPPORTED_MODELS", "base,centroid", "capabilities.supported_models", ("base", "centroid")),
@@ -147,6 +149,14 @@ def test_environment_that_nobody_has_named() -> None:
         (
             "[environments.lab]\nsignaling_htp = 1\n[environments.production]",
             "sleap-rtc.toml has an unknown key 'signaling_htp' in [environments.lab]; did you mean signaling_http?",
+        ),
+        (
+            "[worker_state]\nwait_for_sever = true\n[environments.production]",
+            "sleap-rtc.toml has an unknown key 'wait_for_sever' in [worker_state]; did you mean wait_for_server?",
+        ),
+        (
+            "[worker_state]\ndelete_room = true",
+            "sleap-rtc.toml has an unknown key 'delete_room' in [worker_state]; did you mean delete_given_room?",
         ),
         ("[worker_state]\nxyz = 1", "sleap-rtc.toml has an unknown key 'xyz' in [worker_state]"),
         (

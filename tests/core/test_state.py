@@ -270,6 +270,15 @@ def test_consistent(notes: list[m.Note]) -> None:
         assert state.session_string is None or state.session_string not in repr(state)
 
 
+def test_g06_why_a_start_takes_long() -> None:
+    """Before the first link it is the sign-in or the room that fails; once both are there, neither does."""
+    state = after(m.IdentityRefused("connection refused"))
+    assert state.trouble == "sign-in failed: connection refused"
+    state = after(m.RoomRefused("HTTP 503", False), state=state)
+    assert state.trouble == "room creation failed: HTTP 503"
+    assert after(m.OpenLinks(), state=state).trouble is None
+
+
 def test_frames_ignored() -> None:
     """Every frame that was ignored is counted."""
     assert after(m.FrameIgnored("why"), m.FrameIgnored("why")).frames_ignored == 2

@@ -50,9 +50,12 @@ class _Book:
     say: announce.Dials = field(default_factory=announce.Dials)
 
 
-async def run(mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell) -> None:
-    """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`."""
-    book = _Book(pace)
+async def run(
+    mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell, waits: bool = True
+) -> None:
+    """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`.
+    `waits`: also before the first registration trouble is followed by another dial."""
+    book = _Book(pace, say=announce.Dials(once=not waits))
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.shield = True
         keeping = False
@@ -78,6 +81,7 @@ def _apply(book: _Book, note: m.Note) -> None:
             book.wanted = True
         case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and not book.registered:
             book.registered = True
+            book.say.once = False
             book.pace.answered(at)
         case m.RegistrationHeld(epoch=epoch, surely=True) if epoch == book.epoch and book.link is not None:
             book.link.register_answered()

@@ -49,8 +49,9 @@ def doctor_command(
     """Try the whole way of a worker once, and say for each step whether it works, and if not, what to do.
 
     Configuration, DNS, TCP, TLS, HTTP, sign-in, upgrade, room, registration, discovery by a second identity, deletion.
-    The worker says "maintenance", so that nobody uses it. Everything is deleted again, also after Ctrl-C. The exit code
-    is 0 when all is well, 1 when something is not, 2 for bad usage. Values come from where `run` takes them.
+    The worker says "maintenance", so that nobody uses it. The server is asked to delete everything again, also after
+    Ctrl-C. Exit codes: 0 all is well; 1 something is not; 2 bad usage or configuration. Values come from where `run`
+    takes them.
 
     \b
     Examples:
@@ -105,7 +106,9 @@ async def _examine(config: "Config", tell: Any, screen: "Screen") -> None:
     leaving = trio.CancelScope()
     screen.on_gone = leaving.cancel
     async with trio.open_nursery() as nursery:
-        await nursery.start(cancel_on_signal, leaving, screen, "Leaving, after what was created is deleted")
+        await nursery.start(
+            cancel_on_signal, leaving, screen, "Leaving, after asking the server to delete what was created"
+        )
         with leaving:
             await examine(config, tell)
         nursery.cancel_scope.cancel()

@@ -5,6 +5,7 @@ import logging
 from enum import Enum, auto
 
 import trio
+import typer
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,7 +14,8 @@ from rich.text import Text
 
 from worker_state.cli import rows
 from worker_state.cli.refusal import ExitCode, refuse
-from worker_state.cli.screen import Screen
+from worker_state.cli.screen import Screen, show_log
+from worker_state.cli.settings import warn
 from worker_state.cli.stopping import cancel_on_signal
 from worker_state.cli.story import STATUS_STYLES
 from worker_state.core.config import Config
@@ -52,6 +54,7 @@ class Form(Enum):
 async def look(config: Config, every: float, form: Form, outside: Outside | None = None) -> None:
     """Watch until Ctrl-C, or look once; raises `typer.Exit` when the server does not let us."""
     screen = Screen(logging.INFO if form is Form.ONGOING else logging.WARNING)
+    show_log(screen, lambda _, text: warn(f"{text}."))
     leaving = trio.CancelScope()
     screen.on_gone = leaving.cancel
     failure: str | None = None
@@ -68,6 +71,8 @@ async def look(config: Config, every: float, form: Form, outside: Outside | None
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise refuse(failure[:1].upper() + failure[1:], ExitCode.STARTUP_FAILED)
+    if screen.left_something:
+        raise typer.Exit(ExitCode.LEFT_SOMETHING)
 
 
 async def _show(rosters: Watched[Roster], every: float, form: Form, screen: Screen) -> None:

@@ -36,11 +36,16 @@ class Seen:
         self.manager: Manager | None = None
         self._leaving = leaving
 
+    @property
+    def started(self) -> bool:
+        """The server has accepted the worker at least once."""
+        return self.manager is not None and self.manager.state.peer_id is not None
+
     def look(self) -> Manager | str:
         """The manager, or why there is none."""
         if self._leaving.cancel_called:
             return "the worker is leaving"
-        return self.manager or "the worker is starting, and has not been registered yet"
+        return self.manager or "the worker is starting"
 
 
 async def take(address: Address) -> Listeners:

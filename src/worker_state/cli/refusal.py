@@ -10,6 +10,8 @@ class ExitCode(IntEnum):
 
     STARTUP_FAILED = 1
     BAD_USAGE = 2
+    LEFT_SOMETHING = 3
+    """All was well, but an identity may be left on the server (FAULTS G39)."""
 
 
 def refuse(sentence: str, code: ExitCode) -> typer.Exit:

@@ -69,6 +69,9 @@ def run_command(
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
     log_format: LogFormat = Lines.TEXT,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a server that is not there yet.  [WORKER_STATE_WAIT_FOR_SERVER]")
+    ] = False,
     drain_timeout: Annotated[
         float,
         typer.Option(
@@ -84,8 +87,11 @@ def run_command(
     Options stand over the environment (the names in brackets), sleap-rtc.toml and ~/.sleap-rtc/config.toml, as
     `worker-state config` shows. Where none of them names a server, a development server runs inside.
 
-    Ctrl-C leaves in order. SIGTERM drains first: maintenance, no new jobs, and the running one may finish. A second
+    Ctrl-C leaves in order. SIGTERM drains first: no new jobs, the running one may finish, then maintenance. A second
     signal ends the draining; one more ends the process.
+
+    Exit codes: 0 a clean end; 1 something failed, as the start; 2 bad usage or configuration; 3 it may have left an
+    identity on the server.
 
     \b
     Examples:
@@ -93,6 +99,7 @@ def run_command(
       worker-state run --demo
       worker-state run --health 8790
       worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
+      worker-state run --wait --health 8790
     """
     level = volume(quiet, verbose)
     as_json = log_format is Lines.JSON
@@ -118,6 +125,7 @@ def run_command(
         gpu_memory_mb=gpu_memory_mb,
         tags=tuple(tag) if tag else None,
         show_session_string=False if withhold_session_string else None,
+        wait_for_server=True if wait else None,
     )
     server = addresses(settings)
     if demo and server is not None:

@@ -20,6 +20,8 @@ from worker_state import logs
 from worker_state.cli.output import Out, do_nothing
 from worker_state.cli.refusal import ExitCode, refuse
 
+Show = Callable[[logging.LogRecord, str], None]
+"""Prints a record; the text is the record formatted for a person."""
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
 
 
@@ -33,6 +35,8 @@ class Screen:
         self.level = level
         self.as_json = as_json
         """Every line is a JSON object, for programs; see `logs.JsonFormatter`."""
+        self.left_something = False
+        """The library has logged that identities may be left on the server: that is an exit code of its own."""
         self.on_gone = do_nothing
         self._out = sys.stdout
         if isinstance(self._out, Out):
@@ -74,12 +78,12 @@ class Screen:
         else:
             self.line(f"{name}: {value}", "bold")
 
-    def failed(self, sentence: str) -> typer.Exit:
+    def failed(self, sentence: str, code: ExitCode = ExitCode.STARTUP_FAILED) -> typer.Exit:
         """Say why the command has failed, to a program among the other lines; the caller raises what comes back."""
         if not self.as_json:
-            return refuse(sentence, ExitCode.STARTUP_FAILED)
+            return refuse(sentence, code)
         self._json(logging.ERROR, sentence, logs.About("failed", {}))
-        return typer.Exit(ExitCode.STARTUP_FAILED)
+        return typer.Exit(code)
 
     def plain(self, text: str) -> None:
         """Print text as it is, whatever the level."""
@@ -111,23 +115,26 @@ class Screen:
 
 
 class LogHandler(logging.Handler):
-    """Shows log records as lines of the screen."""
+    """Shows log records, as lines of the screen or else as `show` does it."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, show: Show | None = None) -> None:
         super().__init__(screen.level)
         self._screen = screen
+        self._show = show or screen.record
 
     def emit(self, record: logging.LogRecord) -> None:
         """One record, one line (and a traceback below it, if the record brings one)."""
+        if logs.About.of(record).event == "identities_left":
+            self._screen.left_something = True
         try:
-            self._screen.record(record, self.format(record))
+            self._show(record, self.format(record))
         except Exception:  # noqa: BLE001 - as in every handler: who logs must not fail because of it
             self.handleError(record)
 
 
-def show_log(screen: Screen) -> None:
+def show_log(screen: Screen, show: Show | None = None) -> None:
     """Show what the package logs, and only here: a handler of the root logger would print it a second time."""
     logger = logging.getLogger("worker_state")
-    logger.handlers[:] = [LogHandler(screen)]
+    logger.handlers[:] = [LogHandler(screen, show)]
     logger.setLevel(screen.level)
     logger.propagate = False

@@ -32,7 +32,7 @@ def seen(state: State) -> str:
     if state.discoverable_since is None:
         return "registered, not yet proved"
     if not state.confirmed:
-        return "the server does not know yet"
+        return "not confirmed by the server yet"
     return "discoverable"
 
 

@@ -35,8 +35,11 @@ def watch_command(
 ) -> None:
     """Watch the workers of a room: who is there, doing what, on which GPU, for how long.
 
-    It searches as a client does, and deletes its own identity at the end. A terminal gets a live screen; a pipe (and
-    NO_COLOR) a line for each change. What was so before the first look is marked with ≥.
+    It searches as a client does, and asks the server at the end to delete its own identity. A terminal gets a live
+    screen; a pipe (and NO_COLOR) a line for each change. What was so before the first look is marked with ≥.
+
+    Exit codes: 0 a clean end; 1 the server did not let it look; 2 bad usage or configuration; 3 it may have left its
+    identity on the server.
 
     \b
     The object of --once --json: room_id, count, and workers by peer id, each with peer_id, status, job_id,

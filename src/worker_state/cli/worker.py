@@ -7,8 +7,16 @@ from functools import partial
 
 import trio
 
-from worker_state import Config, Manager, WorkerStateError, notify_systemd, open_state_manager
-from worker_state.cli import demo, oversight, story
+from worker_state import (
+    Config,
+    Manager,
+    RegistrationRefused,
+    WorkerStateError,
+    notify_systemd,
+    open_state_manager,
+)
+from worker_state.cli import demo, oversight, rows, story
+from worker_state.cli.refusal import ExitCode
 from worker_state.cli.screen import Screen
 from worker_state.cli.settings import DRAIN_TIMEOUT
 from worker_state.cli.stopping import cancel_on_signal
@@ -19,6 +27,9 @@ StartServer = Callable[..., Awaitable[None]]
 
 UNUSUAL = 5.0
 """Seconds after which a person wonders whether anything happens. A silent server is waited for much longer."""
+AGAIN, SELDOM = 60.0, 3600.0
+"""Seconds after which it is said again, and the longest time between two such lines."""
+LEFT = "An identity of this worker may be left on the server, as its log says."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +57,16 @@ class Drain:
     limit: float
     screen: Screen
     seen: oversight.Seen
-    """Whom to drain; nobody while the worker is only starting."""
+    """Whom to drain, if it has a job: else it leaves at once."""
 
     async def __call__(self) -> None:
         """Returns when nothing runs any more, or when the time for it is over."""
         manager = self.seen.manager
-        if manager is None:
+        if manager is None or manager.job_id is None:
             return
-        if manager.job_id is not None:
-            about = About("draining", {"job_id": manager.job_id, "limit": self.limit})
-            doing = story.doing(manager.state)
-            self.screen.line(f"Draining: {doing}, for {self.limit:g} s at most (once more to leave now).", about=about)
+        about = About("draining", {"job_id": manager.job_id, "limit": self.limit})
+        doing = story.doing(manager.state)
+        self.screen.line(f"Draining: {doing}, for {self.limit:g} s at most (once more to leave now).", about=about)
         with trio.move_on_after(self.limit) as patience, suppress(trio.ClosedResourceError):  # it has left meanwhile
             await manager.draining()
         if patience.cancelled_caught:
@@ -73,6 +83,7 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
     drain = Drain(plan.drain_timeout, screen, seen)
     server: DevServer | None = None
     failure: str | None = None
+    left: str | None = None
     # This nursery holds what has to outlive the worker: the ear for a second Ctrl-C, and the server that the worker
     # takes its leave of.
     async with trio.open_nursery() as nursery:
@@ -87,42 +98,72 @@ async def work(plan: Plan, screen: Screen, start_server: StartServer = serve) ->
             screen.line(f"No server was named, so one runs inside: {server.ws_url} and {server.http_url}", about=about)
             page = About("page", {"url": f"{server.http_url}/"})
             screen.line(f"It shows its workers in a browser: {server.http_url}/", about=page)
-        nursery.start_soon(_say_that_it_takes_long, seen, leaving, screen)
-        try:
-            with leaving:
-                failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
-        except WorkerStateError as error:
-            look = " `worker-state doctor`, with the same options, looks closer." if plan.addresses else ""
-            failure = f"{error}.{look}"
+        with leaving:
+            failure = await _live(plan, plan.configure(*addresses), server, screen, seen)
         if server is not None and failure is None:
-            failure = _left_behind(server, screen, started=seen.manager is not None)
+            left = _left_behind(server, screen, started=seen.started)
+        elif screen.left_something:
+            left = LEFT
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise screen.failed(failure)
+    if left is not None:
+        raise screen.failed(left, ExitCode.LEFT_SOMETHING)
 
 
 async def _live(
     plan: Plan, config: Config, server: DevServer | None, screen: Screen, seen: oversight.Seen
 ) -> str | None:
     """Be a worker until cancelled, or to the end of the demonstration; returns what went wrong with that."""
-    async with open_state_manager(config) as manager, trio.open_nursery() as nursery:
-        seen.manager = manager
-        nursery.start_soon(notify_systemd, manager)
-        nursery.start_soon(_show_states, manager, plan, screen)
-        nursery.start_soon(_show_signals, manager, screen)
-        if not plan.demo or server is None:
-            await trio.sleep_forever()
-        with trio.move_on_after(plan.patience) as patience:
-            await demo.walk(manager, server, screen)
-        nursery.cancel_scope.cancel()
-    return f"The demonstration was not over in {plan.patience:g} s." if patience.cancelled_caught else None
+    failure: str | None = None
+    async with trio.open_nursery() as around:
+
+        def meet(manager: Manager) -> None:
+            seen.manager = manager
+            around.start_soon(notify_systemd, manager)
+            around.start_soon(_say_that_it_takes_long, manager, config.wait_for_server, seen, screen)
+
+        # What is raised is carried around the nursery, which would put it into a group.
+        try:
+            async with open_state_manager(config, early=meet) as manager, trio.open_nursery() as nursery:
+                nursery.start_soon(_show_states, manager, plan, screen)
+                nursery.start_soon(_show_signals, manager, screen)
+                if not plan.demo or server is None:
+                    await trio.sleep_forever()
+                failure = f"The demonstration was not over in {plan.patience:g} s."
+                with trio.move_on_after(plan.patience):
+                    await demo.walk(manager, server, screen)
+                    failure = None
+                nursery.cancel_scope.cancel()
+        except WorkerStateError as error:
+            failure = f"{error}.{_advice(error, config) if plan.addresses else ''}"
+        around.cancel_scope.cancel()
+    return failure
 
 
-async def _say_that_it_takes_long(seen: oversight.Seen, leaving: trio.CancelScope, screen: Screen) -> None:
-    await trio.sleep(UNUSUAL)
-    if seen.manager is None and not leaving.cancel_called:
-        about = About("starting", {"seconds": UNUSUAL})
-        screen.line("Still starting. Where it stops, `worker-state doctor` tells.", about=about)
+def _advice(error: WorkerStateError, config: Config) -> str:
+    vain = config.wait_for_server or isinstance(error, RegistrationRefused)
+    wait = "" if vain else "; --wait waits for a server that is only away for now"
+    return f" `worker-state doctor`, with the same options, looks closer{wait}."
+
+
+async def _say_that_it_takes_long(manager: Manager, waits: bool, seen: oversight.Seen, screen: Screen) -> None:
+    began, after = trio.current_time(), UNUSUAL
+    while True:
+        await trio.sleep_until(began + after)
+        if seen.started:
+            return
+        trouble = manager.state.trouble or "no answer yet"
+        doing = f"{'Waiting for the server' if waits else 'Still starting'}, for {rows.duration(after)}: {trouble}."
+        about = About("starting", {"seconds": after, "trouble": trouble})
+        screen.line(f"{doing} `worker-state doctor` looks closer.", about=about)
+        after = next_word(after)
+
+
+def next_word(after: float) -> float:
+    """When a person is told again of what was said after so many seconds: ever more rarely, for silence looks like a
+    hang."""
+    return min(max(AGAIN, 2 * after), after + SELDOM)
 
 
 async def _show_states(manager: Manager, plan: Plan, screen: Screen) -> None:
@@ -146,7 +187,7 @@ async def _show_signals(manager: Manager, screen: Screen) -> None:
 def _left_behind(server: DevServer, screen: Screen, *, started: bool) -> str | None:
     """What the worker owed and has not paid: the server inside can be asked. Who is still there, is somebody else.
 
-    A worker that has to leave before it is registered cannot have its room deleted: that is no failure.
+    A worker that has to leave before it is registered cannot have its room deleted: that is told, and no more.
     """
     known = server.rooms
     users = sum(known.peer(peer_id) is None for peer_id in known.users)
@@ -154,7 +195,7 @@ def _left_behind(server: DevServer, screen: Screen, *, started: bool) -> str | N
     counts = f"users {users}, rooms {rooms}"
     if not (users or rooms):
         screen.line(f"The worker has left, and nothing was left behind: {counts}.", about=About("left", {}))
-    elif started:
+    elif users or started:
         return f"The worker has left something behind on the server: {counts}."
     else:
         about = About("left", {"users": users, "rooms": rooms})

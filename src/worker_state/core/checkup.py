@@ -245,7 +245,8 @@ def of_second(finding: Finding) -> Finding:
 
 
 DELETED, ROOM_DELETED = "peer deleted", "Room status: deleted"
-"""How the server begins when it has done it, and ends with the last one. It says 200 in any case (FAULTS F34)."""
+"""How the server begins when it says that it has done it, and ends with the last one. It says 200 in any case, and
+nothing of it is proved (FAULTS F34, G08)."""
 
 
 def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_left: bool) -> Finding:
@@ -260,5 +261,6 @@ def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_lef
     if room_left:
         troubles.append("a room may stay until its time is over: only a registered worker can have it deleted")
     if troubles:
-        return failed("; ".join(troubles), "It is left to the server: tell whoever runs it.")
-    return ok(f"{len(reports)} {'identity' if len(reports) == 1 else 'identities'}; nothing is left")
+        return failed("; ".join(troubles), "It may be left on the server: tell whoever runs it.")
+    said = "; ".join(dict.fromkeys(str(each) for each in reports.values()))
+    return ok(f"{len(reports)} {'identity' if len(reports) == 1 else 'identities'}; the server answers: {said}")

@@ -52,7 +52,7 @@ class State:
     evictions: int = 0
     """How often the server has forgotten this worker although its link was up."""
     trouble: str | None = None
-    """Why the worker is not registered just now, in words; None when it is."""
+    """Why the worker is not registered just now, in words; None when it is, and while nothing has failed."""
     signals_dropped: int = 0
     frames_ignored: int = 0
 
@@ -118,6 +118,12 @@ def fold(state: State, note: m.Note, now: float) -> State:
             return _unregistered(state, str(closed), now, disconnected=True)
         case m.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
+        case m.IdentityRefused(why) if not state.registered:
+            return replace(state, trouble=f"sign-in failed: {why}")
+        case m.RoomRefused(why) if not state.registered:
+            return replace(state, trouble=f"room creation failed: {why}")
+        case m.OpenLinks() if state.trouble is not None:  # once, when the first sign-in and room have succeeded
+            return replace(state, trouble=None)
         case m.RegistrationForgotten(_, why):
             return _unregistered(state, why, now, evicted=True)
         case m.RegistrationHeld(why):
