@@ -8,8 +8,8 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from random import Random, SystemRandom
@@ -18,6 +18,7 @@ from typing import Any
 import trio
 
 from worker_state.actors import cleanup, connection, registration, status
+from worker_state.background import open_background
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
@@ -305,19 +306,10 @@ async def _end_reservations(office: _Office, limit: float) -> None:
             office.tell(m.ChangeStatus(state.revision + 1, office.state.value.idle))
 
 
-@asynccontextmanager
-async def open_state_manager(config: Config) -> AsyncIterator[Manager]:
+def open_state_manager(config: Config) -> AbstractAsyncContextManager[Manager]:
     """The same for scripts: `async with open_state_manager(config) as manager`. Raises `StartupFailed` on entering.
 
-    At the end the body is done first, then the identities are deleted, then the socket is closed.
+    At the end the body is done first, then the identities are deleted, then the socket is closed. What the body raised
+    leaves as itself, whatever has ended it; if the manager has failed, too, both leave in one group.
     """
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        # What the body raises is carried around the nursery, so that it arrives as itself and not inside a group.
-        try:
-            yield await nursery.start(run_state_manager, config)
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    return open_background(partial(run_state_manager, config))

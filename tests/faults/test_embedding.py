@@ -1,7 +1,11 @@
 """A worker inside a program of its own: what it is told stays said, what is raised leaves, and waiting ends."""
 
-from contextlib import ExitStack
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,13 +13,294 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.worlds import World, scenario
-from worker_state import Manager, State
+import worker_state.manager
+from tests.support.worlds import FakeWorld, World, scenario
+from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.core import messages as m
 from worker_state.core.counts import Counts
 from worker_state.core.state import fold
 from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
+from worker_state.observer import Outside, open_roster
 from worker_state.watched import Watched
+
+EXIT = Timing(exit=0.4)
+"""Long enough for a deadline to pass meanwhile."""
+
+# G50: what the body raises leaves, as itself
+
+
+@asynccontextmanager
+async def a_manager(world: World, run: Callable[..., Awaitable[None]] | None = None) -> AsyncIterator[object]:
+    """`open_state_manager` in this world."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_state.manager, "run_state_manager", run or world.run)
+        async with open_state_manager(world.config(timing=EXIT)) as manager:
+            yield manager
+
+
+@asynccontextmanager
+async def a_roster(world: World) -> AsyncIterator[object]:
+    """`open_roster` in this world."""
+    outside = Outside(world.server.dial, world.server, Random(3)) if isinstance(world, FakeWorld) else None
+    identity: Any = world.rooms.sign_in(world.now()).body
+    room: Any = world.rooms.create_room("Bearer " + identity["id_token"], world.now()).body
+    config = world.config(room_id=room["room_id"], room_token=room["token"], timing=EXIT)
+    async with open_roster(config, outside=outside) as rosters:
+        yield rosters
+
+
+Open = Callable[[World], AbstractAsyncContextManager[object]]
+Ends = Callable[[], Awaitable[None]]
+"""What a body awaits for its end to come."""
+Program = Callable[[Callable[[Ends], Awaitable[None]]], Awaitable[None]]
+"""What stands around a body, and how it makes it end."""
+
+
+async def nobody(body: Callable[[Ends], Awaitable[None]]) -> None:
+    await body(trio.lowlevel.checkpoint)
+
+
+async def a_deadline(body: Callable[[Ends], Awaitable[None]]) -> None:
+    with trio.move_on_after(math.inf) as scope:
+        await body(lambda: expire(scope, 0.0))
+    assert scope.cancelled_caught
+
+
+async def a_deadline_that_fails(body: Callable[[Ends], Awaitable[None]]) -> None:
+    with trio.fail_after(math.inf) as scope:
+        await body(lambda: expire(scope, 0.0))
+
+
+async def a_deadline_during_the_exit(body: Callable[[Ends], Awaitable[None]]) -> None:
+    with trio.move_on_after(math.inf) as scope:
+        await body(lambda: expire(scope, EXIT.exit / 4))
+    assert scope.cancelled_caught
+
+
+async def a_cancelled_nursery(body: Callable[[Ends], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(body, lambda: expire(nursery.cancel_scope, 0.0))
+
+
+async def a_sibling_that_fails(body: Callable[[Ends], Awaitable[None]]) -> None:
+    failing = trio.Event()
+
+    async def fail() -> None:
+        await failing.wait()
+        raise ZeroDivisionError
+
+    async def ends() -> None:
+        failing.set()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+        nursery.start_soon(body, ends)
+
+
+async def expire(scope: trio.CancelScope, seconds: float) -> None:
+    """Its deadline passes: now, for who waits for it, or later, and then nobody does."""
+    scope.deadline = trio.current_time() + seconds
+    if not seconds:
+        await trio.sleep_forever()
+
+
+CANCELS: dict[Program, type[Exception] | None] = {
+    a_deadline: None,
+    a_deadline_that_fails: trio.TooSlowError,
+    a_cancelled_nursery: None,
+    a_sibling_that_fails: ZeroDivisionError,
+    a_deadline_during_the_exit: None,
+}
+"""What leaves a program whose body raises nothing of its own."""
+ERRORS: tuple[Callable[[], BaseException], ...] = (
+    lambda: OSError("disk full"),
+    lambda: AssertionError("of a test"),
+    lambda: SystemExit(3),
+    KeyboardInterrupt,
+    GeneratorExit,
+    StopAsyncIteration,
+    lambda: ExceptionGroup("of a nursery", [OSError("disk full")]),
+)
+
+
+def leaves(error: BaseException | None) -> Iterator[BaseException]:
+    """The errors in a tree of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    elif error is not None:
+        yield error
+
+
+async def what_leaves(
+    opened: AbstractAsyncContextManager[object], program: Program, raised: BaseException | None
+) -> tuple[BaseException | None, BaseException | None]:
+    """What leaves the block, and what leaves the program, when the body raises this in its `finally`."""
+    block: BaseException | None = None
+
+    async def body(ends: Ends) -> None:
+        nonlocal block
+        try:
+            async with opened:
+                try:
+                    await ends()
+                finally:
+                    if raised is not None:
+                        raise raised
+        except BaseException as error:
+            block = error
+            raise
+
+    try:
+        await program(body)
+    except BaseException as error:  # noqa: BLE001 - all of them are looked at
+        return block, error
+    return block, None
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+@pytest.mark.parametrize("opened", [a_manager, a_roster])
+@pytest.mark.parametrize("program", [nobody, *CANCELS])
+def test_g50_what_the_body_raises_leaves(
+    kind: str, opened: Open, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends the block, what its body raises leaves it as the very same object, and the program with it."""
+
+    @scenario
+    async def each_error(world: World) -> None:
+        if program is a_deadline_during_the_exit:
+            world.hang_http("/delete-peer")
+        for make in ERRORS:
+            raised = make()
+            block, outside = await what_leaves(opened(world), program, raised)
+            assert block is raised
+            others = {ZeroDivisionError} if program is a_sibling_that_fails else set()
+            assert [error for error in leaves(outside) if type(error) not in others] == [*leaves(raised)]
+
+    each_error(kind, caplog)
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+@pytest.mark.parametrize("opened", [a_manager, a_roster])
+@pytest.mark.parametrize("program", CANCELS)
+def test_g50_a_cancelled_body_is_cancelled(
+    kind: str, opened: Open, program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A body that is only cancelled leaves by `trio.Cancelled` alone, which its own scope catches, as ever."""
+
+    @scenario
+    async def cancelled(world: World) -> None:
+        if program is a_deadline_during_the_exit:
+            world.hang_http("/delete-peer")
+        block, outside = await what_leaves(opened(world), program, None)
+        assert {type(error) for error in leaves(block)} == {trio.Cancelled}
+        assert [type(error) for error in leaves(outside)] == [error for error in (CANCELS[program],) if error]
+
+    cancelled(kind, caplog)
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+@pytest.mark.parametrize("opened", [a_manager, a_roster])
+def test_g50_a_group_with_a_cancel_inside(kind: str, opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """A group with a cancel inside leaves the block as it is; the scope that was cancelled takes its part of it."""
+    raised: list[BaseException] = []
+
+    async def mixed(scope: trio.CancelScope) -> None:
+        try:
+            await expire(scope, 0.0)
+        except trio.Cancelled as cancelled:
+            raised.append(BaseExceptionGroup("of a nursery", [OSError("disk full"), cancelled]))
+            raise raised[0] from None
+
+    async def program(body: Callable[[Ends], Awaitable[None]]) -> None:
+        with trio.move_on_after(math.inf) as scope:
+            await body(partial(mixed, scope))
+
+    @scenario
+    async def leaving(world: World) -> None:
+        block, outside = await what_leaves(opened(world), program, None)
+        assert block is raised[0]
+        assert isinstance(outside, ExceptionGroup)
+        assert (outside.message, [type(error) for error in outside.exceptions]) == ("of a nursery", [OSError])
+
+    leaving(kind, caplog)
+
+
+@scenario
+async def test_g50_a_failed_start_is_raised_on_entering(world: World) -> None:
+    """`StartupFailed` leaves as itself, and the body is not entered."""
+    world.fail_http("/anonymous-signin", 500, b"no")
+    with pytest.raises(SignInFailed):
+        async with a_manager(world):
+            raise AssertionError("never entered")
+
+
+class Broken:
+    """A manager that ends with a bug of its own, when it is cancelled or when it is told so."""
+
+    def __init__(self, world: World) -> None:
+        self.bug = LookupError("a bug")
+        self.breaks = trio.Event()
+        self._world = world
+
+    def __call__(self) -> AbstractAsyncContextManager[object]:
+        return a_manager(self._world, self._run)
+
+    async def _run(self, config: Config, *, task_status: "trio.TaskStatus[Manager]") -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started(await nursery.start(self._world.run, config))
+                await self.breaks.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            raise self.bug
+
+    async def ends(self) -> None:
+        self.breaks.set()
+        await trio.sleep_forever()
+
+    async def program(self, body: Callable[[Ends], Awaitable[None]]) -> None:
+        """In which it breaks while the body waits."""
+        await body(self.ends)
+
+
+@scenario
+async def test_g50_a_manager_that_fails_alone(world: World) -> None:
+    """A manager's bug leaves as itself, also beside a cancel; where it has cancelled the body, with its own context."""
+    for program in (nobody, a_deadline):
+        broken = Broken(world)
+        block, _ = await what_leaves(broken(), program, None)
+        assert block is broken.bug
+    broken = Broken(world)
+    broken.bug.__context__ = context = KeyError()
+    block, _ = await what_leaves(broken(), broken.program, None)
+    assert block is broken.bug
+    assert block.__context__ is context
+
+
+@scenario
+async def test_g50_a_manager_that_fails_with_its_body(world: World) -> None:
+    """When both fail, both leave in one group, the body's error first; no cancel is among them."""
+    for program in (None, nobody, a_deadline, a_deadline_during_the_exit):
+        for raised, group in ((OSError("disk full"), ExceptionGroup), (SystemExit(3), BaseExceptionGroup)):
+            broken = Broken(world)
+            block, _ = await what_leaves(broken(), program or broken.program, raised)
+            assert type(block) is group
+            assert block.exceptions == (raised, broken.bug)
+
+
+@scenario
+async def test_g50_a_manager_that_fails_under_a_group_of_its_body(world: World) -> None:
+    """Of a body's group the cancel that the manager's bug has caused is taken out."""
+    broken = Broken(world)
+    with pytest.RaisesGroup(pytest.RaisesGroup(OSError), LookupError):
+        async with broken():
+            try:
+                await broken.ends()
+            except trio.Cancelled as cancelled:
+                raise BaseExceptionGroup("of a nursery", [OSError("disk full"), cancelled]) from None
+
 
 # G57: what was true before a `busy` block is true after it
 
