@@ -17,7 +17,29 @@ from worker_state.core.errors import Disconnected
 from worker_state.core.state import State
 from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
 from worker_state.core.words import shown
-from worker_state.watched import Watched
+from worker_state.watched import Watched, settled
+
+
+class Signals(trio.abc.ReceiveChannel[wire.Message]):
+    """The messages of a memory channel; their end is told only to those whom it does not cancel."""
+
+    def __init__(self, channel: trio.MemoryReceiveChannel[wire.Message]) -> None:
+        self._channel = channel
+        self.receive_nowait = channel.receive_nowait
+        self.statistics = channel.statistics
+        self.close = channel.close
+
+    async def receive(self) -> wire.Message:
+        """The next message. Raises `trio.EndOfChannel` when the manager has ended and all of them are read."""
+        try:
+            return await self._channel.receive()
+        except trio.EndOfChannel:
+            await settled()
+            raise
+
+    async def aclose(self) -> None:
+        """Messages are not wanted any more."""
+        await self._channel.aclose()
 
 
 class Manager:
@@ -173,9 +195,9 @@ class Manager:
     # the worker's other parts
 
     @property
-    def signals(self) -> trio.MemoryReceiveChannel[wire.Message]:
+    def signals(self) -> Signals:
         """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
-        return self._signals()
+        return Signals(self._signals())
 
     async def send_signal(self, message: Mapping[str, Any]) -> None:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.

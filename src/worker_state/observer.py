@@ -83,8 +83,11 @@ async def open_roster(
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
     observer = _Observer(config, every, outside or Outside.real(config))
-    async with open_background(observer.run) as rosters:
-        yield rosters
+    try:
+        async with open_background(observer.run) as rosters:
+            yield rosters
+    finally:
+        observer.rosters.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,6 @@ class _Observer:
                 with self._interruptible():
                     await trio.sleep(pause)
             self._decided.set()
-            self.rosters.close()
             with trio.move_on_after(self._config.timing.exit):
                 if self._entered:
                     await trio.sleep(NOTICE)

@@ -1,28 +1,42 @@
 """A worker inside a program of its own: what it is told stays said, what is raised leaves, and waiting ends."""
 
+import logging
 import math
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
 import worker_state.manager
+from tests.support.embedded import INTERRUPTED, PLACES, TOLD, Place, Wait, around_its_block
+from tests.support.processes import environment
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.core import messages as m
 from worker_state.core.counts import Counts
+from worker_state.core.roster import Roster
 from worker_state.core.state import fold
 from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
+from worker_state.devserver import DevServer, serve
 from worker_state.observer import Outside, open_roster
 from worker_state.watched import Watched
 
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+"""Seconds after which a program hangs."""
 EXIT = Timing(exit=0.4)
 """Long enough for a deadline to pass meanwhile."""
 
@@ -30,7 +44,7 @@ EXIT = Timing(exit=0.4)
 
 
 @asynccontextmanager
-async def a_manager(world: World, run: Callable[..., Awaitable[None]] | None = None) -> AsyncIterator[object]:
+async def a_manager(world: World, run: Callable[..., Awaitable[None]] | None = None) -> AsyncIterator[Manager]:
     """`open_state_manager` in this world."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker_state.manager, "run_state_manager", run or world.run)
@@ -39,7 +53,7 @@ async def a_manager(world: World, run: Callable[..., Awaitable[None]] | None = N
 
 
 @asynccontextmanager
-async def a_roster(world: World) -> AsyncIterator[object]:
+async def a_roster(world: World) -> AsyncIterator[Watched[Roster]]:
     """`open_roster` in this world."""
     outside = Outside(world.server.dial, world.server, Random(3)) if isinstance(world, FakeWorld) else None
     identity: Any = world.rooms.sign_in(world.now()).body
@@ -300,6 +314,137 @@ async def test_g50_a_manager_that_fails_under_a_group_of_its_body(world: World) 
                 await broken.ends()
             except trio.Cancelled as cancelled:
                 raise BaseExceptionGroup("of a nursery", [OSError("disk full"), cancelled]) from None
+
+
+# G51: who waits beside a manager that ends is cancelled with it, and only who waits elsewhere is told
+
+
+class CtrlC(logging.Handler):
+    """Ctrl-C is pressed while the worker says that its connection is lost: it is raised in the middle of an actor."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "connection lost" in record.getMessage():
+            raise KeyboardInterrupt
+
+
+@asynccontextmanager
+async def somebody_waits(world: World, place: Place) -> AsyncIterator[Manager]:
+    """In this place somebody waits for everything that there is, and for nothing that comes."""
+    async with place(partial(world.run, world.config())) as (manager, nursery):
+        await manager.synced()
+        world.mute()
+        manager.set_busy("job-1")
+        for wait in TOLD:
+            nursery.start_soon(wait, manager)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        yield manager
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_g51_ctrl_c_in_the_middle_of_the_manager(kind: str, place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing but the Ctrl-C leaves a program in which others wait beside the manager, or around it."""
+
+    @scenario
+    async def interrupted(world: World) -> None:
+        logger, handler = logging.getLogger("worker_state"), CtrlC()
+        seen: BaseException | None = None
+        try:
+            async with somebody_waits(world, place):
+                logger.addHandler(handler)
+                world.cut()
+                await trio.sleep_forever()
+        except BaseException as error:  # noqa: BLE001 - all that leaves is looked at
+            seen = error
+        finally:
+            logger.removeHandler(handler)
+        assert [type(error) for error in leaves(seen)] == [KeyboardInterrupt]
+
+    for _ in range(8 if kind == "fake" else 1):  # the scheduler throws dice
+        interrupted(kind, caplog)
+
+
+@scenario
+async def test_g51_an_error_of_the_body(world: World) -> None:
+    """An error of the body is not added to by those who wait around its block."""
+    with pytest.RaisesGroup(OSError):
+        async with somebody_waits(world, around_its_block):
+            raise OSError("disk full")
+
+
+@scenario
+async def test_g51_an_error_of_a_watcher(world: World) -> None:
+    """The same for those who wait around a watched room."""
+    with pytest.RaisesGroup(OSError):
+        async with trio.open_nursery() as nursery, a_roster(world) as rosters:
+            nursery.start_soon(rosters.wait_for, lambda _: False)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            raise OSError("disk full")
+
+
+async def interrupt(server: DevServer, place: str, moment: float) -> str | None:
+    """Press Ctrl-C so many seconds after a program is ready: what is wrong with its end, if anything is."""
+    command = [sys.executable, "-m", "tests.support.embedded", place, server.ws_url, server.http_url]
+    process = await trio.lowlevel.open_process(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment()
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said, code = b"", None
+    try:
+        with trio.move_on_after(PATIENCE):
+            await process.stdout.receive_some()
+            await trio.sleep(moment)
+            process.send_signal(signal.SIGINT)
+            async for part in process.stderr:
+                said += part
+            code = await process.wait()
+    finally:
+        process.kill()
+    return None if (code, said) == (INTERRUPTED, b"") else f"{place}, {moment:.3f} s: {code}\n{said.decode()}"
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(25, marks=pytest.mark.slow)])
+async def test_g51_programs_end_quietly(times: int) -> None:
+    """Whenever Ctrl-C comes, a program with tasks that wait ends as its own handler says, and without a word."""
+    wrong: list[str] = []
+    several = trio.CapacityLimiter(4)
+
+    async def one(place: str, moment: float) -> None:
+        async with several:
+            wrong.extend(filter(None, [await interrupt(server, place, moment)]))
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve)
+        async with trio.open_nursery() as programs:
+            for place in PLACES:
+                for _ in range(times):
+                    programs.start_soon(one, place, random.uniform(0.0, 0.3))
+        nursery.cancel_scope.cancel()
+    assert not wrong, f"{len(wrong)} of {times * len(PLACES)}:\n" + "\n".join(wrong)
+
+
+@scenario
+async def test_g51_who_waits_elsewhere_is_told(world: World) -> None:
+    """Those whom nothing cancels are told that the manager has ended, each in its way."""
+    seen: dict[object, BaseException] = {}
+
+    async def wait(waiting: Wait, manager: Manager) -> None:
+        try:
+            await waiting(manager)
+        except Exception as error:  # noqa: BLE001 - all of them are looked at
+            seen[waiting] = error
+
+    manager = await world.start()
+    await manager.synced()
+    world.mute()
+    manager.set_busy("job-1")
+    async with trio.open_nursery() as nursery:
+        for waiting in TOLD:
+            nursery.start_soon(wait, waiting, manager)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await world.stop(manager)
+    assert {waiting: type(error) for waiting, error in seen.items()} == TOLD
 
 
 # G57: what was true before a `busy` block is true after it
