@@ -199,6 +199,7 @@ class Manager:
         """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
         return Signals(self._signals())
 
+    @trio.lowlevel.enable_ki_protection
     async def send_signal(self, message: Mapping[str, Any]) -> None:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
 

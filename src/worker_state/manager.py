@@ -142,6 +142,7 @@ class _Office:
         self.on_start: Callable[[Manager], None] | None = None
         """Called once, at the first registration."""
 
+    @trio.lowlevel.enable_ki_protection
     def tell(self, note: m.Note) -> None:
         """Put the note where it belongs. Never waits. Raises `RuntimeError` in any thread but trio's own."""
         if threading.get_ident() != self._thread:
@@ -216,6 +217,9 @@ def _worth_saying(count: int) -> bool:
     return count <= 4 or count & (count - 1) == 0
 
 
+# Ctrl-C strikes in none of our tasks, only in the program's own: in the middle of `Event.wait` or `start_soon` it leaves
+# a task that is woken twice, or never. So whatever is spawned, here and in the actors, is decorated like this.
+@trio.lowlevel.enable_ki_protection
 async def run_state_manager(
     config: Config, *, task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED
 ) -> None:
@@ -230,6 +234,7 @@ async def run_state_manager(
     await running
 
 
+@trio.lowlevel.enable_ki_protection
 async def run_in_world(
     config: Config, world: World, *, task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED
 ) -> None:
@@ -293,6 +298,7 @@ def _differs(revision: int, state: State) -> bool:
     return state.revision != revision
 
 
+@trio.lowlevel.enable_ki_protection
 async def _end_reservations(office: _Office, limit: float) -> None:
     """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
     async for state in office.state:

@@ -121,6 +121,7 @@ class _Observer:
         self._leaving = False
         self._entered = False
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: "trio.TaskStatus[Watched[Roster]]") -> None:
         """Keep the roster until cancelled. Raises `ObservationFailed` when the first answer does not come."""
         async with trio.open_nursery() as nursery:
@@ -142,6 +143,7 @@ class _Observer:
             scope, grace = self._waiting[-1]
             scope.deadline = min(scope.deadline, trio.current_time() + grace)
 
+    @trio.lowlevel.enable_ki_protection
     async def _keep(self) -> None:
         """The cancel does not reach this, only `_leave` does: what it has created must be deleted."""
         with trio.CancelScope(shield=True):

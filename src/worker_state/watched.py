@@ -62,6 +62,7 @@ class Watched(Generic[T]):
             self._changed = trio.Event()
         await self._changed.wait()
 
+    @trio.lowlevel.enable_ki_protection
     async def wait_for(self, wanted: Callable[[T], bool]) -> T:
         """Wait until `wanted(value)` is true and return that value; raises `trio.ClosedResourceError` after `close`."""
         await trio.lowlevel.checkpoint()  # always one, as trio wants: a loop around this must let others run
@@ -86,6 +87,7 @@ class Watching(Generic[T]):
     def __aiter__(self) -> "Watching[T]":
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         watched = self._watched

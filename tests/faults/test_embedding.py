@@ -3,6 +3,7 @@
 import logging
 import math
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -380,6 +382,38 @@ async def test_g51_an_error_of_a_watcher(world: World) -> None:
             nursery.start_soon(rosters.wait_for, lambda _: False)
             await trio.testing.wait_all_tasks_blocked(0.01)
             raise OSError("disk full")
+
+
+OURS = re.compile(r"/src/worker_state/(actors/|errands|farewell|mailbox|served|streams|transport|web)")
+
+
+@scenario
+async def test_g51_ctrl_c_strikes_in_no_task_of_ours(world: World) -> None:
+    """Whatever the manager does, in its tasks and at a call, is left alone: Ctrl-C comes to the program's own code."""
+    called: dict[str, bool] = {}
+
+    def look(frame: FrameType, kind: str, _: object) -> None:
+        code = frame.f_code
+        if kind == "call" and OURS.search(code.co_filename):
+            called.setdefault(code.co_qualname, True)
+            called[code.co_qualname] &= trio.lowlevel.currently_ki_protected()
+
+    sys.setprofile(look)
+    try:
+        manager = await world.start()
+        await manager.synced()
+        manager.set_busy("job-1")
+        await manager.send_signal({"type": "offer", "target": "nobody"})
+        world.cut()
+        await manager.states.wait_for(lambda state: not state.connected)
+        if isinstance(world, FakeWorld):
+            await trio.sleep(7200)  # after which there are several identities to delete
+        await manager.synced()
+        await world.stop(manager)
+    finally:
+        sys.setprofile(None)
+    assert {"Served._write", "Errands._create_room", "Mailbox.put", "Mailbox.filled", "_delete"} <= set(called)
+    assert [name for name, protected in called.items() if not protected] == []
 
 
 async def interrupt(server: DevServer, place: str, moment: float) -> str | None:

@@ -109,6 +109,7 @@ async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:
                     nursery.start_soon(_delete, ledger, note.identity.username, http)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     try:
         report = await _ask(username, http)

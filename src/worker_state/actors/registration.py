@@ -76,6 +76,7 @@ class _Book:
         return self.phase is Phase.LEAVING
 
 
+@trio.lowlevel.enable_ki_protection
 async def run(
     mailbox: Mailbox[m.Note],
     *,
