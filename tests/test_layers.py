@@ -38,6 +38,7 @@ def place(inside: str = "", outside: str = "", for_types_only: str = "") -> Plac
 PLACES = {
     "core": place("core"),
     "watched": place(outside="trio"),
+    "background": place(outside="trio"),
     # Only the standard library: whoever logs may say what the line is about.
     "logs": place(),
     "mailbox": place(outside="trio"),
@@ -55,8 +56,8 @@ PLACES = {
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),
     "web": place("core streams", "trio httpx httpcore"),
-    "manager": place("core watched mailbox actors errands world facade logs", "trio"),
-    "observer": place("core logs watched transport web", "trio"),
+    "manager": place("core watched background mailbox actors errands world facade logs", "trio"),
+    "observer": place("core logs watched background transport web", "trio"),
     "sources": place("core logs"),
     "reach": place("core streams", "trio"),
     "doctor": place("core reach transport web", "trio"),

@@ -229,7 +229,7 @@ class BlockingManager:
 
     @contextmanager
     def busy(self, job_id: str) -> Iterator[None]:
-        """Busy inside, available after, as `Manager.busy`; the block may outlast the manager."""
+        """Busy inside, after it again what was true before, as `Manager.busy`; the block may outlast the manager."""
         job = Busy(job_id)
         self._calls.now(self._manager._begin, job)
         try:

@@ -50,6 +50,7 @@ class Errands:
         """No longer than until then, in seconds of trio's clock."""
         self._over_at = self._scope.deadline = deadline
 
+    @trio.lowlevel.enable_ki_protection
     async def _sign_in(self, starting: bool) -> None:
         answer = await self._post("/anonymous-signin", None)
         identity = answers.read_identity(answer)
@@ -60,6 +61,7 @@ class Errands:
         if starting and not (self._waits and identity.may_pass):
             self._tell(m.StartupAborted(SignInFailed(f"the server gave this worker no identity: {identity.why}")))
 
+    @trio.lowlevel.enable_ki_protection
     async def _create_room(self, id_token: str, starting: bool) -> None:
         answer = await self._post("/create-room", id_token)
         room = answers.read_room(answer, id_token)

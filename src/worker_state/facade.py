@@ -15,15 +15,37 @@ from worker_state.core import wire
 from worker_state.core.counts import Counts
 from worker_state.core.errors import Disconnected
 from worker_state.core.state import State
-from worker_state.core.status import Busy, Maintenance, Reserved, Truth, WorkerStatus
+from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
 from worker_state.core.words import shown
-from worker_state.watched import Watched
+from worker_state.watched import Watched, settled
+
+
+class Signals(trio.abc.ReceiveChannel[wire.Message]):
+    """The messages of a memory channel; their end is told only to those whom it does not cancel."""
+
+    def __init__(self, channel: trio.MemoryReceiveChannel[wire.Message]) -> None:
+        self._channel = channel
+        self.receive_nowait = channel.receive_nowait
+        self.statistics = channel.statistics
+        self.close = channel.close
+
+    async def receive(self) -> wire.Message:
+        """The next message. Raises `trio.EndOfChannel` when the manager has ended and all of them are read."""
+        try:
+            return await self._channel.receive()
+        except trio.EndOfChannel:
+            await settled()
+            raise
+
+    async def aclose(self) -> None:
+        """Messages are not wanted any more."""
+        await self._channel.aclose()
 
 
 class Manager:
     """What the worker holds while the state manager runs. Made by `run_state_manager` and `open_state_manager`."""
 
-    __slots__ = ("_backlog", "_counts", "_jobs", "_link", "_signals", "_states", "_tell")
+    __slots__ = ("_backlog", "_counts", "_link", "_said", "_signals", "_states", "_tell")
 
     def __init__(
         self,
@@ -40,8 +62,8 @@ class Manager:
         self._link = link
         self._backlog = backlog
         self._counts = counts
-        self._jobs: list[Busy] = []
-        """Of the `busy` blocks that have not ended, the newest last."""
+        self._said: list[Truth] = []
+        """What was true before the first `busy` block, and the jobs of those that have not ended, the newest last."""
 
     def __repr__(self) -> str:
         state = self.state
@@ -79,10 +101,12 @@ class Manager:
 
     @contextmanager
     def busy(self, job_id: str) -> Iterator[None]:
-        """Busy inside, available after (in maintenance while draining), however the block ends.
+        """Busy inside; however the block ends, the status becomes again what was true before it.
 
-        With several at a time the worker is busy until the last of them ends. A status that was set to something else
-        inside is left as it is. `job_id` as for `set_reserved`.
+        A reservation of this job is fulfilled by the block: then the worker is available, or in maintenance while it
+        drains. Blocks may overlap and end in any order: the worker is busy until the last of them ends, which brings
+        back what was before the first. A status that was set to something else inside is left as it is. `job_id` as
+        for `set_reserved`.
         """
         job = Busy(job_id)
         self._begin(job)
@@ -92,13 +116,19 @@ class Manager:
             self._end(job)
 
     def _begin(self, job: Busy) -> None:
+        said, before = self._said, self.state.truth
         self._change(job)
-        self._jobs.append(job)
+        if before == Reserved(job.job_id):  # fulfilled now
+            before = said[-1] if len(said) > 1 else Available()
+        if said[-1:] != [before]:  # something newer was said, so that no older block's past is of interest any more
+            said[:] = [before]
+        said.append(job)
 
     def _end(self, job: Busy) -> None:
-        self._jobs.remove(job)
-        if self.state.truth == job:
-            self._change(self._jobs[-1] if self._jobs else self.state.idle)
+        said, newest = self._said, self._said[-1]
+        said[:] = [each for each in said if each is not job]
+        if self.state.truth in (newest, job):
+            self._change(self.state.idle if said[-1] == Available() else said[-1])
 
     async def draining(self) -> None:
         """Take no further job from now on, for good, and return when none is reserved or running any more.
@@ -165,10 +195,11 @@ class Manager:
     # the worker's other parts
 
     @property
-    def signals(self) -> trio.MemoryReceiveChannel[wire.Message]:
+    def signals(self) -> Signals:
         """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
-        return self._signals()
+        return Signals(self._signals())
 
+    @trio.lowlevel.enable_ki_protection
     async def send_signal(self, message: Mapping[str, Any]) -> None:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
 

@@ -1,7 +1,8 @@
 """Where the notes for one actor lie until it reads them: all of them at once, in the order in which they were said.
 
 An unbounded memory channel of trio's would do, at the price of 1.7 KiB each and of two more scheduling steps for each
-note; it serves many readers and writers, and bounds. Here there is one reader, and nobody waits to write.
+note; it serves many readers and writers, and bounds. Here there is one reader, nobody waits to write, and both are
+protected from Ctrl-C, which must not come between waking the reader and forgetting him.
 """
 
 from collections.abc import Awaitable, Generator

@@ -6,14 +6,15 @@ names. Decisions about the protocol are made in the actors and in `core`, not he
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property, partial
 from typing import Any
 
 import trio
 
 from worker_state.actors import cleanup, connection, registration, status
+from worker_state.background import open_background
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
@@ -96,6 +97,7 @@ class _Office:
         self.on_start: Callable[[Manager], None] | None = None
         """Called once, at the first registration."""
 
+    @trio.lowlevel.enable_ki_protection
     def tell(self, note: m.Note) -> None:
         """Put the note where it belongs. Never waits. Raises `RuntimeError` in any thread but trio's own."""
         if threading.get_ident() != self._thread:
@@ -172,6 +174,9 @@ def _worth_saying(count: int) -> bool:
     return count <= 4 or count & (count - 1) == 0
 
 
+# Ctrl-C strikes in none of our tasks, only in the program's own: in the middle of `Event.wait` or `start_soon` it
+# leaves a task that is woken twice, or never. So whatever is spawned, here and in the actors, is decorated like this.
+@trio.lowlevel.enable_ki_protection
 async def run_state_manager(
     config: Config, *, task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED
 ) -> None:
@@ -187,6 +192,7 @@ async def run_state_manager(
     await running
 
 
+@trio.lowlevel.enable_ki_protection
 async def run_in_world(
     config: Config,
     world: World,
@@ -264,6 +270,7 @@ def _differs(revision: int, state: State) -> bool:
     return state.revision != revision
 
 
+@trio.lowlevel.enable_ki_protection
 async def _end_reservations(office: _Office, limit: float) -> None:
     """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
     async for state in office.state:
@@ -277,22 +284,13 @@ async def _end_reservations(office: _Office, limit: float) -> None:
             office.tell(m.ChangeStatus(state.revision + 1, office.state.value.idle))
 
 
-@asynccontextmanager
-async def open_state_manager(
+def open_state_manager(
     config: Config, *, early: Callable[[Manager], None] | None = None
-) -> AsyncIterator[Manager]:
+) -> AbstractAsyncContextManager[Manager]:
     """The same for scripts: `async with open_state_manager(config) as manager`. Raises `StartupFailed` on entering.
 
-    At the end the body is done first, then the identities' deletion is asked for and the socket closed. `early` is
+    At the end the body is done first, then the identities' deletion is asked for and the socket closed. What the body
+    raised leaves as itself, whatever has ended it; if the manager has failed, too, both leave in one group. `early` is
     called with the manager before anything else is done, for who tells how a start goes that waits for its server.
     """
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        # What the body raises is carried around the nursery, so that it arrives as itself and not inside a group.
-        try:
-            yield await nursery.start(partial(run_in_world, config, World.real(config), early=early))
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    return open_background(partial(run_in_world, config, World.real(config), early=early))

@@ -18,6 +18,7 @@ from random import Random, SystemRandom
 
 import trio
 
+from worker_state.background import open_background
 from worker_state.core import answers, roster, wire
 from worker_state.core import verdict as v
 from worker_state.core.config import Config
@@ -81,22 +82,11 @@ async def open_roster(
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
     observer = _Observer(config, every, outside or Outside.real(config))
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(observer.run)
-        # What the body raises is carried around the nursery, so that it arrives as itself and not inside a group.
-        try:
-            await observer.decided.wait()
-            if observer.failure is None:
-                yield observer.rosters
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failure = error
-        finally:
-            observer.leave()
-    if observer.failure is not None:
-        raise ObservationFailed(observer.failure)
-    if failure is not None:
-        raise failure
+    try:
+        async with open_background(observer.run) as rosters:
+            yield rosters
+    finally:
+        observer.rosters.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +100,13 @@ class _End:
 
 
 class _Observer:
-    """The one task, and the little that the context manager around it may see and do."""
+    """The one task that keeps the roster, and another that hears the cancel."""
 
     def __init__(self, config: Config, every: float, outside: Outside) -> None:
         self.rosters = Watched(Roster(config.room_id or ""))
-        self.decided = trio.Event()
+        self._decided = trio.Event()
         """The first answer has come, or it will not."""
-        self.failure: str | None = None
+        self._failure: str | None = None
         self._config = config
         self._every = every
         self._outside = outside
@@ -135,15 +125,31 @@ class _Observer:
         self._unanswered = False
         """A `register` is."""
 
-    def leave(self) -> None:
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, *, task_status: "trio.TaskStatus[Watched[Roster]]") -> None:
+        """Keep the roster until cancelled. Raises `ObservationFailed` when the first answer does not come."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep)
+            try:
+                await self._decided.wait()
+                if self._failure is None:
+                    task_status.started(self.rosters)
+                    await trio.sleep_forever()
+            finally:
+                self._leave()
+        if self._failure is not None:
+            raise ObservationFailed(self._failure)
+
+    def _leave(self) -> None:
         """End, in bounded time: whatever is being waited for is cut short."""
         self._leaving = True
         if self._waiting:
             scope, grace = self._waiting[-1]
             scope.deadline = min(scope.deadline, trio.current_time() + grace)
 
-    async def run(self) -> None:
-        """Keep the roster until `leave`. The caller's cancel does not reach it: what it has created must be deleted."""
+    @trio.lowlevel.enable_ki_protection
+    async def _keep(self) -> None:
+        """The cancel does not reach this, only `_leave` does: what it has created must be deleted."""
         with trio.CancelScope(shield=True):
             while not self._leaving:
                 end = await self._link()
@@ -151,14 +157,13 @@ class _Observer:
                     break
                 now = trio.current_time()
                 pause = self._pace.lost(now, end.cause, end.code, end.hint)
-                if not self.decided.is_set():
-                    self.failure = end.why
+                if not self._decided.is_set():
+                    self._failure = end.why
                     break
                 self.rosters.set(roster.lost(self.rosters.value, end.why))
                 with self._interruptible():
                     await trio.sleep(pause)
-            self.decided.set()
-            self.rosters.close()
+            self._decided.set()
             with trio.move_on_after(self._config.timing.exit):
                 await self._pay()
             if left := [*map(shown, self._owed), *("its name is not known",) * self._lost_sign_ins]:
@@ -169,7 +174,7 @@ class _Observer:
 
     @contextmanager
     def _interruptible(self, grace: float = 0.0) -> Iterator[None]:
-        """What stands in here ends so many seconds after `leave`."""
+        """What stands in here ends so many seconds after `_leave`."""
         with trio.CancelScope(deadline=trio.current_time() + grace if self._leaving else math.inf) as scope:
             self._waiting.append((scope, grace))
             try:
@@ -280,7 +285,7 @@ class _Observer:
                 return found
             now = trio.current_time()
             self.rosters.set(roster.answered(self.rosters.value, found, now))
-            self.decided.set()
+            self._decided.set()
             # Reading goes on meanwhile: an end is noticed at once, and unread frames would block the pongs.
             while (frame := await _next_frame(socket, max(now, asked_at + self._every))) is not None:
                 if isinstance(frame, Closed):

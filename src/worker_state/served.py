@@ -228,6 +228,7 @@ class Served:
             self._sending = trio.CancelScope()
             self._nursery.start_soon(self._write, self._sending)
 
+    @trio.lowlevel.enable_ki_protection
     async def _write(self, scope: trio.CancelScope) -> None:
         with scope:
             while self._unsent and not self._ended:

@@ -10,6 +10,16 @@ import trio
 
 T = TypeVar("T")
 
+SETTLED = 0.1
+"""Seconds for an end to reach everybody whom it cancels. In the nursery of the task that has ended, and around the
+block that it ran for, that is before any sleep can be over; nurseries around these take as long as their tasks do."""
+
+
+async def settled() -> None:
+    """Wait before it is told that something will not come any more: most of those who wait for a task that fails are
+    cancelled by its error, and would only add one of their own."""
+    await trio.sleep(SETTLED)
+
 
 class Watched(Generic[T]):
     """Holds the newest value; `async for` gives the present one first and then each newer one until `close`."""
@@ -37,7 +47,8 @@ class Watched(Generic[T]):
             self._wake()
 
     def close(self) -> None:
-        """There will be no newer value: iterations end, and waits for what is not so raise."""
+        """There will be no newer value: iterations end, and waits for what is not so raise, unless this end cancels
+        them."""
         self._closed = True
         self._wake()
 
@@ -51,11 +62,13 @@ class Watched(Generic[T]):
             self._changed = trio.Event()
         await self._changed.wait()
 
+    @trio.lowlevel.enable_ki_protection
     async def wait_for(self, wanted: Callable[[T], bool]) -> T:
         """Wait until `wanted(value)` is true and return that value; raises `trio.ClosedResourceError` after `close`."""
         await trio.lowlevel.checkpoint()  # always one, as trio wants: a loop around this must let others run
         while not wanted(self._value):
             if self._closed:
+                await settled()
                 raise trio.ClosedResourceError("nobody sets this value any more")
             await self._change()
         return self._value
@@ -74,11 +87,13 @@ class Watching(Generic[T]):
     def __aiter__(self) -> "Watching[T]":
         return self
 
+    @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         watched = self._watched
         while self._seen == watched._version:
             if watched._closed:
+                await settled()
                 raise StopAsyncIteration
             await watched._change()
         self._seen = watched._version

@@ -153,6 +153,7 @@ async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:
             await _next(ledger, mailbox)
 
 
+@trio.lowlevel.enable_ki_protection
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     ledger.asked.add(username)
     try:

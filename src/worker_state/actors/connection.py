@@ -50,6 +50,7 @@ class _Book:
     say: announce.Dials = field(default_factory=announce.Dials)
 
 
+@trio.lowlevel.enable_ki_protection
 async def run(
     mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell, waits: bool = True
 ) -> None:
@@ -105,6 +106,7 @@ def _apply(book: _Book, note: m.Note) -> None:
             pass
 
 
+@trio.lowlevel.enable_ki_protection
 async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, tell: m.Tell) -> None:
     while not book.leaving:
         book.epoch += 1

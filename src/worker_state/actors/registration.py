@@ -80,6 +80,7 @@ class _Means:
     tell: m.Tell
 
 
+@trio.lowlevel.enable_ki_protection
 async def run(
     mailbox: Mailbox[m.Note],
     *,

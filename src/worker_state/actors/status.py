@@ -66,6 +66,7 @@ class _Means:
         return wire.metadata(self.config.tags, self.config.capabilities, truth)
 
 
+@trio.lowlevel.enable_ki_protection
 async def run(
     mailbox: Mailbox[m.Note],
     *,

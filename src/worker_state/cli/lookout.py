@@ -58,15 +58,17 @@ async def look(config: Config, every: float, form: Form, outside: Outside | None
     leaving = trio.CancelScope()
     screen.on_gone = leaving.cancel
     failure: str | None = None
+    shown = False
     async with trio.open_nursery() as nursery:
         await nursery.start(cancel_on_signal, leaving, screen, "Leaving")
         try:
             with leaving:
                 async with open_roster(config, every=every, outside=outside) as rosters:
                     await _show(rosters, every, form, screen)
+                    shown = True
         except ObservationFailed as error:
             failure = f"{error}."
-        if leaving.cancelled_caught and form is not Form.ONGOING:
+        if failure is None and not shown and form is not Form.ONGOING:
             failure = "Stopped before there was an answer."
         nursery.cancel_scope.cancel()
     if failure is not None:
