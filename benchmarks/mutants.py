@@ -193,7 +193,7 @@ MUTANTS = (
         "close before the deletion",
         "actors/cleanup.py",
         "            with trio.move_on_after(timing.exit + (",
-        "            tell(m.CloseLink())\n"
+        "            tell(m.CloseLink(0.5))\n"
         "            with trio.CancelScope(shield=True):\n"
         "                await trio.sleep(0.3)\n"
         "            with trio.move_on_after(timing.exit + (",

@@ -262,7 +262,7 @@ async def test_g01_a_server_that_does_not_close(nursery: trio.Nursery) -> None:
             server.freeze(peer_id)
 
     nursery.start_soon(freeze)
-    results = await examined(server.ws_url, server.http_url, room_id=room_id, room_token=token)
+    results = await examined(server.ws_url, server.http_url, within=2.0, room_id=room_id, room_token=token)
     assert "the server may still list it" in trouble(results)[Step.DELETION]
     assert room_id in server.rooms.rooms
     assert len(server.rooms.users) == 3

@@ -66,7 +66,7 @@ async def test_looks_are_answered_in_their_order(nursery: trio.Nursery) -> None:
     assert leaving.posted == [wire.look("me", RECORD)]
 
 
-@pytest.mark.parametrize("note", [m.CloseLink(), m.FrameReceived(1, wire.NotInRoom("NOT_IN_ROOM"))])
+@pytest.mark.parametrize("note", [m.CloseLink(0.5), m.FrameReceived(1, wire.NotInRoom("NOT_IN_ROOM"))])
 async def test_no_answer_can_come(note: m.Note, nursery: trio.Nursery) -> None:
     """It is over when the time is, or when the server does not know us."""
     assert await Leaving(nursery).put(note)
@@ -80,7 +80,7 @@ async def test_no_deadline_cuts_it_short(autojump_clock: MockClock) -> None:
             leaving = Leaving(nursery)
             with trio.CancelScope(shield=True):
                 await trio.sleep(2)
-                assert await leaving.put(m.CloseLink())
+                assert await leaving.put(m.CloseLink(0.5))
     assert leaving.over
     assert scope.cancel_called
 
@@ -106,9 +106,9 @@ async def test_the_end_that_comes_together_with_the_leave(nursery: trio.Nursery)
     mailbox.put(m.WorkerRegistered(1, 0, "me", "room", "token", peers=0, settled=True, at=now))
     mailbox.put(m.SignalSent(1, now))
     mailbox.put(m.BeginLeave())
-    mailbox.put(m.CloseLink())
+    mailbox.put(m.CloseLink(0.5))
     nursery.start_soon(run)
     await wait_all_tasks_blocked()
     in_time = ended.is_set()
-    mailbox.put(m.CloseLink())  # so that this test ends in any case
+    mailbox.put(m.CloseLink(0.5))  # so that this test ends in any case
     assert in_time

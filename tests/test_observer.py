@@ -10,7 +10,7 @@ import trio
 
 from tests.support.fake import FakeSocket
 from tests.support.worlds import FakeWorld, World, scenario
-from worker_state import Config, ConfigError, Manager
+from worker_state import Config, ConfigError, Manager, Timing
 from worker_state.core.answers import HttpFailure
 from worker_state.core.errors import ObservationFailed
 from worker_state.core.roster import Roster
@@ -26,6 +26,8 @@ def watching(world: World, every: float = EVERY, **room: Any) -> AbstractAsyncCo
     outside = None
     if isinstance(world, FakeWorld):
         outside = Outside(dial=world.server.dial, http=world.server, random=Random(3))
+    else:
+        room["timing"] = Timing(exit=20.0, close=5.0)  # of a clock that may run five times as fast, on a busy machine
     return open_roster(world.config(**room), every=every, outside=outside)
 
 

@@ -121,6 +121,8 @@ class _Observer:
         """Sign-ins that were cut short: each may have created an identity."""
         self._waiting: list[tuple[trio.CancelScope, float]] = []
         self._leaving = False
+        self._gone_by = math.inf
+        """When all of the exit is over."""
         self._entered = False
         self._unanswered = False
         """A `register` is."""
@@ -143,6 +145,7 @@ class _Observer:
     def _leave(self) -> None:
         """End, in bounded time: whatever is being waited for is cut short."""
         self._leaving = True
+        self._gone_by = trio.current_time() + self._config.timing.exit + self._config.timing.close
         if self._waiting:
             scope, grace = self._waiting[-1]
             scope.deadline = min(scope.deadline, trio.current_time() + grace)
@@ -164,7 +167,7 @@ class _Observer:
                 with self._interruptible():
                     await trio.sleep(pause)
             self._decided.set()
-            with trio.move_on_after(self._config.timing.exit):
+            with trio.move_on_at(min(self._gone_by, trio.current_time() + self._config.timing.exit)):
                 await self._pay()
             if left := [*map(shown, self._owed), *("its name is not known",) * self._lost_sign_ins]:
                 about = event("identities_left", count=len(left))
@@ -230,8 +233,9 @@ class _Observer:
             end = await self._enter(socket, deadlines)
             if end is None:
                 end = await self._watch(socket)
+        timing = self._config.timing
         # Not behind a `register` that is unanswered: that leaves a ghost (FAULTS F31).
-        if self._leaving and self._entered and await close(socket, self._config.timing.close):
+        if self._leaving and self._entered and await close(socket, timing.close + timing.exit / 2):
             return _End("it is over", code=CLOSED)
         return _End("it is over") if end is None else end
 

@@ -207,7 +207,7 @@ UNTOUCHED: list[m.Note] = [
     m.OpenLinks(),
     m.DropLink(1, "why"),
     m.BeginLeave(),
-    m.CloseLink(),
+    m.CloseLink(0.5),
     m.FrameReceived(1, wire.Ping()),
     m.IdentityRequested(),
     m.IdentityCreated(answers.Identity("u", SECRET)),

@@ -201,7 +201,7 @@ async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
         if isinstance(note, m.LinkLost):
             lost_at.append(trio.current_time())
             mailbox.put(m.BeginLeave())
-            mailbox.put(m.CloseLink())
+            mailbox.put(m.CloseLink(0.5))
 
     mailbox.put(m.OpenLinks())
     with trio.fail_after(300):
@@ -233,7 +233,7 @@ async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockCl
         if isinstance(note, m.LinkOpened):
             assert note.link.post({"type": "update_metadata"})
             mailbox.put(m.BeginLeave())
-            mailbox.put(m.CloseLink())
+            mailbox.put(m.CloseLink(0.5))
 
     mailbox.put(m.OpenLinks())
     await connection.run(mailbox, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)

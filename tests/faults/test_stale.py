@@ -42,7 +42,7 @@ async def alone(actor: Callable[..., Awaitable[None]], **parts: Any) -> AsyncIte
             yield mailbox.put, said
         finally:  # it is shielded: a test that fails must not hang
             mailbox.put(m.BeginLeave())
-            mailbox.put(m.CloseLink())
+            mailbox.put(m.CloseLink(0.5))
 
 
 def second_link(sent: list[wire.Message]) -> m.Link:

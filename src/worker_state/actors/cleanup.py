@@ -82,7 +82,8 @@ async def run(mailbox: Mailbox[m.Note], *, http: "Http", timing: Timing, keeps_r
                 with trio.move_on_after(timing.exit / 2):
                     await _until_heard(ledger, mailbox)
                 if keeps_room:
-                    tell(m.CloseLink())
+                    # The server's answer decides whether the identity may be deleted, so it is waited for longer.
+                    tell(m.CloseLink(timing.close + timing.exit / 2))
                     await _until_let_go(ledger, mailbox)
                     if trio.current_time() < ledger.listing.until:
                         ledger.kept = ledger.peer_id
@@ -91,7 +92,7 @@ async def run(mailbox: Mailbox[m.Note], *, http: "Http", timing: Timing, keeps_r
                 _say_left(ledger, timing.exit)
         finally:
             # Even if a log handler of the program raises: the others wait for this, shielded.
-            tell(m.CloseLink())
+            tell(m.CloseLink(timing.close))
 
 
 def _has_aborted(notes: list[m.Note]) -> bool:

@@ -37,8 +37,8 @@ class _Book:
     wanted: bool = False
     """There is an identity to register with."""
     leaving: bool = False
-    closing: bool = False
-    """Everything is paid: nothing keeps the link any longer."""
+    close_within: float | None = None
+    """Nothing keeps the link any longer: how many seconds its closing may take."""
     epoch: int = 0
     link: Served | None = None
     cuttable: trio.CancelScope | None = None
@@ -60,14 +60,14 @@ async def run(
     async with trio.open_nursery() as nursery:
         nursery.cancel_scope.shield = True
         keeping = False
-        while not book.closing:
+        while book.close_within is None:
             await mailbox.filled()
             _apply_all(book, mailbox.take())
             if book.wanted and not keeping:
                 keeping = True
                 nursery.start_soon(_keep_link, book, dial, nursery, timing, tell)
         if book.link is not None:
-            book.link.close(Closed(reason="the worker leaves", cause=Cause.DROPPED), timing.close)
+            book.link.close(Closed(reason="the worker leaves", cause=Cause.DROPPED), book.close_within)
         # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
 
 
@@ -100,8 +100,8 @@ def _apply(book: _Book, note: m.Note) -> None:
                 book.link.leave()
             if book.cuttable is not None:
                 book.cuttable.cancel()
-        case m.CloseLink():
-            book.closing = True
+        case m.CloseLink(within):
+            book.close_within = within
         case _:
             pass
 

@@ -71,7 +71,9 @@ class BeginLeave:
 
 @dataclass(frozen=True, slots=True)
 class CloseLink:
-    """Everything is paid, or the time for it is over: close the socket and end."""
+    """Close the socket, within so many seconds, and end."""
+
+    within: float
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
