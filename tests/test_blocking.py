@@ -133,6 +133,19 @@ def test_a_worker_in_a_plain_thread(served: Served) -> None:
     assert not served.server.rooms.rooms
 
 
+def test_g57_a_block_ends_in_what_was_true_before(served: Served) -> None:
+    """A job's block leaves maintenance as it was, and fulfils the reservation of its job."""
+    with start_state_manager(served.config) as manager:
+        manager.set_maintenance()
+        with manager.busy("job-1"):
+            pass
+        assert manager.status == "maintenance"
+        manager.set_reserved("job-2")
+        with manager.busy("job-2"):
+            pass
+        assert manager.state.status == "available"
+
+
 def test_signals_are_read_and_answered_in_a_thread(served: Served) -> None:
     """An offer comes out of `for signal in manager.signals`, the answer goes out, and the end of the block ends it."""
 

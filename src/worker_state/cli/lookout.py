@@ -57,19 +57,16 @@ async def look(config: Config, every: float, form: Form, outside: Outside | None
     show_log(screen, lambda _, text: warn(f"{text}."))
     leaving = trio.CancelScope()
     screen.on_gone = leaving.cancel
-    failure: str | None = None
-    shown = False
+    failure = None if form is Form.ONGOING else "Stopped before there was an answer."
     async with trio.open_nursery() as nursery:
         await nursery.start(cancel_on_signal, leaving, screen, "Leaving")
         try:
             with leaving:
                 async with open_roster(config, every=every, outside=outside) as rosters:
+                    failure = None
                     await _show(rosters, every, form, screen)
-                    shown = True
         except ObservationFailed as error:
             failure = f"{error}."
-        if failure is None and not shown and form is not Form.ONGOING:
-            failure = "Stopped before there was an answer."
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise refuse(failure[:1].upper() + failure[1:], ExitCode.STARTUP_FAILED)
