@@ -13,7 +13,6 @@ from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.status import Available
-from worker_state.mailbox import Mailbox
 
 RECORD = wire.metadata(("tag",), {}, Available())
 STORED = m.FrameReceived(1, wire.MetadataStored("me", RECORD))
@@ -23,17 +22,17 @@ class Leaving:
     """A farewell under way."""
 
     def __init__(self, nursery: trio.Nursery, record: wire.Message | None = None, earlier: int = 0) -> None:
-        self.mailbox: Mailbox[m.Note] = Mailbox()
+        self.inbox, receive = trio.open_memory_channel[m.Note](math.inf)
         self.posted: list[wire.Message] = []
         self.over = False
         link = m.Link(1, 0.0, self._post, self._send)
-        self._heard = partial(farewell.heard, self.mailbox, link, "me", "nonce", record, earlier)
+        self._heard = partial(farewell.heard, [], receive, link, "me", "nonce", record, earlier)
         nursery.start_soon(self._run)
 
     async def put(self, note: m.Note) -> bool:
         """Whether it is over with this note."""
         await wait_all_tasks_blocked()
-        self.mailbox.put(note)
+        self.inbox.send_nowait(note)
         await wait_all_tasks_blocked()
         return self.over
 
@@ -96,19 +95,19 @@ async def test_the_end_that_comes_together_with_the_leave(nursery: trio.Nursery)
         random, said = Random(1), list[m.Note]()
         config = Config("ws://127.0.0.1", "http://127.0.0.1")
         awake = trio.current_time
-        await status.run(mailbox, config=config, random=random, nonce=lambda: "n", awake=awake, tell=said.append)
+        await status.run(receive, config=config, random=random, nonce=lambda: "n", awake=awake, tell=said.append)
         ended.set()
 
     ended = trio.Event()
-    mailbox: Mailbox[m.Note] = Mailbox()
+    inbox, receive = trio.open_memory_channel[m.Note](math.inf)
     now = trio.current_time()
-    mailbox.put(m.LinkOpened(m.Link(1, 0.0, lambda message: True, unsent)))
-    mailbox.put(m.WorkerRegistered(1, 0, "me", "room", "token", peers=0, settled=True, at=now))
-    mailbox.put(m.SignalSent(1, now))
-    mailbox.put(m.BeginLeave())
-    mailbox.put(m.CloseLink(0.5))
+    inbox.send_nowait(m.LinkOpened(m.Link(1, 0.0, lambda message: True, unsent)))
+    inbox.send_nowait(m.WorkerRegistered(1, 0, "me", "room", "token", peers=0, settled=True, at=now))
+    inbox.send_nowait(m.SignalSent(1, now))
+    inbox.send_nowait(m.BeginLeave())
+    inbox.send_nowait(m.CloseLink(0.5))
     nursery.start_soon(run)
     await wait_all_tasks_blocked()
     in_time = ended.is_set()
-    mailbox.put(m.CloseLink(0.5))  # so that this test ends in any case
+    inbox.send_nowait(m.CloseLink(0.5))  # so that this test ends in any case
     assert in_time

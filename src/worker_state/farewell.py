@@ -6,11 +6,9 @@ longer than it wants to, and says so with `CloseLink`.
 
 import math
 
-import trio
-
 from worker_state.core import messages as m
 from worker_state.core import wire
-from worker_state.mailbox import Mailbox
+from worker_state.inbox import Inbox, receive_until
 
 
 class Spoken:
@@ -37,24 +35,28 @@ class Spoken:
 
 
 async def heard(
-    mailbox: Mailbox[m.Note], link: m.Link, peer_id: str, nonce: str, record: wire.Message | None, earlier: int
+    notes: list[m.Note],
+    inbox: Inbox,
+    link: m.Link,
+    peer_id: str,
+    nonce: str,
+    record: wire.Message | None,
+    earlier: int,
 ) -> None:
     """Send an echo, or with a record (where echoes are refused) a look at it; return when that is answered, or when no
-    answer can come any more. So many `earlier` updates are answered before a look."""
+    answer can come any more, as these notes or those in the inbox say. So many `earlier` updates are answered before a
+    look."""
     link.post(wire.echo(peer_id, nonce) if record is None else wire.look(peer_id, record))
     looks = math.inf if record is None else earlier + 1
-    # Shielded from the deadline up to which the caller meant to wait for notes: cut short, it would never hear of the
-    # leave again, and the worker would never end.
-    with trio.CancelScope(shield=True):
-        while looks > 0:
-            await mailbox.filled()
-            for note in mailbox.take():
-                match note:
-                    case m.FrameReceived(_, wire.Echo(_, received)) if received == nonce:
-                        return
-                    case m.FrameReceived(_, wire.NotInRoom()) | m.LinkLost() | m.CloseLink():
-                        return
-                    case m.FrameReceived(_, wire.MetadataStored()):
-                        looks -= 1
-                    case _:
-                        pass
+    while True:
+        for note in notes:
+            match note:
+                case m.FrameReceived(_, wire.Echo(_, received)) if received == nonce:
+                    return
+                case m.FrameReceived(_, wire.NotInRoom()) | m.LinkLost() | m.CloseLink():
+                    return
+                case m.FrameReceived(_, wire.MetadataStored()):
+                    looks -= 1
+        if looks <= 0:
+            return
+        notes = await receive_until(inbox, math.inf)

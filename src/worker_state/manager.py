@@ -1,10 +1,11 @@
 """The wiring: the only file that knows who hears whom, what runs in which scope, and in which order all of it ends.
 
-Every note goes through `_Office.tell`, which folds it into the snapshot and drops it into the mailboxes that `ROUTES`
+Every note goes through `_Office.tell`, which folds it into the snapshot and sends it to the inboxes that `ROUTES`
 names. Decisions about the protocol are made in the actors and in `core`, not here.
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
@@ -26,7 +27,7 @@ from worker_state.core.status import WorkerStatus
 from worker_state.errands import Errands
 from worker_state.facade import Manager
 from worker_state.logs import event
-from worker_state.mailbox import Mailbox
+from worker_state.inbox import Inbox
 from worker_state.watched import Watched
 from worker_state.world import World
 
@@ -79,17 +80,17 @@ FRAME_ROUTES: dict[type[wire.Frame], tuple[str, ...]] = {
 
 
 class _Office:
-    """The mailboxes, the snapshot and the stream of signals; every note passes through here."""
+    """The inboxes, the snapshot and the stream of signals; every note passes through here."""
 
     def __init__(self, config: Config) -> None:
         self._thread = threading.get_ident()
         began = trio.current_time()
         self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
         self.counts = Counts()
-        # Unbounded, since a ring of bounded ones can deadlock; the benchmark shows how deep they get.
-        self.mailboxes: dict[str, Mailbox[m.Note]] = {
-            name: Mailbox() for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP)
-        }
+        self._send: dict[str, trio.MemorySendChannel[m.Note]] = {}
+        self.inboxes: dict[str, Inbox] = {}
+        for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP):
+            self._send[name], self.inboxes[name] = trio.open_memory_channel[m.Note](math.inf)
         self._signal_buffer = config.signal_buffer
         self._over = False
         self.link: m.Link | None = None
@@ -106,7 +107,7 @@ class _Office:
                 "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
             )
         for name in FRAME_ROUTES[type(note.frame)] if isinstance(note, m.FrameReceived) else ROUTES[type(note)]:
-            self.mailboxes[name].put(note)
+            self._send[name].send_nowait(note)
         match note:
             case m.FrameReceived(_, wire.Foreign(message)):
                 self._hand_on(message)
@@ -139,7 +140,7 @@ class _Office:
 
     def backlog(self) -> dict[str, int]:
         """Unread notes by actor."""
-        return {name: len(mailbox) for name, mailbox in self.mailboxes.items()}
+        return {name: inbox.statistics().current_buffer_used for name, inbox in self.inboxes.items()}
 
     @cached_property
     def signals(self) -> "tuple[trio.MemorySendChannel[wire.Message], trio.MemoryReceiveChannel[wire.Message]]":
@@ -216,7 +217,7 @@ async def run_in_world(
             if config.reservation_limit is not None:
                 nursery.start_soon(_end_reservations, office, config.reservation_limit)
             await cleanup.run(
-                office.mailboxes[CLEANUP],
+                office.inboxes[CLEANUP],
                 http=world.http,
                 timing=config.timing,
                 keeps_room=config.keeps_room,
@@ -233,7 +234,7 @@ def _shielded_actors(
     config: Config, world: World, office: _Office, nursery: trio.Nursery
 ) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
     """The worker's cancel does not reach these: each is shielded, and ends by `BeginLeave`, in bounded time."""
-    timing, tell, inbox = config.timing, office.tell, office.mailboxes
+    timing, tell, inbox = config.timing, office.tell, office.inboxes
     return (
         partial(
             connection.run,

@@ -24,7 +24,6 @@ from worker_state.core import messages as m
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Closed, Sign
 from worker_state.devserver.identities import ApiKey
-from worker_state.mailbox import Mailbox
 
 Frame = dict[str, Any]
 
@@ -191,7 +190,8 @@ class Quiet:
 
 async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     """Pings come `ping_every` after each sign of life, and death is noticed `ping_every + silence` after the last."""
-    timing, socket, mailbox = Timing(), Quiet(dies_at=100.0), Mailbox[m.Note]()
+    timing, socket = Timing(), Quiet(dies_at=100.0)
+    inbox, receive = trio.open_memory_channel[m.Note](math.inf)
     lost_at: list[float] = []
 
     async def dial(deadlines: Deadlines) -> Quiet:
@@ -200,12 +200,12 @@ async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     def tell(note: m.Note) -> None:
         if isinstance(note, m.LinkLost):
             lost_at.append(trio.current_time())
-            mailbox.put(m.BeginLeave())
-            mailbox.put(m.CloseLink(0.5))
+            inbox.send_nowait(m.BeginLeave())
+            inbox.send_nowait(m.CloseLink(0.5))
 
-    mailbox.put(m.OpenLinks())
+    inbox.send_nowait(m.OpenLinks())
     with trio.fail_after(300):
-        await connection.run(mailbox, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)
+        await connection.run(receive, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)
     gaps = [after - before for before, after in zip(socket.pings[:-1], socket.pings[1:], strict=True)]
     assert gaps == pytest.approx([timing.ping_every + 0.1] * len(gaps))
     assert lost_at == [pytest.approx(socket.pings[-2] + 0.1 + timing.ping_every + timing.silence)]
@@ -224,7 +224,8 @@ class Stuck(Quiet):
 
 async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockClock) -> None:
     """The exit waits for the closing handshake as long as it may, and for a writer that is stuck not at all."""
-    timing, mailbox = Timing(), Mailbox[m.Note]()
+    timing = Timing()
+    inbox, receive = trio.open_memory_channel[m.Note](math.inf)
 
     async def dial(deadlines: Deadlines) -> Stuck:
         return Stuck(dies_at=100.0)
@@ -232,11 +233,11 @@ async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockCl
     def tell(note: m.Note) -> None:
         if isinstance(note, m.LinkOpened):
             assert note.link.post({"type": "update_metadata"})
-            mailbox.put(m.BeginLeave())
-            mailbox.put(m.CloseLink(0.5))
+            inbox.send_nowait(m.BeginLeave())
+            inbox.send_nowait(m.CloseLink(0.5))
 
-    mailbox.put(m.OpenLinks())
-    await connection.run(mailbox, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)
+    inbox.send_nowait(m.OpenLinks())
+    await connection.run(receive, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)
     assert trio.current_time() == pytest.approx(timing.close)
 
 

@@ -5,6 +5,7 @@ Within a worker nothing about a link comes after the opening of the next one, so
 
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,7 +27,6 @@ from worker_state.core.pace import Pace
 from worker_state.core.status import Busy
 from worker_state.core.verdict import Closed
 from worker_state.errands import Errands
-from worker_state.mailbox import Mailbox
 
 CONFIG = Config("ws://fake", "http://fake", api_key="slp_x")
 LOST_BEFORE = m.LinkLost(1, Closed(), None)
@@ -35,14 +35,15 @@ LOST_BEFORE = m.LinkLost(1, Closed(), None)
 @asynccontextmanager
 async def alone(actor: Callable[..., Awaitable[None]], **parts: Any) -> AsyncIterator[tuple[m.Tell, list[m.Note]]]:
     """One actor without the others: how it is told something, and what it says."""
-    mailbox, said = Mailbox[m.Note](), list[m.Note]()
+    said = list[m.Note]()
+    inbox, receive = trio.open_memory_channel[m.Note](math.inf)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(actor, mailbox, tell=said.append, **parts))
+        nursery.start_soon(partial(actor, receive, tell=said.append, **parts))
         try:
-            yield mailbox.put, said
+            yield inbox.send_nowait, said
         finally:  # it is shielded: a test that fails must not hang
-            mailbox.put(m.BeginLeave())
-            mailbox.put(m.CloseLink(0.5))
+            inbox.send_nowait(m.BeginLeave())
+            inbox.send_nowait(m.CloseLink(0.5))
 
 
 def second_link(sent: list[wire.Message]) -> m.Link:

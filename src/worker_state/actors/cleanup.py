@@ -20,7 +20,7 @@ from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.listing import Listing
 from worker_state.logs import event
-from worker_state.mailbox import Mailbox
+from worker_state.inbox import Inbox, pending, receive
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -57,46 +57,42 @@ class _Ledger:
         return [username for username in self.owed[:-1] if username not in (self.peer_id, *self.asked)]
 
 
-async def run(mailbox: Mailbox[m.Note], *, http: "Http", timing: Timing, keeps_room: bool, tell: m.Tell) -> None:
+async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, tell: m.Tell) -> None:
     """Collect until the worker leaves, which is a cancel, or cannot start. Then say `BeginLeave`, pay within
     `timing.exit` seconds, and say `CloseLink`; the other way round where the room is to stay (`keeps_room`)."""
     ledger = _Ledger()
     try:
         async with trio.open_nursery() as nursery:
-            while not _has_aborted(notes := mailbox.take()):
+            aborted = False
+            while not aborted:
+                notes = await receive(inbox)
                 for note in notes:
                     _apply(ledger, note)
+                    aborted = aborted or isinstance(note, m.StartupAborted)
                 if any(isinstance(note, m.IdentityCreated) for note in notes):
                     for username in ledger.replaced:
                         nursery.start_soon(_delete, ledger, username, http)
-                del notes  # an idle worker must not hold on to the last ones
-                await mailbox.filled()
+                del notes, note  # an idle worker must not hold on to the last ones
             nursery.cancel_scope.cancel()
-        for note in notes:
-            _apply(ledger, note)
     finally:
         # Also when a bug of another actor cancels this one: the identities are still owed.
         try:
             tell(m.BeginLeave())
             with trio.move_on_after(timing.exit + (timing.close if keeps_room else 0.0), shield=True):
                 with trio.move_on_after(timing.exit / 2):
-                    await _until_heard(ledger, mailbox)
+                    await _until_heard(ledger, inbox)
                 if keeps_room:
                     # The server's answer decides whether the identity may be deleted, so it is waited for longer.
                     tell(m.CloseLink(timing.close + timing.exit / 2))
-                    await _until_let_go(ledger, mailbox)
+                    await _until_let_go(ledger, inbox)
                     if trio.current_time() < ledger.listing.until:
                         ledger.kept = ledger.peer_id
-                await _pay(ledger, mailbox, http)
+                await _pay(ledger, inbox, http)
             if ledger.owed or ledger.awaited:
                 _say_left(ledger, timing.exit)
         finally:
             # Even if a log handler of the program raises: the others wait for this, shielded.
             tell(m.CloseLink(timing.close))
-
-
-def _has_aborted(notes: list[m.Note]) -> bool:
-    return any(isinstance(note, m.StartupAborted) for note in notes)
 
 
 def _apply(ledger: _Ledger, note: m.Note) -> None:
@@ -121,27 +117,28 @@ def _apply(ledger: _Ledger, note: m.Note) -> None:
             pass
 
 
-async def _next(ledger: _Ledger, mailbox: Mailbox[m.Note]) -> None:
-    await mailbox.filled()
-    for note in mailbox.take():
+async def _next(ledger: _Ledger, inbox: Inbox) -> None:
+    for note in await receive(inbox):
         _apply(ledger, note)
 
 
-async def _until_heard(ledger: _Ledger, mailbox: Mailbox[m.Note]) -> None:
+async def _until_heard(ledger: _Ledger, inbox: Inbox) -> None:
     """A deletion goes another way than the frames: the server would not know the last ones' sender any more."""
     while not ledger.heard:
-        await _next(ledger, mailbox)
+        await _next(ledger, inbox)
 
 
-async def _until_let_go(ledger: _Ledger, mailbox: Mailbox[m.Note]) -> None:
+async def _until_let_go(ledger: _Ledger, inbox: Inbox) -> None:
     """Until the link is closed, and the server has had a moment to forget who was registered through it."""
     while ledger.linked:
-        await _next(ledger, mailbox)
+        await _next(ledger, inbox)
     if ledger.owed and ledger.listing.ends_soon(trio.current_time()):
         await trio.sleep_until(ledger.listing.until)
 
 
-async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:
+async def _pay(ledger: _Ledger, inbox: Inbox, http: "Http") -> None:
+    for note in pending(inbox):
+        _apply(ledger, note)
     tried = {ledger.kept}
     async with trio.open_nursery() as nursery:
         while True:
@@ -151,7 +148,7 @@ async def _pay(ledger: _Ledger, mailbox: Mailbox[m.Note], http: "Http") -> None:
                     nursery.start_soon(_delete, ledger, username, http)
             if not ledger.awaited:
                 break
-            await _next(ledger, mailbox)
+            await _next(ledger, inbox)
 
 
 @trio.lowlevel.enable_ki_protection

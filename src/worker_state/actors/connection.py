@@ -16,7 +16,7 @@ from worker_state.core import verdict as v
 from worker_state.core.config import Timing
 from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.mailbox import Mailbox
+from worker_state.inbox import Inbox, receive
 from worker_state.served import Served
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class _Book:
 
 @trio.lowlevel.enable_ki_protection
 async def run(
-    mailbox: Mailbox[m.Note], *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell, waits: bool = True
+    inbox: Inbox, *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell, waits: bool = True
 ) -> None:
     """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`.
     `waits`: also before the first registration trouble is followed by another dial."""
@@ -61,19 +61,14 @@ async def run(
         nursery.cancel_scope.shield = True
         keeping = False
         while book.close_within is None:
-            await mailbox.filled()
-            _apply_all(book, mailbox.take())
+            for note in await receive(inbox):
+                _apply(book, note)
             if book.wanted and not keeping:
                 keeping = True
                 nursery.start_soon(_keep_link, book, dial, nursery, timing, tell)
         if book.link is not None:
             book.link.close(Closed(reason="the worker leaves", cause=Cause.DROPPED), book.close_within)
         # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
-
-
-def _apply_all(book: _Book, notes: list[m.Note]) -> None:
-    for note in notes:
-        _apply(book, note)
 
 
 def _apply(book: _Book, note: m.Note) -> None:

@@ -27,7 +27,7 @@ from worker_state.core.probe import OVERSLEPT, crowd
 from worker_state.core.session import SessionString
 from worker_state.core.status import Available, Truth, engaged, word
 from worker_state.errands import Errands
-from worker_state.mailbox import Mailbox
+from worker_state.inbox import Inbox, pending, receive_until
 from worker_state.renewals import Renewals, first_name
 
 SLOWLY = (20.0, 40.0)
@@ -82,7 +82,7 @@ class _Means:
 
 @trio.lowlevel.enable_ki_protection
 async def run(
-    mailbox: Mailbox[m.Note],
+    inbox: Inbox,
     *,
     config: Config,
     errands: Errands,
@@ -97,15 +97,13 @@ async def run(
     means = _Means(config, random, nonce, awake, tell)
     book = _Book(Renewals(Credentials(config), errands, random, say), Holds(random), say, first_name(config, random))
     try:
-        while not book.has_left():
-            # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
-            with trio.CancelScope(shield=True) as scope:
-                # All that has been said comes before anything is done: nothing may begin once leaving has.
-                while not _left(book, mailbox.take(), means, trio.current_time()):
-                    scope.deadline = _reconcile(book, means, trio.current_time())
-                    await mailbox.filled()
-                    _look_at_the_clock(book, means, trio.current_time(), scope.deadline)
-            _look_at_the_clock(book, means, trio.current_time(), scope.deadline)
+        # All that has been said comes before anything is done: nothing may begin once leaving has.
+        notes = pending(inbox)
+        while not _left(book, notes, means, trio.current_time()):
+            deadline = _reconcile(book, means, trio.current_time())
+            del notes  # an idle worker must not hold on to the last ones: some are large
+            notes = await receive_until(inbox, deadline)
+            _look_at_the_clock(book, means, trio.current_time(), deadline)
     finally:
         # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
         errands.end_by(trio.current_time() + config.timing.exit)
@@ -115,7 +113,7 @@ async def run(
 
 
 def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
-    for note in notes:  # of which none may stay behind in the loop of an idle worker: some are large
+    for note in notes:
         if not book.has_left():
             _apply(book, note, means, now)
     return book.has_left()

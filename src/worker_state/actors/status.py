@@ -31,7 +31,7 @@ from worker_state.core.probe import (
 )
 from worker_state.core.registered import Registered, Update
 from worker_state.core.status import Available, Truth, word
-from worker_state.mailbox import Mailbox
+from worker_state.inbox import Inbox, pending, receive_until
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class _Means:
 
 @trio.lowlevel.enable_ki_protection
 async def run(
-    mailbox: Mailbox[m.Note],
+    inbox: Inbox,
     *,
     config: Config,
     random: Random,
@@ -80,30 +80,25 @@ async def run(
     `PresenceProved`, `RegistrationForgotten`, `MachineSlept`, `DropLink`, `SignalsHeard`. `awake` is a clock in seconds
     that goes on while the machine is suspended."""
     book, means = _Book(), _Means(config, random, nonce, awake, tell)
-    while True:
-        # One scope for many notes; it is made anew only when its deadline, which moves with each, has passed.
-        with trio.CancelScope(shield=True) as scope:
-            while True:
-                scope.deadline = _reconcile(book, means, trio.current_time())
-                await mailbox.filled()
-                _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
-                if _left(book, mailbox, means, trio.current_time()):
-                    await _part(book, mailbox, means)
-                    return
-        _distrust_the_clock(book, means, trio.current_time(), scope.deadline)
+    notes = pending(inbox)
+    while (behind := _left(book, notes, means, trio.current_time())) is None:
+        deadline = _reconcile(book, means, trio.current_time())
+        del notes  # an idle worker must not hold on to the last ones: some are large
+        notes = await receive_until(inbox, deadline)
+        _distrust_the_clock(book, means, trio.current_time(), deadline)
+    await _part(book, behind, inbox, means)
 
 
 # --- what has happened ------------------------------------------------------------------------------------------------
 
 
-def _left(book: _Book, mailbox: Mailbox[m.Note], means: _Means, now: float) -> bool:
-    """Apply all notes, up to the one with which the worker leaves: that is True. Those behind it are left there."""
-    for n, note in enumerate(notes := mailbox.take()):  # none may stay with an idle worker: some are large
+def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> list[m.Note] | None:
+    """Apply all notes, up to the one with which the worker leaves: then these are the ones behind it."""
+    for n, note in enumerate(notes):
         if isinstance(note, m.BeginLeave):
-            mailbox.put_back(notes[n + 1 :])
-            return True
+            return notes[n + 1 :]
         _apply(book, note, means, now)
-    return False
+    return None
 
 
 def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
@@ -224,11 +219,12 @@ def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) 
         registered.update.answer_by = now + means.config.timing.answer
 
 
-async def _part(book: _Book, mailbox: Mailbox[m.Note], means: _Means) -> None:
+async def _part(book: _Book, notes: list[m.Note], inbox: Inbox, means: _Means) -> None:
     """Say when the last signals have arrived."""
     if (registered := book.registered) is not None and book.spoken.unheard:
         me, record = registered.peer_id, means.record(book.truth) if book.refusals.in_force else None
-        await farewell.heard(mailbox, registered.link, me, means.nonce(), record, int(registered.update is not None))
+        earlier = int(registered.update is not None)
+        await farewell.heard(notes, inbox, registered.link, me, means.nonce(), record, earlier)
     means.tell(m.SignalsHeard())
 
 

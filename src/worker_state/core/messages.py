@@ -277,6 +277,6 @@ Event = (
     | StartupAborted
 )
 Note = Command | Event
-"""Anything that may lie in a mailbox."""
+"""Anything that may lie in an inbox."""
 Tell = Callable[[Note], None]
 """How an actor speaks: never waits, never fails. Who hears it is not the speaker's business."""
