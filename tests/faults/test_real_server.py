@@ -245,12 +245,12 @@ async def test_g01_leaving_a_given_room_while_a_register_is_unanswered(world: Wo
 
 @scenario(only="fake", token_life=600.0)  # minutes
 async def test_g01_a_link_that_cannot_be_closed(world: World) -> None:
-    """Whatever the link does, the identities that are listed nowhere go; the one of the peer id is left (seed 2000084)."""
+    """Whatever the link does, the identities that are listed nowhere go; that of the peer id is left."""
     room = given_room(world.rooms, world.now())
     manager = await world.start(**room)
     await trio.sleep(550)
     assert len(world.rooms.users) == 2
-    world.mute()
+    world.server.freeze(manager.state.peer_id or "")
     await manager.send_signal({"type": "offer"})
     await world.stop(manager)
     assert room["room_id"] in world.rooms.rooms
