@@ -9,7 +9,7 @@ checkpoint after each, as a busy worker would; and then all in one burst without
 
 Latencies are wall time, for waiting is what must not happen. The system may take the core away at any moment, and
 Python's collector may begin in any call; so beside the slowest call stands how much of it was CPU time of its thread,
-and how much of that the collector's. How deep the mailboxes and the outbox get is sampled
+and how much of that the collector's. How deep the inboxes and the outbox get is sampled
 after every call, held to a bound (the exit code is 1 when one is broken), and followed until all are empty again.
 """
 
@@ -41,7 +41,7 @@ CALLS: dict[str, Callable[[Manager, str], None]] = {
 }
 """In the order in which they are made, so that each of them changes something."""
 ONE_AT_A_TIME_BOUND = 16
-"""Notes in a mailbox. Whoever reads it runs at every checkpoint, so there is one call in it, and what has come in."""
+"""Notes in a inbox. Whoever reads it runs at every checkpoint, so there is one call in it, and what has come in."""
 OUTBOX_BOUND = 12
 """Frames of ours that wait for the socket. Normally a `register`, an `update_metadata` and an echo at most; when
 `reregister` is called again and again, a registration begins while the frames of those before it still wait."""
@@ -63,7 +63,7 @@ class LogCounter(logging.Handler):
 
 @dataclass
 class Depths:
-    """The most that was ever waiting, by mailbox."""
+    """The most that was ever waiting, by inbox."""
 
     most: dict[str, int] = field(default_factory=dict)
 
@@ -72,7 +72,7 @@ class Depths:
             self.most[name] = max(depth, self.most.get(name, 0))
 
     @property
-    def mailbox(self) -> int:
+    def inbox(self) -> int:
         return max(depth for name, depth in self.most.items() if name != "outbox")
 
 
@@ -244,7 +244,7 @@ async def measure_state(state: str, count: int) -> dict[str, Any]:
             "burst": {
                 "calls": together.figures(),
                 "depths": burst_depths.most,
-                # Every call may leave one note in every mailbox, and nobody has had a chance to read it.
+                # Every call may leave one note in every inbox, and nobody has had a chance to read it.
                 "bound": len(together.wall) + ONE_AT_A_TIME_BOUND,
                 "drained": drained,
                 "log_lines": lines,
@@ -290,8 +290,8 @@ def depth_table(results: dict[str, dict[str, Any]]) -> Table:
     for state, result in results.items():
         for name, how in (("one_at_a_time", "one at a time"), ("burst", "burst")):
             most = result[name]["depths"]
-            mailboxes = [str(most[box]) for box in ("registration", "status", "connection", "cleanup")]
-            rows.append([f"{state}, {how}", *mailboxes, str(result[name]["bound"]), str(most.get("outbox", "-"))])
+            inboxes = [str(most[box]) for box in ("registration", "status", "connection", "cleanup")]
+            rows.append([f"{state}, {how}", *inboxes, str(result[name]["bound"]), str(most.get("outbox", "-"))])
     columns = ("link", "registration", "status", "connection", "cleanup", "bound", f"outbox (bound {OUTBOX_BOUND})")
     return Table("The most that was waiting", columns, rows)
 
@@ -304,7 +304,7 @@ def drain_table(results: dict[str, dict[str, Any]]) -> Table:
         lines = str(result["burst"]["log_lines"])
         rows.append([state, *figures, str(drained["passes"]), lines, f"{result['leaves_in_s']:.2f}"])
     columns = ("link", "empty after ms", "CPU ms", "longest pause ms", "checkpoints", "log lines", "worker leaves in s")
-    return Table("After the burst, until every mailbox is empty", columns, rows)
+    return Table("After the burst, until every inbox is empty", columns, rows)
 
 
 def broken_bounds(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -312,8 +312,8 @@ def broken_bounds(results: dict[str, dict[str, Any]]) -> list[str]:
     for state, result in results.items():
         for how in ("one_at_a_time", "burst"):
             reached, bound = Depths(result[how]["depths"]), result[how]["bound"]
-            if reached.mailbox > bound:
-                found.append(f"link {state}, {how}: {reached.mailbox} notes in a mailbox, the bound is {bound}")
+            if reached.inbox > bound:
+                found.append(f"link {state}, {how}: {reached.inbox} notes in a inbox, the bound is {bound}")
             if reached.most.get("outbox", 0) > OUTBOX_BOUND:
                 found.append(f"link {state}, {how}: {reached.most['outbox']} frames in the outbox")
     return found

@@ -169,8 +169,8 @@ MUTANTS = (
     Mutant(
         "pay only the first identity",
         "actors/cleanup.py",
-        "for username in ledger.owed:",
-        "for username in ledger.owed[:1]:",
+        "for username in ledger.owed if",
+        "for username in ledger.owed[:1] if",
     ),
     Mutant(
         "a room is left without a goodbye",
@@ -192,23 +192,23 @@ MUTANTS = (
     Mutant(
         "close before the deletion",
         "actors/cleanup.py",
-        "            with trio.move_on_after(timing.exit + (",
+        "            over_at = ",
         "            tell(m.CloseLink(0.5))\n"
         "            with trio.CancelScope(shield=True):\n"
         "                await trio.sleep(0.3)\n"
-        "            with trio.move_on_after(timing.exit + (",
+        "            over_at = ",
     ),
     Mutant(
         "no time limit for the deletion",
         "actors/cleanup.py",
-        "trio.move_on_after(timing.exit + (",
-        "trio.move_on_after(timing.exit + 20 + (",
+        "over_at = trio.current_time() + timing.exit",
+        "over_at = trio.current_time() + 20 + timing.exit",
     ),
     Mutant(
         "an exit does not wait for the sign-in under way",
         "actors/cleanup.py",
-        "            if not ledger.awaited:",
-        "            if True:",
+        "        if not ledger.awaited:",
+        "        if True:",
     ),
     Mutant(
         "a Close frame behind an unanswered register",
@@ -218,11 +218,10 @@ MUTANTS = (
     ),
     Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
     Mutant(
-        "the wait for the last signals ends with the loop's own deadline",
-        "farewell.py",
-        "    with trio.CancelScope(shield=True):\n",
-        "    with trio.CancelScope():\n",
-        first=(121,),
+        "the worker's cancel reaches every actor",
+        "inbox.py",
+        "trio.CancelScope(deadline=deadline, shield=True)",
+        "trio.CancelScope(deadline=deadline)",
     ),
     Mutant(
         "an exit waits for the last signals whatever happens",
@@ -233,8 +232,8 @@ MUTANTS = (
     Mutant(
         "a given room is left as one of its own",
         "actors/cleanup.py",
-        "                if keeps_room:",
-        "                if False:",
+        "                    if keeps_room:",
+        "                    if False:",
     ),
     Mutant(
         "the deletion does not wait until the server has let go",

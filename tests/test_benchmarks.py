@@ -65,7 +65,7 @@ def test_local_holds_its_bounds_in_every_state_of_the_link(tmp_path: Path) -> No
     assert report["broken"] == []
     for state in report["states"].values():
         assert set(state["one_at_a_time"]["calls"]) == {"set_reserved", "set_busy", "set_available", "reregister"}
-        # Whoever was already waiting for a note has got the first one without its lying in the mailbox.
+        # Whoever was already waiting for a note has got the first one without its lying in the inbox.
         assert 39 <= state["burst"]["depths"]["registration"] <= state["burst"]["bound"]
         assert state["burst"]["drained"]["passes"] >= 1
 

@@ -1,5 +1,6 @@
 """The farewell: what tells a worker that leaves that its last signals have arrived, and what does not."""
 
+import math
 from functools import partial
 from random import Random
 

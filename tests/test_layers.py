@@ -41,22 +41,22 @@ PLACES = {
     "background": place(outside="trio"),
     # Only the standard library: whoever logs may say what the line is about.
     "logs": place(),
-    "mailbox": place(outside="trio"),
+    "inbox": place("core", "trio"),
     # An actor's siblings are absent on purpose: actors know each other's messages, not each other.
     "actors": place(
-        "core watched mailbox announce errands farewell logs renewals served", "trio", for_types_only="transport web"
+        "core watched inbox announce errands farewell logs renewals served", "trio", for_types_only="transport web"
     ),
     "served": place("core announce", "trio", for_types_only="transport"),
     "announce": place("core logs"),
     "errands": place("core", "trio", for_types_only="web"),
     "renewals": place("core announce errands"),
     "world": place("core transport web", "trio"),
-    "farewell": place("core mailbox", "trio"),
+    "farewell": place("core inbox", "trio"),
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),
     "web": place("core streams", "trio httpx httpcore"),
-    "manager": place("core watched background mailbox actors errands world facade logs", "trio"),
+    "manager": place("core watched background inbox actors errands world facade logs", "trio"),
     "observer": place("core logs watched background transport web", "trio"),
     "sources": place("core logs"),
     "reach": place("core streams", "trio"),

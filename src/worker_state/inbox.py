@@ -29,7 +29,6 @@ async def receive(inbox: Inbox) -> list[m.Note]:
 async def receive_until(inbox: Inbox, deadline: float) -> list[m.Note]:
     """The same, or nothing when the deadline has passed, in seconds of trio's clock. A cancel does not reach it: the
     worker that leaves says so by a note."""
-    notes: list[m.Note] = []
     with trio.CancelScope(deadline=deadline, shield=True):
-        notes = await receive(inbox)
-    return notes
+        return await receive(inbox)
+    return []

@@ -26,8 +26,8 @@ from worker_state.core.state import State, fold
 from worker_state.core.status import WorkerStatus
 from worker_state.errands import Errands
 from worker_state.facade import Manager
-from worker_state.logs import event
 from worker_state.inbox import Inbox
+from worker_state.logs import event
 from worker_state.watched import Watched
 from worker_state.world import World
 

@@ -38,7 +38,7 @@ def test_events(event: type) -> None:
 
 @pytest.mark.parametrize("note", [*COMMANDS, *EVENTS, m.Link])
 def test_frozen(note: type) -> None:
-    """No note can be changed once it is in a mailbox, and each says in its docstring what it means."""
+    """No note can be changed once it is in a inbox, and each says in its docstring what it means."""
     names = [each.name for each in fields(note)]
     made = note(*names)
     for name in [*names, "surprise"]:
@@ -49,7 +49,7 @@ def test_frozen(note: type) -> None:
 
 
 def test_all_notes() -> None:
-    """Every class of the module that is a message is in the union that mailboxes hold."""
+    """Every class of the module that is a message is in the union that inboxes hold."""
     classes = {value for value in vars(m).values() if isinstance(value, type) and value.__module__ == m.__name__}
     assert classes - {m.Link} == {*COMMANDS, *EVENTS}
 

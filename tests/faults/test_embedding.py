@@ -384,7 +384,7 @@ async def test_g51_an_error_of_a_watcher(world: World) -> None:
             raise OSError("disk full")
 
 
-OURS = re.compile(r"/src/worker_state/(actors/|errands|farewell|mailbox|served|streams|transport|web)")
+OURS = re.compile(r"/src/worker_state/(actors/|errands|farewell|inbox|served|streams|transport|web)")
 
 
 @scenario
@@ -412,7 +412,7 @@ async def test_g51_ctrl_c_strikes_in_no_task_of_ours(world: World) -> None:
         await world.stop(manager)
     finally:
         sys.setprofile(None)
-    assert {"Served._write", "Errands._create_room", "Mailbox.put", "Mailbox.filled", "_delete"} <= set(called)
+    assert {"Served._write", "Errands._create_room", "receive_until", "_delete"} <= set(called)
     assert [name for name, protected in called.items() if not protected] == []
 
 

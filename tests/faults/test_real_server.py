@@ -243,6 +243,20 @@ async def test_g01_leaving_a_given_room_while_a_register_is_unanswered(world: Wo
     assert not world.rooms.users
 
 
+@scenario(only="fake", token_life=600.0)  # minutes
+async def test_g01_a_link_that_cannot_be_closed(world: World) -> None:
+    """Whatever the link does, the identities that are listed nowhere go; that of the peer id is left."""
+    room = given_room(world.rooms, world.now())
+    manager = await world.start(**room)
+    await trio.sleep(550)
+    assert len(world.rooms.users) == 2
+    world.server.freeze(manager.state.peer_id or "")
+    await manager.send_signal({"type": "offer"})
+    await world.stop(manager)
+    assert room["room_id"] in world.rooms.rooms
+    assert list(world.rooms.users) == [manager.state.peer_id]
+
+
 @scenario(token_life=60.0, faster=40)
 async def test_g09_superseded_identities(world: World) -> None:
     """A worker whose ID token is renewed again and again owes the server two identities at most, none at the end."""

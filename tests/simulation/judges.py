@@ -73,7 +73,7 @@ async def watch(sim: "Simulation") -> None:
         if not leaving and tasks > 12 + TASKS_OF_A_WORKER * len(sim.plan.kinds):
             sim.violate("right", "world", f"{tasks} tasks")
         if sim.trace.deepest > DEEPEST:
-            sim.violate("right", "world", f"{sim.trace.deepest} notes in one mailbox")
+            sim.violate("right", "world", f"{sim.trace.deepest} notes in one inbox")
             sim.trace.deepest = 0
         _judge_doubles(sim)
         if not sim.plan.faults:

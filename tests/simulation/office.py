@@ -14,7 +14,7 @@ from worker_state.core import messages as m
 from worker_state.core.config import Config
 
 DEEPEST = 1000
-"""Notes that may wait in one mailbox."""
+"""Notes that may wait in one inbox."""
 
 
 def branch(note: m.Note) -> str | None:
@@ -58,7 +58,7 @@ def recorded(trace: Trace, now: Callable[[], float], hear: Callable[[str, m.Note
             hear(self._who, note)
             self._told += 1
             if self._told % 32 == 0:
-                depth = max(len(mailbox) for mailbox in self.mailboxes.values())
+                depth = max(self.backlog().values())
                 trace.deepest = max(trace.deepest, depth)
             super().tell(note)
 

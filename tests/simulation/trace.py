@@ -26,7 +26,7 @@ class Trace:
         self.faults: Counter[str] = Counter()
         self.branches: Counter[str] = Counter()
         self.deepest = 0
-        """Notes that waited in one mailbox, at most."""
+        """Notes that waited in one inbox, at most."""
 
     def note(self, at: float, who: str, what: str, *arguments: object) -> None:
         """`what` is a %-format, filled in only when it is read."""

@@ -68,7 +68,8 @@ class FakeSocket:
     async def close(self) -> Closed | None:
         await trio.lowlevel.checkpoint()
         self._server.closes.append(self)
-        self.end(Closed(1000))
+        if self.frozen is None:
+            self.end(Closed(1000))
         return None
 
     async def abort(self) -> None:

@@ -10,6 +10,7 @@ never fails: whatever goes wrong in here must not delay or spoil the worker's sh
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,8 @@ from worker_state.core import answers
 from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.listing import Listing
-from worker_state.logs import event
 from worker_state.inbox import Inbox, pending, receive
+from worker_state.logs import event
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -65,29 +66,31 @@ async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, t
         async with trio.open_nursery() as nursery:
             aborted = False
             while not aborted:
-                notes = await receive(inbox)
-                for note in notes:
+                for note in (notes := await receive(inbox)):
                     _apply(ledger, note)
                     aborted = aborted or isinstance(note, m.StartupAborted)
                 if any(isinstance(note, m.IdentityCreated) for note in notes):
-                    for username in ledger.replaced:
-                        nursery.start_soon(_delete, ledger, username, http)
+                    _delete_soon(ledger, ledger.replaced, nursery, http)
                 del notes, note  # an idle worker must not hold on to the last ones
             nursery.cancel_scope.cancel()
     finally:
         # Also when a bug of another actor cancels this one: the identities are still owed.
         try:
             tell(m.BeginLeave())
-            with trio.move_on_after(timing.exit + (timing.close if keeps_room else 0.0), shield=True):
-                with trio.move_on_after(timing.exit / 2):
-                    await _until_heard(ledger, inbox)
-                if keeps_room:
-                    # The server's answer decides whether the identity may be deleted, so it is waited for longer.
-                    tell(m.CloseLink(timing.close + timing.exit / 2))
-                    await _until_let_go(ledger, inbox)
-                    if trio.current_time() < ledger.listing.until:
-                        ledger.kept = ledger.peer_id
-                await _pay(ledger, inbox, http)
+            over_at = trio.current_time() + timing.exit + (timing.close if keeps_room else 0.0)
+            with trio.CancelScope(deadline=over_at, shield=True):
+                async with trio.open_nursery() as nursery:
+                    # The others are listed nowhere: nothing has to be waited for.
+                    _delete_soon(ledger, ledger.owed[1:], nursery, http)
+                    with trio.move_on_after(timing.exit / 2):
+                        await _until_heard(ledger, inbox)
+                    if keeps_room:
+                        # The server's answer decides whether the identity may be deleted: it has nearly all the time.
+                        tell(m.CloseLink(over_at - timing.exit / 4 - trio.current_time()))
+                        await _until_let_go(ledger, inbox)
+                        if trio.current_time() < ledger.listing.until:
+                            ledger.kept = ledger.peer_id
+                    await _pay(ledger, inbox, nursery, http)
             if ledger.owed or ledger.awaited:
                 _say_left(ledger, timing.exit)
         finally:
@@ -136,24 +139,27 @@ async def _until_let_go(ledger: _Ledger, inbox: Inbox) -> None:
         await trio.sleep_until(ledger.listing.until)
 
 
-async def _pay(ledger: _Ledger, inbox: Inbox, http: "Http") -> None:
+async def _pay(ledger: _Ledger, inbox: Inbox, nursery: trio.Nursery, http: "Http") -> None:
     for note in pending(inbox):
         _apply(ledger, note)
-    tried = {ledger.kept}
-    async with trio.open_nursery() as nursery:
-        while True:
-            for username in ledger.owed:
-                if username not in tried:
-                    tried.add(username)
-                    nursery.start_soon(_delete, ledger, username, http)
-            if not ledger.awaited:
-                break
-            await _next(ledger, inbox)
+    tried = {ledger.kept, *ledger.asked}
+    while True:
+        usernames = [username for username in ledger.owed if username not in tried]
+        tried.update(usernames)
+        _delete_soon(ledger, usernames, nursery, http)
+        if not ledger.awaited:
+            break
+        await _next(ledger, inbox)
+
+
+def _delete_soon(ledger: _Ledger, usernames: Iterable[str], nursery: trio.Nursery, http: "Http") -> None:
+    for username in usernames:
+        ledger.asked.add(username)
+        nursery.start_soon(_delete, ledger, username, http)
 
 
 @trio.lowlevel.enable_ki_protection
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
-    ledger.asked.add(username)
     try:
         report = await _ask(username, http)
         for pause in AGAIN_AFTER:

@@ -51,9 +51,7 @@ class _Book:
 
 
 @trio.lowlevel.enable_ki_protection
-async def run(
-    inbox: Inbox, *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell, waits: bool = True
-) -> None:
+async def run(inbox: Inbox, *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell, waits: bool = True) -> None:
     """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`.
     `waits`: also before the first registration trouble is followed by another dial."""
     book = _Book(pace, say=announce.Dials(once=not waits))
