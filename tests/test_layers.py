@@ -54,7 +54,7 @@ PLACES = {
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),
-    "web": place("core streams", "trio httpx httpcore"),
+    "web": place("core streams", "trio httpx"),
     "manager": place("core watched mailbox actors errands world facade logs", "trio"),
     "observer": place("core logs watched transport web", "trio"),
     "sources": place("core logs"),
