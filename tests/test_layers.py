@@ -55,7 +55,7 @@ PLACES = {
     "facade": place("core watched", "trio"),
     "streams": place("core", "trio"),
     "transport": place("core streams", "trio wsproto"),
-    "web": place("core streams", "trio httpx httpcore"),
+    "web": place("core streams", "trio httpx"),
     "manager": place("core watched background inbox actors errands world facade logs", "trio"),
     "observer": place("core logs watched background transport web", "trio"),
     "sources": place("core logs"),
