@@ -28,7 +28,7 @@ demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in
 	@$(BIN)/worker-state run --demo $(ARGS)
 
 test: lint ## check style and types, run the tests (all but the slow ones)
-	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow" $(ARGS)
 
 coverage: $(READY) ## run every test, slowly, and hold the coverage thresholds
 	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.

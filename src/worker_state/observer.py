@@ -122,7 +122,7 @@ class _Observer:
         self._waiting: list[tuple[trio.CancelScope, float]] = []
         self._leaving = False
         self._gone_by = math.inf
-        """When all of the exit is over."""
+        """When all of the exit is over, from the closing handshake on."""
         self._entered = False
         self._unanswered = False
         """A `register` is."""
@@ -145,7 +145,6 @@ class _Observer:
     def _leave(self) -> None:
         """End, in bounded time: whatever is being waited for is cut short."""
         self._leaving = True
-        self._gone_by = trio.current_time() + self._config.timing.exit + self._config.timing.close
         if self._waiting:
             scope, grace = self._waiting[-1]
             scope.deadline = min(scope.deadline, trio.current_time() + grace)
@@ -233,10 +232,12 @@ class _Observer:
             end = await self._enter(socket, deadlines)
             if end is None:
                 end = await self._watch(socket)
-        timing = self._config.timing
         # Not behind a `register` that is unanswered: that leaves a ghost (FAULTS F31).
-        if self._leaving and self._entered and await close(socket, timing.close + timing.exit / 2):
-            return _End("it is over", code=CLOSED)
+        if self._leaving and self._entered:
+            timing = self._config.timing
+            self._gone_by = trio.current_time() + timing.exit + timing.close
+            if await close(socket, timing.close + timing.exit / 2):
+                return _End("it is over", code=CLOSED)
         return _End("it is over") if end is None else end
 
     async def _enter(self, socket: Socket, deadlines: Deadlines) -> _End | None:

@@ -20,6 +20,11 @@ NEEDS_FULL = pytest.mark.skipif(not FULL.exists(), reason="this system has no de
 SHELL = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
 """Otherwise typer looks at who has started the tests, and knows not every shell."""
 BUFFERING = pytest.mark.parametrize("python", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+MOSTLY_BUFFERED = pytest.mark.parametrize(
+    "python",
+    [pytest.param({}, id="buffered"), pytest.param({"PYTHONUNBUFFERED": "1"}, id="unbuffered", marks=pytest.mark.slow)],
+)
+"""The same, for many commands: an ordinary machine buffers."""
 PRINTING = (
     "--help",
     "--version",
@@ -58,7 +63,7 @@ def ended(command: str, streams: str, **variables: str) -> tuple[int, bytes, byt
 
 
 @NEEDS_FULL
-@BUFFERING
+@MOSTLY_BUFFERED
 @pytest.mark.parametrize(
     ("command", "code"), [*((line, 1) for line in (*PRINTING, *RUNNING)), *((line, 2) for line in BAD_USAGE)]
 )
@@ -68,7 +73,7 @@ def test_g38_a_full_disk_for_everything_leaves_the_exit_code(command: str, code:
 
 
 @NEEDS_FULL
-@BUFFERING
+@MOSTLY_BUFFERED
 @pytest.mark.parametrize("command", [*PRINTING, *RUNNING])
 def test_a_full_disk_is_a_sentence(command: str, python: dict[str, str]) -> None:
     """It is said once, whatever else the actors still log, and what runs ends in order."""
