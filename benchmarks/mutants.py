@@ -222,6 +222,7 @@ MUTANTS = (
         "inbox.py",
         "trio.CancelScope(deadline=deadline, shield=True)",
         "trio.CancelScope(deadline=deadline)",
+        by=("tests/faults/test_leaving.py",),
     ),
     Mutant(
         "an exit waits for the last signals whatever happens",
