@@ -31,7 +31,7 @@ class Errands:
         self._nursery = nursery
         self._tell = tell
         self._waits = waits
-        """A start waits for a server that cannot be reached, or is in trouble."""
+        """A start waits for its server, whatever is in its place meanwhile: some proxies say 404."""
         self._over_at = math.inf
         self._scope = trio.CancelScope()
 
@@ -58,7 +58,7 @@ class Errands:
             self._tell(m.IdentityCreated(identity))
             return
         self._tell(m.IdentityRefused(identity.why, v.hint(identity.retry_after)))
-        if starting and not (self._waits and identity.may_pass):
+        if starting and not self._waits:
             self._tell(m.StartupAborted(SignInFailed(f"the server gave this worker no identity: {identity.why}")))
 
     @trio.lowlevel.enable_ki_protection
@@ -69,7 +69,7 @@ class Errands:
             self._tell(m.RoomCreated(room))
             return
         self._tell(m.RoomRefused(room.why, room.status == 401, v.hint(room.retry_after)))
-        if starting and not (self._waits and room.may_pass):
+        if starting and not self._waits:
             self._tell(m.StartupAborted(RoomCreationFailed(f"the server created no room: {room.why}", room.status)))
 
     async def _post(self, path: str, bearer: str | None) -> answers.HttpAnswer | answers.HttpFailure:

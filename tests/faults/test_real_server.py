@@ -483,3 +483,15 @@ async def test_g07_a_registration_that_could_not_be_sent(world: World) -> None:
     await manager.synced()
     (line,) = [record for record in world.log.records if record.levelno == logging.ERROR]
     assert About.of(line) == About("send_failed", {"epoch": 1, "frame": "register", "status": "available"})
+
+
+@scenario(only="fake")  # seconds between the tries
+async def test_g06_a_proxy_whose_backend_is_away(world: World) -> None:
+    """With `wait_for_server` also an answer of something in the server's place is waited out; else it fails the start."""
+    world.fail_http("/anonymous-signin", 404, b"no such page")
+    with pytest.raises(SignInFailed, match="HTTP 404"):
+        await world.start()
+    world.fail_http("/anonymous-signin", 404, b"no such page")
+    world.fail_http("/create-room", 403, b"no")
+    manager = await world.start(wait_for_server=True)
+    await manager.synced()

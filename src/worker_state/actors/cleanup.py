@@ -20,6 +20,7 @@ from worker_state.core import answers
 from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.listing import Listing
+from worker_state.core.words import shown
 from worker_state.inbox import Inbox, pending, receive
 from worker_state.logs import event
 
@@ -92,7 +93,7 @@ async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, t
                             ledger.kept = ledger.peer_id
                     await _pay(ledger, inbox, nursery, http)
             if ledger.owed or ledger.awaited:
-                _say_left(ledger, timing.exit)
+                _say_left(ledger)
         finally:
             # Even if a log handler of the program raises: the others wait for this, shielded.
             tell(m.CloseLink(timing.close))
@@ -184,9 +185,9 @@ async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
     return answers.read_deletion(await http.post("/delete-peer", body={"peer_id": username}))
 
 
-def _say_left(ledger: _Ledger, within: float) -> None:
-    count = len(ledger.owed) + ledger.awaited
+def _say_left(ledger: _Ledger) -> None:
+    left = [*map(shown, ledger.owed), *("one whose name is not known",) * ledger.awaited]
     why = "the server may still list the worker, and would delete somebody else's room along with the last one in it"
-    about = event("identities_left", count=count)
-    sentence = "not everything could be deleted in %g s: %d of its identities may be left on the server%s"
-    log.error(sentence, within, count, "" if ledger.kept is None else f" ({why})", extra=about)
+    about = event("identities_left", count=len(left))
+    sentence = "not everything could be deleted, %d of its identities may be left on the server: %s%s"
+    log.error(sentence, len(left), ", ".join(left), "" if ledger.kept is None else f" ({why})", extra=about)
