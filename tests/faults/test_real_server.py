@@ -487,7 +487,7 @@ async def test_g07_a_registration_that_could_not_be_sent(world: World) -> None:
 
 @scenario(only="fake")  # seconds between the tries
 async def test_g06_a_proxy_whose_backend_is_away(world: World) -> None:
-    """With `wait_for_server` also an answer of something in the server's place is waited out; else it fails the start."""
+    """With `wait_for_server` what answers in the server's place is waited out, too; else it fails the start."""
     world.fail_http("/anonymous-signin", 404, b"no such page")
     with pytest.raises(SignInFailed, match="HTTP 404"):
         await world.start()
