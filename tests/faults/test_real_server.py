@@ -461,12 +461,11 @@ async def test_g07_a_status_that_could_not_be_sent(world: World) -> None:
     world.unmute()
     world.cut()
     await world.until(lambda: not manager.state.registered)
-    manager.set_busy("job-2")
     await manager.synced()
     (line,) = [record for record in world.log.records if record.levelno == logging.ERROR]
     assert line.getMessage().startswith("status busy cannot be sent")
     assert About.of(line) == About("status_postponed", {"status": "busy"})
-    assert world.shown(manager) == ("busy", "job-2", None)
+    assert world.shown(manager) == ("busy", "job-1", None)
 
 
 @scenario
