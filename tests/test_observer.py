@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.fake import FakeSocket
-from tests.support.worlds import FakeWorld, World, scenario
+from tests.support.worlds import FakeWorld, World, given_room, scenario
 from worker_state import Config, ConfigError, Manager, Timing
 from worker_state.core.answers import HttpFailure
 from worker_state.core.errors import ObservationFailed
@@ -36,14 +36,6 @@ def room_of(world: World, manager: Manager) -> dict[str, Any]:
     return {"room_id": room.room_id, "room_token": room.token}
 
 
-def empty_room(world: World) -> dict[str, Any]:
-    """A room in which nobody is registered, made by somebody who has been deleted."""
-    identity: Any = world.rooms.sign_in(world.now()).body
-    room: Any = world.rooms.create_room("Bearer " + identity["id_token"], world.now()).body
-    world.rooms.delete_peer({"peer_id": identity["username"]}, world.now())
-    return {"room_id": room["room_id"], "room_token": room["token"]}
-
-
 @scenario
 async def test_every_worker_is_seen_with_its_status(world: World) -> None:
     """The roster follows a worker's status and a second worker's arrival; afterwards only theirs is left."""
@@ -68,7 +60,7 @@ async def test_every_worker_is_seen_with_its_status(world: World) -> None:
 @scenario
 async def test_the_room_is_never_deleted_with_the_watcher(world: World) -> None:
     """Whoever is deleted as the last one registered takes the room along: the watcher is not registered any more."""
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     async with watching(world, **room) as rosters:
         assert (rosters.value.room_id, rosters.value.entries) == (room["room_id"], ())
     assert dict(world.rooms.users) == {}
@@ -104,7 +96,7 @@ async def test_a_server_that_has_forgotten_us_is_joined_again(world: World) -> N
 @scenario
 async def test_g01_the_server_does_not_know_that_the_watcher_has_gone(world: World) -> None:
     """While the server may still list the watcher its identity is left: the deletion would take the room along."""
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     async with watching(world, **room) as rosters:
         (watcher,) = world.rooms.users
         world.refuse()
@@ -118,7 +110,7 @@ async def test_g01_the_server_does_not_know_that_the_watcher_has_gone(world: Wor
 @scenario(only="fake")  # an hour
 async def test_an_id_token_that_has_run_out_is_replaced(world: World) -> None:
     """The new identity comes in the old one's place, which is deleted at once."""
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     async with watching(world, every=60.0, **room) as rosters:
         (first,) = world.rooms.users
         await trio.sleep(3700.0)
@@ -137,7 +129,7 @@ NEW_ROOM = "A worker whose room is gone makes another, with another session stri
 @scenario
 async def test_a_room_that_does_not_let_us_in_is_said_at_once(world: World) -> None:
     """Wrong token, unknown room: one sentence without the token, and no identity left."""
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     for wrong, said in (
         ({"room_token": "secret-token"}, "the server refuses: wrong room token"),
         ({"room_id": "nowhere"}, f"the server refuses: room not found. {NEW_ROOM}"),
@@ -152,7 +144,7 @@ async def test_a_room_that_does_not_let_us_in_is_said_at_once(world: World) -> N
 @scenario
 async def test_a_server_that_is_not_there_is_said_at_once(world: World) -> None:
     """No identity, or no connection: which of the two is said, and what was created is deleted."""
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     world.fail_http("/anonymous-signin", 500, b"no more")
     with pytest.raises(ObservationFailed, match="the server gave no identity: HTTP 500: no more"):
         async with watching(world, **room):
@@ -167,7 +159,7 @@ async def test_a_server_that_is_not_there_is_said_at_once(world: World) -> None:
 @scenario(only="fake")  # 12 s and more of silence
 async def test_a_server_that_answers_nothing_makes_the_view_old(world: World) -> None:
     """A search without an answer, and then a registration without one, are trouble of different names."""
-    async with watching(world, **empty_room(world)) as rosters:
+    async with watching(world, **given_room(world.rooms, world.now())) as rosters:
         world.mute()
         await rosters.wait_for(lambda roster: roster.trouble == "no answer in 12 s")
         await rosters.wait_for(lambda roster: roster.trouble == "register not answered")
@@ -182,7 +174,7 @@ def test_a_close_in_place_of_an_answer_is_trouble(instead_of: str, caplog: pytes
     @scenario(only="fake")
     async def played(world: World) -> None:
         assert isinstance(world, FakeWorld)
-        room = empty_room(world)
+        room = given_room(world.rooms, world.now())
 
         def close(socket: FakeSocket, frame: dict[str, Any]) -> dict[str, Any] | None:
             if frame["type"] != instead_of:
@@ -215,7 +207,7 @@ async def test_other_frames_are_passed_over(world: World) -> None:
         for text in rubbish:
             socket.deliver(text)
 
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     world.server.answer_instead = talk
     async with watching(world, **room) as rosters:
         for number in range(200):
@@ -230,7 +222,7 @@ async def test_other_frames_are_passed_over(world: World) -> None:
 @scenario(only="fake")  # a server that loses its memory, rooms and all
 async def test_a_room_that_is_gone_later_is_trouble_and_no_end(world: World) -> None:
     """Whoever watches is told, and asks again; the store may be restored."""
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     assert isinstance(world, FakeWorld)
     async with watching(world, **room) as rosters:
         rows = world.rooms._registry.rows
@@ -259,7 +251,7 @@ def test_nothing_stays_behind_whenever_it_is_cancelled(after: float, caplog: pyt
     @scenario(only="fake")
     async def played(world: World) -> None:
         assert isinstance(world, FakeWorld)
-        room = empty_room(world)
+        room = given_room(world.rooms, world.now())
         world.server.latency = 0.9  # there and back again within what an exit may take
         with trio.move_on_after(after):
             async with watching(world, **room):
@@ -277,7 +269,7 @@ def test_nothing_stays_behind_whenever_it_is_cancelled(after: float, caplog: pyt
 async def test_no_close_frame_follows_an_unanswered_register(world: World) -> None:
     """It would leave a ghost in the room: such a socket is aborted."""
     assert isinstance(world, FakeWorld)
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     world.server.hold_registers()
     with trio.move_on_after(5.0):
         async with watching(world, **room):
@@ -293,7 +285,7 @@ async def test_no_close_frame_follows_an_unanswered_register(world: World) -> No
 async def test_an_identity_that_cannot_be_deleted_is_named(world: World) -> None:
     """Leaving takes its bounded time, and a warning says what is left."""
     assert isinstance(world, FakeWorld)
-    async with watching(world, **empty_room(world)):
+    async with watching(world, **given_room(world.rooms, world.now())):
         (username,) = world.rooms.users
         world.server.http_hangs.add("/delete-peer")
         began = trio.current_time()
@@ -305,7 +297,7 @@ async def test_an_identity_that_cannot_be_deleted_is_named(world: World) -> None
 async def test_a_deletion_that_is_refused_is_not_taken_for_one(world: World) -> None:
     """A failure is no deletion, whichever status it has."""
     assert isinstance(world, FakeWorld)
-    async with watching(world, **empty_room(world)):
+    async with watching(world, **given_room(world.rooms, world.now())):
         world.server.http_answers["/delete-peer"] = [HttpFailure("HTTP 500", 500)]
     assert world.logged(logging.WARNING, "may be left on the server")
 
@@ -314,7 +306,7 @@ async def test_a_deletion_that_is_refused_is_not_taken_for_one(world: World) -> 
 async def test_what_the_body_raises_arrives_as_itself(world: World) -> None:
     """Not inside an exception group, and after the clean-up."""
     with pytest.raises(LookupError, match="mine"):
-        async with watching(world, **empty_room(world)):
+        async with watching(world, **given_room(world.rooms, world.now())):
             raise LookupError("mine")
     assert dict(world.rooms.users) == {}
 
@@ -342,7 +334,7 @@ async def test_tokens_that_leave_the_machine_in_the_clear_are_warned_of(world: W
     """As the manager does."""
     assert isinstance(world, FakeWorld)
     outside = Outside(dial=world.server.dial, http=world.server)
-    room = empty_room(world)
+    room = given_room(world.rooms, world.now())
     config = Config("ws://signaling.example.org", "http://localhost", room["room_id"], room["room_token"])
     async with open_roster(config, outside=outside):
         assert world.logged(logging.WARNING, "ws://signaling.example.org is not encrypted")

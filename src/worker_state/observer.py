@@ -37,7 +37,7 @@ __all__ = ["ObservationFailed", "Outside", "open_roster"]
 
 log = logging.getLogger(__name__)
 
-CLOSED, NO_CLOSE_FRAME = 1000, 1006
+CLOSED = 1000
 LEAST, MOST = 0.5, 300.0
 """Seconds between two searches: what a server can be asked for without being pressed, and what is still watching."""
 RECORD: wire.Message = {"tags": ["sleap-rtc", "worker-state-watch"], "properties": {}}
@@ -204,7 +204,7 @@ class _Observer:
             finally:
                 await socket.abort()
                 if self._peer_id in self._owed and (self._entered or self._unanswered):
-                    closed, unanswered = end.code != NO_CLOSE_FRAME, self._unanswered
+                    closed, unanswered = Closed(end.code).by_server, self._unanswered
                     self._owed[self._peer_id].lost(trio.current_time(), closed=closed, unanswered=unanswered)
         return end
 

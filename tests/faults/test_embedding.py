@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from tests.support.embedded import INTERRUPTED, PLACES, TOLD, Place, Wait, around_its_block
 from tests.support.processes import environment
-from tests.support.worlds import FakeWorld, RealWorld, World, scenario
+from tests.support.worlds import FakeWorld, RealWorld, World, given_room, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.background import open_background
 from worker_state.core import messages as m
@@ -58,9 +58,7 @@ async def a_manager(world: World, run: Callable[..., Awaitable[None]] | None = N
 async def a_roster(world: World) -> AsyncIterator[Watched[Roster]]:
     """`open_roster` in this world."""
     outside = Outside(world.server.dial, world.server, Random(3)) if isinstance(world, FakeWorld) else None
-    identity: Any = world.rooms.sign_in(world.now()).body
-    room: Any = world.rooms.create_room("Bearer " + identity["id_token"], world.now()).body
-    config = world.config(room_id=room["room_id"], room_token=room["token"], timing=EXIT)
+    config = world.config(**given_room(world.rooms, world.now()), timing=EXIT)
     async with open_roster(config, outside=outside) as rosters:
         yield rosters
 
