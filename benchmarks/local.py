@@ -77,12 +77,12 @@ class Depths:
 
 
 def depths(manager: Manager) -> dict[str, int]:
-    """What is waiting now: notes by actor, and frames in the outbox while there is a link."""
+    """What is waiting now: events by actor, and frames in the outbox while there is a link."""
     found = dict(manager.backlog)
-    link = manager._link()
+    link = manager._supervisor.link
     if link is not None:
-        # The outbox belongs to the one who serves the link; the right to post on it is a method of his.
-        served = getattr(link.post, "__self__")  # noqa: B009 - a plain function as far as its type says
+        # The outbox belongs to the object that serves the link; the right to send on it is a method of that.
+        served = getattr(link.send, "__self__")  # noqa: B009 - a plain function as far as its type says
         found["outbox"] = len(served._unsent)
     return found
 

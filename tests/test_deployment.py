@@ -12,7 +12,8 @@ import trio
 import typer
 from typer.testing import CliRunner
 
-from tests.test_health import PATHS, manager_in, served
+from tests.support.showing import showing
+from tests.test_health import PATHS, served
 from worker_state import State, Timing
 from worker_state.cli.refusal import ExitCode
 from worker_state.cli.run import run_command
@@ -82,7 +83,7 @@ async def test_the_probes_ask_for_what_is_answered() -> None:
     assert set(of_probes("port")) == {"health"}
     command = command_of_probes()
     assert of_probes("containerPort") == [command[command.index("--health") + 1]]
-    async with served(manager_in(State(unregistered_since=trio.current_time()))) as client:
+    async with served(showing(State(unregistered_since=trio.current_time()))) as client:
         assert (await client.get(alive)).status_code == 200
         assert (await client.get(ready)).status_code == 503
 

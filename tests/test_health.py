@@ -17,17 +17,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import worker_state
 from tests.core.test_state import PROVED, SECRET, after
+from tests.support.showing import showing
 from tests.support.worlds import World, scenario
 from worker_state import Config, Manager, SessionString, State, open_state_manager
 from worker_state.core import counts, readiness
-from worker_state.core.counts import Counts
 from worker_state.core.lag import BOUND, Lag
 from worker_state.core.probe import longest_unproved
 from worker_state.core.readiness import ANSWER, judge
 from worker_state.devserver import DevServer, serve
 from worker_state.health import CLIENTS, http, listen, pages, url_of
 from worker_state.health import serve as serve_looked_at
-from worker_state.watched import Watched
 
 PATHS = ("/health", "/ready", "/worker", "/metrics")
 METRICS = {
@@ -44,16 +43,6 @@ METRICS = {
     "worker_state_signals_dropped": "counter",
     "worker_state_loop_lag_seconds": "gauge",
 }
-
-
-def told_nothing(note: object) -> None:
-    raise NotImplementedError
-
-
-def manager_in(state: State, counts: Counts | None = None) -> Manager:
-    """A manager that shows this snapshot and does nothing."""
-    _, signals = trio.open_memory_channel[dict[str, Any]](0)
-    return Manager(told_nothing, Watched(state), lambda: signals, lambda: None, dict, counts or Counts())
 
 
 @asynccontextmanager
@@ -198,7 +187,7 @@ async def test_no_secret_in_any_answer(nursery: trio.Nursery) -> None:
 
 async def test_the_snapshot_as_json() -> None:
     """`/worker` is the snapshot without the session string, with the process it belongs to."""
-    async with served(manager_in(after(*PROVED))) as client:
+    async with served(showing(after(*PROVED))) as client:
         answer = await client.get("/worker")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["status"] == "available"
@@ -209,7 +198,7 @@ async def test_the_snapshot_as_json() -> None:
 
 async def test_metrics_are_those_that_are_documented() -> None:
     """The official parser reads exactly these metrics, with these types."""
-    async with served(manager_in(after(*PROVED))) as client:
+    async with served(showing(after(*PROVED))) as client:
         answer = await client.get("/metrics")
     families = list(text_string_to_metric_families(answer.text))
     assert {family.name: family.type for family in families} == METRICS
@@ -220,7 +209,7 @@ async def test_metrics_are_those_that_are_documented() -> None:
 
 async def test_metrics_of_a_worker_that_was_never_answered() -> None:
     """Without any answer of the server's its time is 0, and not now."""
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         numbers = await samples(client)
     assert numbers["worker_state_last_ack_timestamp_seconds", None] == 0
     assert numbers["worker_state_registered", None] == 0
@@ -231,7 +220,7 @@ async def test_without_the_metrics_client(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delitem(sys.modules, "worker_state.health.metrics", raising=False)
     monkeypatch.delattr("worker_state.health.metrics", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    async with served(manager_in(after(*PROVED))) as client:
+    async with served(showing(after(*PROVED))) as client:
         answer = await client.get("/metrics")
         assert (answer.status_code, answer.json()) == (501, {"error": pages.NO_METRICS})
         assert (await client.get("/health")).status_code == 200
@@ -249,7 +238,7 @@ async def test_before_and_after_the_worker() -> None:
 @pytest.mark.parametrize("path", PATHS)
 async def test_head(path: str) -> None:
     """HEAD gets the same head as GET and no body."""
-    async with served(manager_in(after(*PROVED, now=trio.current_time()))) as client:
+    async with served(showing(after(*PROVED, now=trio.current_time()))) as client:
         head, got = await client.head(path), await client.get(path)
         assert (head.status_code, head.content) == (got.status_code, b"")
         assert head.headers["content-type"] == got.headers["content-type"]
@@ -259,7 +248,7 @@ async def test_head(path: str) -> None:
 
 async def test_other_paths_and_methods() -> None:
     """Another path gets the list of those that there are; another method is refused, whatever it brings along."""
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         answer = await client.get("/")
         assert (answer.status_code, answer.json()["paths"]) == (404, list(PATHS))
         assert (await client.get("/health?verbose=1")).status_code == 200
@@ -282,7 +271,7 @@ async def test_other_paths_and_methods() -> None:
 async def test_bad_requests(sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no request gets a refusal, or nothing, and costs its own connection only."""
     monkeypatch.setattr(http, "DEADLINE", 0.3)
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         raw = await read(str(client.base_url).rstrip("/"), sent)
         assert raw[9:12] == status or (status == b"" and raw[9:12] in (b"", b"400"))
         assert (await client.get("/health")).status_code == 200
@@ -291,7 +280,7 @@ async def test_bad_requests(sent: bytes, status: bytes, monkeypatch: pytest.Monk
 async def test_slow_clients_stall_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that say nothing, or half a line, hinder nobody; beyond a number of them nobody is let in."""
     monkeypatch.setattr(http, "DEADLINE", 300.0)  # so that it is their number that ends the last one
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         host, _, port = str(client.base_url).rstrip("/").removeprefix("http://").rpartition(":")
         slow = [await trio.open_tcp_stream(host, int(port)) for _ in range(CLIENTS - 1)]
         for stream in slow[::2]:
@@ -307,13 +296,13 @@ async def test_slow_clients_stall_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_slow_client_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not finish asking is let go."""
     monkeypatch.setattr(http, "DEADLINE", 0.05)
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         assert await read(str(client.base_url).rstrip("/"), b"GET /hea") == b""
 
 
 async def test_a_client_that_resets() -> None:
     """Who resets the connection half-way is no trouble to anybody."""
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         for sent in (b"", b"GET /hea", b"GET /worker HTTP/1.1\r\nHost: x\r\n\r\n"):
             host, _, port = str(client.base_url).rstrip("/").removeprefix("http://").rpartition(":")
             stream = await trio.open_tcp_stream(host, int(port))
@@ -332,7 +321,7 @@ async def test_a_mistake_of_ours_harms_nobody(
         raise ZeroDivisionError
 
     monkeypatch.setattr(readiness, "account", broken)
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get("/worker")
         assert (await client.get("/health")).status_code == 200
@@ -353,7 +342,7 @@ async def test_a_stuck_loop_is_told(autojump_clock: object) -> None:
 
 async def test_the_lag_is_measured() -> None:
     """A loop that is blocked shows in the metrics."""
-    async with served(manager_in(State())) as client:
+    async with served(showing(State())) as client:
         time.sleep(0.8)  # noqa: ASYNC251 - that is the point
         assert (await samples(client))["worker_state_loop_lag_seconds", None] > 0.2
 
@@ -362,7 +351,7 @@ async def test_a_port_that_is_taken() -> None:
     """A port that is in use is said at once, and the worker that is asked for it goes on."""
     (listener,) = await listen(0, "127.0.0.1")
     with pytest.raises(OSError, match="in use"):
-        await worker_state.serve_health(manager_in(State()), listener.socket.getsockname()[1])
+        await worker_state.serve_health(showing(State()), listener.socket.getsockname()[1])
     await listener.aclose()
 
 

@@ -1,9 +1,9 @@
-"""The wiring: the tables name everything that can be said, and nothing else."""
+"""The entry points: what a start shows early, and what it lets go of."""
 
 import weakref
 from functools import partial
 from random import Random
-from typing import Any, get_args
+from typing import Any
 
 import trio
 import trio.testing
@@ -11,27 +11,9 @@ from trio.testing import MockClock
 
 from tests.support.fake import FakeServer
 from worker_state import Config, Manager
-from worker_state.core import messages as m
-from worker_state.core import wire
 from worker_state.core.answers import HttpFailure
-from worker_state.manager import CLEANUP, CONNECTION, FRAME_ROUTES, REGISTRATION, ROUTES, STATUS, run_in_world
+from worker_state.manager import run_in_world
 from worker_state.world import World
-
-
-def test_every_note_has_a_route() -> None:
-    """Every command and event stands in the table of routes, and every frame in that of frames."""
-    assert set(ROUTES) | {m.FrameReceived} == set(get_args(m.Command)) | set(get_args(m.Event))
-    assert set(FRAME_ROUTES) == set(get_args(wire.Frame))
-
-
-def test_routes_lead_to_actors() -> None:
-    """Every route leads to one of the four actors."""
-    assert {name for names in (*ROUTES.values(), *FRAME_ROUTES.values()) for name in names} == {
-        CONNECTION,
-        REGISTRATION,
-        STATUS,
-        CLEANUP,
-    }
 
 
 async def test_g06_a_start_can_be_looked_at(autojump_clock: MockClock) -> None:

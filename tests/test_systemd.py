@@ -13,10 +13,9 @@ import trio
 import trio.testing
 
 from tests.core.test_state import ONLINE, OPENED, PROVED, after
-from tests.test_health import told_nothing
-from worker_state import Config, Manager, State, notify_systemd, open_state_manager
+from tests.support.showing import showing
+from worker_state import Config, State, notify_systemd, open_state_manager
 from worker_state.core import messages as m
-from worker_state.core.counts import Counts
 from worker_state.core.status import Busy, Maintenance
 from worker_state.devserver import serve
 from worker_state.systemd import LOOK_EVERY, watchdog_beat
@@ -67,11 +66,6 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd
         yield ear
 
 
-def showing(states: Watched[State]) -> Manager:
-    _, signals = trio.open_memory_channel[dict[str, object]](0)
-    return Manager(told_nothing, states, lambda: signals, lambda: None, dict, Counts())
-
-
 @asynccontextmanager
 async def notifying(states: Watched[State]) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
@@ -81,7 +75,7 @@ async def notifying(states: Watched[State]) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def changed(states: Watched[State], *notes: m.Note) -> None:
+async def changed(states: Watched[State], *notes: m.Event) -> None:
     states.set(after(*notes, state=states.value, now=trio.current_time()))
     await trio.testing.wait_all_tasks_blocked()
 

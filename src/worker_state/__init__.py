@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from worker_state.core.session import SessionString
     from worker_state.core.state import State
     from worker_state.core.status import WorkerStatus
-    from worker_state.facade import Manager
     from worker_state.health import serve_health
-    from worker_state.manager import open_state_manager, run_state_manager
+    from worker_state.manager import Manager, open_state_manager, run_state_manager
     from worker_state.sources import load_config
     from worker_state.systemd import notify_systemd
 
@@ -68,9 +67,8 @@ _HOMES = {
     "core.session": ("SessionString",),
     "core.state": ("State",),
     "core.status": ("WorkerStatus",),
-    "facade": ("Manager",),
     "health": ("serve_health",),
-    "manager": ("open_state_manager", "run_state_manager"),
+    "manager": ("Manager", "open_state_manager", "run_state_manager"),
     "sources": ("load_config",),
     "systemd": ("notify_systemd",),
 }

@@ -190,6 +190,12 @@ def record_repaired(differences: tuple[str, ...], *, forged: bool) -> None:
     log.warning("%s this worker's record (%s): repairing it", what, ", ".join(differences), extra=about)
 
 
+def reservation_over(limit: float | None) -> None:
+    """A reservation has lasted for as long as one may, in seconds."""
+    about = event("reservation_over", limit=limit)
+    log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
+
+
 def woken(stopped: float) -> None:
     """This process, or the whole machine, stood still for so many seconds."""
     about = event("woken", stopped=stopped)

@@ -21,8 +21,7 @@ from worker_state.core.errors import ManagerEnded
 from worker_state.core.state import State
 from worker_state.core.status import Busy, WorkerStatus
 from worker_state.core.wire import Message
-from worker_state.facade import Manager
-from worker_state.manager import run_state_manager
+from worker_state.manager import Manager, run_state_manager
 
 __all__ = ["BlockingManager", "ManagerEnded", "Stream", "start_state_manager"]
 

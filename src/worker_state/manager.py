@@ -1,178 +1,227 @@
-"""The wiring: the only file that knows who hears whom, what runs in which scope, and in which order all of it ends.
+"""The public entry points, and the `Manager` that they give: status to set, state to watch, signals to read and send.
 
-Every note goes through `_Office.tell`, which folds it into the snapshot and sends it to the inboxes that `ROUTES`
-names. Decisions about the protocol are made in the actors and in `core`, not here.
+A thin face over the supervisor. It owns the one fact that the worker itself decides, what it is doing. Nothing of
+actors, sockets or timing is known here.
 """
 
 import logging
-import math
-import threading
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import trio
 
-from worker_state.actors import cleanup, connection, registration, status
 from worker_state.background import open_background
 from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.counts import Counts
-from worker_state.core.errors import StartupFailed
-from worker_state.core.pace import Pace
-from worker_state.core.state import State, fold
-from worker_state.core.status import WorkerStatus
-from worker_state.errands import Errands
-from worker_state.facade import Manager
-from worker_state.inbox import Inbox
+from worker_state.core.errors import Disconnected
+from worker_state.core.state import State
+from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
+from worker_state.core.words import shown
 from worker_state.logs import event
-from worker_state.watched import Watched
+from worker_state.supervisor import Supervisor
+from worker_state.watched import Watched, settled
 from worker_state.world import World
 
 log = logging.getLogger(__name__)
 
-CONNECTION, REGISTRATION, STATUS, CLEANUP = "connection", "registration", "status", "cleanup"
 
-ROUTES: dict[type[m.Note], tuple[str, ...]] = {
-    m.ChangeStatus: (REGISTRATION, STATUS),
-    m.Reregister: (REGISTRATION,),
-    m.BeginDrain: (),
-    m.OpenLinks: (CONNECTION,),
-    m.DropLink: (CONNECTION,),
-    m.BeginLeave: (CONNECTION, REGISTRATION, STATUS),
-    m.CloseLink: (CONNECTION, STATUS),
-    m.DialFailed: (REGISTRATION,),
-    m.LinkOpened: (REGISTRATION, STATUS, CLEANUP),
-    m.LinkLost: (REGISTRATION, STATUS, CLEANUP),
-    m.IdentityRequested: (CLEANUP,),
-    m.IdentityCreated: (REGISTRATION, CLEANUP),
-    m.IdentityRefused: (REGISTRATION, CLEANUP),
-    m.RoomCreated: (REGISTRATION,),
-    m.RoomRefused: (REGISTRATION,),
-    m.WorkerRegistered: (CONNECTION, STATUS),
-    m.RegistrationHeld: (CONNECTION,),
-    m.RegistrationForgotten: (REGISTRATION,),
-    m.StatusConfirmed: (),
-    m.UpdateFailed: (),
-    m.PresenceProved: (),
-    m.MachineSlept: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
-    m.FrameIgnored: (),
-    m.SignalSent: (STATUS,),
-    m.SignalsHeard: (CLEANUP,),
-    m.SignalDropped: (),
-    m.StartupAborted: (CLEANUP,),
-}
-"""Who hears what. Everything also reaches the snapshot (`core.state.fold`). A test holds both tables to be total."""
+class Signals(trio.abc.ReceiveChannel[wire.Message]):
+    """The messages of a memory channel; their end is told only to those whom it does not cancel."""
 
-FRAME_ROUTES: dict[type[wire.Frame], tuple[str, ...]] = {
-    wire.RegistrationAccepted: (REGISTRATION,),
-    wire.Refusal: (REGISTRATION,),
-    wire.MetadataStored: (STATUS,),
-    wire.NotInRoom: (REGISTRATION, STATUS),
-    wire.Echo: (REGISTRATION, STATUS),
-    wire.Foreign: (STATUS,),  # an error of an unknown kind may be the refusal of an echo
-    wire.Ping: (),
-    wire.Malformed: (),
-}
-"""The same for `FrameReceived`, by what was received."""
+    def __init__(self, channel: trio.MemoryReceiveChannel[wire.Message]) -> None:
+        self._channel = channel
+        self.receive_nowait = channel.receive_nowait
+        self.statistics = channel.statistics
+        self.close = channel.close
+
+    async def receive(self) -> wire.Message:
+        """The next message. Raises `trio.EndOfChannel` when the manager has ended and all of them are read."""
+        try:
+            return await self._channel.receive()
+        except trio.EndOfChannel:
+            await settled()
+            raise
+
+    async def aclose(self) -> None:
+        """Messages are not wanted any more."""
+        await self._channel.aclose()
 
 
-class _Office:
-    """The inboxes, the snapshot and the stream of signals; every note passes through here."""
+class Manager:
+    """What the worker holds while the state manager runs. Made by `run_state_manager` and `open_state_manager`."""
 
-    def __init__(self, config: Config) -> None:
-        self._thread = threading.get_ident()
-        began = trio.current_time()
-        self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
-        self.counts = Counts()
-        self._send: dict[str, trio.MemorySendChannel[m.Note]] = {}
-        self.inboxes: dict[str, Inbox] = {}
-        for name in (CONNECTION, REGISTRATION, STATUS, CLEANUP):
-            self._send[name], self.inboxes[name] = trio.open_memory_channel[m.Note](math.inf)
-        self._signal_buffer = config.signal_buffer
-        self._over = False
-        self.link: m.Link | None = None
-        self.failure: StartupFailed | None = None
-        self.on_start: Callable[[Manager], None] | None = None
-        """Called once, at the first registration."""
+    __slots__ = ("_said", "_supervisor")
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._said: list[Truth] = []
+        """What was true before the first `busy` block, and the jobs of those that have not ended, the newest last."""
+
+    def __repr__(self) -> str:
+        state = self.state
+        known = "registered" if state.registered else state.trouble or "starting"
+        name = "(no peer id)" if state.peer_id is None else shown(state.peer_id)
+        return f"<worker_state.Manager {state.status.value} {name}, {known}>"
+
+    # the status: plain functions, for the worker decides it and the network only follows
+
+    @property
+    def status(self) -> WorkerStatus:
+        """What the worker is doing: the local truth, whatever the server shows."""
+        return self.state.status
+
+    @property
+    def job_id(self) -> str | None:
+        """The job that the status is about, pending or current."""
+        return self.state.job_id
+
+    def set_available(self) -> None:
+        """Free from now on (in maintenance while draining); the job ids are cleared on the server too."""
+        self._change(self.state.idle)
+
+    def set_reserved(self, job_id: str) -> None:
+        """Promised to a client. `job_id`: 1 to 512 characters, else `ValueError` (`TypeError` if it is no string)."""
+        self._change(Reserved(job_id))
+
+    def set_busy(self, job_id: str) -> None:
+        """Working on a job. `job_id` as for `set_reserved`."""
+        self._change(Busy(job_id))
+
+    def set_maintenance(self) -> None:
+        """Alive, but not to be used."""
+        self._change(Maintenance())
+
+    @contextmanager
+    def busy(self, job_id: str) -> Iterator[None]:
+        """Busy inside; however the block ends, the status becomes again what was true before it.
+
+        A reservation of this job is fulfilled by the block: then the worker is available, or in maintenance while it
+        drains. Blocks may overlap and end in any order: the worker is busy until the last of them ends, which brings
+        back what was before the first. A status that was set to something else inside is left as it is. `job_id` as
+        for `set_reserved`.
+        """
+        job = Busy(job_id)
+        self._begin(job)
+        try:
+            yield
+        finally:
+            self._end(job)
+
+    def _begin(self, job: Busy) -> None:
+        said, before = self._said, self.state.truth
+        self._change(job)
+        if before == Reserved(job.job_id):  # fulfilled now
+            before = said[-1] if len(said) > 1 else Available()
+        if said[-1:] != [before]:  # something newer was said, so that no older block's past is of interest any more
+            said[:] = [before]
+        said.append(job)
+
+    def _end(self, job: Busy) -> None:
+        said, newest = self._said, self._said[-1]
+        said[:] = [each for each in said if each is not job]
+        if self.state.truth in (newest, job):
+            self._change(self.state.idle if said[-1] == Available() else said[-1])
+
+    async def draining(self) -> None:
+        """Take no further job from now on, for good, and return when none is reserved or running any more.
+
+        Without a job the status is maintenance, at once or as soon as the present job ends. Until then the worker stays
+        truthfully reserved or busy; whoever takes jobs only while `status` is available takes no other. Waits as long
+        as the job takes: put `trio.move_on_after` around it, which ends the waiting and not the draining. May be called
+        again. Raises `trio.ClosedResourceError` when the manager has ended.
+        """
+        if not self.state.draining:
+            self._supervisor.publish(m.BeginDrain())
+            if self.job_id is None:
+                self._change(self.state.idle)
+        await self._supervisor.state.wait_for(lambda state: state.job_id is None)
+
+    def _change(self, truth: Truth) -> None:
+        state = self.state
+        if truth != state.truth:
+            self._supervisor.publish(m.ChangeStatus(state.revision + 1, truth))
+        else:
+            trio.lowlevel.current_trio_token()  # raises `RuntimeError` in a foreign thread, as the other branch does
+
+    # the registration
+
+    def reregister(self) -> None:
+        """Ask for a full `register` with the true status; it is done as soon as there is a link."""
+        self._supervisor.publish(m.Reregister())
+
+    async def synced(self) -> None:
+        """Return when the server has confirmed exactly what is true now and an echo has proved the registration.
+
+        Waits as long as that takes: put `trio.move_on_after` around it. Raises `trio.ClosedResourceError` when the
+        manager has ended.
+        """
+        await self._supervisor.state.wait_for(lambda state: state.synced)
+
+    @property
+    def session_string(self) -> str | None:
+        """What clients type in to reach this worker. It may change (see `states`). None with an API key."""
+        return self.state.session_string
+
+    # what can be seen
+
+    @property
+    def state(self) -> State:
+        """The present snapshot."""
+        return self._supervisor.state.value
+
+    @property
+    def states(self) -> Watched[State]:
+        """`async for state in manager.states`: the present snapshot, then each newer one; some may be missed."""
+        return self._supervisor.state
+
+    @property
+    def backlog(self) -> dict[str, int]:
+        """How many events each actor has not read yet, by its name. Not 0 for longer than a moment means trouble."""
+        return self._supervisor.backlog()
+
+    @property
+    def counts(self) -> Counts:
+        """What has happened since the start, counted: what metrics are made of."""
+        return self._supervisor.counts
+
+    # the worker's other parts
+
+    @property
+    def signals(self) -> Signals:
+        """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
+        return Signals(self._supervisor.signals)
 
     @trio.lowlevel.enable_ki_protection
-    def tell(self, note: m.Note) -> None:
-        """Put the note where it belongs. Never waits. Raises `RuntimeError` in any thread but trio's own."""
-        if threading.get_ident() != self._thread:
-            # Half a note would be worse than none: trio's channels wake nobody from a foreign thread.
-            raise RuntimeError(
-                "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
-            )
-        for name in FRAME_ROUTES[type(note.frame)] if isinstance(note, m.FrameReceived) else ROUTES[type(note)]:
-            self._send[name].send_nowait(note)
-        match note:
-            case m.FrameReceived(_, wire.Foreign(message)):
-                self._hand_on(message)
-            case m.FrameReceived(_, wire.Refusal(message=message) | wire.NotInRoom(message=message), True):
-                self._hand_on(message)
-            case m.FrameReceived(_, wire.Malformed(why)):
-                self.tell(m.FrameIgnored(why))
-            case m.FrameIgnored(why) if _worth_saying(ignored := self.state.value.frames_ignored + 1):
-                about = event("frame_ignored", count=ignored, reason=why)
-                log.warning("ignored frame %d of the server: %s", ignored, why, extra=about)
-            case m.LinkOpened(link):
-                self.link = link
-            case m.LinkLost():
-                self.link = None
-            case m.StartupAborted(error):
-                self.failure = self.failure or error
-            case m.BeginLeave():
-                self.on_start = None
-            case _:
-                pass
-        self.counts.add(note, self.state.value)
-        self.state.set(fold(self.state.value, note, trio.current_time()))
-        if isinstance(note, m.WorkerRegistered) and self.on_start is not None:
-            on_start, self.on_start = self.on_start, None
-            on_start(self.manager())
+    async def send_signal(self, message: Mapping[str, Any]) -> None:
+        """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
 
-    def manager(self) -> Manager:
-        """The face of this office that the worker sees."""
-        return Manager(self.tell, self.state, lambda: self.signals[1], lambda: self.link, self.backlog, self.counts)
-
-    def backlog(self) -> dict[str, int]:
-        """Unread notes by actor."""
-        return {name: inbox.statistics().current_buffer_used for name, inbox in self.inboxes.items()}
-
-    @cached_property
-    def signals(self) -> "tuple[trio.MemorySendChannel[wire.Message], trio.MemoryReceiveChannel[wire.Message]]":
-        """Made with the first signal, or when the worker first asks: most workers are idle, and it weighs 1.7 KiB."""
-        made = trio.open_memory_channel[wire.Message](self._signal_buffer)
-        if self._over:
-            made[0].close()
-        return made
-
-    def close(self) -> None:
-        """Nothing will be heard any more: whoever listens is told."""
-        self._over = True
-        self.state.close()
-        if "signals" in self.__dict__:  # else it ends when somebody asks for it
-            self.signals[0].close()
-
-    def _hand_on(self, message: wire.Message) -> None:
+        Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
+        with a `type`, is worker_state's own to send, or names another sender. A sent message may not have
+        arrived; but what was sent before the worker leaves is waited for, within half of `timing.exit`.
+        """
+        if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
+            raise ValueError("a signal must be a mapping with a 'type', a string")
+        if message["type"] in wire.OURS:
+            raise ValueError(f"{message['type']!r} is sent by worker_state itself")
+        kind, ours = message["type"], self.state.peer_id
+        # The server would answer that it does not know the sender, which is how it says that it has forgotten us.
+        if ours is not None and message.get("from_peer_id", None if kind in wire.SIGNED else ours) != ours:
+            raise ValueError(f"'from_peer_id' of {kind!r} must be this worker's peer id")
         try:
-            self.signals[0].send_nowait(message)
-        except trio.WouldBlock:
-            dropped = self.state.value.signals_dropped + 1
-            if _worth_saying(dropped):
-                about = event("signals_dropped", count=dropped)
-                log.warning("nobody reads the signals: %d dropped so far", dropped, extra=about)
-            self.tell(m.SignalDropped())
-        except trio.BrokenResourceError:
-            pass  # the worker has stopped listening, which is its right
-
-
-def _worth_saying(count: int) -> bool:
-    """The first few times, then ever more rarely: a flood must not become one in the log."""
-    return count <= 4 or count & (count - 1) == 0
+            text = wire.encode(dict(message))  # now, for it may change while it waits for its turn
+        except RecursionError:
+            raise ValueError("a signal must not be nested so deeply") from None
+        link = self._supervisor.link
+        if link is None or not self.state.registered:
+            await trio.lowlevel.checkpoint()
+            raise Disconnected("the worker is not registered just now, so the signal was not sent")
+        if not await link.send(kind, text):
+            raise Disconnected("the link broke before the signal was sent")
+        self._supervisor.publish(m.SignalSent(link.epoch, trio.current_time()))
 
 
 # Ctrl-C strikes in none of our tasks, only in the program's own: in the middle of `Event.wait` or `start_soon` it
@@ -202,87 +251,16 @@ async def run_in_world(
     task_status: "trio.TaskStatus[Manager]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`run_state_manager` with the outside world as an argument, for tests, simulations and benchmarks."""
-    office = _Office(config)
-    office.on_start = task_status.started
+    supervisor = Supervisor(config, world)
+    manager = Manager(supervisor)
+    supervisor.on_registered = partial(task_status.started, manager)
     del task_status
     if early is not None:
-        early(office.manager())
+        early(manager)
     for url in config.exposed_urls:
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
-    try:
-        async with trio.open_nursery() as nursery:
-            for actor in _shielded_actors(config, world, office, nursery):
-                nursery.start_soon(actor, name=f"worker_state {actor.func.__module__.rpartition('.')[2]}")
-            if config.reservation_limit is not None:
-                nursery.start_soon(_end_reservations, office, config.reservation_limit)
-            await cleanup.run(
-                office.inboxes[CLEANUP],
-                http=world.http,
-                timing=config.timing,
-                keeps_room=config.keeps_room,
-                tell=office.tell,
-            )
-            nursery.cancel_scope.cancel()  # nobody has done so when the worker could not start; the actors are shielded
-    finally:
-        office.close()
-    if office.failure is not None:
-        raise office.failure
-
-
-def _shielded_actors(
-    config: Config, world: World, office: _Office, nursery: trio.Nursery
-) -> tuple[partial[Coroutine[Any, Any, None]], ...]:
-    """The worker's cancel does not reach these: each is shielded, and ends by `BeginLeave`, in bounded time."""
-    timing, tell, inbox = config.timing, office.tell, office.inboxes
-    return (
-        partial(
-            connection.run,
-            inbox[CONNECTION],
-            dial=world.dial,
-            pace=Pace(world.random, world.pace),
-            timing=timing,
-            tell=tell,
-            waits=config.wait_for_server,
-        ),
-        partial(
-            registration.run,
-            inbox[REGISTRATION],
-            config=config,
-            errands=Errands(world.http, nursery, tell, waits=config.wait_for_server),
-            random=world.random,
-            nonce=world.nonce,
-            awake=world.awake,
-            tell=tell,
-        ),
-        partial(
-            status.run,
-            inbox[STATUS],
-            config=config,
-            random=world.random,
-            nonce=world.nonce,
-            awake=world.awake,
-            tell=tell,
-        ),
-    )
-
-
-def _differs(revision: int, state: State) -> bool:
-    return state.revision != revision
-
-
-@trio.lowlevel.enable_ki_protection
-async def _end_reservations(office: _Office, limit: float) -> None:
-    """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
-    async for state in office.state:
-        if state.status != WorkerStatus.RESERVED:
-            continue
-        with trio.move_on_at(state.status_since + limit):
-            await office.state.wait_for(partial(_differs, state.revision))
-        if office.state.value.revision == state.revision:
-            about = event("reservation_over", limit=limit)
-            log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
-            office.tell(m.ChangeStatus(state.revision + 1, office.state.value.idle))
+    await supervisor.run()
 
 
 def open_state_manager(

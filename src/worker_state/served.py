@@ -99,21 +99,21 @@ class Served:
         self._pong = _Turn("", socket.ping)
         """The last one that was queued: while it is unsent, a further ping needs no other."""
 
-    async def pump(self, deadlines: Deadlines, tell: m.Tell) -> Closed:
+    async def pump(self, deadlines: Deadlines, publish: m.Publish) -> Closed:
         """Hand on all frames, until the link is over; returns why it is."""
         answer_by = self._socket.connected_at + deadlines.register
-        tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
+        publish(m.LinkOpened(m.Link(self._epoch, answer_by, self._send)))
         try:
             while not self._ended:
                 with trio.CancelScope() as self._hearing:
-                    await self._hear(tell)
+                    await self._hear(publish)
                 self._look_around(trio.current_time(), self._hearing.deadline)
         finally:
             self._break_off()
         assert self.over is not None
         return self.over
 
-    async def _hear(self, tell: m.Tell) -> None:
+    async def _hear(self, publish: m.Publish) -> None:
         """Until the deadline finds that something is to be done, since nothing has come, or the socket ends."""
         while True:
             self._hearing.deadline = min(self._quiet_until(), self._close_by)
@@ -125,12 +125,12 @@ class Served:
                 self.end(received)
                 return
             if not isinstance(received, Sign):
-                self._hand_on(wire.read(received), tell)
+                self._hand_on(wire.read(received), publish)
             elif received.ping is not None:
                 self._answer(received.ping)
             del received  # an idle link must not hold on to the last frame, which may be megabytes (FAULTS F22)
 
-    def _hand_on(self, frame: wire.Frame, tell: m.Tell) -> None:
+    def _hand_on(self, frame: wire.Frame, publish: m.Publish) -> None:
         if isinstance(frame, wire.RegistrationAccepted):
             self.register_answered()
         shared = False
@@ -139,7 +139,7 @@ class Served:
             frame = replace(frame, reason=masked(frame.reason, self._secrets))
         elif isinstance(frame, wire.NotInRoom):
             shared = self._others_spoke
-        tell(m.FrameReceived(self._epoch, frame, shared))
+        publish(m.FrameReceived(self._epoch, frame, shared))
 
     def _answer(self, ping: bytes) -> None:
         """Only the latest ping needs its pong, so that a flood of them fills nothing."""
@@ -201,11 +201,11 @@ class Served:
             if turn.taken is not None:
                 turn.taken.set()
 
-    def _post(self, message: wire.Message) -> bool:
+    def post(self, message: wire.Message) -> None:
+        """Send a frame of ours as soon as those before it are sent, without waiting for that."""
         if self.over is None:
             self._secrets.update(wire.secrets(message))
             self._queue(_Turn(str(message["type"]), partial(self._socket.send, wire.encode(message))))
-        return self.over is None
 
     async def _send(self, kind: str, text: str) -> bool:
         turn = _Turn(kind, partial(self._socket.send, text), trio.Event())

@@ -11,8 +11,8 @@ import socket
 import trio
 
 from worker_state.core.readiness import line
-from worker_state.facade import Manager
 from worker_state.logs import event
+from worker_state.manager import Manager
 
 log = logging.getLogger(__name__)
 

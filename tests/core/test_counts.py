@@ -12,7 +12,7 @@ from worker_state.core.status import Busy
 from worker_state.core.verdict import Cause, Closed, DialFailure
 
 
-def counted(*notes: m.Note, began: float = 0.0) -> c.Counts:
+def counted(*notes: m.Event, began: float = 0.0) -> c.Counts:
     counts, state = c.Counts(), State(unregistered_since=began)
     for note in notes:
         counts.add(note, state)
@@ -33,7 +33,7 @@ def counted(*notes: m.Note, began: float = 0.0) -> c.Counts:
         (m.UpdateFailed(drifted=False), c.MISSED),
     ],
 )
-def test_counted(note: m.Note, series: c.Series) -> None:
+def test_counted(note: m.Event, series: c.Series) -> None:
     """Each of these is counted once, under its own label and no other."""
     counts = counted(note, note)
     assert counts.of(series) == 2
@@ -43,7 +43,7 @@ def test_counted(note: m.Note, series: c.Series) -> None:
 
 
 @pytest.mark.parametrize("note", [m.DropLink(1, "a new room"), m.ChangeStatus(1, Busy("j")), m.SignalDropped()])
-def test_not_counted(note: m.Note) -> None:
+def test_not_counted(note: m.Event) -> None:
     """What the snapshot counts, or nobody asks for, is not counted here."""
     assert not any(
         number for family in (c.DIALS, c.REGISTRATIONS, c.UPDATES) for _, number in counted(note).labels(family)

@@ -12,15 +12,11 @@ from worker_state.core.errors import StartupFailed
 
 SECRET = "s3cr3t"
 COMMANDS: tuple[type, ...] = get_args(m.Command)
-EVENTS: tuple[type, ...] = get_args(m.Event)
-VERBS = {"Change", "Reregister", "Open", "Drop", "Begin", "Close"}
+EVENTS: tuple[type, ...] = get_args(m.Happened)
+VERBS = {"Change", "Reregister", "Request", "Open", "Send", "Drop", "Begin", "Close"}
 
 
 async def send(kind: str, text: str) -> bool:
-    raise NotImplementedError
-
-
-def post(message: wire.Message) -> bool:
     raise NotImplementedError
 
 
@@ -56,14 +52,20 @@ def test_all_notes() -> None:
 
 def test_link_is_its_epoch() -> None:
     """Two links are the same when they are of the same epoch, and show nothing else."""
-    assert m.Link(1, 60.0, post, send) == m.Link(1, 60.0, lambda _: True, send)
-    assert m.Link(1, 60.0, post, send) != m.Link(2, 60.0, post, send)
-    assert repr(m.Link(1, 60.0, post, send)) == "Link(epoch=1, answer_by=60.0)"
+
+    async def another(kind: str, text: str) -> bool:
+        raise NotImplementedError
+
+    assert m.Link(1, 60.0, send) == m.Link(1, 60.0, another)
+    assert m.Link(1, 60.0, send) != m.Link(2, 60.0, send)
+    assert repr(m.Link(1, 60.0, send)) == "Link(epoch=1, answer_by=60.0)"
 
 
 SECRETIVE: list[Any] = [
     m.IdentityCreated(answers.Identity("u", SECRET)),
     m.RoomCreated(answers.Room("r", SECRET)),
+    m.RequestRoom(SECRET),
+    m.SendFrame(1, {"type": "register", "token": SECRET}),
     m.WorkerRegistered(1, 0, "p", "r", SECRET, 0, settled=True, at=0.0),
     m.FrameReceived(1, wire.RegistrationAccepted("p", "r", SECRET, 0)),
     m.FrameReceived(1, wire.MetadataStored("p", {"_token_id": SECRET})),
@@ -73,6 +75,6 @@ SECRETIVE: list[Any] = [
 
 
 @pytest.mark.parametrize("note", SECRETIVE, ids=lambda note: type(note).__name__)
-def test_repr(note: m.Note) -> None:
+def test_repr(note: m.Event) -> None:
     """No note shows a token in its repr, which may end up in a log."""
     assert SECRET not in repr(note)

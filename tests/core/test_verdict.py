@@ -8,6 +8,7 @@ from worker_state.core.verdict import (
     TRANSIENT_PAUSE,
     Cause,
     Closed,
+    CodeMeaning,
     DialFailure,
     GiveUp,
     Lease,
@@ -15,7 +16,9 @@ from worker_state.core.verdict import (
     Retry,
     Verdict,
     hint_in,
+    of_error_code,
     of_refusal,
+    refuses_token,
     surely_answers,
 )
 from worker_state.core.wire import Refusal, read
@@ -123,3 +126,29 @@ def test_an_error_of_the_register_rows_answers_a_register(reason: str) -> None:
 @given(st.text())
 def test_no_other_error_surely_answers_a_register(reason: str) -> None:
     assert not surely_answers(Refusal(f"{reason} (somebody else's)", typed=True))
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "meaning"),
+    [
+        ("PEER_NOT_FOUND", "Peer w-1 not found", CodeMeaning.NO_SUCH_PEER),
+        ("PEER_NOT_IN_ROOM", "Target peer w-1 not in same room", CodeMeaning.FORGOTTEN),
+        ("DELIVERY_FAILED", "Failed to deliver message to w-1", CodeMeaning.FORGOTTEN),
+        ("PEER_NOT_IN_ROOM", "Target peer x not in same room", CodeMeaning.NOTHING),
+        ("DELIVERY_FAILED", "x", CodeMeaning.NOTHING),
+        ("INVALID_JSON", "x", CodeMeaning.NOTHING),
+        ("UNKNOWN_MESSAGE_TYPE", "Unknown message type: error", CodeMeaning.NOTHING),
+        ("UNKNOWN_MESSAGE_TYPE", "Unknown message type: peer_message", CodeMeaning.UNKNOWN),
+        ("SELF_MESSAGE", "no messages to oneself", CodeMeaning.UNKNOWN),
+        ("X", None, CodeMeaning.NOTHING),
+    ],
+)
+def test_error_codes(code: str, text: str | None, meaning: CodeMeaning) -> None:
+    """What an error with a code says: errors that answer another frame for sure are no refusal of an echo."""
+    assert of_error_code({"type": "error", "code": code, "message": text}, "w-1") is meaning
+
+
+@pytest.mark.parametrize(("status", "refused"), [(401, True), (403, False), (500, False), (None, False)])
+def test_token_refused(status: int | None, refused: bool) -> None:
+    """HTTP 401 alone says that the ID token is not good enough."""
+    assert refuses_token(status) is refused

@@ -20,10 +20,12 @@ from tests.support.right import name_of, stays
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import SignInFailed, Timing
 from worker_state.actors import connection
+from worker_state.actors.runner import Inbox
 from worker_state.core import messages as m
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Closed, Sign
 from worker_state.devserver.identities import ApiKey
+from worker_state.transport import Dial
 
 Frame = dict[str, Any]
 
@@ -188,24 +190,31 @@ class Quiet:
         pass
 
 
+async def run_connection(inbox: Inbox, dial: Dial, timing: Timing, publish: m.Publish) -> None:
+    pace = Pace(Random(1))
+    await connection.run(inbox, dial=dial, pace=pace, timing=timing, publish=publish, is_stale=lambda event: False)
+
+
 async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     """Pings come `ping_every` after each sign of life, and death is noticed `ping_every + silence` after the last."""
     timing, socket = Timing(), Quiet(dies_at=100.0)
-    inbox, receive = trio.open_memory_channel[m.Note](math.inf)
+    inbox, receive = trio.open_memory_channel[m.Event](math.inf)
     lost_at: list[float] = []
 
     async def dial(deadlines: Deadlines) -> Quiet:
         return socket
 
-    def tell(note: m.Note) -> None:
-        if isinstance(note, m.LinkLost):
+    def publish(event: m.Event) -> None:
+        if isinstance(event, m.LinkLost):
             lost_at.append(trio.current_time())
             inbox.send_nowait(m.BeginLeave())
             inbox.send_nowait(m.CloseLink(0.5))
 
     inbox.send_nowait(m.OpenLinks())
     with trio.fail_after(300):
-        await connection.run(receive, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)
+        await connection.run(
+            receive, dial=dial, pace=Pace(Random(1)), timing=timing, publish=publish, is_stale=lambda event: False
+        )
     gaps = [after - before for before, after in zip(socket.pings[:-1], socket.pings[1:], strict=True)]
     assert gaps == pytest.approx([timing.ping_every + 0.1] * len(gaps))
     assert lost_at == [pytest.approx(socket.pings[-2] + 0.1 + timing.ping_every + timing.silence)]
@@ -225,19 +234,21 @@ class Stuck(Quiet):
 async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockClock) -> None:
     """The exit waits for the closing handshake as long as it may, and for a writer that is stuck not at all."""
     timing = Timing()
-    inbox, receive = trio.open_memory_channel[m.Note](math.inf)
+    inbox, receive = trio.open_memory_channel[m.Event](math.inf)
 
     async def dial(deadlines: Deadlines) -> Stuck:
         return Stuck(dies_at=100.0)
 
-    def tell(note: m.Note) -> None:
-        if isinstance(note, m.LinkOpened):
-            assert note.link.post({"type": "update_metadata"})
+    def publish(event: m.Event) -> None:
+        if isinstance(event, m.LinkOpened):
+            inbox.send_nowait(m.SendFrame(1, {"type": "update_metadata"}))
             inbox.send_nowait(m.BeginLeave())
             inbox.send_nowait(m.CloseLink(0.5))
 
     inbox.send_nowait(m.OpenLinks())
-    await connection.run(receive, dial=dial, pace=Pace(Random(1)), timing=timing, tell=tell)
+    await connection.run(
+        receive, dial=dial, pace=Pace(Random(1)), timing=timing, publish=publish, is_stale=lambda event: False
+    )
     assert trio.current_time() == pytest.approx(timing.close)
 
 

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from types import FrameType
-from typing import Any
 
 import pytest
 import trio
@@ -24,13 +23,11 @@ from hypothesis import strategies as st
 
 from tests.support.embedded import INTERRUPTED, PLACES, TOLD, Place, Wait, around_its_block
 from tests.support.processes import environment
+from tests.support.showing import showing
 from tests.support.worlds import FakeWorld, RealWorld, World, given_room, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.background import open_background
-from worker_state.core import messages as m
-from worker_state.core.counts import Counts
 from worker_state.core.roster import Roster
-from worker_state.core.state import fold
 from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
 from worker_state.devserver import DevServer, serve
 from worker_state.observer import Outside, open_roster
@@ -382,7 +379,7 @@ async def test_g51_an_error_of_a_watcher(world: World) -> None:
             raise OSError("disk full")
 
 
-OURS = re.compile(r"/src/worker_state/(actors/|errands|farewell|inbox|served|streams|transport|web)")
+OURS = re.compile(r"/src/worker_state/(actors/|supervisor|served|streams|transport|web)")
 
 
 @scenario
@@ -410,7 +407,7 @@ async def test_g51_ctrl_c_strikes_in_no_task_of_ours(world: World) -> None:
         await world.stop(manager)
     finally:
         sys.setprofile(None)
-    assert {"Served._write", "Errands._create_room", "receive_until", "_delete"} <= set(called)
+    assert {"Served._write", "ApiCalls._create_room", "run_actor", "_delete"} <= set(called)
     assert [name for name, protected in called.items() if not protected] == []
 
 
@@ -509,19 +506,6 @@ async def test_g57_a_reservation_is_kept_for_its_client(world: World) -> None:
     assert world.shown(manager) == ("available", None, None)
 
 
-def offline() -> Manager:
-    """A manager whose notes reach the snapshot and nobody else."""
-    states = Watched(State())
-
-    def tell(note: m.Note) -> None:
-        states.set(fold(states.value, note, 0.0))
-
-    def unused() -> Any:
-        raise NotImplementedError
-
-    return Manager(tell, states, unused, unused, unused, Counts())
-
-
 def say(manager: Manager, truth: Truth) -> None:
     match truth:
         case Available():
@@ -578,7 +562,7 @@ def test_g57_blocks_and_statements_in_any_order(steps: list[tuple[str, object]])
     """Whatever begins, ends and is said, in whatever order: the last thing said that still holds is true."""
 
     async def check() -> None:
-        manager, model = offline(), Model()
+        manager, model = showing(State()), Model()
         blocks: list[tuple[ExitStack, Said]] = []
 
         def tell(truth: Truth) -> None:
@@ -617,7 +601,7 @@ def test_g57_a_second_job_that_was_promised_during_the_first(last: str) -> None:
     """A worker that has promised a second job is busy until the last of both ends, and then available."""
 
     async def check() -> None:
-        manager = offline()
+        manager = showing(State())
         blocks = {job_id: ExitStack() for job_id in ("job-1", "job-2")}
         blocks["job-1"].enter_context(manager.busy("job-1"))
         manager.set_reserved("job-2")
@@ -636,7 +620,7 @@ def test_g57_a_job_that_is_named_again() -> None:
     """What is said of a block's own job ends with the block, also under another one that has begun since."""
 
     async def check() -> None:
-        manager, first = offline(), ExitStack()
+        manager, first = showing(State()), ExitStack()
         seen: list[Truth] = []
         with manager.busy("job-1"):
             manager.set_maintenance()

@@ -30,7 +30,7 @@ RECENT = 3.0
 TASKS_OF_A_WORKER = 20
 
 
-def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tuple[float, str] | None:
+def patience_for(note: m.Event, heard: list[tuple[float, str]], now: float) -> tuple[float, str] | None:
     """How much longer than usual this note may make it, and why: the pauses that politeness asks for."""
     match note:
         case m.DialFailed(DialFailure(cause=Cause.UNANSWERED)) | m.LinkLost(closed=Closed(cause=Cause.UNREGISTERED)):
@@ -42,7 +42,7 @@ def patience_for(note: m.Note, heard: list[tuple[float, str]], now: float) -> tu
                 return BOUND + min(120.0, pause), "after many evictions it registers ever more slowly"
         case (
             m.RegistrationHeld("the ID token is refused" | "room expired" | "wrong room token" | "room not found")
-            | m.RoomRefused(token_refused=True)
+            | m.RoomRefused(status=401)
         ):
             refused = _heard(heard, now, "refused")
             if refused > 2:
@@ -212,7 +212,8 @@ CALM = frozenset(
         "ChangeStatus",
         "CloseLink",
         "IdentityCreated",
-        "IdentityRequested",
+        "RequestIdentity",
+        "RequestRoom",
         "LinkOpened",
         "OpenLinks",
         "PresenceProved",

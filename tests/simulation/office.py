@@ -1,6 +1,6 @@
-"""Looking over the manager's shoulder: every note that goes through its `tell` is counted and put on the timeline.
+"""Looking over the manager's shoulder: every event that goes through its `publish` is counted and put on the timeline.
 
-The one place that takes a private part of the product's: `manager._Office`, replaced by a subclass for a run.
+The one place that takes a private part of the product's: `manager.Supervisor`, replaced by a subclass for a run.
 """
 
 import re
@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.simulation.trace import Trace
-from worker_state import manager as product
+from worker_state import manager
 from worker_state.core import messages as m
 from worker_state.core.config import Config
+from worker_state.world import World
 
 DEEPEST = 1000
 """Notes that may wait in one inbox."""
 
 
-def branch(note: m.Note) -> str | None:
+def branch(note: m.Event) -> str | None:
     """Which branch of the product this note shows, in words without numbers; None for what is too common."""
     match note:
         case m.LinkLost(_, closed, _):
@@ -32,24 +33,25 @@ def branch(note: m.Note) -> str | None:
             return f"held: {why}"
         case m.FrameIgnored(why):
             return f"ignored: {why[:40]}"
-        case m.FrameReceived():
+        case m.FrameReceived() | m.SendFrame():
             return None
         case _:
             return type(note).__name__
 
 
 @contextmanager
-def recorded(trace: Trace, now: Callable[[], float], hear: Callable[[str, m.Note], None]) -> Iterator[None]:
-    """For the time of a run, every office counts."""
-    original: Any = product._Office
+def recorded(trace: Trace, now: Callable[[], float], hear: Callable[[str, m.Event], None]) -> Iterator[None]:
+    """For the time of a run, every supervisor counts."""
+    product: Any = manager
+    original: Any = product.Supervisor
 
     class Recorded(original):  # type: ignore[misc]
-        def __init__(self, config: Config) -> None:
-            super().__init__(config)
+        def __init__(self, config: Config, world: World) -> None:
+            super().__init__(config, world)
             self._who = str(config.capabilities["hostname"])
             self._told = 0
 
-        def tell(self, note: m.Note) -> None:
+        def publish(self, note: m.Event) -> None:
             name = branch(note)
             if name is not None:
                 trace.branches[name] += 1
@@ -60,10 +62,10 @@ def recorded(trace: Trace, now: Callable[[], float], hear: Callable[[str, m.Note
             if self._told % 32 == 0:
                 depth = max(self.backlog().values())
                 trace.deepest = max(trace.deepest, depth)
-            super().tell(note)
+            super().publish(note)
 
-    product._Office = Recorded  # type: ignore[misc]
+    product.Supervisor = Recorded
     try:
         yield
     finally:
-        product._Office = original  # type: ignore[misc]
+        product.Supervisor = original

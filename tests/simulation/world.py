@@ -167,7 +167,7 @@ class Simulation:
         if len(self.result.violations) < 20:
             self.result.violations.append(Violation(judge, who, what, self.net.now))
 
-    def overhear(self, name: str, note: m.Note) -> None:
+    def overhear(self, name: str, note: m.Event) -> None:
         """What a worker's actors tell each other, as far as it matters to the judges."""
         if isinstance(note, m.BeginLeave):
             # At this very moment something may still be on its way.

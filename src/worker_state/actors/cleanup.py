@@ -11,18 +11,19 @@ never fails: whatever goes wrong in here must not delay or spoil the worker's sh
 
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
+from worker_state import logs
+from worker_state.actors.runner import Inbox
 from worker_state.core import answers
 from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.listing import Listing
 from worker_state.core.words import shown
-from worker_state.inbox import Inbox, pending, receive
-from worker_state.logs import event
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -59,7 +60,7 @@ class _Ledger:
         return [username for username in self.owed[:-1] if username not in (self.peer_id, *self.asked)]
 
 
-async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, tell: m.Tell) -> None:
+async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, publish: m.Publish) -> None:
     """Collect until the worker leaves, which is a cancel, or cannot start. Then say `BeginLeave`, pay within
     `timing.exit` seconds, and say `CloseLink`; the other way round where the room is to stay (`keeps_room`)."""
     ledger = _Ledger()
@@ -67,17 +68,15 @@ async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, t
         async with trio.open_nursery() as nursery:
             aborted = False
             while not aborted:
-                for note in (notes := await receive(inbox)):
-                    _apply(ledger, note)
-                    aborted = aborted or isinstance(note, m.StartupAborted)
-                if any(isinstance(note, m.IdentityCreated) for note in notes):
+                event = await _next(ledger, inbox)
+                aborted = isinstance(event, m.StartupAborted)
+                if isinstance(event, m.IdentityCreated):
                     _delete_soon(ledger, ledger.replaced, nursery, http)
-                del notes, note  # an idle worker must not hold on to the last ones
             nursery.cancel_scope.cancel()
     finally:
         # Also when a bug of another actor cancels this one: the identities are still owed.
         try:
-            tell(m.BeginLeave())
+            publish(m.BeginLeave())
             over_at = trio.current_time() + timing.exit + (timing.close if keeps_room else 0.0)
             with trio.CancelScope(deadline=over_at, shield=True):
                 async with trio.open_nursery() as nursery:
@@ -87,7 +86,7 @@ async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, t
                         await _until_heard(ledger, inbox)
                     if keeps_room:
                         # The server's answer decides whether the identity may be deleted: it has nearly all the time.
-                        tell(m.CloseLink(over_at - timing.exit / 4 - trio.current_time()))
+                        publish(m.CloseLink(over_at - timing.exit / 4 - trio.current_time()))
                         await _until_let_go(ledger, inbox)
                         if trio.current_time() < ledger.listing.until:
                             ledger.kept = ledger.peer_id
@@ -96,12 +95,12 @@ async def run(inbox: Inbox, *, http: "Http", timing: Timing, keeps_room: bool, t
                 _say_left(ledger)
         finally:
             # Even if a log handler of the program raises: the others wait for this, shielded.
-            tell(m.CloseLink(timing.close))
+            publish(m.CloseLink(timing.close))
 
 
-def _apply(ledger: _Ledger, note: m.Note) -> None:
-    match note:
-        case m.IdentityRequested():
+def _apply(ledger: _Ledger, event: m.Event) -> None:
+    match event:
+        case m.RequestIdentity():
             ledger.awaited += 1
         case m.IdentityCreated(identity):
             ledger.awaited -= 1
@@ -121,9 +120,10 @@ def _apply(ledger: _Ledger, note: m.Note) -> None:
             pass
 
 
-async def _next(ledger: _Ledger, inbox: Inbox) -> None:
-    for note in await receive(inbox):
-        _apply(ledger, note)
+async def _next(ledger: _Ledger, inbox: Inbox) -> m.Event:
+    event = await inbox.receive()
+    _apply(ledger, event)
+    return event
 
 
 async def _until_heard(ledger: _Ledger, inbox: Inbox) -> None:
@@ -141,8 +141,9 @@ async def _until_let_go(ledger: _Ledger, inbox: Inbox) -> None:
 
 
 async def _pay(ledger: _Ledger, inbox: Inbox, nursery: trio.Nursery, http: "Http") -> None:
-    for note in pending(inbox):
-        _apply(ledger, note)
+    with suppress(trio.WouldBlock):
+        while True:
+            _apply(ledger, inbox.receive_nowait())
     tried = {ledger.kept, *ledger.asked}
     while True:
         usernames = [username for username in ledger.owed if username not in tried]
@@ -169,16 +170,18 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
             await trio.sleep(pause)
             report = await _ask(username, http)
     except Exception:  # nothing may fail a shutdown, not even a bug of ours
-        log.exception("deleting an identity failed unexpectedly", extra=event("deletion_failed"))
+        log.exception("deleting an identity failed unexpectedly", extra=logs.event("deletion_failed"))
         return
     finally:
         ledger.asked.discard(username)
     if isinstance(report, answers.HttpFailure):
-        log.error("an identity could not be deleted: %s", report.why, extra=event("deletion_failed", reason=report.why))
+        log.error(
+            "an identity could not be deleted: %s", report.why, extra=logs.event("deletion_failed", reason=report.why)
+        )
         return
     ledger.owed.remove(username)
     # A 200 proves nothing: the server says it also when it could not delete the identity (FAULTS F34, G08).
-    log.info("asked to delete an identity, the server answers: %s", report, extra=event("identity_deleted"))
+    log.info("asked to delete an identity, the server answers: %s", report, extra=logs.event("identity_deleted"))
 
 
 async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
@@ -188,6 +191,6 @@ async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
 def _say_left(ledger: _Ledger) -> None:
     left = [*map(shown, ledger.owed), *("one whose name is not known",) * ledger.awaited]
     why = "the server may still list the worker, and would delete somebody else's room along with the last one in it"
-    about = event("identities_left", count=len(left))
+    about = logs.event("identities_left", count=len(left))
     sentence = "not everything could be deleted, %d of its identities may be left on the server: %s%s"
     log.error(sentence, len(left), ", ".join(left), "" if ledger.kept is None else f" ({why})", extra=about)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from worker_state import announce
+from worker_state.actors.runner import Inbox, IsStale
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
 from worker_state.core.config import Timing
 from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.inbox import Inbox, receive
 from worker_state.served import Served
 
 if TYPE_CHECKING:
@@ -51,7 +51,16 @@ class _Book:
 
 
 @trio.lowlevel.enable_ki_protection
-async def run(inbox: Inbox, *, dial: "Dial", pace: Pace, timing: Timing, tell: m.Tell, waits: bool = True) -> None:
+async def run(
+    inbox: Inbox,
+    *,
+    dial: "Dial",
+    pace: Pace,
+    timing: Timing,
+    publish: m.Publish,
+    is_stale: IsStale,
+    waits: bool = True,
+) -> None:
     """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`.
     `waits`: also before the first registration trouble is followed by another dial."""
     book = _Book(pace, say=announce.Dials(once=not waits))
@@ -59,27 +68,30 @@ async def run(inbox: Inbox, *, dial: "Dial", pace: Pace, timing: Timing, tell: m
         nursery.cancel_scope.shield = True
         keeping = False
         while book.close_within is None:
-            for note in await receive(inbox):
-                _apply(book, note)
+            event = await inbox.receive()
+            if not is_stale(event):
+                _apply(book, event)
             if book.wanted and not keeping:
                 keeping = True
-                nursery.start_soon(_keep_link, book, dial, nursery, timing, tell)
+                nursery.start_soon(_keep_link, book, dial, nursery, timing, publish)
         if book.link is not None:
             book.link.close(Closed(reason="the worker leaves", cause=Cause.DROPPED), book.close_within)
         # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
 
 
-def _apply(book: _Book, note: m.Note) -> None:
-    match note:
+def _apply(book: _Book, event: m.Event) -> None:
+    match event:
         case m.OpenLinks():
             book.wanted = True
-        case m.WorkerRegistered(epoch=epoch, at=at) if epoch == book.epoch and not book.registered:
+        case m.WorkerRegistered(at=at) if not book.registered:
             book.registered = True
             book.say.once = False
             book.pace.answered(at)
-        case m.RegistrationHeld(epoch=epoch, surely=True) if epoch == book.epoch and book.link is not None:
+        case m.RegistrationHeld(surely=True) if book.link is not None:
             book.link.register_answered()
-        case m.DropLink(epoch, why, cause) if epoch == book.epoch and book.link is not None:
+        case m.SendFrame(_, message) if book.link is not None:
+            book.link.post(message)
+        case m.DropLink(_, why, cause) if book.link is not None:
             closed = Closed(reason=why, cause=cause)
             if cause is Cause.MOVED:
                 # In order: the server has to let go of this registration before it gets one in another room, or the
@@ -100,26 +112,26 @@ def _apply(book: _Book, note: m.Note) -> None:
 
 
 @trio.lowlevel.enable_ki_protection
-async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, tell: m.Tell) -> None:
+async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, publish: m.Publish) -> None:
     while not book.leaving:
         book.epoch += 1
         book.registered = False
-        outcome = await _one_link(book, dial, nursery, timing, tell)
+        outcome = await _one_link(book, dial, nursery, timing, publish)
         if outcome is None:
             return
         if book.leaving:
             if isinstance(outcome, Closed):
-                tell(m.LinkLost(book.epoch, outcome, None, *book.registers))
+                publish(m.LinkLost(book.epoch, outcome, None, *book.registers))
             return
         now = trio.current_time()
         if isinstance(outcome, DialFailure):
             pause = book.pace.failed(now, outcome.cause, v.hint(outcome.retry_after))
             book.say.failed(book.epoch, outcome, pause)
-            tell(m.DialFailed(outcome, pause))
+            publish(m.DialFailed(outcome, pause))
         else:
             pause = _pause_after(book, outcome, now)
             book.say.lost(book.epoch, outcome, pause)
-            tell(m.LinkLost(book.epoch, outcome, pause, *book.registers))
+            publish(m.LinkLost(book.epoch, outcome, pause, *book.registers))
         book.cuttable = trio.CancelScope(deadline=now + pause)
         with book.cuttable:
             await trio.sleep_forever()
@@ -134,7 +146,7 @@ def _pause_after(book: _Book, closed: Closed, now: float) -> float:
 
 
 async def _one_link(
-    book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, tell: m.Tell
+    book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, publish: m.Publish
 ) -> Closed | DialFailure | None:
     """One socket from dial to abort. None when the exit cut the dial short."""
     deadlines = book.pace.dialling(trio.current_time())
@@ -150,7 +162,7 @@ async def _one_link(
     book.say.opened(book.epoch)
     book.link = Served(book.epoch, socket, nursery, timing, book.say)
     try:
-        return await book.link.pump(deadlines, tell)
+        return await book.link.pump(deadlines, publish)
     finally:
         book.registers, book.link = (book.link.registered, book.link.unanswered), None
         await socket.abort()

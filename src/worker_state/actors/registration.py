@@ -1,17 +1,14 @@
-"""The registration actor: owns the identity, the room and the registration.
+"""The registration actor: owns the identity, the room and the registration. It decides; it does no I/O.
 
-Signs in, creates or joins the room, registers on every link, registers again when asked or when the server has
-forgotten us, and renews what runs out. The peer id stays the same for the life of the process; only the ID token behind
-it is renewed. HTTP calls run as errands beside the loop, so that a slow server keeps no note unread. What a refusal
-means, `verdict` knows; when something is to be renewed, `lease`.
+It signs in, creates or joins the room, registers on every link, registers again when asked or when the server has
+forgotten the worker, and renews what runs out. The peer id stays the same for the life of the process; only the ID
+token behind it is renewed. What a refusal means, `verdict` knows; when a lease is renewed, `lease`.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
-
-import trio
+from uuid import UUID
 
 from worker_state import announce
 from worker_state.core import messages as m
@@ -19,310 +16,294 @@ from worker_state.core import verdict as v
 from worker_state.core import wire, words
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
-from worker_state.core.errors import RegistrationRefused, ServerUnreachable, StartupFailed
+from worker_state.core.errors import (
+    RegistrationRefused,
+    RoomCreationFailed,
+    ServerUnreachable,
+    SignInFailed,
+    StartupFailed,
+)
 from worker_state.core.holds import MANY_EVICTIONS, Holds
 from worker_state.core.pending import PendingRegister
 from worker_state.core.phase import Phase, Step, after
 from worker_state.core.probe import OVERSLEPT, crowd
+from worker_state.core.renewals import Renewals
 from worker_state.core.session import SessionString
 from worker_state.core.status import Available, Truth, engaged, word
-from worker_state.errands import Errands
-from worker_state.inbox import Inbox, pending, receive_until
-from worker_state.renewals import Renewals, first_name
 
 SLOWLY = (20.0, 40.0)
 """Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say): one frame
 each, so that it is found again within a minute of somebody's mending it."""
 
 
-@dataclass(slots=True)
-class _Book:
-    """What this actor knows; nobody else sees it."""
+class RegistrationActor:
+    """One worker's registration, from the first sign-in to the end. Times are in seconds of the caller's clock."""
 
-    renewals: Renewals
-    holds: Holds
-    say: announce.Registrations
-    peer_id: str | None
-    truth: Truth = field(default_factory=Available)
-    revision: int = 0
-    link: m.Link | None = None
-    phase: Phase = Phase.OFFLINE
-    pending: PendingRegister = field(default_factory=PendingRegister)
-    asked: bool = False
-    """A registration is wanted although there is one."""
-    register_at: float = 0.0
-    """No `register` before this: the pause after a refusal or an eviction."""
-    accepted_at: float = math.inf
-    crowd: int = 0
-    """So many others are to be reckoned with in the room."""
-    linking: bool = False
-    given_up: bool = False
+    def __init__(self, config: Config, *, random: Random, nonce: Callable[[], str], awake: Callable[[], float]) -> None:
+        """`awake` is a clock that goes on while the machine is suspended."""
+        self._config = config
+        self._random = random
+        self._nonce = nonce
+        self._awake = awake
+        self._credentials = Credentials(config)
+        self._renewals = Renewals(self._credentials, random)
+        self._holds = Holds(random)
+        self._log = announce.Registrations(show_session_string=config.show_session_string)
+        # With an API key no sign-in gives a peer id: a random one, so that no two workers share it (FAULTS F06).
+        self._peer_id = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
+        self._truth: Truth = Available()
+        self._revision = 0
+        self._link: m.Link | None = None
+        self._phase = Phase.OFFLINE
+        self._pending = PendingRegister()
+        self._asked = False
+        """A registration is wanted although there is one."""
+        self._register_at = 0.0
+        """No `register` before this: the pause after a refusal or an eviction."""
+        self._accepted_at = math.inf
+        self._crowd = 0
+        """So many others are to be reckoned with in the room."""
+        self._dialing = False
+        self._given_up = False
+        self._wake_at = -math.inf
+        self._published: list[m.Event] = []
 
-    @property
-    def credentials(self) -> Credentials:
-        return self.renewals.credentials
+    # --- the runner's three calls -------------------------------------------------------------------------------------
 
-    def step(self, step: Step) -> None:
-        self.phase = after(self.phase, step)
+    def handle(self, event: m.Event, now: float) -> list[m.Event]:
+        """What this event calls for at once; `wake` does the rest."""
+        self._look_at_the_clock(now)
+        self._apply(event, now)
+        self._wake_at = -math.inf
+        return self._flush()
 
-    def has_left(self) -> bool:
-        return self.phase is Phase.LEAVING
+    def next_deadline(self) -> float:
+        """When `wake` is to be called."""
+        return self._wake_at
 
+    def wake(self, now: float) -> list[m.Event]:
+        """Start what is due."""
+        self._look_at_the_clock(now)
+        self._wake_at = self._reconcile(now)
+        return self._flush()
 
-@dataclass(frozen=True, slots=True)
-class _Means:
-    """What this actor may use."""
+    def _flush(self) -> list[m.Event]:
+        published, self._published = self._published, []
+        return published
 
-    config: Config
-    random: Random
-    nonce: Callable[[], str]
-    awake: Callable[[], float]
-    tell: m.Tell
+    def _publish(self, event: m.Event) -> None:
+        self._published.append(event)
 
+    # --- what has happened --------------------------------------------------------------------------------------------
 
-@trio.lowlevel.enable_ki_protection
-async def run(
-    inbox: Inbox,
-    *,
-    config: Config,
-    errands: Errands,
-    random: Random,
-    nonce: Callable[[], str],
-    awake: Callable[[], float],
-    tell: m.Tell,
-) -> None:
-    """From the first sign-in to `BeginLeave`. Speaks `Identity…`, `Room…`, `WorkerRegistered`, `RegistrationHeld`,
-    `DropLink`, `OpenLinks`, `StartupAborted`. `awake` is a clock that goes on while the machine is suspended."""
-    say = announce.Registrations(show_session_string=config.show_session_string)
-    means = _Means(config, random, nonce, awake, tell)
-    book = _Book(Renewals(Credentials(config), errands, random, say), Holds(random), say, first_name(config, random))
-    try:
-        # All that has been said comes before anything is done: nothing may begin once leaving has.
-        notes = pending(inbox)
-        while not _left(book, notes, means, trio.current_time()):
-            deadline = _reconcile(book, means, trio.current_time())
-            del notes  # an idle worker must not hold on to the last ones: some are large
-            notes = await receive_until(inbox, deadline)
-            _look_at_the_clock(book, means, trio.current_time(), deadline)
-    finally:
-        # A sign-in under way may still create a user: its answer is waited for, but no longer than the exit may take.
-        errands.end_by(trio.current_time() + config.timing.exit)
+    def _apply(self, event: m.Event, now: float) -> None:
+        if self._phase is Phase.LEAVING:
+            return
+        match event:
+            case m.ChangeStatus(revision, truth):
+                self._revision, self._truth = revision, truth
+            case m.Reregister():
+                if self._link is None and not self._asked:
+                    self._log.postponed()
+                self._asked = True
+            case m.LinkOpened(link):
+                self._link = link
+                self._step(Step.LINK_OPENED)
+            case m.DialFailed(failure):
+                self._fail_unless_waiting(str(failure))
+            case m.LinkLost(_, closed) if self._link is not None:
+                self._lose_link(now)
+                self._fail_unless_waiting(str(closed))
+            case m.FrameReceived(_, frame, shared):
+                self._apply_frame(frame, shared, now)
+            case m.RegistrationForgotten(_, why) if self._phase is Phase.REGISTERED:
+                self._evicted(why, now)
+            case m.IdentityCreated(identity):
+                self._peer_id = self._peer_id or identity.username
+                self._log.errand_done(announce.SIGN_IN)
+                self._renewals.signed_in(identity.id_token, now)
+            case m.RoomCreated(room):
+                self._log.errand_done(announce.ROOM_CREATION)
+                self._renewals.room_created(room, now)
+            case m.IdentityRefused(why, hint):
+                self._log.errand_failed(announce.SIGN_IN, why)
+                self._renewals.failed(now, hint)
+                if not (self._log.started or self._config.wait_for_server):
+                    self._fail_start(SignInFailed(f"the server gave this worker no identity: {why}"))
+            case m.RoomRefused(why, status, hint):
+                self._log.errand_failed(announce.ROOM_CREATION, why)
+                self._renewals.failed(now, hint, token_refused=v.refuses_token(status))
+                if not (self._log.started or self._config.wait_for_server):
+                    self._fail_start(RoomCreationFailed(f"the server created no room: {why}", status))
+            case m.BeginLeave():
+                self._step(Step.LEAVE_BEGUN)
 
+    def _step(self, step: Step) -> None:
+        self._phase = after(self._phase, step)
 
-# --- what has happened ------------------------------------------------------------------------------------------------
+    def _fail_unless_waiting(self, why: str) -> None:
+        """The worker has no link, or no more: that ends a start which does not wait for its server (FAULTS G06)."""
+        if not (self._log.started or self._given_up or self._config.wait_for_server):
+            where = self._config.websocket_url.partition("?")[0]
+            self._fail_start(ServerUnreachable(f"no connection to {where}: {why}"))
 
+    def _fail_start(self, error: StartupFailed) -> None:
+        self._given_up = True
+        self._publish(m.StartupAborted(error))
 
-def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> bool:
-    for note in notes:
-        if not book.has_left():
-            _apply(book, note, means, now)
-    return book.has_left()
+    def _drop_link(self, why: str, now: float, cause: v.Cause) -> None:
+        assert self._link is not None
+        self._publish(m.DropLink(self._link.epoch, why, cause))
+        self._lose_link(now)
+        if cause is not v.Cause.MOVED:
+            self._fail_unless_waiting(why)
 
+    def _lose_link(self, now: float) -> None:
+        self._log.lost(now)
+        if self._phase is Phase.REGISTERING:
+            self._log.unsent(self._pending.epoch, word(self._truth))
+        self._link = None
+        self._pending.over()
+        self._step(Step.LINK_LOST)
 
-def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
-    match note:
-        case m.ChangeStatus(revision, truth):
-            book.revision, book.truth = revision, truth
-        case m.Reregister():
-            if book.link is None and not book.asked:
-                book.say.postponed()
-            book.asked = True
-        case m.LinkOpened(link):
-            book.link = link
-            book.step(Step.LINK_OPENED)
-        case m.DialFailed(failure):
-            _cannot_reach(book, str(failure), means)
-        case m.LinkLost(epoch, closed) if book.link is not None and epoch == book.link.epoch:
-            _lose_link(book, now)
-            _cannot_reach(book, str(closed), means)
-        case m.FrameReceived(epoch, frame, shared) if book.link is not None and epoch == book.link.epoch:
-            _apply_frame(book, frame, shared, means, now)
-        case m.RegistrationForgotten(epoch, why) if book.link is not None and epoch == book.link.epoch:
-            if book.phase is Phase.REGISTERED:
-                _evicted(book, why, now)
-        case m.IdentityCreated() | m.IdentityRefused() | m.RoomCreated() | m.RoomRefused():
-            if isinstance(note, m.IdentityCreated):
-                book.peer_id = book.peer_id or note.identity.username
-            book.renewals.apply(note, now)
-        case m.BeginLeave():
-            book.step(Step.LEAVE_BEGUN)
+    def _apply_frame(self, frame: wire.Frame, shared: bool, now: float) -> None:
+        match frame:
+            case wire.RegistrationAccepted(peer_id, room_id):
+                ours = peer_id == self._peer_id and self._credentials.names(room_id)
+                if ours and (self._phase is Phase.REGISTERING or self._pending.doubtful):
+                    self._accept(frame, now)
+                else:
+                    self._publish(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
+            case wire.Echo(nonce=nonce) if self._pending.overtaken_by(nonce):
+                self._register_again(now)
+            case wire.NotInRoom() if self._pending.overtaken_by(None):
+                self._register_again(now)
+            case wire.Refusal() if self._phase is Phase.REGISTERING:
+                self._refused(frame, now)
+            case wire.Refusal(reason) if not shared:
+                self._publish(m.FrameIgnored(f"an error that answers nothing of ours: {words.shown(reason)}"))
 
+    def _register_again(self, now: float) -> None:
+        """The server answers what was sent behind the `register`: it has swallowed the `register` itself (G05)."""
+        why = "the server has swallowed a register"
+        self._publish(m.RegistrationHeld(why, self._pending.epoch))
+        self._log.swallowed(self._pending.epoch)
+        self._step(Step.SWALLOWED)
+        self._register_at = now
+        if self._pending.swallowed():
+            self._drop_link(f"{why} twice", now, v.Cause.DROPPED)
 
-def _cannot_reach(book: _Book, why: str, means: _Means) -> None:
-    """The worker has no link, or no more: that ends a start which does not wait for its server (FAULTS G06)."""
-    if not (book.say.started or book.given_up or means.config.wait_for_server):
-        where = means.config.websocket_url.partition("?")[0]
-        _fail_start(book, ServerUnreachable(f"no connection to {where}: {why}"), means)
-
-
-def _fail_start(book: _Book, error: StartupFailed, means: _Means) -> None:
-    book.given_up = True
-    means.tell(m.StartupAborted(error))
-
-
-def _drop_link(book: _Book, why: str, means: _Means, now: float, cause: v.Cause) -> None:
-    """Have the link aborted; it is lost to us at once, for nothing may be sent on it any more."""
-    assert book.link is not None
-    means.tell(m.DropLink(book.link.epoch, why, cause))
-    _lose_link(book, now)
-    if cause is not v.Cause.MOVED:
-        _cannot_reach(book, why, means)
-
-
-def _lose_link(book: _Book, now: float) -> None:
-    book.say.lost(now)
-    if book.phase is Phase.REGISTERING:
-        book.say.unsent(book.pending.epoch, word(book.truth))
-    book.link = None
-    book.pending.over()
-    book.step(Step.LINK_LOST)
-
-
-def _apply_frame(book: _Book, frame: wire.Frame, shared: bool, means: _Means, now: float) -> None:
-    match frame:
-        case wire.RegistrationAccepted(peer_id, room_id):
-            ours = peer_id == book.peer_id and book.credentials.names(room_id)
-            if ours and (book.phase is Phase.REGISTERING or book.pending.doubtful):
-                _accept(book, frame, means, now)
-            else:
-                means.tell(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
-        case wire.Echo(nonce=nonce) if book.pending.overtaken_by(nonce):
-            _register_again(book, means, now)
-        case wire.NotInRoom() if book.pending.overtaken_by(None):
-            _register_again(book, means, now)
-        case wire.Refusal() as refusal:
-            if book.phase is Phase.REGISTERING:
-                book.step(Step.REFUSED)
-                book.pending.over(doubtful=True)
-                config = means.config
-                verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-                means.tell(m.RegistrationHeld(verdict.reason, book.pending.epoch, v.surely_answers(refusal)))
-                _obey(book, verdict, means, now)
-            elif not shared:
-                reason = words.shown(refusal.reason)
-                means.tell(m.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
-
-
-def _register_again(book: _Book, means: _Means, now: float) -> None:
-    """What was sent behind the `register` is answered, so that it will not be: the server has swallowed it (G05)."""
-    why = "the server has swallowed a register"
-    means.tell(m.RegistrationHeld(why, book.pending.epoch))
-    book.say.swallowed(book.pending.epoch)
-    book.step(Step.SWALLOWED)
-    book.register_at = now
-    if book.pending.swallowed():
-        _drop_link(book, f"{why} twice", means, now, v.Cause.DROPPED)
-
-
-def _accept(book: _Book, frame: wire.RegistrationAccepted, means: _Means, now: float) -> None:
-    assert book.link is not None
-    assert book.peer_id is not None
-    book.step(Step.ACCEPTED)
-    book.pending.over()
-    book.accepted_at = now
-    book.credentials.accept()
-    book.holds.accepted()
-    book.crowd = crowd(book.crowd, frame.peers)
-    room = book.credentials.room.value
-    token = frame.token if room is None else room.token
-    session = None if token is None else SessionString(frame.room_id, token, book.peer_id)
-    book.say.accepted(book.link.epoch, session, frame.room_id, now)
-    means.tell(
-        m.WorkerRegistered(
-            epoch=book.link.epoch,
-            revision=book.pending.revision,
-            peer_id=book.peer_id,
-            room_id=frame.room_id,
-            token=token,
-            peers=frame.peers,
-            settled=not book.asked,
-            at=now,
-            around=frame.around,
-            crowd=book.crowd,
+    def _accept(self, frame: wire.RegistrationAccepted, now: float) -> None:
+        assert self._link is not None
+        assert self._peer_id is not None
+        self._step(Step.ACCEPTED)
+        self._pending.over()
+        self._accepted_at = now
+        self._credentials.accept()
+        self._holds.accepted()
+        self._crowd = crowd(self._crowd, frame.peers)
+        room = self._credentials.room.value
+        token = frame.token if room is None else room.token
+        session = None if token is None else SessionString(frame.room_id, token, self._peer_id)
+        self._log.accepted(self._link.epoch, session, frame.room_id, now)
+        self._publish(
+            m.WorkerRegistered(
+                epoch=self._link.epoch,
+                revision=self._pending.revision,
+                peer_id=self._peer_id,
+                room_id=frame.room_id,
+                token=token,
+                peers=frame.peers,
+                settled=not self._asked,
+                at=now,
+                around=frame.around,
+                crowd=self._crowd,
+            )
         )
-    )
 
+    def _refused(self, refusal: wire.Refusal, now: float) -> None:
+        """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
+        self._step(Step.REFUSED)
+        self._pending.over(doubtful=True)
+        config = self._config
+        verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+        self._publish(m.RegistrationHeld(verdict.reason, self._pending.epoch, v.surely_answers(refusal)))
+        if isinstance(verdict, v.Renew) and self._renewals.leased(verdict.what).is_newer_than(self._pending.sent_at):
+            return  # its renewal was under way, and has come: the newer one has not been refused by anybody
+        self._log.refused(verdict.reason)
+        match verdict:
+            case v.Renew(what):
+                if (pause := self._renewals.refused(what, now)) is None:
+                    self._register_at = now + self._random.uniform(*SLOWLY)
+                else:
+                    self._log.renewing(what, verdict.reason, pause)
+            case v.Retry(pause):
+                self._register_at = now + self._holds.refused(pause)
+            case v.GiveUp(reason) if not self._log.started:
+                self._fail_start(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}"))
+            case v.GiveUp():
+                self._register_at = now + self._random.uniform(*SLOWLY)
 
-def _obey(book: _Book, verdict: v.Verdict, means: _Means, now: float) -> None:
-    """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
-    if isinstance(verdict, v.Renew) and book.renewals.leased(verdict.what).is_newer_than(book.pending.sent_at):
-        return  # its renewal was under way, and has come: the newer one has not been refused by anybody
-    book.say.refused(verdict.reason)
-    match verdict:
-        case v.Renew(what):
-            if (pause := book.renewals.refused(what, now)) is None:
-                book.register_at = now + means.random.uniform(*SLOWLY)
-            else:
-                book.say.renewing(what, verdict.reason, pause)
-        case v.Retry(pause):
-            book.register_at = now + book.holds.refused(pause)
-        case v.GiveUp(reason) if not book.say.started:
-            _fail_start(book, RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}"), means)
-        case v.GiveUp():
-            book.register_at = now + means.random.uniform(*SLOWLY)
+    def _evicted(self, why: str, now: float) -> None:
+        self._step(Step.FORGOTTEN)
+        pause = self._holds.evicted(now, lived=now - self._accepted_at)
+        self._register_at = now + pause
+        self._log.lost(now)
+        self._log.evicted(why, pause, self._holds.evictions, MANY_EVICTIONS + 1)
 
+    def _look_at_the_clock(self, now: float) -> None:
+        """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
+        self._credentials.look_at_the_clock(self._awake() - now)
+        if now - self._wake_at >= OVERSLEPT and self._wake_at > -math.inf:
+            self._pending.grant(now + self._config.timing.answer)
 
-def _evicted(book: _Book, why: str, now: float) -> None:
-    book.step(Step.FORGOTTEN)
-    pause = book.holds.evicted(now, lived=now - book.accepted_at)
-    book.register_at = now + pause
-    book.say.lost(now)
-    book.say.evicted(why, pause, book.holds.evictions, MANY_EVICTIONS + 1)
+    # --- what is to be done -------------------------------------------------------------------------------------------
 
+    def _reconcile(self, now: float) -> float:
+        """Start what is due; returns until when nothing else will be, unless an event comes."""
+        if self._given_up or self._phase is Phase.LEAVING:
+            return math.inf
+        is_engaged = engaged(self._truth)
+        if self._credentials.move(self._random, engaged=is_engaged) and self._link is not None:
+            # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
+            self._drop_link("a new room needs a new socket", now, v.Cause.MOVED)
+        fetch_at = self._renewals.due(idle=self._phase is Phase.REGISTERED and not is_engaged)
+        if now >= fetch_at:
+            self._publish(self._renewals.next_call(now))
+            fetch_at = math.inf
+        return min(fetch_at, self._register_when_due(now))
 
-def _look_at_the_clock(book: _Book, means: _Means, now: float, wake_at: float) -> None:
-    """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
-    book.credentials.look_at_the_clock(means.awake() - now)
-    if now - wake_at >= OVERSLEPT:
-        book.pending.grant(now + means.config.timing.answer)
+    def _register_when_due(self, now: float) -> float:
+        if self._phase is Phase.REGISTERING:
+            if now >= self._pending.answer_by:
+                self._drop_link("no answer to a register", now, v.Cause.UNREGISTERED)
+            elif now >= self._pending.echo_at and self._peer_id is not None:
+                self._send(wire.echo(self._peer_id, self._pending.nonce))
+                self._pending.echo_sent(now)
+            return self._pending.due
+        if not self._credentials.complete:
+            return math.inf
+        if not self._dialing:
+            self._dialing = True
+            self._publish(m.OpenLinks())
+        if self._phase is Phase.UNREGISTERED or (self._phase is Phase.REGISTERED and self._asked):
+            if now < self._register_at:
+                return self._register_at
+            self._register(now)
+        return self._pending.due
 
+    def _register(self, now: float) -> None:
+        assert self._link is not None
+        assert self._peer_id is not None
+        config, timing = self._config, self._config.timing
+        record = wire.metadata(config.tags, config.capabilities, self._truth)
+        self._step(Step.REGISTER_SENT)
+        self._asked = False
+        first = self._pending.epoch != self._link.epoch
+        answer_by = max(self._link.answer_by, now + timing.answer) if first else now + timing.register
+        self._pending.sent(now, self._link.epoch, self._revision, answer_by, self._nonce())
+        self._send(self._credentials.register(self._peer_id, record))
 
-# --- what is to be done -----------------------------------------------------------------------------------------------
-
-
-def _reconcile(book: _Book, means: _Means, now: float) -> float:
-    """Start what is due; returns until when nothing else will be, unless a note comes."""
-    if book.given_up:
-        return math.inf
-    if book.credentials.move(means.random, engaged=engaged(book.truth)) and book.link is not None:
-        # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
-        _drop_link(book, "a new room needs a new socket", means, now, v.Cause.MOVED)
-    fetch_at = book.renewals.due(idle=book.phase is Phase.REGISTERED and not engaged(book.truth))
-    if now >= fetch_at:
-        book.renewals.start(now)
-        fetch_at = math.inf
-    return min(fetch_at, _register_when_due(book, means, now))
-
-
-def _register_when_due(book: _Book, means: _Means, now: float) -> float:
-    if book.phase is Phase.REGISTERING:
-        if now >= book.pending.answer_by:
-            _drop_link(book, "no answer to a register", means, now, v.Cause.UNREGISTERED)
-        elif now >= book.pending.echo_at and book.link is not None and book.peer_id is not None:
-            book.link.post(wire.echo(book.peer_id, book.pending.nonce))
-            book.pending.echo_sent(now)
-        return book.pending.due
-    if not book.credentials.complete:
-        return math.inf
-    if not book.linking:
-        book.linking = True
-        means.tell(m.OpenLinks())
-    if book.phase is Phase.UNREGISTERED or (book.phase is Phase.REGISTERED and book.asked):
-        if now < book.register_at:
-            return book.register_at
-        _send_register(book, means, now)
-    return book.pending.due
-
-
-def _send_register(book: _Book, means: _Means, now: float) -> None:
-    assert book.link is not None
-    assert book.peer_id is not None
-    config, timing = means.config, means.config.timing
-    frame = book.credentials.register(book.peer_id, wire.metadata(config.tags, config.capabilities, book.truth))
-    book.step(Step.REGISTER_SENT)
-    book.asked = False
-    first = book.pending.epoch != book.link.epoch
-    answer_by = max(book.link.answer_by, now + timing.answer) if first else now + timing.register
-    book.pending.sent(now, book.link.epoch, book.revision, answer_by, means.nonce())
-    if not book.link.post(frame):
-        book.asked = True
+    def _send(self, message: wire.Message) -> None:
+        assert self._link is not None
+        self._publish(m.SendFrame(self._link.epoch, message))

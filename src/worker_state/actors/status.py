@@ -1,22 +1,21 @@
-"""The status actor: owns what the server has confirmed, and compares it with what is true.
+"""The status actor: owns what is true of the worker, and compares it with what the server has confirmed. No I/O here.
 
-Sends the newest truth only: nothing is queued, nothing replayed. There are no correlation ids, so one update is under
-way at a time and its answer is compared by content. It also proves, by an echo to ourselves, that clients reach the
-worker through this very socket (PROTOCOL.md, "The proof of being discoverable"). It is silent until the registration
-actor says that the worker is registered, for an update before that only earns NOT_IN_ROOM (FAULTS F12).
+It sends the newest truth only: nothing is queued, nothing replayed. There are no correlation ids, so one update is
+under way at a time and its answer is compared by content. It also proves, by an echo to the worker itself, that clients
+reach it through this very socket (PROTOCOL.md, "The proof of being discoverable"). It is silent until the registration
+actor says that the worker is registered: an update before that only earns NOT_IN_ROOM (FAULTS F12).
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 
-import trio
-
-from worker_state import announce, farewell
+from worker_state import announce
 from worker_state.core import messages as m
+from worker_state.core import verdict as v
 from worker_state.core import wire
 from worker_state.core.config import Config
+from worker_state.core.flush import SignalFlush
 from worker_state.core.owed import Owed
 from worker_state.core.pending import ECHO_PREFIX
 from worker_state.core.probe import (
@@ -30,281 +29,288 @@ from worker_state.core.probe import (
     Suspends,
 )
 from worker_state.core.registered import Registered, Update
-from worker_state.core.status import Available, Truth, word
-from worker_state.inbox import Inbox, pending, receive_until
+from worker_state.core.status import Available, Maintenance, Reserved, Truth, word
 
 
-@dataclass(slots=True)
-class _Book:
-    """What this actor knows; nobody else sees it."""
+class StatusActor:
+    """One worker's status, until its last signals have arrived. Times are in seconds of the caller's clock."""
 
-    truth: Truth = field(default_factory=Available)
-    revision: int = 0
-    link: m.Link | None = None
-    spoken: farewell.Spoken = field(default_factory=farewell.Spoken)
-    registered: Registered | None = None
-    deaf_epoch: int = 0
-    """The link on which a registration has already been given up for want of answers, without a proof since."""
-    refusals: EchoRefusals = field(default_factory=EchoRefusals)
-    repairs: RepairPauses = field(default_factory=RepairPauses)
-    forgery_said: bool = False
-    unsent_said: bool = False
-    suspends: Suspends = field(default_factory=Suspends)
+    def __init__(self, config: Config, *, random: Random, nonce: Callable[[], str], awake: Callable[[], float]) -> None:
+        """`awake` is a clock that goes on while the machine is suspended."""
+        self._config = config
+        self._random = random
+        self._nonce = nonce
+        self._awake = awake
+        self._truth: Truth = Available()
+        self._revision = 0
+        self._draining = False
+        self._reserved_until = math.inf
+        self._link: m.Link | None = None
+        self._flush = SignalFlush()
+        self._leaving = False
+        self._registered: Registered | None = None
+        self._deaf_epoch = 0
+        """The link on which a registration has already been given up for want of answers, without a proof since."""
+        self._refusals = EchoRefusals()
+        self._repairs = RepairPauses()
+        self._forgery_said = False
+        self._unsent_said = False
+        self._suspends = Suspends()
+        self._wake_at = -math.inf
+        self._published: list[m.Event] = []
 
+    # --- the runner's three calls -------------------------------------------------------------------------------------
 
-@dataclass(frozen=True, slots=True)
-class _Means:
-    """What this actor may use."""
+    def handle(self, event: m.Event, now: float) -> list[m.Event]:
+        """What this event calls for at once; `wake` does the rest."""
+        self._distrust_the_clock(now)
+        if self._leaving:
+            self._finish_flush(event)
+        else:
+            self._apply(event, now)
+        self._wake_at = -math.inf
+        return self._take_published()
 
-    config: Config
-    random: Random
-    nonce: Callable[[], str]
-    awake: Callable[[], float]
-    tell: m.Tell
+    def next_deadline(self) -> float:
+        """When `wake` is to be called."""
+        return self._wake_at
 
-    def record(self, truth: Truth) -> wire.Message:
-        return wire.metadata(self.config.tags, self.config.capabilities, truth)
+    def wake(self, now: float) -> list[m.Event]:
+        """Send what is due."""
+        self._distrust_the_clock(now)
+        self._wake_at = math.inf if self._leaving else min(self._reconcile(now), self._end_reservation(now))
+        return self._take_published()
 
+    def _take_published(self) -> list[m.Event]:
+        published, self._published = self._published, []
+        return published
 
-@trio.lowlevel.enable_ki_protection
-async def run(
-    inbox: Inbox,
-    *,
-    config: Config,
-    random: Random,
-    nonce: Callable[[], str],
-    awake: Callable[[], float],
-    tell: m.Tell,
-) -> None:
-    """Until `BeginLeave`, and until the last signals have arrived. Speaks `StatusConfirmed`, `UpdateFailed`,
-    `PresenceProved`, `RegistrationForgotten`, `MachineSlept`, `DropLink`, `SignalsHeard`. `awake` is a clock in seconds
-    that goes on while the machine is suspended."""
-    book, means = _Book(), _Means(config, random, nonce, awake, tell)
-    notes = pending(inbox)
-    while (behind := _left(book, notes, means, trio.current_time())) is None:
-        deadline = _reconcile(book, means, trio.current_time())
-        del notes  # an idle worker must not hold on to the last ones: some are large
-        notes = await receive_until(inbox, deadline)
-        _distrust_the_clock(book, means, trio.current_time(), deadline)
-    await _part(book, behind, inbox, means)
+    def _publish(self, event: m.Event) -> None:
+        self._published.append(event)
 
+    def _send(self, registered: Registered, message: wire.Message) -> None:
+        self._publish(m.SendFrame(registered.epoch, message))
 
-# --- what has happened ------------------------------------------------------------------------------------------------
+    def _record(self) -> wire.Message:
+        return wire.metadata(self._config.tags, self._config.capabilities, self._truth)
 
+    # --- what has happened --------------------------------------------------------------------------------------------
 
-def _left(book: _Book, notes: list[m.Note], means: _Means, now: float) -> list[m.Note] | None:
-    """Apply all notes, up to the one with which the worker leaves: then these are the ones behind it."""
-    for n, note in enumerate(notes):
-        if isinstance(note, m.BeginLeave):
-            return notes[n + 1 :]
-        _apply(book, note, means, now)
-    return None
+    def _apply(self, event: m.Event, now: float) -> None:
+        match event:
+            case m.ChangeStatus(revision, truth):
+                self._revision, self._truth = revision, truth
+                limit = self._config.reservation_limit if isinstance(truth, Reserved) else None
+                self._reserved_until = math.inf if limit is None else now + limit
+                if self._registered is None:
+                    self._postpone("the worker is not registered")
+            case m.BeginDrain():
+                self._draining = True
+            case m.LinkOpened():
+                self._registered, self._flush = None, SignalFlush()
+            case m.LinkLost():
+                if self._registered is not None and self._registered.confirmed != self._revision:
+                    self._postpone("the connection was lost")
+                self._registered = None
+            case m.SignalSent(_, at):
+                self._flush.sent(at)
+            case m.WorkerRegistered():
+                self._begin_registration(event, now)
+            case m.FrameReceived(_, frame) if self._registered is not None:
+                self._apply_frame(self._registered, frame, now)
+            case m.BeginLeave():
+                self._leaving = True
+                self._begin_flush()
 
+    def _begin_registration(self, event: m.WorkerRegistered, now: float) -> None:
+        before, schedule = self._registered, Schedule(self._random, now, event.crowd or event.peers)
+        owed = Owed() if before is None else before.owed
+        if before is not None and before.update is not None:
+            owed.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
+        self._registered = Registered(event.epoch, event.peer_id, schedule, event.revision, event.revision, owed)
+        self._unsent_said = False
 
-def _apply(book: _Book, note: m.Note, means: _Means, now: float) -> None:
-    match note:
-        case m.ChangeStatus(revision, truth):
-            book.revision, book.truth = revision, truth
-            if book.registered is None:
-                _postpone(book, "the worker is not registered")
-        case m.LinkOpened(link):
-            book.link, book.registered, book.spoken = link, None, farewell.Spoken()
-        case m.LinkLost(epoch) if book.link is not None and epoch == book.link.epoch:
-            if book.registered is not None and book.registered.confirmed != book.revision:
-                _postpone(book, "the connection was lost")
-            book.link = book.registered = None
-        case m.SignalSent(epoch, at) if book.link is not None and epoch == book.link.epoch:
-            book.spoken.sent(at)
-        case m.WorkerRegistered() if book.link is not None and note.epoch == book.link.epoch:
-            before, schedule = book.registered, Schedule(means.random, now, note.crowd or note.peers)
-            owed = Owed() if before is None else before.owed
-            if before is not None and before.update is not None:
-                owed.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
-            book.registered = Registered(book.link, note.peer_id, schedule, note.revision, note.revision, owed)
-            book.unsent_said = False
-        case m.FrameReceived(epoch, frame) if book.registered is not None and epoch == book.registered.link.epoch:
-            _apply_frame(book, book.registered, frame, means, now)
-        case _:
-            pass
-
-
-def _postpone(book: _Book, why: str) -> None:
-    if not book.unsent_said:
-        book.unsent_said = True
-        announce.status_postponed(word(book.truth), why)
-
-
-def _apply_frame(book: _Book, registered: Registered, frame: wire.Frame, means: _Means, now: float) -> None:
-    match frame:
-        case wire.MetadataStored(peer_id, stored) if peer_id == registered.peer_id:
-            _take_answer(book, registered, stored, means, now)
-        case wire.MetadataStored():
-            means.tell(m.FrameIgnored("an acknowledgement of somebody else's update"))
-        case wire.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
-            book.spoken.echoed(registered.echo_by - means.config.timing.answer)
-            registered.nonce, registered.echo_by = None, math.inf
-            if book.refusals.in_force:
-                announce.echo_taken()
-            book.refusals.disproved()
-            _prove(book, registered, means, now)
-        case wire.Echo(_, nonce) if not nonce.startswith(ECHO_PREFIX):
-            means.tell(m.FrameIgnored("an echo that is not ours, or comes too late"))
-        case wire.NotInRoom(code):
-            _forget(book, registered, f"the server has forgotten this worker: it answers {code}", means)
-        case wire.Foreign({"type": "error", "code": "PEER_NOT_FOUND"}) if registered.update is not None:
-            registered.schedule.hurry(now)  # its answer, or another part's: the echo decides
-        case wire.Foreign({"type": "error", "code": str(code), "message": str(text)}) if registered.nonce is not None:
-            if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED") and registered.peer_id in text:
-                why = f"the server has forgotten this worker: it answers our own echo with {code}"
-                _forget(book, registered, why, means)
-            else:
-                book.refusals.suspect(code, text)
-        case _:
-            pass
-
-
-def _prove(book: _Book, registered: Registered, means: _Means, now: float) -> None:
-    registered.misses = Misses()
-    book.deaf_epoch = 0
-    book.refusals.proved()
-    means.tell(m.PresenceProved(registered.link.epoch, now))
-
-
-def _take_answer(book: _Book, registered: Registered, stored: wire.Message, means: _Means, now: float) -> None:
-    """An update was answered: is what the server has stored what we know to be true?"""
-    update = registered.update
-    differences = () if update is None else wire.differences(stored, update.record)
-    if registered.owed.settles(stored, fits=update is not None and not differences):
-        return
-    if update is None:
-        means.tell(m.FrameIgnored("an acknowledgement of an update that is not ours"))
-        return
-    registered.update = None
-    if book.refusals.in_force and not differences:
-        _prove(book, registered, means, now)  # a server without echoes: the next best thing
-    if differences:
-        registered.confirmed = None
-        book.repairs.found(now)
-        means.tell(m.UpdateFailed(drifted=True))
-        if not book.forgery_said:
-            book.forgery_said = True
-            announce.record_repaired(differences, forged=update.is_look)
-    elif update.is_look:
-        book.repairs.none()
-        book.forgery_said = False
-    else:
-        registered.confirmed = update.revision
-        if update.revision == book.revision:
-            means.tell(m.StatusConfirmed(update.revision, now))
-
-
-def _forget(book: _Book, registered: Registered, why: str, means: _Means) -> None:
-    book.registered = None
-    means.tell(m.RegistrationForgotten(registered.link.epoch, why))
-
-
-def _distrust_the_clock(book: _Book, means: _Means, now: float, wake_at: float) -> None:
-    """After the process was stopped or the machine suspended: prove at once, and blame nobody for the time between."""
-    slept = book.suspends.since(now, means.awake())
-    if slept >= OVERSLEPT:
-        means.tell(m.MachineSlept(slept))
-    stopped = max(now - wake_at, slept)
-    if (registered := book.registered) is None or stopped < OVERSLEPT:
-        return
-    announce.woken(stopped)
-    registered.schedule.hurry(now)
-    if registered.nonce is not None:
-        registered.echo_by = now + means.config.timing.answer
-    if registered.update is not None:
-        registered.update.answer_by = now + means.config.timing.answer
-
-
-async def _part(book: _Book, notes: list[m.Note], inbox: Inbox, means: _Means) -> None:
-    """Say when the last signals have arrived."""
-    if (registered := book.registered) is not None and book.spoken.unheard:
-        me, record = registered.peer_id, means.record(book.truth) if book.refusals.in_force else None
+    def _begin_flush(self) -> None:
+        registered = self._registered
+        if registered is None or not self._flush.needed:
+            self._publish(m.SignalsHeard())
+            return
+        record = self._record() if self._refusals.in_force else None
         earlier = int(registered.update is not None)
-        await farewell.heard(notes, inbox, registered.link, me, means.nonce(), record, earlier)
-    means.tell(m.SignalsHeard())
+        self._send(registered, self._flush.begin(registered.peer_id, self._nonce(), record, earlier))
 
+    def _finish_flush(self, event: m.Event) -> None:
+        match event:
+            case m.LinkLost() | m.CloseLink():
+                self._publish(m.SignalsHeard())
+            case m.FrameReceived(_, frame) if self._flush.ended_by(frame):
+                self._publish(m.SignalsHeard())
 
-# --- what is to be done -----------------------------------------------------------------------------------------------
+    def _postpone(self, why: str) -> None:
+        if not self._unsent_said:
+            self._unsent_said = True
+            announce.status_postponed(word(self._truth), why)
 
+    def _apply_frame(self, registered: Registered, frame: wire.Frame, now: float) -> None:
+        match frame:
+            case wire.MetadataStored(peer_id, stored) if peer_id == registered.peer_id:
+                self._take_answer(registered, stored, now)
+            case wire.MetadataStored():
+                self._publish(m.FrameIgnored("an acknowledgement of somebody else's update"))
+            case wire.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
+                self._flush.echoed(registered.echo_by - self._config.timing.answer)
+                registered.nonce, registered.echo_by = None, math.inf
+                if self._refusals.in_force:
+                    announce.echo_taken()
+                self._refusals.disproved()
+                self._prove(registered, now)
+            case wire.Echo(_, nonce) if not nonce.startswith(ECHO_PREFIX):
+                self._publish(m.FrameIgnored("an echo that is not ours, or comes too late"))
+            case wire.NotInRoom(code):
+                self._forget(registered, f"the server has forgotten this worker: it answers {code}")
+            case wire.Foreign({"type": "error", "code": str(code)} as message):
+                meaning = v.of_error_code(message, registered.peer_id)
+                if meaning is v.CodeMeaning.NO_SUCH_PEER and registered.update is not None:
+                    registered.schedule.hurry(now)  # its answer, or another part's: the echo decides
+                elif meaning is v.CodeMeaning.FORGOTTEN and registered.nonce is not None:
+                    why = f"the server has forgotten this worker: it answers our own echo with {code}"
+                    self._forget(registered, why)
+                elif meaning is v.CodeMeaning.UNKNOWN and registered.nonce is not None:
+                    self._refusals.suspect()
 
-def _reconcile(book: _Book, means: _Means, now: float) -> float:
-    """Send what is due; returns until when nothing else will be, unless a note comes."""
-    registered = book.registered
-    if registered is None:
-        return math.inf
-    _count_misses(book, registered, means, now)
-    if registered.misses.too_many:
-        _give_up(book, registered, means)
-        return math.inf
-    if registered.nonce is None and now >= registered.schedule.due:
-        _probe(book, registered, means, now)
-    wake_at = min(now + TICK, registered.schedule.due if registered.nonce is None else registered.echo_by)
-    if registered.update is None:
-        wake_at = min(wake_at, _update_when_due(book, registered, means, now))
-    if registered.update is not None:
-        wake_at = min(wake_at, registered.update.answer_by)
-    return wake_at
+    def _prove(self, registered: Registered, now: float) -> None:
+        registered.misses = Misses()
+        self._deaf_epoch = 0
+        self._refusals.proved()
+        self._publish(m.PresenceProved(registered.epoch, now))
 
-
-def _count_misses(book: _Book, registered: Registered, means: _Means, now: float) -> None:
-    within = means.config.timing.answer
-    if registered.update is not None and now >= registered.update.answer_by:
-        if not registered.update.is_look:
-            registered.confirmed = None
-        registered.misses.add(registered.update.answer_by - within, now)
-        registered.owed.add(registered.update.record)
+    def _take_answer(self, registered: Registered, stored: wire.Message, now: float) -> None:
+        """An update was answered: is what the server has stored what we know to be true?"""
+        update = registered.update
+        differences = () if update is None else wire.differences(stored, update.record)
+        if registered.owed.settles(stored, fits=update is not None and not differences):
+            return
+        if update is None:
+            self._publish(m.FrameIgnored("an acknowledgement of an update that is not ours"))
+            return
         registered.update = None
-        means.tell(m.UpdateFailed(drifted=False))
-    if now >= registered.echo_by:
-        sent = registered.echo_by - within
-        registered.nonce, registered.echo_by = None, math.inf
-        if book.refusals.in_force:
-            return  # it was tried once more, and the answers to full updates go on being the proof
+        if self._refusals.in_force and not differences:
+            self._prove(registered, now)  # a server without echoes: the next best thing
+        if differences:
+            registered.confirmed = None
+            self._repairs.found(now)
+            self._publish(m.UpdateFailed(drifted=True))
+            if not self._forgery_said:
+                self._forgery_said = True
+                announce.record_repaired(differences, forged=update.is_look)
+        elif update.is_look:
+            self._repairs.none()
+            self._forgery_said = False
+        else:
+            registered.confirmed = update.revision
+            if update.revision == self._revision:
+                self._publish(m.StatusConfirmed(update.revision, now))
+
+    def _forget(self, registered: Registered, why: str) -> None:
+        self._registered = None
+        self._publish(m.RegistrationForgotten(registered.epoch, why))
+
+    def _distrust_the_clock(self, now: float) -> None:
+        """After the process was stopped or the machine suspended: prove at once, blame nobody for the time between."""
+        slept = self._suspends.since(now, self._awake())
+        if slept >= OVERSLEPT:
+            self._publish(m.MachineSlept(slept))
+        stopped = slept if self._wake_at == -math.inf else max(now - self._wake_at, slept)
+        if (registered := self._registered) is None or stopped < OVERSLEPT:
+            return
+        announce.woken(stopped)
         registered.schedule.hurry(now)
-        if not book.refusals.count():
-            registered.misses.add(sent, now)
-        elif book.refusals.in_force:
-            announce.echo_refused()
+        if registered.nonce is not None:
+            registered.echo_by = now + self._config.timing.answer
+        if registered.update is not None:
+            registered.update.answer_by = now + self._config.timing.answer
 
+    # --- what is to be done -------------------------------------------------------------------------------------------
 
-def _give_up(book: _Book, registered: Registered, means: _Means) -> None:
-    """Answers are missing: register again on the same link; the second time the link itself is of no use."""
-    epoch, why = registered.link.epoch, f"no answer to {registered.misses.count} frames"
-    if book.deaf_epoch == epoch:
-        book.registered = None
-        means.tell(m.DropLink(epoch, f"{why}, also after registering again"))
-    else:
-        book.deaf_epoch = epoch
-        _forget(book, registered, why, means)
+    def _end_reservation(self, now: float) -> float:
+        """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
+        if now >= self._reserved_until:
+            self._reserved_until = math.inf
+            announce.reservation_over(self._config.reservation_limit)
+            idle = Maintenance() if self._draining else Available()
+            self._publish(m.ChangeStatus(self._revision + 1, idle))
+        return self._reserved_until
 
+    def _reconcile(self, now: float) -> float:
+        """Send what is due; returns until when nothing else will be, unless an event comes."""
+        registered = self._registered
+        if registered is None:
+            return math.inf
+        self._count_misses(registered, now)
+        if registered.misses.too_many:
+            self._give_up(registered)
+            return math.inf
+        if registered.nonce is None and now >= registered.schedule.due:
+            self._probe(registered, now)
+        wake_at = min(now + TICK, registered.schedule.due if registered.nonce is None else registered.echo_by)
+        if registered.update is None:
+            wake_at = min(wake_at, self._update_when_due(registered, now))
+        if registered.update is not None:
+            wake_at = min(wake_at, registered.update.answer_by)
+        return wake_at
 
-def _probe(book: _Book, registered: Registered, means: _Means, now: float) -> None:
-    proof = registered.schedule.sent(now)
-    registered.look_due = registered.look_due or proof is not Proof.ECHO
-    registered.full_due = registered.full_due or proof is Proof.FULL or book.refusals.in_force
-    if book.refusals.worth_an_echo():
-        registered.nonce = means.nonce()
-        registered.echo_by = now + means.config.timing.answer
-        registered.link.post(wire.echo(registered.peer_id, registered.nonce))
+    def _count_misses(self, registered: Registered, now: float) -> None:
+        within = self._config.timing.answer
+        if registered.update is not None and now >= registered.update.answer_by:
+            if not registered.update.is_look:
+                registered.confirmed = None
+            registered.misses.add(registered.update.answer_by - within, now)
+            registered.owed.add(registered.update.record)
+            registered.update = None
+            self._publish(m.UpdateFailed(drifted=False))
+        if now >= registered.echo_by:
+            sent = registered.echo_by - within
+            registered.nonce, registered.echo_by = None, math.inf
+            if self._refusals.in_force:
+                return  # it was tried once more, and the answers to full updates go on being the proof
+            registered.schedule.hurry(now)
+            if not self._refusals.count():
+                registered.misses.add(sent, now)
+            elif self._refusals.in_force:
+                announce.echo_refused()
 
+    def _give_up(self, registered: Registered) -> None:
+        """Answers are missing: register again on the same link; the second time the link itself is of no use."""
+        epoch, why = registered.epoch, f"no answer to {registered.misses.count} frames"
+        if self._deaf_epoch == epoch:
+            self._registered = None
+            self._publish(m.DropLink(epoch, f"{why}, also after registering again"))
+        else:
+            self._deaf_epoch = epoch
+            self._forget(registered, why)
 
-def _update_when_due(book: _Book, registered: Registered, means: _Means, now: float) -> float:
-    """Send the one update that is due, if any: the truth at once, a repair at its pace, a look before a full one."""
-    if registered.confirmed is None and registered.written == book.revision and now < book.repairs.until:
-        return book.repairs.until
-    stale = registered.confirmed != book.revision
-    if not (stale or registered.look_due or registered.full_due):
+    def _probe(self, registered: Registered, now: float) -> None:
+        proof = registered.schedule.sent(now)
+        registered.look_due = registered.look_due or proof is not Proof.ECHO
+        registered.full_due = registered.full_due or proof is Proof.FULL or self._refusals.in_force
+        if self._refusals.worth_an_echo():
+            registered.nonce = self._nonce()
+            registered.echo_by = now + self._config.timing.answer
+            self._send(registered, wire.echo(registered.peer_id, registered.nonce))
+
+    def _update_when_due(self, registered: Registered, now: float) -> float:
+        """Send the one update that is due: the truth at once, a repair at its pace, a look before a full one."""
+        if registered.confirmed is None and registered.written == self._revision and now < self._repairs.until:
+            return self._repairs.until
+        stale = registered.confirmed != self._revision
+        if not (stale or registered.look_due or registered.full_due):
+            return math.inf
+        record = self._record()
+        is_look = registered.look_due and not stale
+        registered.look_due = False
+        if not is_look:
+            registered.full_due, registered.written = False, self._revision
+        registered.update = Update(self._revision, record, now + self._config.timing.answer, is_look)
+        frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
+        self._send(registered, frame)
         return math.inf
-    record = means.record(book.truth)
-    is_look = registered.look_due and not stale
-    registered.look_due = False
-    if not is_look:
-        registered.full_due, registered.written = False, book.revision
-    registered.update = Update(book.revision, record, now + means.config.timing.answer, is_look)
-    frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
-    registered.link.post(frame)
-    return math.inf

@@ -1,6 +1,6 @@
-"""What has happened to one worker so far, counted note by note: what metrics are made of.
+"""What has happened to one worker so far, counted event by event: what metrics are made of.
 
-Pure: it is told each note with the snapshot of before, and knows no clock. Only what the snapshot does not hold is
+Pure: it is told each event with the snapshot of before, and knows no clock. Only what the snapshot does not hold is
 counted here (evictions, dropped signals and times of acknowledgements are the snapshot's). The names are a closed set;
 no text of the server's becomes one.
 """
@@ -42,9 +42,9 @@ class Counts:
         self.pause = 0.0
         """The pause before the next dial, in seconds; 0 while there is a link."""
 
-    def add(self, note: m.Note, before: State) -> None:
-        """Count this note; `before` is the snapshot that does not know of it yet."""
-        match note:
+    def add(self, event: m.Event, before: State) -> None:
+        """Count this event; `before` is the snapshot that does not know of it yet."""
+        match event:
             case m.StatusConfirmed():
                 self._count(CONFIRMED)
             case m.UpdateFailed(drifted):
@@ -60,7 +60,7 @@ class Counts:
             case m.WorkerRegistered():
                 self._count(ACCEPTED)
                 if before.unregistered_since is not None:
-                    self._observe(note.at - before.unregistered_since)
+                    self._observe(event.at - before.unregistered_since)
             case m.RegistrationHeld():
                 self._count(REFUSED)
             case m.DropLink(_, _, Cause.UNREGISTERED):

@@ -22,8 +22,6 @@ class Link:
     """Counts the links of this worker from 1; frames and answers of an older epoch mean nothing."""
     answer_by: float
     """How long the first `register` on it may go unanswered: patience is what saves a busy server (STORMS, 1)."""
-    post: Callable[[Message], bool] = field(repr=False, compare=False)
-    """Hand over a frame of ours without waiting; False when the socket is gone."""
     send: Callable[[str, str], Awaitable[bool]] = field(repr=False, compare=False)
     """Hand over a frame of the worker's other parts (its type, its text), waiting for the ones before it; False when
     the socket is gone."""
@@ -51,8 +49,28 @@ class BeginDrain:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestIdentity:
+    """Sign in: from here on there may be a user on the server whose name is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRoom:
+    """Create a room of our own."""
+
+    id_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenLinks:
     """There is an identity to register with: keep a link from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send this frame over the link of this epoch, or drop it when that is gone."""
+
+    epoch: int
+    message: Message = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +136,6 @@ class FrameReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityRequested:
-    """A sign-in is on its way: from here on there may be a user on the server whose name we do not know yet."""
-
-
-@dataclass(frozen=True, slots=True)
 class IdentityCreated:
     """A sign-in was answered. Every one of these has to be deleted by its own `/delete-peer`."""
 
@@ -146,10 +159,10 @@ class RoomCreated:
 
 @dataclass(frozen=True, slots=True)
 class RoomRefused:
-    """No room was created. `token_refused`: because the ID token was not good enough (HTTP 401). `hint` as above."""
+    """No room was created. `status`: of the HTTP answer, if there was one. `hint` as above."""
 
     why: str
-    token_refused: bool
+    status: int | None = None
     hint: float | None = None
 
 
@@ -252,13 +265,23 @@ class StartupAborted:
     error: StartupFailed
 
 
-Command = ChangeStatus | Reregister | BeginDrain | OpenLinks | DropLink | BeginLeave | CloseLink
-Event = (
+Command = (
+    ChangeStatus
+    | Reregister
+    | BeginDrain
+    | RequestIdentity
+    | RequestRoom
+    | OpenLinks
+    | SendFrame
+    | DropLink
+    | BeginLeave
+    | CloseLink
+)
+Happened = (
     DialFailed
     | LinkOpened
     | LinkLost
     | FrameReceived
-    | IdentityRequested
     | IdentityCreated
     | IdentityRefused
     | RoomCreated
@@ -276,7 +299,7 @@ Event = (
     | SignalDropped
     | StartupAborted
 )
-Note = Command | Event
-"""Anything that may lie in an inbox."""
-Tell = Callable[[Note], None]
-"""How an actor speaks: never waits, never fails. Who hears it is not the speaker's business."""
+Event = Command | Happened
+"""Anything that is published."""
+Publish = Callable[[Event], None]
+"""How an actor speaks: never waits, never fails. Which actors hear it, the supervisor's table of routes says."""

@@ -170,12 +170,8 @@ class EchoRefusals:
         self._suspected = False
         self._counted = 0
 
-    def suspect(self, code: str, text: str) -> None:
-        """An error came while an echo was under way. Those that answer other frames for sure are no refusal."""
-        if code in ("PEER_NOT_IN_ROOM", "PEER_NOT_FOUND", "DELIVERY_FAILED", "INVALID_JSON"):
-            return
-        if code == "UNKNOWN_MESSAGE_TYPE" and "peer_message" not in text:
-            return
+    def suspect(self) -> None:
+        """An error that may refuse it came while an echo was under way."""
         self._suspected = True
 
     def count(self) -> bool:

@@ -6,7 +6,6 @@ Made anew by each registration and gone with it: nothing old can be mistaken for
 import math
 from dataclasses import dataclass, field
 
-from worker_state.core import messages as m
 from worker_state.core import wire
 from worker_state.core.owed import Owed
 from worker_state.core.probe import Misses, Schedule
@@ -26,7 +25,8 @@ class Update:
 class Registered:
     """A registration that the server has accepted."""
 
-    link: m.Link
+    epoch: int
+    """The link of the registration."""
     peer_id: str
     schedule: Schedule
     confirmed: int | None

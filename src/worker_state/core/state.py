@@ -1,6 +1,6 @@
 """The snapshot that everybody may look at, as a fold over what the actors have said.
 
-Pure: `fold(state, note)` gives the next snapshot. No actor reads it; it is for the worker, its log and its people.
+Pure: `fold(state, event)` gives the next snapshot. No actor reads it; it is for the worker, its log and its people.
 """
 
 from dataclasses import dataclass, field, replace
@@ -102,9 +102,9 @@ class State:
         return self.confirmed and self.discoverable_since is not None and not self.registration_asked
 
 
-def fold(state: State, note: m.Note, now: float) -> State:
-    """The snapshot after this note; an equal one when the note changes nothing in it."""
-    match note:
+def fold(state: State, event: m.Event, now: float) -> State:
+    """The snapshot after this event; an equal one when the event changes nothing in it."""
+    match event:
         case m.ChangeStatus(revision, truth):
             unconfirmed = _unconfirmed_since(state, now)
             return replace(state, revision=revision, truth=truth, status_since=now, unconfirmed_since=unconfirmed)
@@ -129,14 +129,14 @@ def fold(state: State, note: m.Note, now: float) -> State:
         case m.RegistrationHeld(why):
             return _unregistered(state, why, now)
         case m.WorkerRegistered():
-            return _registered(state, note)
+            return _registered(state, event)
         case m.StatusConfirmed(revision, at) if state.registered:
             newest = revision == state.revision
             since = None if newest else state.unconfirmed_since
             return replace(state, confirmed_revision=revision, confirmed_at=at, unconfirmed_since=since)
         case m.UpdateFailed(True) if state.registered:
             return replace(state, confirmed_revision=-1, unconfirmed_since=_unconfirmed_since(state, now))
-        case m.PresenceProved(epoch, at) if epoch == state.epoch and state.registered:
+        case m.PresenceProved(_, at) if state.registered:
             since = state.discoverable_since
             return replace(state, proved_at=at, discoverable_since=at if since is None else since)
         case m.SignalDropped():
@@ -165,23 +165,23 @@ def _unregistered(state: State, why: str, now: float, *, disconnected: bool = Fa
     )
 
 
-def _registered(state: State, note: m.WorkerRegistered) -> State:
-    newest = note.revision == state.revision
-    text = None if note.token is None else str(SessionString(note.room_id, note.token, note.peer_id))
+def _registered(state: State, event: m.WorkerRegistered) -> State:
+    newest = event.revision == state.revision
+    text = None if event.token is None else str(SessionString(event.room_id, event.token, event.peer_id))
     return replace(
         state,
-        registered_since=note.at,
+        registered_since=event.at,
         unregistered_since=None,
         discoverable_since=None,
-        confirmed_revision=note.revision,
-        confirmed_at=note.at,
+        confirmed_revision=event.revision,
+        confirmed_at=event.at,
         unconfirmed_since=None if newest else state.unconfirmed_since,
-        registration_asked=not note.settled,
-        peer_id=note.peer_id,
-        room_id=note.room_id,
+        registration_asked=not event.settled,
+        peer_id=event.peer_id,
+        room_id=event.room_id,
         session_string=text,
-        peers=note.peers,
-        around=note.around,
-        crowd=note.crowd or note.peers,
+        peers=event.peers,
+        around=event.around,
+        crowd=event.crowd or event.peers,
         trouble=None,
     )

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker_state.core.wire import Refusal
+from worker_state.core.wire import Message, Refusal
 from worker_state.core.words import shown
 
 
@@ -156,6 +156,37 @@ def of_refusal(refusal: Refusal, *, own_room: bool, by_key: bool = False) -> Ver
 
 
 _ANSWERS = _IDENTITY_RENEWALS | _ROOM_REFUSED | _OUR_FAULT | _PASSES_BY_ITSELF
+
+
+class CodeMeaning(StrEnum):
+    """What an error with a code says to a registered worker. Codes that only answer other frames say nothing."""
+
+    NO_SUCH_PEER = "no such peer"
+    """The answer to an update, or to another part's message."""
+    FORGOTTEN = "forgotten"
+    """The server does not know this worker, or cannot reach it."""
+    NOTHING = "nothing"
+    UNKNOWN = "unknown"
+    """It may refuse an echo."""
+
+
+def of_error_code(message: Message, peer_id: str) -> CodeMeaning:
+    """What an error frame with a `code` says to the worker of this peer id."""
+    code, text = message.get("code"), message.get("message")
+    if code == "PEER_NOT_FOUND":
+        return CodeMeaning.NO_SUCH_PEER
+    if not isinstance(text, str):
+        return CodeMeaning.NOTHING
+    if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED"):
+        return CodeMeaning.FORGOTTEN if peer_id in text else CodeMeaning.NOTHING
+    if code == "INVALID_JSON" or (code == "UNKNOWN_MESSAGE_TYPE" and "peer_message" not in text):
+        return CodeMeaning.NOTHING
+    return CodeMeaning.UNKNOWN
+
+
+def refuses_token(status: int | None) -> bool:
+    """Whether an HTTP answer of this status says that the ID token is not good enough."""
+    return status == 401
 
 
 def surely_answers(refusal: Refusal) -> bool:

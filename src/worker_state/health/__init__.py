@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import trio
 
 from worker_state.core.lag import Lag
-from worker_state.facade import Manager
 from worker_state.health.http import Answer, exchange
 from worker_state.health.pages import Desk, Look
 from worker_state.logs import event
+from worker_state.manager import Manager
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import trio
 
 from worker_state.core import readiness
 from worker_state.core.lag import BOUND, Lag
-from worker_state.facade import Manager
 from worker_state.health.http import Answer
+from worker_state.manager import Manager
 
 Look = Callable[[], Manager | str]
 """The manager, or in words why there is none (yet, or any more)."""

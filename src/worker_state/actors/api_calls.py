@@ -1,0 +1,64 @@
+"""The two HTTP calls that create something, sign-in and room creation: made when an actor asks for them.
+
+What a call brings is published (`IdentityCreated`, `RoomCreated`), also when the worker has begun to leave meanwhile:
+what exists on the server has to reach the cleanup actor. What failed is published, too, with the reason.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import trio
+
+from worker_state.core import answers
+from worker_state.core import messages as m
+from worker_state.core import verdict as v
+
+if TYPE_CHECKING:
+    from worker_state.web import Http
+
+CUT_SHORT = answers.HttpFailure("it was cut short")
+"""The worker leaves, and the exit is bounded."""
+
+
+class ApiCalls:
+    """The calls of one worker, one at a time. They are shielded: what they create is owed, whatever is cancelled."""
+
+    def __init__(self, http: "Http", nursery: trio.Nursery, publish: m.Publish, exit_within: float) -> None:
+        """`exit_within`: seconds that a call may still take once the worker leaves."""
+        self._http = http
+        self._nursery = nursery
+        self._publish = publish
+        self._exit_within = exit_within
+        self._scope = trio.CancelScope(shield=True)
+        self._end_by = math.inf
+
+    def handle(self, event: m.Event) -> None:
+        """Begin the call that is asked for, without waiting."""
+        match event:
+            case m.RequestIdentity():
+                self._nursery.start_soon(self._sign_in)
+            case m.RequestRoom(id_token):
+                self._nursery.start_soon(self._create_room, id_token)
+            case m.BeginLeave():
+                self._scope.deadline = self._end_by = trio.current_time() + self._exit_within
+
+    @trio.lowlevel.enable_ki_protection
+    async def _sign_in(self) -> None:
+        identity = answers.read_identity(await self._post("/anonymous-signin", None))
+        if isinstance(identity, answers.HttpFailure):
+            self._publish(m.IdentityRefused(identity.why, v.hint(identity.retry_after)))
+        else:
+            self._publish(m.IdentityCreated(identity))
+
+    @trio.lowlevel.enable_ki_protection
+    async def _create_room(self, id_token: str) -> None:
+        room = answers.read_room(await self._post("/create-room", id_token), id_token)
+        if isinstance(room, answers.HttpFailure):
+            self._publish(m.RoomRefused(room.why, room.status, v.hint(room.retry_after)))
+        else:
+            self._publish(m.RoomCreated(room))
+
+    async def _post(self, path: str, bearer: str | None) -> answers.HttpAnswer | answers.HttpFailure:
+        with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
+            return await self._http.post(path, bearer=bearer)
+        return CUT_SHORT

@@ -1,0 +1,249 @@
+"""The supervisor: owns the nursery, the channels, the one routing table, the snapshot and the order of the end.
+
+Every event passes through `Supervisor.publish`, which drops those of an older link, folds the others into the snapshot,
+and delivers them as `ROUTES` says. Decisions about the protocol are made in the actors and in `core`, not here.
+"""
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from worker_state import logs
+from worker_state.actors import cleanup, connection
+from worker_state.actors.api_calls import ApiCalls
+from worker_state.actors.registration import RegistrationActor
+from worker_state.actors.runner import run_actor
+from worker_state.actors.status import StatusActor
+from worker_state.core import messages as m
+from worker_state.core import wire
+from worker_state.core.config import Config
+from worker_state.core.counts import Counts
+from worker_state.core.errors import StartupFailed
+from worker_state.core.pace import Pace
+from worker_state.core.state import State, fold
+from worker_state.watched import Watched
+from worker_state.world import World
+
+log = logging.getLogger(__name__)
+
+CONNECTION, REGISTRATION, STATUS, CLEANUP = ACTORS = ("connection", "registration", "status", "cleanup")
+API_CALLS, SIGNALS = "API calls", "signals"
+DECIDERS: dict[str, type[RegistrationActor] | type[StatusActor]] = {
+    REGISTRATION: RegistrationActor,
+    STATUS: StatusActor,
+}
+
+ROUTES: dict[type[m.Event], tuple[str, ...]] = {
+    m.ChangeStatus: (REGISTRATION, STATUS),
+    m.Reregister: (REGISTRATION,),
+    m.BeginDrain: (STATUS,),
+    m.RequestIdentity: (CLEANUP, API_CALLS),
+    m.RequestRoom: (API_CALLS,),
+    m.OpenLinks: (CONNECTION,),
+    m.SendFrame: (CONNECTION,),
+    m.DropLink: (CONNECTION,),
+    m.BeginLeave: (CONNECTION, REGISTRATION, STATUS, API_CALLS),
+    m.CloseLink: (CONNECTION, STATUS),
+    m.DialFailed: (REGISTRATION,),
+    m.LinkOpened: (REGISTRATION, STATUS, CLEANUP),
+    m.LinkLost: (REGISTRATION, STATUS, CLEANUP),
+    m.IdentityCreated: (REGISTRATION, CLEANUP),
+    m.IdentityRefused: (REGISTRATION, CLEANUP),
+    m.RoomCreated: (REGISTRATION,),
+    m.RoomRefused: (REGISTRATION,),
+    m.WorkerRegistered: (CONNECTION, STATUS),
+    m.RegistrationHeld: (CONNECTION,),
+    m.RegistrationForgotten: (REGISTRATION,),
+    m.StatusConfirmed: (),
+    m.UpdateFailed: (),
+    m.PresenceProved: (),
+    m.MachineSlept: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
+    m.FrameIgnored: (),
+    m.SignalSent: (STATUS,),
+    m.SignalsHeard: (CLEANUP,),
+    m.SignalDropped: (),
+    m.StartupAborted: (CLEANUP,),
+}
+"""Which actors get which event. Every event also reaches the snapshot (`core.state.fold`). A test holds both to be
+total."""
+
+FRAME_ROUTES: dict[type[wire.Frame], tuple[str, ...]] = {
+    wire.RegistrationAccepted: (REGISTRATION,),
+    wire.MetadataStored: (STATUS,),
+    wire.Refusal: (REGISTRATION, SIGNALS),
+    wire.NotInRoom: (REGISTRATION, STATUS, SIGNALS),
+    wire.Echo: (REGISTRATION, STATUS),
+    wire.Foreign: (STATUS, SIGNALS),  # an error of an unknown kind may be the refusal of an echo
+    wire.Ping: (),
+    wire.Malformed: (),
+}
+"""The same for `FrameReceived`, by what was received."""
+
+
+class Supervisor:
+    """Everything that runs for one worker. `publish` is the only way in, `state` and `signals` are the ways out."""
+
+    def __init__(self, config: Config, world: World) -> None:
+        began = trio.current_time()
+        self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
+        self.counts = Counts()
+        self.link: m.Link | None = None
+        self.failure: StartupFailed | None = None
+        self.on_registered: Callable[[], None] | None = None
+        """Called once, at the first registration."""
+        self._epoch = 0
+        """Of the newest link."""
+        self._config = config
+        self._world = world
+        self._thread = threading.get_ident()
+        self._waiting: deque[m.Event] = deque()
+        self._publishing = False
+        self._channels = {name: trio.open_memory_channel[m.Event](math.inf) for name in ACTORS}
+        self._signals, self.signals = trio.open_memory_channel[wire.Message](config.signal_buffer)
+        self._receivers: dict[str, Callable[[m.Event], None]] = {
+            name: send.send_nowait for name, (send, _) in self._channels.items()
+        }
+        self._receivers[SIGNALS] = self._hand_on
+
+    @trio.lowlevel.enable_ki_protection
+    def publish(self, event: m.Event) -> None:
+        """Deliver the event. An event published meanwhile waits its turn. Never waits itself.
+
+        Raises `RuntimeError` in any thread but trio's own.
+        """
+        if threading.get_ident() != self._thread:
+            # Delivered by half would be worse than not at all: trio's channels wake nobody from a foreign thread.
+            raise RuntimeError(
+                "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
+            )
+        self._waiting.append(event)
+        if self._publishing:
+            return
+        self._publishing = True
+        try:
+            while self._waiting:
+                self._dispatch(self._waiting.popleft())
+        finally:
+            self._publishing = False
+
+    def is_stale(self, event: m.Event) -> bool:
+        """Whether the event belongs to a link that is gone. This is the one place where such events are dropped."""
+        epoch = getattr(event, "epoch", None)
+        if epoch is None:
+            return False
+        ends_link = isinstance(event, m.LinkLost | m.DropLink)
+        return epoch != self._epoch or (self.link is None and not ends_link)
+
+    def _dispatch(self, event: m.Event) -> None:
+        if self.is_stale(event):
+            return
+        for name in FRAME_ROUTES[type(event.frame)] if isinstance(event, m.FrameReceived) else ROUTES[type(event)]:
+            self._receivers[name](event)
+        match event:
+            case m.FrameReceived(_, wire.Malformed(why)):
+                self.publish(m.FrameIgnored(why))
+            case m.FrameIgnored(why) if _worth_a_line(count := self.state.value.frames_ignored + 1):
+                about = logs.event("frame_ignored", count=count, reason=why)
+                log.warning("ignored frame %d of the server: %s", count, why, extra=about)
+            case m.SignalDropped() if _worth_a_line(count := self.state.value.signals_dropped + 1):
+                about = logs.event("signals_dropped", count=count)
+                log.warning("nobody reads the signals: %d dropped so far", count, extra=about)
+            case m.LinkOpened(link):
+                self.link, self._epoch = link, link.epoch
+            case m.LinkLost() | m.DropLink():
+                self.link = None
+            case m.StartupAborted(error):
+                self.failure = self.failure or error
+            case m.BeginLeave():
+                self.on_registered = None
+            case _:
+                pass
+        self.counts.add(event, self.state.value)
+        self.state.set(fold(self.state.value, event, trio.current_time()))
+        if isinstance(event, m.WorkerRegistered) and self.on_registered is not None:
+            on_registered, self.on_registered = self.on_registered, None
+            on_registered()
+
+    def _hand_on(self, event: m.Event) -> None:
+        """Queue a message for the worker's other parts; an error only if it may answer one of their frames."""
+        match event:
+            case m.FrameReceived(_, wire.Foreign(message)):
+                pass
+            case m.FrameReceived(_, wire.Refusal(message=message) | wire.NotInRoom(message=message), True):
+                pass
+            case _:
+                return
+        try:
+            self._signals.send_nowait(message)
+        except trio.WouldBlock:
+            self.publish(m.SignalDropped())
+        except trio.BrokenResourceError:
+            pass  # the worker has stopped listening, which is its right
+
+    def backlog(self) -> dict[str, int]:
+        """Unread events by actor."""
+        return {name: inbox.statistics().current_buffer_used for name, (_, inbox) in self._channels.items()}
+
+    # --- the run ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the actors until cancelled, or until the start fails: then raise its `StartupFailed`.
+
+        The cancel reaches the cleanup actor alone. It publishes `BeginLeave` and `CloseLink`, by which the others end.
+        """
+        config, world = self._config, self._world
+        api_calls = partial(ApiCalls, world.http, publish=self.publish, exit_within=config.timing.exit)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._receivers[API_CALLS] = api_calls(nursery).handle
+                nursery.start_soon(self._run_connection, name="worker_state connection")
+                for name, kind in DECIDERS.items():
+                    actor = kind(config, random=world.random, nonce=world.nonce, awake=world.awake)
+                    inbox = self._channels[name][1]
+                    run = partial(run_actor, actor, inbox, publish=self.publish, is_stale=self.is_stale)
+                    nursery.start_soon(run, name=f"worker_state {name}")
+                await cleanup.run(
+                    self._channels[CLEANUP][1],
+                    http=world.http,
+                    timing=config.timing,
+                    keeps_room=config.keeps_room,
+                    publish=self.publish,
+                )
+        finally:
+            self.state.close()
+            self._signals.close()
+        if self.failure is not None:
+            raise self.failure
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run_connection(self) -> None:
+        """The link is the last to end: then there is nothing left to decide."""
+        config, world = self._config, self._world
+        try:
+            await connection.run(
+                self._channels[CONNECTION][1],
+                dial=world.dial,
+                pace=Pace(world.random, world.pace),
+                timing=config.timing,
+                publish=self.publish,
+                is_stale=self.is_stale,
+                waits=config.wait_for_server,
+            )
+        finally:
+            for name in (CONNECTION, REGISTRATION, STATUS):
+                self._channels[name][0].close()
+                self._receivers[name] = _ignore
+
+
+def _ignore(event: m.Event) -> None:
+    """An actor that has ended needs nothing."""
+
+
+def _worth_a_line(count: int) -> bool:
+    """The first few times, then ever more rarely: a flood must not become one in the log."""
+    return count <= 4 or count & (count - 1) == 0

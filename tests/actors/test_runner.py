@@ -1,0 +1,79 @@
+"""The runner: what an actor that decides is called with, and when."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from worker_state.actors.runner import run_actor
+from worker_state.core import messages as m
+
+
+class Recorder:
+    """Notes each call, and publishes a dropped signal each time that it is woken."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[m.Event | None, float]] = []
+        self.deadline = math.inf
+
+    def handle(self, event: m.Event, now: float) -> list[m.Event]:
+        self.calls.append((event, now))
+        if isinstance(event, m.BeginDrain):
+            self.deadline = -math.inf
+        return []
+
+    def next_deadline(self) -> float:
+        return self.deadline
+
+    def wake(self, now: float) -> list[m.Event]:
+        self.calls.append((None, now))
+        self.deadline = math.inf
+        return [m.SignalDropped()]
+
+
+@asynccontextmanager
+async def running(actor: Recorder) -> AsyncIterator[tuple[trio.MemorySendChannel[m.Event], list[m.Event]]]:
+    published: list[m.Event] = []
+    send, inbox = trio.open_memory_channel[m.Event](math.inf)
+    stale = m.Reregister()
+    async with trio.open_nursery() as nursery:
+        run = partial(run_actor, actor, inbox, publish=published.append, is_stale=lambda event: event is stale)
+        nursery.start_soon(run)
+        with send:
+            send.send_nowait(stale)
+            yield send, published
+
+
+async def test_events_come_before_the_deadline(autojump_clock: MockClock) -> None:
+    """All events that have come are handled before the actor is woken; stale ones are not handled at all."""
+    actor = Recorder()
+    async with running(actor) as (send, published):
+        send.send_nowait(m.BeginDrain())
+        send.send_nowait(m.BeginLeave())
+        await wait_all_tasks_blocked()
+        assert [event for event, _ in actor.calls] == [m.BeginDrain(), m.BeginLeave(), None]
+        assert published == [m.SignalDropped()]
+
+
+async def test_the_deadline(autojump_clock: MockClock) -> None:
+    """The actor is woken at its deadline, when no event comes before."""
+    actor = Recorder()
+    actor.deadline = trio.current_time() + 5
+    async with running(actor):
+        await trio.sleep(10)
+        assert actor.calls == [(None, 5.0)]
+
+
+async def test_a_cancel_does_not_reach_it(autojump_clock: MockClock) -> None:
+    """A cancelled actor goes on until its inbox is closed."""
+    actor = Recorder()
+    with trio.CancelScope() as scope:
+        async with running(actor) as (send, _):
+            scope.cancel()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+            send.send_nowait(m.BeginLeave())
+    assert [event for event, _ in actor.calls] == [m.BeginLeave()]

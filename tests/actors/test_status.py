@@ -1,0 +1,87 @@
+"""The status actor by plain calls: no clock, no trio."""
+
+import itertools
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from worker_state.actors.status import StatusActor
+from worker_state.core import messages as m
+from worker_state.core import wire
+from worker_state.core.config import Config
+from worker_state.core.status import Available, Busy, Maintenance, Reserved
+from worker_state.core.verdict import Closed
+
+CONFIG = Config("ws://fake", "http://fake", reservation_limit=60.0)
+
+
+async def send(kind: str, text: str) -> bool:
+    raise NotImplementedError
+
+
+OPENED = m.LinkOpened(m.Link(1, 60.0, send))
+REGISTERED = m.WorkerRegistered(1, 0, "me", "room", None, 0, settled=True, at=0.0)
+
+
+@pytest.fixture
+def actor() -> StatusActor:
+    nonces: Iterator[str] = (str(number) for number in itertools.count())
+    return StatusActor(CONFIG, random=Random(1), nonce=lambda: next(nonces), awake=lambda: 0.0)
+
+
+def given(actor: StatusActor, *events: m.Event, now: float = 0.0) -> list[m.Event]:
+    """All that the actor publishes on these events, and then on being woken."""
+    published = [each for event in events for each in actor.handle(event, now)]
+    return published + (actor.wake(now) if actor.next_deadline() <= now else [])
+
+
+def sent(published: list[m.Event]) -> list[str]:
+    return [event.message["type"] for event in published if isinstance(event, m.SendFrame)]
+
+
+def test_it_is_silent_until_registered(actor: StatusActor) -> None:
+    """A change before the registration is sent with the first update after it, and not before."""
+    assert sent(given(actor, OPENED, m.ChangeStatus(1, Busy("job-1")))) == []
+    assert sent(given(actor, REGISTERED)) == ["peer_message", "update_metadata"]
+
+
+def test_all_that_has_come_is_handled_before_anything_is_sent(actor: StatusActor) -> None:
+    """Of several changes that come together only the newest is sent."""
+    given(actor, OPENED, REGISTERED)
+    published = given(actor, m.ChangeStatus(1, Busy("job-1")), m.ChangeStatus(2, Maintenance()))
+    (update,) = [event.message for event in published if isinstance(event, m.SendFrame)]
+    assert update["metadata"]["properties"]["status"] == "maintenance"
+
+
+def test_the_end_of_a_reservation(actor: StatusActor) -> None:
+    """A reservation ends when its time is over, and no earlier; a draining worker is then in maintenance."""
+    given(actor, OPENED, REGISTERED, m.ChangeStatus(1, Reserved("job-1")), now=10.0)
+    assert m.ChangeStatus(2, Available()) not in given(actor, now=69.9)
+    assert m.ChangeStatus(2, Available()) in actor.wake(70.0)
+    given(actor, m.BeginDrain(), m.ChangeStatus(3, Reserved("job-2")), now=80.0)
+    assert m.ChangeStatus(4, Maintenance()) in actor.wake(140.0)
+
+
+def test_leaving_without_a_signal(actor: StatusActor) -> None:
+    """A worker that has sent no signal has nothing to flush."""
+    given(actor, OPENED, REGISTERED)
+    assert given(actor, m.BeginLeave()) == [m.SignalsHeard()]
+
+
+@pytest.mark.parametrize(
+    "ending", [m.FrameReceived(1, wire.Echo("me", "1")), m.LinkLost(1, Closed(), None), m.CloseLink(0.5)]
+)
+def test_leaving_behind_a_signal(actor: StatusActor, ending: m.Event) -> None:
+    """The last signal is flushed by an echo; its return, the end of the link or of the time says so, once."""
+    given(actor, OPENED, REGISTERED, m.SignalSent(1, 5.0), now=5.0)
+    assert sent(given(actor, m.BeginLeave(), now=6.0)) == ["peer_message"]
+    assert given(actor, m.FrameReceived(1, wire.Echo("me", "0")), now=6.1) == []
+    assert given(actor, ending, now=6.2) == [m.SignalsHeard()]
+
+
+def test_the_end_that_comes_together_with_the_leave(actor: StatusActor) -> None:
+    """An actor that is told in one breath to leave and to close (something blocked the loop) waits for nothing."""
+    given(actor, OPENED, REGISTERED, m.SignalSent(1, 5.0), now=5.0)
+    assert m.SignalsHeard() in given(actor, m.BeginLeave(), m.CloseLink(0.5), now=6.0)
+    assert actor.next_deadline() > 6.0

@@ -1,0 +1,34 @@
+"""A manager without a worker behind it: it shows a snapshot, and at most folds into it what it is told."""
+
+import math
+from typing import Any
+
+import trio
+
+from worker_state import Manager
+from worker_state.core import messages as m
+from worker_state.core.counts import Counts
+from worker_state.core.state import State, fold
+from worker_state.supervisor import Supervisor
+from worker_state.watched import Watched
+
+
+class Shown(Supervisor):
+    """Stands in for the supervisor of a running worker; runs nothing."""
+
+    def __init__(self, states: Watched[State], counts: Counts) -> None:
+        self.state = states
+        self.counts = counts
+        self.link = None
+        self._signals, self.signals = trio.open_memory_channel[dict[str, Any]](math.inf)
+
+    def publish(self, event: m.Event) -> None:
+        self.state.set(fold(self.state.value, event, 0.0))
+
+    def backlog(self) -> dict[str, int]:
+        return {}
+
+
+def showing(states: Watched[State] | State, counts: Counts | None = None) -> Manager:
+    """A manager that shows these states."""
+    return Manager(Shown(states if isinstance(states, Watched) else Watched(states), counts or Counts()))
