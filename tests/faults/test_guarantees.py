@@ -172,7 +172,7 @@ async def test_record_rewritten_again_and_again(world: World) -> None:
     assert 30 < ours < 400
     assert len(world.logged(logging.WARNING, "this worker's record")) == 1
     assert len(world.sent("register")) == 1
-    await assert_right(world, manager, within=95)  # 30 s to a look, and the longest pause before a repair is a minute
+    await assert_right(world, manager, within=45)  # 30 s to a look, and the longest pause before a repair is 10 s
 
 
 @scenario(only="fake")  # an hour

@@ -196,7 +196,7 @@ class RepairPauses:
     )
 
     FIRST = 1.0
-    LONGEST = 60.0
+    LONGEST = 10.0
 
     def __init__(self) -> None:
         self._found = 0
@@ -204,7 +204,7 @@ class RepairPauses:
         """No repair before this."""
 
     def found(self, now: float) -> None:
-        """A difference was found: the next repair is paused for a second, doubled each time, up to a minute."""
+        """A difference was found: the next repair is paused for a second, doubled each time, up to ten."""
         if self._found:
             self.until = now + min(self.LONGEST, self.FIRST * 2.0 ** (self._found - 1))
         self._found = min(self._found + 1, 20)
