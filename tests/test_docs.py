@@ -1,0 +1,68 @@
+"""The documents as tests: what they name exists, and what the sources cite is there."""
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from worker_state.core.phase import mermaid
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "NOTES.md", "docs", "benchmarks/results/README.md")
+FILES = sorted(file for page in PAGES for file in ([*(ROOT / page).glob("*.md")] or [ROOT / page]))
+FAULTS = (ROOT / "docs" / "faults.md").read_text("utf-8")
+NAMED = re.compile(r"(tests/[\w/]+\.py)?(?:::(test_[\w*]+))?")
+CITED = re.compile(r"docs/(\w+)\.md, (\w+)((?:, [A-Z]?\d+)*)")
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", FILES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file of the repository, and to a heading in it, resolves."""
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text("utf-8")):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text("utf-8")), target
+
+
+def test_the_catalogue_names_tests_that_exist() -> None:
+    """Each entry of the fault catalogue is "open" or names tests, and those exist."""
+    for entry in re.split(r"^### ", FAULTS, flags=re.MULTILINE)[1:]:
+        line = re.search(r"^- \*\*Tests\*\*: (.*?)(?=^- |\Z|^## )", entry, re.MULTILINE | re.DOTALL)
+        assert line is not None, entry
+        file, named = "", 0
+        for path, test in NAMED.findall(line[1]):
+            file = path or file
+            if file:
+                names = re.findall(r"^(?:async )?def (test_\w+)", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+                named += bool(path or test)
+                assert not test or any(fnmatch(name, test) for name in names), (file, test)
+        assert named or "**open**" in line[1], entry
+
+
+def test_what_the_sources_cite_is_there() -> None:
+    """A comment that cites "docs/faults.md, F31" finds that heading; so do numbers and letters of the other pages."""
+    for folder in ("src", "tests", "benchmarks"):
+        for source in (ROOT / folder).rglob("*.py"):
+            for page, first, more in CITED.findall(source.read_text("utf-8")):
+                text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+                for name in [first, *re.findall(r"\w+", more)]:
+                    heading = rf"^(?:#+ {name}(?:\.|$)|{name}\. )"
+                    assert re.search(heading, text, re.MULTILINE), f"{source.name}: docs/{page}.md, {name}"
+
+
+def test_the_picture_is_the_table_s() -> None:
+    """The state diagram in the architecture's page is the one that the code draws."""
+    assert f"```mermaid\n{mermaid()}\n```" in (ROOT / "docs" / "architecture.md").read_text("utf-8")
+
+
+def test_notes_are_decisions() -> None:
+    """The notes stay short enough to be read."""
+    assert len((ROOT / "NOTES.md").read_text("utf-8").splitlines()) < 250
