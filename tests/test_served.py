@@ -13,7 +13,7 @@ from worker_state import announce
 from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, Sign
+from worker_state.core.verdict import Cause, Closed
 from worker_state.served import Served, _Turn
 
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
@@ -22,13 +22,14 @@ LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 class Held:
     """What the server sends is put in, what it gets is listed; while `stuck` no frame goes out."""
 
-    connected_at = 0.0
+    connected_at = heard_at = 0.0
 
     def __init__(self) -> None:
-        self.put, self._come = trio.open_memory_channel[str | bytes | Sign | Closed](math.inf)
+        self.put, self._come = trio.open_memory_channel[str | bytes | Closed](math.inf)
         self.sent: list[str | bytes] = []
         self.flowing = trio.Event()
         self.flowing.set()
+        self.pings: list[float] = []
         self.over_at = math.inf
 
     async def _take(self, frame: str | bytes) -> None:
@@ -39,15 +40,13 @@ class Held:
         await self._take(text)
 
     async def ping(self) -> None:
-        await self._take("ping")
-
-    async def pong(self, payload: bytes) -> None:
-        await self._take(payload)
+        self.pings.append(trio.current_time())
+        await trio.sleep_forever()
 
     async def close(self) -> None:
         await self._take("Close")
 
-    async def receive(self) -> str | bytes | Sign | Closed:
+    async def receive(self) -> str | bytes | Closed:
         return await self._come.receive()
 
     async def abort(self) -> None:
@@ -82,39 +81,38 @@ def test_a_frame_that_waits_shows_no_secret() -> None:
     assert "a1b2c3" not in repr(turn)
 
 
-async def test_a_ping_is_answered_behind_however_many_frames(autojump_clock: MockClock) -> None:
-    """Its pong repeats the payload, and goes out although sixty frames came before it (FAULTS T8, T28)."""
-    socket = Held()
-    async with served(socket):
-        for _ in range(60):
-            socket.put.send_nowait('{"type": "ping"}')
-        socket.put.send_nowait(Sign(ping=b"alive?"))
-        await wait_all_tasks_blocked()
-        assert socket.sent == [b"alive?"]
-
-
-async def test_a_flood_of_pings_fills_nothing(autojump_clock: MockClock) -> None:
-    """While a frame is stuck, only the latest ping keeps a pong waiting, behind what was there before it."""
-    socket = Held()
+async def test_bytes_are_signs_of_life(autojump_clock: MockClock) -> None:
+    """A link over which a long message trickles in is neither pinged nor silent; without a byte it is (FAULTS G21)."""
+    socket, timing = Held(), Timing()
     async with served(socket) as (link, _):
-        socket.flowing = trio.Event()
-        link.post({"type": "one"})
-        await wait_all_tasks_blocked()
-        link.post({"type": "two"})
-        for number in range(1_000):
-            socket.put.send_nowait(Sign(ping=str(number).encode()))
-        await wait_all_tasks_blocked()
-        socket.flowing.set()
-        await wait_all_tasks_blocked()
-    assert socket.sent == ['{"type":"one"}', '{"type":"two"}', b"999"]
+        for _ in range(60):
+            await trio.sleep(timing.ping_every * 0.75)
+            socket.heard_at = trio.current_time()
+        last = socket.heard_at
+        assert link.over is None
+        assert socket.pings == []
+        await trio.sleep(timing.ping_every + timing.silence + 0.1)
+        assert socket.pings == [last + timing.ping_every]
+        assert socket.over_at == last + timing.ping_every + timing.silence
+        assert link.over == Closed(reason=f"no pong in {timing.silence:g} s", cause=Cause.SILENT)
 
 
-async def test_a_ping_while_closing_gets_no_pong(autojump_clock: MockClock) -> None:
-    """Nothing goes out behind our Close frame, and the answer to it ends the link (FAULTS T9)."""
+async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> None:
+    """A ping that waits behind a long message for its pong costs no link as long as that comes in (FAULTS G21)."""
+    socket, timing = Held(), Timing()
+    async with served(socket) as (link, _):
+        await trio.sleep(timing.ping_every + timing.silence - 1.0)
+        socket.heard_at = trio.current_time()
+        await trio.sleep(timing.silence)
+        assert link.over is None
+        assert len(socket.pings) == 2
+
+
+async def test_nothing_goes_out_behind_a_close_frame(autojump_clock: MockClock) -> None:
+    """Nothing can be posted behind our Close frame, and the answer to it ends the link."""
     socket = Held()
     async with served(socket) as (link, _):
         link.close(LEAVES, 0.5)
-        socket.put.send_nowait(Sign(ping=b"still there?"))
         await wait_all_tasks_blocked()
         link.post({"type": "late"})
         socket.put.send_nowait(Closed(1000))

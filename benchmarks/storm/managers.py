@@ -22,9 +22,9 @@ from worker_state.world import World
 def counted(dial: Dial, tally: Tally) -> Dial:
     """The same dial, counted by how it ends: by the cause of its failure, or as OPENED."""
 
-    async def dial_and_count(deadlines: Deadlines) -> Socket | DialFailure:
+    async def dial_and_count(deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
         tally.dials += 1
-        socket = await dial(deadlines)
+        socket = await dial(deadlines, nursery)
         tally.outcomes[socket.cause.name if isinstance(socket, DialFailure) else "OPENED"] += 1
         return socket
 

@@ -19,7 +19,7 @@ from worker_state.core.listing import NOTICE
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import masked
-from worker_state.transport import Socket, WebSocketDial, close, receive_message
+from worker_state.transport import Socket, WebSocketDial, close
 from worker_state.web import HttpxHttp
 
 WITHIN = 10.0
@@ -46,18 +46,20 @@ async def examine(config: Config, tell: Tell, *, within: float = WITHIN) -> None
         # Sockets have to outlive the steps: the room goes only with a worker that is still registered.
         with trio.CancelScope(shield=True):
             async with AsyncExitStack() as stack:
-                exam = _Exam(config, tell, within, stack)
+                nursery = await stack.enter_async_context(trio.open_nursery())
+                exam = _Exam(config, tell, within, stack, nursery)
                 outside.start_soon(exam.hear_cancel)
                 await exam.run()
         outside.cancel_scope.cancel()
 
 
 class _Exam:
-    def __init__(self, config: Config, tell: Tell, within: float, stack: AsyncExitStack) -> None:
+    def __init__(self, config: Config, tell: Tell, within: float, stack: AsyncExitStack, nursery: trio.Nursery) -> None:
         self._config = config
         self._tell = tell
         self._within = within
         self._stack = stack
+        self._nursery = nursery
         self._http = HttpxHttp(config.http_url, within=within)
         self._steps = trio.CancelScope()
         self._careful: trio.CancelScope | None = None
@@ -209,7 +211,7 @@ class _Exam:
         # Shorter than the step, so that the dial itself can say how far it has come.
         each = 0.8 * self._within
         deadlines = Deadlines(connect=each, acknowledge=each, register=each)
-        link = await dial(deadlines)
+        link = await dial(deadlines, self._nursery)
         if not isinstance(link, DialFailure):
             self._stack.push_async_callback(link.abort)
             self._links.append(link)
@@ -313,7 +315,7 @@ async def _ask(link: Socket, frame: wire.Message, pick: Callable[[wire.Frame], T
     """Send a frame and wait for its answer, past whatever else comes."""
     closed = await link.send(wire.encode(frame))
     while closed is None:
-        received = await receive_message(link)
+        received = await link.receive()
         if isinstance(received, Closed):
             return received
         answer = pick(wire.read(received))

@@ -29,7 +29,7 @@ from worker_state.core.roster import Roster
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
 from worker_state.logs import event
-from worker_state.transport import Dial, Socket, WebSocketDial, close, receive_message
+from worker_state.transport import Dial, Socket, WebSocketDial, close
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
 
@@ -152,9 +152,10 @@ class _Observer:
     @trio.lowlevel.enable_ki_protection
     async def _keep(self) -> None:
         """The cancel does not reach this, only `_leave` does: what it has created must be deleted."""
-        with trio.CancelScope(shield=True):
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.shield = True
             while not self._leaving:
-                end = await self._link()
+                end = await self._link(nursery)
                 if self._leaving:
                     break
                 now = trio.current_time()
@@ -186,7 +187,7 @@ class _Observer:
 
     # One link.
 
-    async def _link(self) -> _End:
+    async def _link(self, nursery: trio.Nursery) -> _End:
         """From the sign-in to the end of a socket."""
         self._entered = self._unanswered = False
         end = _End("it is over")
@@ -195,7 +196,7 @@ class _Observer:
         if refusal is not None:
             return refusal
         with self._interruptible():
-            socket = await self._outside.dial(deadlines)
+            socket = await self._outside.dial(deadlines, nursery)
             if isinstance(socket, DialFailure):
                 where = self._config.websocket_url.partition("?")[0]
                 return _End(f"no connection to {where}: {socket}", socket.cause, hint=v.hint(socket.retry_after))
@@ -323,6 +324,6 @@ class _Observer:
 async def _next_frame(socket: Socket, until: float) -> wire.Frame | Closed | None:
     """What comes next, or None when nothing has come by then."""
     with trio.move_on_at(until):
-        text = await receive_message(socket)
+        text = await socket.receive()
         return text if isinstance(text, Closed) else wire.read(text)
     return None

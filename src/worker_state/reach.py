@@ -10,15 +10,14 @@ import trio
 
 from worker_state import streams
 from worker_state.core.checkup import Endpoint
-from worker_state.core.verdict import Cause, DialFailure
-from worker_state.core.words import shown
+from worker_state.core.verdict import DialFailure
 
 Check = Callable[[Endpoint, float], Awaitable[str | DialFailure]]
 """Takes an endpoint and seconds; gives what was found, as a phrase, or why nothing was."""
 
 
 async def look_up(endpoint: Endpoint, within: float) -> str | DialFailure:
-    """The addresses behind the name. How long that may take is the caller's scope to say."""
+    """The addresses behind the name. The caller sets the deadline."""
     try:
         found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -28,7 +27,7 @@ async def look_up(endpoint: Endpoint, within: float) -> str | DialFailure:
 
 async def connect(endpoint: Endpoint, within: float) -> str | DialFailure:
     """A TCP connection."""
-    stream = await _open(endpoint, within)
+    stream = await streams.connect(endpoint.host, endpoint.port, within)
     if isinstance(stream, DialFailure):
         return stream
     await streams.abort(stream)
@@ -36,23 +35,12 @@ async def connect(endpoint: Endpoint, within: float) -> str | DialFailure:
 
 
 async def secure(endpoint: Endpoint, within: float) -> str | DialFailure:
-    """A TLS handshake, certificate and all; what is not done within so many seconds is the caller's scope to end."""
-    stream = await _open(endpoint, within)
+    """A TLS handshake, certificate and all. The caller sets its deadline."""
+    stream = await streams.connect(endpoint.host, endpoint.port, within)
     if isinstance(stream, DialFailure):
         return stream
     try:
-        await streams.secure(stream, endpoint.host)
-    except trio.BrokenResourceError as error:
-        return DialFailure(Cause.TLS, shown(str(error)))
+        secured = await streams.secure(stream, endpoint.host)
     finally:
         await streams.abort(stream)
-    return f"{endpoint.host} has a certificate that is trusted here"
-
-
-async def _open(endpoint: Endpoint, within: float) -> streams.TcpStream | DialFailure:
-    try:
-        return await streams.open_tcp_stream(endpoint.host, endpoint.port, within)
-    except TimeoutError:
-        return DialFailure(Cause.NO_ANSWER, f"in {within:g} s")
-    except (OSError, UnicodeError) as error:
-        return streams.why_not_connected(error)
+    return secured if isinstance(secured, DialFailure) else f"{endpoint.host} has a certificate that is trusted here"

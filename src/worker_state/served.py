@@ -4,7 +4,6 @@ Only the connection actor makes one. Nothing is decided about dialling, and what
 one thing: whether a `register` is unanswered, since no Close frame may follow one (FAULTS F31).
 """
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +17,7 @@ from worker_state.core import verdict as v
 from worker_state.core import wire
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, Sign
+from worker_state.core.verdict import Cause, Closed
 from worker_state.core.words import masked
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class _Turn:
     """A frame that is to be sent, and who waits for that."""
 
     kind: str
-    """The message's type; nothing for a control frame."""
+    """The message's type; nothing for the Close frame."""
     deliver: Deliver = field(repr=False)
     """It holds the frame, which may hold tokens."""
     taken: trio.Event | None = None
@@ -47,17 +46,12 @@ class Served:
     one reason why it ended. The writer runs in the nursery of whoever serves it, and ends with the link."""
 
     __slots__ = (
-        "_asked_at",
-        "_close_by",
         "_closing",
-        "_ended",
         "_epoch",
-        "_heard_at",
         "_hearing",
         "_leaving",
         "_nursery",
         "_others_spoke",
-        "_pong",
         "_registers_answered",
         "_registers_sent",
         "_say",
@@ -66,6 +60,7 @@ class Served:
         "_socket",
         "_timing",
         "_unsent",
+        "_watching",
         "over",
     )
 
@@ -85,49 +80,38 @@ class Served:
         """A frame of the worker's other parts was sent: an error may be the answer to that."""
         self._secrets: set[str] = set()
         """What was sent here that the server's own words must not bring into a log."""
-        self._heard_at = self._asked_at = trio.current_time()
         # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for
         # their turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Turn] = []
-        self._ended = False
         self._closing: Closed | None = None
         """Why a Close frame is to be sent, as soon as that is polite."""
-        self._close_by = math.inf
         self._hearing = trio.CancelScope()
+        self._watching = trio.CancelScope()
         self._sending: trio.CancelScope | None = None
         """The writer's, while there is one."""
-        self._pong = _Turn("", socket.ping)
-        """The last one that was queued: while it is unsent, a further ping needs no other."""
 
     async def pump(self, deadlines: Deadlines, publish: m.Publish) -> Closed:
         """Hand on all frames, until the link is over; returns why it is."""
         answer_by = self._socket.connected_at + deadlines.register
-        publish(m.LinkOpened(m.Link(self._epoch, answer_by, self._send)))
+        tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
+        self._nursery.start_soon(self._watch)
         try:
-            while not self._ended:
-                with trio.CancelScope() as self._hearing:
-                    await self._hear(publish)
-                self._look_around(trio.current_time(), self._hearing.deadline)
+            with self._hearing:
+                await self._hear(tell)
         finally:
             self._break_off()
         assert self.over is not None
         return self.over
 
-    async def _hear(self, publish: m.Publish) -> None:
-        """Until the deadline finds that something is to be done, since nothing has come, or the socket ends."""
+    async def _hear(self, tell: m.Tell) -> None:
         while True:
-            self._hearing.deadline = min(self._quiet_until(), self._close_by)
             received = await self._socket.receive()
-            self._heard_at = trio.current_time()
             if isinstance(received, Closed):
                 if self.over is not None and received.by_server:
                     self.over = replace(self.over, code=received.code)  # our Close frame is answered
                 self.end(received)
                 return
-            if not isinstance(received, Sign):
-                self._hand_on(wire.read(received), publish)
-            elif received.ping is not None:
-                self._answer(received.ping)
+            self._hand_on(wire.read(received), tell)
             del received  # an idle link must not hold on to the last frame, which may be megabytes (FAULTS F22)
 
     def _hand_on(self, frame: wire.Frame, publish: m.Publish) -> None:
@@ -140,15 +124,6 @@ class Served:
         elif isinstance(frame, wire.NotInRoom):
             shared = self._others_spoke
         publish(m.FrameReceived(self._epoch, frame, shared))
-
-    def _answer(self, ping: bytes) -> None:
-        """Only the latest ping needs its pong, so that a flood of them fills nothing."""
-        deliver = partial(self._socket.pong, ping)
-        if self._pong in self._unsent:
-            self._pong.deliver = deliver
-        elif self.over is None:
-            self._pong = _Turn("", deliver)
-            self._queue(self._pong)
 
     @property
     def registered(self) -> bool:
@@ -169,7 +144,6 @@ class Served:
         """The link is over, at once."""
         if self.over is None:
             self.over = replace(closed, reason=masked(closed.reason, self._secrets))
-        self._ended = True
         self._hearing.cancel()
 
     def leave(self) -> None:
@@ -183,7 +157,7 @@ class Served:
             self.end(closed)
             return
         self._closing = closed
-        self._hearing.deadline = self._close_by = trio.current_time() + within
+        self._hearing.deadline = trio.current_time() + within
         self._close_when_polite()
 
     def _close_when_polite(self) -> None:
@@ -194,7 +168,8 @@ class Served:
     def _break_off(self) -> None:
         """Nothing is sent any more: whoever waits for that is told."""
         self.over = self.over or self._closing or Closed()
-        self._ended = True
+        self._hearing.cancel()
+        self._watching.cancel()
         if self._sending is not None:
             self._sending.cancel()
         for turn in self._unsent:
@@ -231,11 +206,11 @@ class Served:
     @trio.lowlevel.enable_ki_protection
     async def _write(self, scope: trio.CancelScope) -> None:
         with scope:
-            while self._unsent and not self._ended:
+            while self._unsent and not self._hearing.cancel_called:
                 scope.deadline = trio.current_time() + self._timing.send
                 await self._write_one(self._unsent.pop(0))
         self._sending = None
-        if scope.cancelled_caught and not self._ended:
+        if scope.cancelled_caught and not self._hearing.cancel_called:
             self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
 
     async def _write_one(self, turn: _Turn) -> None:
@@ -255,21 +230,19 @@ class Served:
             if turn.taken is not None:
                 self._say.send_failed(self._epoch, turn.kind, self.over or closed)
 
-    def _quiet_until(self) -> float:
-        """When something is to be done unless they say something before."""
-        if self._heard_at < self._asked_at:
-            return self._asked_at + self._timing.silence
-        return self._heard_at + self._timing.ping_every
-
-    def _look_around(self, now: float, deadline: float) -> None:
-        """Ping after a while without a sign of life, and call the link dead when none comes after that either."""
-        if self._ended or now >= self._close_by:
-            self._ended = True
-            return
-        if now < self._quiet_until():
-            return
-        if self._heard_at < self._asked_at and now - deadline <= LATE:
-            self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))
-        self._asked_at = now
-        if self.over is None:
-            self._queue(_Turn("", self._socket.ping))
+    @trio.lowlevel.enable_ki_protection
+    async def _watch(self) -> None:
+        """Ping when no byte has come for a while, and call the link dead when none comes after that either."""
+        with self._watching:
+            while self.over is None:
+                heard_at = self._socket.heard_at
+                await trio.sleep_until(heard_at + self._timing.ping_every)
+                if self._socket.heard_at > heard_at:
+                    continue
+                deadline = trio.current_time() + self._timing.silence
+                with trio.move_on_at(deadline):
+                    if await self._socket.ping() is not None:
+                        return  # `receive` says why
+                await trio.lowlevel.checkpoint()  # the socket's reader may have bytes to take first
+                if self._socket.heard_at == heard_at and trio.current_time() - deadline <= LATE:
+                    self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))

@@ -1,76 +1,81 @@
-"""The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches wsproto.
+"""The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches trio-websocket.
 
-wsproto is the protocol without any I/O; the I/O is a trio stream of our own, in the task of whoever calls. No task runs
-in here and nothing is buffered but the frame that is coming in, so that there is nothing that could hang, leak or raise
-behind the caller's back (FAULTS, part T). Whatever the network does comes out as a value (`DialFailure`, `Closed`),
-never as an exception. No decision about retrying is made here, and nothing of the messages' content is known.
+The library hangs, leaks and raises in odd places (FAULTS, part T). `_Stream` below it and `_Reader` beside it are the
+remedies; each line that needs one names its trap. What the network does comes out as a value (`DialFailure`, `Closed`),
+never as an exception. Nothing here decides about retries or knows what a message means.
 """
 
+import math
+import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 import trio
-from wsproto import events
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.frame_protocol import CloseReason
-from wsproto.handshake import H11Handshake
-from wsproto.utilities import RemoteProtocolError
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from worker_state import streams
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure, Sign
+from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
 
 MAX_MESSAGE = 8 * 2**20
 """Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (FAULTS F22)."""
+UNREAD = 64
+"""Messages that may wait in the library: with its default of 1 an unread one blocks the pongs (T8, T28)."""
 PATH_SAFE = "/%?:@!$&'()*+,;=~-._"
 """What may stand unquoted in a path or a query."""
 BUSY = frozenset({429, 502, 503, 504})
 """What a server says, or a proxy before it, that has too much to do or is just starting."""
 LAST_WORD = 0.5
-"""Seconds for our answer to a Close frame: whoever does not take it has said that he is gone."""
-OPEN = (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING)
-"""In these a Close frame of ours has not been sent yet."""
+"""Seconds for a Close frame to go out."""
+LONGEST_HEAD = 2**14
+"""Bytes of an HTTP answer without an end of its head."""
+CLOSE_FRAME = b"\x88\x82\0\0\0\0\x03\xe8"
+"""With code 1000, masked by zeros."""
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)[ \r\n]")
+_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
 class Socket(Protocol):
-    """One open WebSocket connection: one task at a time may send, and one may receive.
+    """One open WebSocket connection: one task at a time may send, one may ping, and one may receive.
 
-    A frame whose sending was cancelled may be half on the wire: everything after it returns `Closed` (FAULTS T10).
+    The server's pings are answered. A frame whose sending was cancelled may be half on the wire: everything after it
+    returns `Closed` (T10).
     """
 
     connected_at: float
     """When TCP was connected, in seconds of trio's clock."""
 
+    @property
+    def heard_at(self) -> float:
+        """When the last bytes came, in seconds of trio's clock."""
+
     async def send(self, text: str) -> Closed | None:
         """Send one text frame."""
 
     async def ping(self) -> Closed | None:
-        """Send a ping; the pong comes by `receive`."""
-
-    async def pong(self, payload: bytes) -> Closed | None:
-        """Send the answer to a ping."""
+        """Send a ping, and return at its pong or at the end of the connection. The caller sets the deadline."""
 
     async def close(self) -> Closed | None:
         """Send a Close frame; the end of the connection comes by `receive`."""
 
-    async def receive(self) -> str | bytes | Sign | Closed:
-        """The next of what comes in, or how the connection ended. May be cancelled: nothing is lost by that."""
+    async def receive(self) -> str | bytes | Closed:
+        """The next message, or how the connection ended. May be cancelled: nothing is lost by that."""
 
     async def abort(self) -> None:
-        """End the connection at once, without a Close frame. Whoever has dialled owes this, however it ended."""
+        """End the connection at once, without a Close frame, and its task. The caller of `Dial` has to do this."""
 
 
-async def receive_message(socket: Socket) -> str | bytes | Closed:
-    """The next message, or how the connection ended; pings are answered. For who sends nothing at the same time."""
-    while True:
-        received = await socket.receive()
-        if not isinstance(received, Sign):
-            return received
-        if received.ping is not None:
-            await socket.pong(received.ping)
+class Dial(Protocol):
+    """Opens a connection, or says why there is none. Cancelled, it leaves none behind."""
+
+    async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
+        """`nursery` runs the one task of the connection, until `abort`. Nothing is raised in it."""
 
 
 async def close(socket: Socket, within: float) -> bool:
@@ -79,19 +84,13 @@ async def close(socket: Socket, within: float) -> bool:
     with trio.move_on_after(within):
         received: str | bytes | Closed | None = await socket.close()
         while not isinstance(received, Closed):
-            received = await receive_message(socket)
+            received = await socket.receive()
         return received.by_server
     return False
 
 
-class Dial(Protocol):
-    """Opens a connection, or says why there is none. Cancelled, it leaves none behind."""
-
-    async def __call__(self, deadlines: Deadlines) -> Socket | DialFailure: ...
-
-
 class WebSocketDial:
-    """`Dial` over TCP and TLS, on a stream of our own, which can always be aborted."""
+    """`Dial` over TCP and TLS."""
 
     __slots__ = (
         "_host",
@@ -110,7 +109,7 @@ class WebSocketDial:
         url: str,
         *,
         unacknowledged_within: float = 15.0,
-        open_stream: Callable[[str, int, float], Awaitable[trio.abc.Stream]] = streams.open_tcp_stream,
+        open_stream: streams.OpenStream = streams.open_tcp_stream,
         unacknowledged: Callable[[trio.abc.Stream], int] = streams.unacknowledged,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -121,180 +120,220 @@ class WebSocketDial:
         self._resource = quote(parts.path or "/", safe=PATH_SAFE) + (
             f"?{quote(parts.query, safe=PATH_SAFE)}" if parts.query else ""
         )
-        name = f"[{self._host}]" if ":" in self._host else self._host
+        name = f"[{self._host}]" if ":" in self._host else self._host  # T27
         self._host_header = name if self._port == (443 if self._secure else 80) else f"{name}:{self._port}"
         self._unacknowledged_within = unacknowledged_within
         self._open_stream = open_stream
         self._unacknowledged = unacknowledged
         self._ssl_context = ssl_context
 
-    async def __call__(self, deadlines: Deadlines) -> Socket | DialFailure:
-        stream = await self._connect(deadlines.connect)
-        if isinstance(stream, DialFailure):
-            return stream
-        made: Socket | DialFailure | None = None
+    async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
+        below = await streams.connect(self._host, self._port, deadlines.connect, self._open_stream)
+        if isinstance(below, DialFailure):
+            return below
+        streams.give_up_after(below, self._unacknowledged_within)
+        watching = streams.Watching(below, deadlines.acknowledge, self._unacknowledged)
+        socket = _WebSocket(below, watching, nursery)
+        failure: DialFailure | None = DialFailure(Cause.DROPPED)  # by a cancel
         try:
-            made = await self._shake_hands(stream, deadlines)
+            failure = await self._shake_hands(socket, watching, deadlines.register)
         finally:
-            if made is None or isinstance(made, DialFailure):
-                await streams.abort(stream)
-        return made
+            if failure is not None:
+                await socket.abort()
+        if failure is None:
+            return socket
+        return DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else failure
 
-    async def _shake_hands(self, stream: trio.abc.Stream, deadlines: Deadlines) -> Socket | DialFailure:
-        connected_at = trio.current_time()
-        watching = streams.Watching(stream, deadlines.acknowledge, self._unacknowledged)
-        secured = await self._secure_stream(watching, deadlines.register)
-        if isinstance(secured, DialFailure):
-            return secured
-        made: Connection | DialFailure = DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
-        with trio.move_on_at(connected_at + deadlines.register):
-            made = await self._upgrade(secured)
-        if not isinstance(made, DialFailure):
-            # Its first answer has come: nothing has to be watched any more.
-            return _WebSocket(stream, stream if secured is watching else secured, made, connected_at)
-        return DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else made
+    async def _shake_hands(self, socket: "_WebSocket", watching: streams.Watching, within: float) -> DialFailure | None:
+        stream: trio.abc.Stream | DialFailure = watching
+        came = "no TLS" if self._secure else "nothing"
+        with trio.move_on_at(socket.connected_at + within):
+            if self._secure:
+                stream = await streams.secure(watching, self._host, self._ssl_context)
+                came = "nothing"
+            return (
+                stream
+                if isinstance(stream, DialFailure)
+                else await socket.upgrade(stream, self._host_header, self._resource)
+            )
+        return DialFailure(Cause.UNANSWERED, f"{came} in {within:g} s")
 
-    async def _connect(self, within: float) -> trio.abc.Stream | DialFailure:
+
+class _Reader:
+    """What trio-websocket gets for a nursery: runs its reader in the caller's, keeps errors in, and can be stopped."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.error: Exception | None = None
+        self._nursery = nursery
+        self._scope = trio.CancelScope()
+        self._ended: trio.Event | None = None
+        """None before the start."""
+        self._waiting = trio.CancelScope()
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        self._ended = trio.Event()
+        self._nursery.start_soon(self._run, task, self._ended)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self, task: Callable[[], Awaitable[None]], ended: trio.Event) -> None:
         try:
-            stream = await self._open_stream(self._host, self._port, within)
-        except TimeoutError:
-            return DialFailure(Cause.NO_ANSWER, f"in {within:g} s")
-        except (OSError, UnicodeError) as exc:  # the latter for a name that no resolver can be asked for
-            return streams.why_not_connected(exc)
-        streams.give_up_after(stream, self._unacknowledged_within)
-        return stream
+            with self._scope:
+                await task()
+        except Exception as error:  # noqa: BLE001 - T2: whatever the reader raises costs this one connection
+            self.error = error
+        finally:
+            ended.set()
+            self._waiting.cancel()
 
-    async def _secure_stream(self, stream: streams.Watching, within: float) -> trio.abc.Stream | DialFailure:
-        if not self._secure:
-            return stream
-        with trio.move_on_after(within):
+    def while_running(self) -> trio.CancelScope:
+        """A scope that ends with the reader: the library wakes neither a dial (T1) nor a ping (T6)."""
+        self._waiting = trio.CancelScope()
+        if self._ended is not None and self._ended.is_set():
+            self._waiting.cancel()
+        return self._waiting
+
+    async def stop(self) -> None:
+        self._scope.cancel()
+        if self._ended is not None:
+            with trio.CancelScope(shield=True):
+                await self._ended.wait()
+
+
+class _Stream(trio.abc.Stream):
+    """What trio-websocket gets for a stream: reads the head of the HTTP answer itself, and watches what goes out."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.answered = False
+        """Some bytes have come."""
+        self.rejection: DialFailure | None = None
+        self.cut = False
+        """Half a frame is out."""
+        self.closing = False
+        """A Close frame is out."""
+        self._stream = stream
+        self._upgraded = False
+        self._turn = trio.StrictFIFOLock()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self.closing and self.cut:  # the library would wait for more bytes before it says so
+            raise trio.BrokenResourceError("our Close frame is not taken")
+        if self._upgraded:
+            return await self._stream.receive_some(max_bytes)
+        # Of a refusal only the head is read: what follows can be endless (T3).
+        received = bytearray()
+        while not _HEAD_END.search(received):
+            if len(received) > LONGEST_HEAD:
+                raise trio.BrokenResourceError("no end of the head")
+            data = await self._stream.receive_some()
+            received += data
+            self.answered = bool(received)
+            if not data or received[0] <= ord(" "):
+                raise trio.BrokenResourceError("no HTTP")
+        status = _STATUS.match(received)
+        self._upgraded = status is not None and status[1] == b"101"
+        if self._upgraded:
+            return received
+        if status is not None:
+            self.rejection = _rejection(int(status[1]), bytes(received))
+        raise trio.BrokenResourceError("no upgrade")
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        async with self._turn:  # `_WebSocket.close` comes here past the library's own lock
+            if self.cut:
+                raise trio.BrokenResourceError("half a frame is out")  # T10
+            if self.closing:
+                return  # a pong, or the library's answer to a Close frame that has crossed ours
+            is_close, whole = data[0] == CLOSE_FRAME[0], False
             try:
-                return await streams.secure(stream, self._host, self._ssl_context)
-            except trio.BrokenResourceError as exc:
-                return DialFailure(Cause.UNACKNOWLEDGED) if stream.lost else DialFailure(Cause.TLS, shown(str(exc)))
-        return DialFailure(Cause.UNANSWERED, f"no TLS in {within:g} s")
+                with trio.move_on_after(LAST_WORD if is_close else math.inf):
+                    await self._stream.send_all(data)
+                    whole = True
+            finally:
+                self.closing, self.cut = is_close, not whole
+            if not whole:
+                raise trio.BrokenResourceError("our Close frame is not taken")
 
-    async def _upgrade(self, stream: trio.abc.Stream) -> Connection | DialFailure:
-        """Ask for the upgrade. Of a refusal only the head is read: what follows can be endless (FAULTS T3)."""
-        handshake = H11Handshake(ConnectionType.CLIENT)
-        asked = handshake.send(events.Request(host=self._host_header, target=self._resource))
-        some = False
-        try:
-            await stream.send_all(asked)
-            while data := await stream.receive_some():
-                some = True
-                handshake.receive_data(bytes(data))
-                for event in handshake.events():
-                    if isinstance(event, events.RejectConnection):
-                        return _rejection(event)
-                    if handshake.connection is not None:
-                        return handshake.connection
-        except trio.BrokenResourceError:
-            pass
-        except (RemoteProtocolError, UnicodeError):  # the latter for headers that should be ASCII
-            some = True
-        if some:
-            return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
-        return DialFailure(Cause.CLOSED, "before the handshake was done")
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """The library closes when it likes to; the caller aborts."""
 
 
-def _rejection(event: events.RejectConnection) -> DialFailure:
-    hint = dict(event.headers).get(b"retry-after", b"").decode("ascii", "replace") or None
-    cause = Cause.SHED if event.status_code in BUSY else Cause.REJECTED
-    return DialFailure(cause, f"HTTP {event.status_code}", status=event.status_code, retry_after=hint)
-
-
-_NOTHING: Iterator[events.Event] = iter(())
+def _rejection(status: int, head: bytes) -> DialFailure:
+    hint = _RETRY_AFTER.search(head)
+    retry_after = hint[1].decode("ascii", "replace") if hint else ""
+    cause = Cause.SHED if status in BUSY else Cause.REJECTED
+    return DialFailure(cause, f"HTTP {status}", status=status, retry_after=retry_after or None)
 
 
 class _WebSocket:
-    """`Socket` of wsproto's connection over a stream."""
+    """`Socket` on a trio-websocket connection."""
 
-    __slots__ = ("_below", "_connection", "_events", "_over", "_parts", "_size", "_stream", "_writing", "connected_at")
-
-    def __init__(
-        self, below: trio.abc.Stream, stream: trio.abc.Stream, connection: Connection, connected_at: float
-    ) -> None:
-        self.connected_at = connected_at
+    def __init__(self, below: trio.abc.Stream, watching: streams.Watching, nursery: trio.Nursery) -> None:
+        self.connected_at = trio.current_time()
         self._below = below
-        """The TCP connection; the stream is this one, or TLS over it."""
-        self._stream = stream
-        self._connection = connection
-        self._events: Iterator[events.Event] = (
-            connection.events()
-        )  # frames may have come in the same segment as the 101
-        self._parts: list[Any] = []
-        """Of the message that is coming in."""
-        self._size = 0
-        self._writing = False
-        """Something is on its way out, all of it or, when that was cancelled, half of it."""
-        self._over: Closed | None = None
+        self._watching = watching
+        self._reader = _Reader(nursery)
+        self._stream: _Stream
+        self._connection: WebSocketConnection
+
+    async def upgrade(self, stream: trio.abc.Stream, host: str, resource: str) -> DialFailure | None:
+        """The handshake, over TCP or TLS. None when the connection is open; nothing else works before."""
+        self._stream = _Stream(stream)
+        with self._reader.while_running():
+            self._connection = await wrap_client_stream(
+                self._reader,  # type: ignore[arg-type]
+                self._stream,  # type: ignore[arg-type]
+                host,
+                resource,
+                message_queue_size=UNREAD,
+                max_message_size=MAX_MESSAGE,
+            )
+            return None
+        if self._stream.rejection is not None:
+            return self._stream.rejection
+        if self._stream.answered:
+            return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
+        return DialFailure(Cause.CLOSED, "before the handshake was done")
+
+    @property
+    def heard_at(self) -> float:
+        return self._watching.heard_at
 
     async def send(self, text: str) -> Closed | None:
-        return await self._say(events.TextMessage(text))
+        return await self._try(partial(self._connection.send_message, text))
 
     async def ping(self) -> Closed | None:
-        return await self._say(events.Ping())
-
-    async def pong(self, payload: bytes) -> Closed | None:
-        return await self._say(events.Pong(payload))
+        with self._reader.while_running():
+            return await self._try(self._connection.ping)
+        return self._end()
 
     async def close(self) -> Closed | None:
-        return await self._say(events.CloseConnection(CloseReason.NORMAL_CLOSURE))
+        # T9: in its own `aclose` the library drops what comes, and a ping ends its reader.
+        return await self._try(partial(self._stream.send_all, CLOSE_FRAME))
 
-    async def _say(self, event: events.Event) -> Closed | None:
-        if self._over is None and self._connection.state is ConnectionState.OPEN and not self._writing:
-            await self._write(event)
-            return self._over
-        return self._over or Closed(1006, "nothing can be sent any more")
-
-    async def _write(self, event: events.Event) -> None:
-        self._writing = True
+    async def _try(self, action: Callable[[], Awaitable[None]]) -> Closed | None:
+        if self._stream.closing or self._stream.cut:
+            return self._end("nothing can be sent any more")
         try:
-            await self._stream.send_all(self._connection.send(event))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._over = self._over or Closed(1006, "without a Close frame")
-        self._writing = False
+            await action()
+        except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+            return self._end()
+        return None
 
-    async def receive(self) -> str | bytes | Sign | Closed:
-        while self._over is None:
-            event = next(self._events, None)
-            if event is None:
-                await self._read()
-            elif isinstance(event, events.Ping):
-                return Sign(ping=bytes(event.payload))
-            elif isinstance(event, events.Pong):
-                return Sign()
-            elif isinstance(event, events.CloseConnection):
-                await self._end(event)
-            elif isinstance(event, events.Message):  # or a part of one, as the network has cut it
-                self._parts.append(event.data)
-                self._size += len(event.data)
-                if self._size > MAX_MESSAGE:
-                    await self._end(events.CloseConnection(CloseReason.MESSAGE_TOO_BIG, "message too big"))
-                elif event.message_finished:
-                    parts, self._parts, self._size = self._parts, [], 0
-                    return "".join(parts) if isinstance(event, events.TextMessage) else b"".join(parts)
-        return self._over
-
-    async def _read(self) -> None:
-        self._events = _NOTHING  # an idle connection keeps nothing of the last frames
+    async def receive(self) -> str | bytes | Closed:
         try:
-            data = await self._stream.receive_some()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            data = b""
-        if data:
-            self._connection.receive_data(bytes(data))
-            self._events = self._connection.events()
-        else:
-            self._over = self._over or Closed(1006, "without a Close frame")
+            return await self._connection.get_message()
+        except ConnectionClosed:
+            return self._end()
 
-    async def _end(self, event: events.CloseConnection) -> None:
-        """A Close frame has come, or a reason for one: answered if that can be done at once."""
-        self._over = Closed(int(event.code), shown(event.reason or ""))  # first: the answer may be cancelled
-        if self._connection.state in OPEN and not self._writing:
-            with trio.move_on_after(LAST_WORD):
-                await self._write(event.response())
+    def _end(self, why: str = "without a Close frame") -> Closed:
+        reason = self._connection.closed
+        if reason is not None and reason.code != 1006:
+            return Closed(int(reason.code), shown(reason.reason or ""))
+        return Closed(1006, type(self._reader.error).__name__ if self._reader.error else why)
 
     async def abort(self) -> None:
         await streams.abort(self._below)
+        await self._reader.stop()

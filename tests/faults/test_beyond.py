@@ -23,7 +23,7 @@ from worker_state.actors import connection
 from worker_state.actors.runner import Inbox
 from worker_state.core import messages as m
 from worker_state.core.pace import Deadlines, Pace
-from worker_state.core.verdict import Closed, Sign
+from worker_state.core.verdict import Closed
 from worker_state.devserver.identities import ApiKey
 from worker_state.transport import Dial
 
@@ -160,28 +160,23 @@ async def test_a_refused_register_does_not_make_the_move_impolite(world: World) 
 class Quiet:
     """A socket over which nothing comes but pongs, as long as somebody is there."""
 
-    connected_at = 0.0
+    connected_at = heard_at = 0.0
 
     def __init__(self, dies_at: float) -> None:
         self._dies_at = dies_at
         self.pings: list[float] = []
-        self._pongs_in, self._pongs = trio.open_memory_channel[Sign](math.inf)
 
     async def send(self, text: str) -> Closed | None:
         raise NotImplementedError
 
-    async def receive(self) -> Sign:
-        pong = await self._pongs.receive()
-        await trio.sleep(0.1)
-        return pong
+    async def receive(self) -> str:
+        await trio.sleep_forever()
+        raise AssertionError
 
     async def ping(self) -> None:
         self.pings.append(trio.current_time())
-        if trio.current_time() < self._dies_at:
-            self._pongs_in.send_nowait(Sign())
-
-    async def pong(self, payload: bytes) -> Closed | None:
-        raise NotImplementedError
+        await trio.sleep(0.1 if trio.current_time() < self._dies_at else math.inf)
+        self.heard_at = trio.current_time()
 
     async def close(self) -> None:
         raise NotImplementedError
@@ -201,7 +196,7 @@ async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     inbox, receive = trio.open_memory_channel[m.Event](math.inf)
     lost_at: list[float] = []
 
-    async def dial(deadlines: Deadlines) -> Quiet:
+    async def dial(deadlines: Deadlines, nursery: trio.Nursery) -> Quiet:
         return socket
 
     def publish(event: m.Event) -> None:
@@ -236,7 +231,7 @@ async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockCl
     timing = Timing()
     inbox, receive = trio.open_memory_channel[m.Event](math.inf)
 
-    async def dial(deadlines: Deadlines) -> Stuck:
+    async def dial(deadlines: Deadlines, nursery: trio.Nursery) -> Stuck:
         return Stuck(dies_at=100.0)
 
     def publish(event: m.Event) -> None:

@@ -11,7 +11,7 @@ import trio
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.server import Server
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure, Sign
+from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Message
 from worker_state.transport import Socket
 
@@ -50,9 +50,10 @@ class FastSocket:
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
-        self.connected_at = trio.current_time()
-        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes | Sign](float("inf"))
+        self.connected_at = self.heard_at = trio.current_time()
+        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self._pings = 0
+        self._pong = trio.Event()
         self.closed: Closed | None = None
         self.conn: Conn
 
@@ -60,13 +61,14 @@ class FastSocket:
         """Something has come from the server."""
         if self.closed is not None:
             return
+        self.heard_at = trio.current_time()
         match item:
             case str() | bytes():
                 self._inbox_in.send_nowait(item)
             case Ping(answered=True):
-                self._inbox_in.send_nowait(Sign())
+                self._pong.set()
             case Ping():
-                self._inbox_in.send_nowait(Sign(ping=item.number.to_bytes(4)))
+                self.conn.up.push(Ping(item.number, answered=True))
             case CloseFrame():
                 self.conn.up.push(CloseFrame(item.code))
                 self._end(Closed(item.code, item.reason))
@@ -76,6 +78,7 @@ class FastSocket:
     def _end(self, closed: Closed) -> None:
         self.closed = closed
         self._inbox_in.close()
+        self._pong.set()
 
     async def send(self, text: str) -> Closed | None:
         await trio.lowlevel.checkpoint()
@@ -85,7 +88,7 @@ class FastSocket:
             self.conn.up.push(text)
         return self.closed
 
-    async def receive(self) -> str | bytes | Sign | Closed:
+    async def receive(self) -> str | bytes | Closed:
         try:
             return await self._inbox.receive()
         except trio.EndOfChannel:
@@ -95,12 +98,10 @@ class FastSocket:
     async def ping(self) -> Closed | None:
         await trio.lowlevel.checkpoint()
         self._pings += 1
-        self.conn.up.push(Ping(self._pings))
-        return self.closed
-
-    async def pong(self, payload: bytes) -> Closed | None:
-        await trio.lowlevel.checkpoint()
-        self.conn.up.push(Ping(int.from_bytes(payload), answered=True))
+        if self.closed is None:
+            self._pong = trio.Event()
+            self.conn.up.push(Ping(self._pings))
+        await self._pong.wait()
         return self.closed
 
     async def close(self) -> Closed | None:
@@ -120,7 +121,7 @@ class FastDial:
         self._owner = owner
         self._chance = chance
 
-    async def __call__(self, deadlines: Deadlines) -> Socket | DialFailure:
+    async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
         failure = await self._failure(deadlines)
         if failure is not None:
             return failure

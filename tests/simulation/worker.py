@@ -46,8 +46,11 @@ class _WatchedSocket:
         self.connected_at = socket.connected_at
         self.receive = socket.receive
         self.ping = socket.ping
-        self.pong = socket.pong
         self.close = socket.close
+
+    @property
+    def heard_at(self) -> float:
+        return self._socket.heard_at
 
     async def send(self, text: str) -> Closed | None:
         kind = text.split('"', 4)[3]
@@ -145,11 +148,11 @@ class Worker:
         make = ByteDial if self.sim.plan.level == "bytes" else FastDial
         return make(self.sim.server, self.name, self.chance)
 
-    async def _dial(self, deadlines: Deadlines) -> Socket | DialFailure:
+    async def _dial(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
         self.dialled(trio.current_time())
         socket: Socket | DialFailure | None = None
         try:
-            socket = await self._inner_dial()(deadlines)
+            socket = await self._inner_dial()(deadlines, nursery)
         finally:
             if socket is None or isinstance(socket, DialFailure):
                 self.link_over_at = trio.current_time()

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import trio
+
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import DialFailure
 from worker_state.transport import Dial, Socket
@@ -22,9 +24,11 @@ class Dialled:
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Socket | DialFailure]:
-        made = await self._dial(self._deadlines)
-        try:
-            yield made
-        finally:
-            if not isinstance(made, DialFailure):
-                await made.abort()
+        async with trio.open_nursery() as nursery:
+            made = await self._dial(self._deadlines, nursery)
+            try:
+                yield made
+            finally:
+                if not isinstance(made, DialFailure):
+                    await made.abort()
+                assert not nursery.child_tasks

@@ -13,7 +13,7 @@ import trio
 
 from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure, Sign
+from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Close, Effect, Reply, Send
 from worker_state.devserver.rooms import Rooms
 from worker_state.transport import Socket
@@ -26,13 +26,14 @@ class FakeSocket:
 
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
-        self.connected_at = trio.current_time()
-        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes | Sign](float("inf"))
+        self.connected_at = self.heard_at = trio.current_time()
+        self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
+        self._pong = trio.Event()
         self.closed: Closed | None = None
         self.frozen: list[str] | None = None
         """What the client has sent since the server stopped looking at this connection; None: it does look."""
-        self.unsent: list[str | bytes | Sign] = []
-        """What the server could not send meanwhile."""
+        self.unsent: list[str | bytes | None] = []
+        """What the server could not send meanwhile: frames, and None for a pong."""
         self.deaf = False
         """A proxy answers the pings; behind it there is nobody any more."""
         self.half_open = False
@@ -46,7 +47,7 @@ class FakeSocket:
             self._server.receive(self, text)
         return self.closed
 
-    async def receive(self) -> str | bytes | Sign | Closed:
+    async def receive(self) -> str | bytes | Closed:
         try:
             return await self._inbox.receive()
         except trio.EndOfChannel:
@@ -54,15 +55,12 @@ class FakeSocket:
             return self.closed
 
     async def ping(self) -> Closed | None:
-        await trio.lowlevel.checkpoint()
+        self._pong = trio.Event()
         if self.frozen is not None:
-            self.unsent.append(Sign())
-        elif self.closed is None and (self._server.answers_pings or not self._server.silent):
-            self._inbox_in.send_nowait(Sign())
-        return self.closed
-
-    async def pong(self, payload: bytes) -> Closed | None:
-        await trio.lowlevel.checkpoint()
+            self.unsent.append(None)
+        elif self.closed is not None or self._server.answers_pings or not self._server.silent:
+            self._hear(None)
+        await self._pong.wait()
         return self.closed
 
     async def close(self) -> Closed | None:
@@ -75,10 +73,17 @@ class FakeSocket:
     async def abort(self) -> None:
         self.end(Closed())
 
-    def deliver(self, frame: str | bytes | Sign) -> None:
+    def deliver(self, frame: str | bytes | None) -> None:
         if self.frozen is not None:
             self.unsent.append(frame)
-        elif self.closed is None and not (self.deaf and not isinstance(frame, Sign)):
+        elif self.closed is None and not (self.deaf and frame is not None):
+            self._hear(frame)
+
+    def _hear(self, frame: str | bytes | None) -> None:
+        self.heard_at = trio.current_time()
+        if frame is None:
+            self._pong.set()
+        else:
             self._inbox_in.send_nowait(frame)
 
     def end(self, closed: Closed, *, noticed: bool = True) -> None:
@@ -86,6 +91,7 @@ class FakeSocket:
             self.closed = closed
             self.half_open = not noticed or self.frozen is not None
             self._inbox_in.close()
+            self._pong.set()
             if not self.half_open:
                 self._server.lose(self)
 
@@ -124,7 +130,7 @@ class FakeServer:
 
     # the network
 
-    async def dial(self, deadlines: Deadlines) -> Socket | DialFailure:
+    async def dial(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
         await trio.sleep(self.latency)

@@ -152,7 +152,7 @@ async def _one_link(
     deadlines = book.pace.dialling(trio.current_time())
     socket: Socket | DialFailure | None = None
     with trio.CancelScope() as book.cuttable:
-        socket = await dial(deadlines)
+        socket = await dial(deadlines, nursery)
     book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
     if socket is None or isinstance(socket, DialFailure):
         return socket

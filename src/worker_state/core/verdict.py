@@ -46,13 +46,6 @@ class DialFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """A sign of life without a message: a ping, which is to be answered with its payload, or (None) a pong."""
-
-    ping: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Closed:
     """A link that is over. `code` is the WebSocket close code; 1006 stands for "without a Close frame"."""
 
