@@ -62,7 +62,7 @@ async def served(socket: Held) -> AsyncIterator[tuple[Served, m.Link]]:
             links.append(note.link)
 
     async with trio.open_nursery() as nursery:
-        link = Served(1, socket, nursery, Timing(), announce.Dials())
+        link = Served(1, socket, Timing(), announce.Dials())
 
         async def pump() -> None:
             await link.pump(Deadlines(connect=1.0, acknowledge=1.0, register=60.0), tell)

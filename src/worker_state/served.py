@@ -43,34 +43,12 @@ class _Turn:
 
 class Served:
     """One open socket, while it is served: reader, writer (while something is to be sent), watch for silence, and the
-    one reason why it ended. The writer runs in the nursery of whoever serves it, and ends with the link."""
+    one reason why it ended."""
 
-    __slots__ = (
-        "_closing",
-        "_epoch",
-        "_hearing",
-        "_leaving",
-        "_nursery",
-        "_others_spoke",
-        "_registers_answered",
-        "_registers_sent",
-        "_say",
-        "_secrets",
-        "_sending",
-        "_socket",
-        "_timing",
-        "_unsent",
-        "_watching",
-        "over",
-    )
-
-    def __init__(
-        self, epoch: int, socket: "Socket", nursery: trio.Nursery, timing: Timing, say: announce.Dials
-    ) -> None:
+    def __init__(self, epoch: int, socket: "Socket", timing: Timing, say: announce.Dials) -> None:
         self.over: Closed | None = None
         self._epoch = epoch
         self._socket = socket
-        self._nursery = nursery
         self._timing = timing
         self._say = say
         self._leaving = False
@@ -86,20 +64,21 @@ class Served:
         self._closing: Closed | None = None
         """Why a Close frame is to be sent, as soon as that is polite."""
         self._hearing = trio.CancelScope()
-        self._watching = trio.CancelScope()
-        self._sending: trio.CancelScope | None = None
-        """The writer's, while there is one."""
+        """Cancelled when the link is over."""
+        self._tasks: trio.Nursery
+        self._writing = False
 
     async def pump(self, deadlines: Deadlines, publish: m.Publish) -> Closed:
         """Hand on all frames, until the link is over; returns why it is."""
         answer_by = self._socket.connected_at + deadlines.register
-        tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
-        self._nursery.start_soon(self._watch)
-        try:
-            with self._hearing:
-                await self._hear(tell)
-        finally:
-            self._break_off()
+        async with trio.open_nursery() as self._tasks:
+            self._tasks.start_soon(self._watch)
+            try:
+                tell(m.LinkOpened(m.Link(self._epoch, answer_by, self._post, self._send)))
+                with self._hearing:
+                    await self._hear(tell)
+            finally:
+                self._break_off()
         assert self.over is not None
         return self.over
 
@@ -169,9 +148,7 @@ class Served:
         """Nothing is sent any more: whoever waits for that is told."""
         self.over = self.over or self._closing or Closed()
         self._hearing.cancel()
-        self._watching.cancel()
-        if self._sending is not None:
-            self._sending.cancel()
+        self._tasks.cancel_scope.cancel()
         for turn in self._unsent:
             if turn.taken is not None:
                 turn.taken.set()
@@ -199,19 +176,18 @@ class Served:
 
     def _queue(self, turn: _Turn) -> None:
         self._unsent.append(turn)
-        if self._sending is None:
-            self._sending = trio.CancelScope()
-            self._nursery.start_soon(self._write, self._sending)
+        if not self._writing:
+            self._writing = True
+            self._tasks.start_soon(self._write)
 
     @trio.lowlevel.enable_ki_protection
-    async def _write(self, scope: trio.CancelScope) -> None:
-        with scope:
-            while self._unsent and not self._hearing.cancel_called:
-                scope.deadline = trio.current_time() + self._timing.send
+    async def _write(self) -> None:
+        while self._unsent and not self._hearing.cancel_called:
+            with trio.move_on_after(self._timing.send) as scope:
                 await self._write_one(self._unsent.pop(0))
-        self._sending = None
-        if scope.cancelled_caught and not self._hearing.cancel_called:
-            self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
+            if scope.cancelled_caught:
+                self.end(Closed(reason=f"a frame took {self._timing.send:g} s", cause=Cause.STUCK))
+        self._writing = False
 
     async def _write_one(self, turn: _Turn) -> None:
         if turn.kind == "register":
@@ -233,16 +209,15 @@ class Served:
     @trio.lowlevel.enable_ki_protection
     async def _watch(self) -> None:
         """Ping when no byte has come for a while, and call the link dead when none comes after that either."""
-        with self._watching:
-            while self.over is None:
-                heard_at = self._socket.heard_at
-                await trio.sleep_until(heard_at + self._timing.ping_every)
-                if self._socket.heard_at > heard_at:
-                    continue
-                deadline = trio.current_time() + self._timing.silence
-                with trio.move_on_at(deadline):
-                    if await self._socket.ping() is not None:
-                        return  # `receive` says why
-                await trio.lowlevel.checkpoint()  # the socket's reader may have bytes to take first
-                if self._socket.heard_at == heard_at and trio.current_time() - deadline <= LATE:
-                    self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))
+        while self.over is None:
+            heard_at = self._socket.heard_at
+            await trio.sleep_until(heard_at + self._timing.ping_every)
+            if self._socket.heard_at > heard_at:
+                continue
+            deadline = trio.current_time() + self._timing.silence
+            with trio.move_on_at(deadline):
+                if await self._socket.ping() is not None:
+                    return  # `receive` or the next `send` says why
+            await trio.lowlevel.checkpoint()  # T15: after a stall the socket's reader takes its bytes first
+            if self._socket.heard_at == heard_at and trio.current_time() - deadline <= LATE:
+                self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))

@@ -120,8 +120,9 @@ async def abort(stream: trio.abc.Stream) -> None:
         await trio.aclose_forcefully(stream)
 
 
-class Watching(trio.abc.Stream):
-    """A stream that notes when bytes come, and waits for the first of them only as long as ours are acknowledged.
+class Watching(trio.abc.ReceiveStream):
+    """The receiving half of a stream: notes when bytes come, and waits for the first of them only as long as ours are
+    acknowledged.
 
     A SYN-ACK is no acceptance: with its accept queue full the peer's kernel drops what follows, while the socket looks
     connected here (STORMS, finding 3).
@@ -152,12 +153,6 @@ class Watching(trio.abc.Stream):
         self._within = math.inf
         self.heard_at = trio.current_time()
         return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

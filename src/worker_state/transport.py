@@ -92,18 +92,6 @@ async def close(socket: Socket, within: float) -> bool:
 class WebSocketDial:
     """`Dial` over TCP and TLS."""
 
-    __slots__ = (
-        "_host",
-        "_host_header",
-        "_open_stream",
-        "_port",
-        "_resource",
-        "_secure",
-        "_ssl_context",
-        "_unacknowledged",
-        "_unacknowledged_within",
-    )
-
     def __init__(
         self,
         url: str,
@@ -134,28 +122,23 @@ class WebSocketDial:
         streams.give_up_after(below, self._unacknowledged_within)
         watching = streams.Watching(below, deadlines.acknowledge, self._unacknowledged)
         socket = _WebSocket(below, watching, nursery)
-        failure: DialFailure | None = DialFailure(Cause.DROPPED)  # by a cancel
+        failure: DialFailure | None = DialFailure(Cause.DROPPED)  # for a cancel
         try:
-            failure = await self._shake_hands(socket, watching, deadlines.register)
+            failure = await self._shake_hands(socket, trio.StapledStream(below, watching), deadlines.register)
         finally:
             if failure is not None:
                 await socket.abort()
-        if failure is None:
-            return socket
-        return DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else failure
+        return DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else failure or socket
 
-    async def _shake_hands(self, socket: "_WebSocket", watching: streams.Watching, within: float) -> DialFailure | None:
-        stream: trio.abc.Stream | DialFailure = watching
+    async def _shake_hands(self, socket: "_WebSocket", stream: trio.abc.Stream, within: float) -> DialFailure | None:
         came = "no TLS" if self._secure else "nothing"
         with trio.move_on_at(socket.connected_at + within):
             if self._secure:
-                stream = await streams.secure(watching, self._host, self._ssl_context)
-                came = "nothing"
-            return (
-                stream
-                if isinstance(stream, DialFailure)
-                else await socket.upgrade(stream, self._host_header, self._resource)
-            )
+                secured = await streams.secure(stream, self._host, self._ssl_context)
+                if isinstance(secured, DialFailure):
+                    return secured
+                stream, came = secured, "nothing"
+            return await socket.upgrade(stream, self._host_header, self._resource)
         return DialFailure(Cause.UNANSWERED, f"{came} in {within:g} s")
 
 
@@ -199,7 +182,7 @@ class _Reader:
                 await self._ended.wait()
 
 
-class _Stream(trio.abc.Stream):
+class _Stream:
     """What trio-websocket gets for a stream: reads the head of the HTTP answer itself, and watches what goes out."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -252,9 +235,6 @@ class _Stream(trio.abc.Stream):
                 self.closing, self.cut = is_close, not whole
             if not whole:
                 raise trio.BrokenResourceError("our Close frame is not taken")
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
         """The library closes when it likes to; the caller aborts."""

@@ -160,7 +160,7 @@ async def _one_link(
         await socket.abort()
         return None
     book.say.opened(book.epoch)
-    book.link = Served(book.epoch, socket, nursery, timing, book.say)
+    book.link = Served(book.epoch, socket, timing, book.say)
     try:
         return await book.link.pump(deadlines, publish)
     finally:
