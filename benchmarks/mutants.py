@@ -135,7 +135,7 @@ MUTANTS = (
     ),
     Mutant(
         "no search for silence",
-        "served.py",
+        "actors/link.py",
         'self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))',
         "pass",
         first=(205,),
@@ -175,8 +175,8 @@ MUTANTS = (
     Mutant(
         "a room is left without a goodbye",
         "actors/connection.py",
-        "book.link.close(closed, MOVE)",
-        "book.link.end(closed)",
+        "        if not polite:",
+        "        if True:",
         first=(20_706,),
     ),
     Mutant(
@@ -212,11 +212,11 @@ MUTANTS = (
     ),
     Mutant(
         "a Close frame behind an unanswered register",
-        "served.py",
-        "self.over is None and not self.unanswered:",
-        "self.over is None:",
+        "actors/registration.py",
+        "self._closing and self._link is not None and not self.unanswered:",
+        "self._closing and self._link is not None:",
     ),
-    Mutant("dial on while leaving", "actors/connection.py", "    while not book.leaving:", "    while True:"),
+    Mutant("dial on while leaving", "actors/connection.py", "        while not self._leaving:", "        while True:"),
     Mutant(
         "the worker's cancel reaches every actor",
         "actors/runner.py",

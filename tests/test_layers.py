@@ -41,9 +41,9 @@ PLACES = {
     "background": place(outside="trio"),
     # Only the standard library: whoever logs may say what the line is about.
     "logs": place(),
-    "actors": place("runner core announce logs served", "trio", for_types_only="transport web"),
+    "actors": place("runner link core announce logs", "trio", for_types_only="transport web"),
     "runner": place(),
-    "served": place("core announce", "trio", for_types_only="transport"),
+    "link": place(),
     "announce": place("core logs"),
     "world": place("core transport web", "trio"),
     "streams": place("core", "trio"),
@@ -115,8 +115,8 @@ def imports(file: str, text: str) -> Iterator[Import]:
 def target_place(name: str) -> str:
     """The place that an absolute name inside the package belongs to; a public name is `__init__`'s."""
     _, _, rest = name.partition(".")
-    if rest.startswith("actors.runner"):
-        return "runner"
+    if rest.startswith(("actors.runner", "actors.link")):
+        return rest.split(".")[1]
     first = rest.partition(".")[0]
     return first if first in PLACES else "__init__"
 

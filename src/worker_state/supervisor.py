@@ -10,16 +10,19 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import trio
 
 from worker_state import logs
-from worker_state.actors import cleanup, connection
+from worker_state.actors import cleanup
 from worker_state.actors.api_calls import ApiCalls
+from worker_state.actors.connection import ConnectionActor
 from worker_state.actors.registration import RegistrationActor
 from worker_state.actors.runner import run_actor
 from worker_state.actors.status import StatusActor
 from worker_state.core import messages as m
+from worker_state.core import verdict as v
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.counts import Counts
@@ -33,10 +36,6 @@ log = logging.getLogger(__name__)
 
 CONNECTION, REGISTRATION, STATUS, CLEANUP = ACTORS = ("connection", "registration", "status", "cleanup")
 API_CALLS, SIGNALS = "API calls", "signals"
-DECIDERS: dict[str, type[RegistrationActor] | type[StatusActor]] = {
-    REGISTRATION: RegistrationActor,
-    STATUS: StatusActor,
-}
 
 ROUTES: dict[type[m.Event], tuple[str, ...]] = {
     m.ChangeStatus: (REGISTRATION, STATUS),
@@ -48,16 +47,19 @@ ROUTES: dict[type[m.Event], tuple[str, ...]] = {
     m.SendFrame: (CONNECTION,),
     m.DropLink: (CONNECTION,),
     m.BeginLeave: (CONNECTION, REGISTRATION, STATUS, API_CALLS),
-    m.CloseLink: (CONNECTION, STATUS),
+    m.CloseLink: (CONNECTION, REGISTRATION, STATUS),
+    m.SendClose: (CONNECTION,),
     m.DialFailed: (REGISTRATION,),
     m.LinkOpened: (REGISTRATION, STATUS, CLEANUP),
-    m.LinkLost: (REGISTRATION, STATUS, CLEANUP),
+    m.LinkLost: (REGISTRATION, STATUS),
+    m.LinkReleased: (CLEANUP,),
+    m.RegisterWithdrawn: (REGISTRATION,),
     m.IdentityCreated: (REGISTRATION, CLEANUP),
     m.IdentityRefused: (REGISTRATION, CLEANUP),
     m.RoomCreated: (REGISTRATION,),
     m.RoomRefused: (REGISTRATION,),
     m.WorkerRegistered: (CONNECTION, STATUS),
-    m.RegistrationHeld: (CONNECTION,),
+    m.RegistrationHeld: (),
     m.RegistrationForgotten: (REGISTRATION,),
     m.StatusConfirmed: (),
     m.UpdateFailed: (),
@@ -98,6 +100,9 @@ class Supervisor:
         """Called once, at the first registration."""
         self._epoch = 0
         """Of the newest link."""
+        chance: dict[str, Any] = {"random": world.random, "nonce": world.nonce, "awake": world.awake}
+        self._registration = RegistrationActor(config, **chance)
+        self._status = StatusActor(config, **chance)
         self._config = config
         self._world = world
         self._thread = threading.get_ident()
@@ -174,8 +179,11 @@ class Supervisor:
         match event:
             case m.FrameReceived(_, wire.Foreign(message)):
                 pass
-            case m.FrameReceived(_, wire.Refusal(message=message) | wire.NotInRoom(message=message), True):
+            case m.FrameReceived(_, wire.NotInRoom(message=message), True):
                 pass
+            case m.FrameReceived(_, wire.Refusal(message=message) as refusal):
+                if self._registration.unanswered and v.surely_answers(refusal):
+                    return
             case _:
                 return
         try:
@@ -202,8 +210,7 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 self._receivers[API_CALLS] = api_calls(nursery).handle
                 nursery.start_soon(self._run_connection, name="worker_state connection")
-                for name, kind in DECIDERS.items():
-                    actor = kind(config, random=world.random, nonce=world.nonce, awake=world.awake)
+                for name, actor in ((REGISTRATION, self._registration), (STATUS, self._status)):
                     inbox = self._channels[name][1]
                     run = partial(run_actor, actor, inbox, publish=self.publish, is_stale=self.is_stale)
                     nursery.start_soon(run, name=f"worker_state {name}")
@@ -223,17 +230,16 @@ class Supervisor:
     @trio.lowlevel.enable_ki_protection
     async def _run_connection(self) -> None:
         """The link is the last to end: then there is nothing left to decide."""
-        config, world = self._config, self._world
+        actor = ConnectionActor(
+            self._world.dial,
+            Pace(self._world.random, self._world.pace),
+            self._config.timing,
+            publish=self.publish,
+            is_stale=self.is_stale,
+            waits=self._config.wait_for_server,
+        )
         try:
-            await connection.run(
-                self._channels[CONNECTION][1],
-                dial=world.dial,
-                pace=Pace(world.random, world.pace),
-                timing=config.timing,
-                publish=self.publish,
-                is_stale=self.is_stale,
-                waits=config.wait_for_server,
-            )
+            await actor.run(self._channels[CONNECTION][1])
         finally:
             for name in (CONNECTION, REGISTRATION, STATUS):
                 self._channels[name][0].close()

@@ -8,30 +8,28 @@ from functools import partial
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from worker_state.actors.runner import run_actor
+from worker_state.actors.runner import PureActor, run_actor
 from worker_state.core import messages as m
 
 
-class Recorder:
+class Recorder(PureActor):
     """Notes each call, and publishes a dropped signal each time that it is woken."""
 
-    def __init__(self) -> None:
+    def __init__(self, wake_at: float) -> None:
+        super().__init__()
+        self._wake_at = wake_at
         self.calls: list[tuple[m.Event | None, float]] = []
-        self.deadline = math.inf
 
-    def handle(self, event: m.Event, now: float) -> list[m.Event]:
+    def _look_at_the_clock(self, now: float) -> None:
+        pass
+
+    def _apply(self, event: m.Event, now: float) -> None:
         self.calls.append((event, now))
-        if isinstance(event, m.BeginDrain):
-            self.deadline = -math.inf
-        return []
 
-    def next_deadline(self) -> float:
-        return self.deadline
-
-    def wake(self, now: float) -> list[m.Event]:
+    def _start_what_is_due(self, now: float) -> float:
         self.calls.append((None, now))
-        self.deadline = math.inf
-        return [m.SignalDropped()]
+        self._publish(m.SignalDropped())
+        return math.inf
 
 
 @asynccontextmanager
@@ -49,7 +47,7 @@ async def running(actor: Recorder) -> AsyncIterator[tuple[trio.MemorySendChannel
 
 async def test_events_come_before_the_deadline(autojump_clock: MockClock) -> None:
     """All events that have come are handled before the actor is woken; stale ones are not handled at all."""
-    actor = Recorder()
+    actor = Recorder(math.inf)
     async with running(actor) as (send, published):
         send.send_nowait(m.BeginDrain())
         send.send_nowait(m.BeginLeave())
@@ -60,8 +58,7 @@ async def test_events_come_before_the_deadline(autojump_clock: MockClock) -> Non
 
 async def test_the_deadline(autojump_clock: MockClock) -> None:
     """The actor is woken at its deadline, when no event comes before."""
-    actor = Recorder()
-    actor.deadline = trio.current_time() + 5
+    actor = Recorder(trio.current_time() + 5)
     async with running(actor):
         await trio.sleep(10)
         assert actor.calls == [(None, 5.0)]
@@ -69,7 +66,7 @@ async def test_the_deadline(autojump_clock: MockClock) -> None:
 
 async def test_a_cancel_does_not_reach_it(autojump_clock: MockClock) -> None:
     """A cancelled actor goes on until its inbox is closed."""
-    actor = Recorder()
+    actor = Recorder(math.inf)
     with trio.CancelScope() as scope:
         async with running(actor) as (send, _):
             scope.cancel()

@@ -29,7 +29,7 @@ def test_commands(command: type) -> None:
 @pytest.mark.parametrize("event", EVENTS)
 def test_events(event: type) -> None:
     """An event ends with what has happened."""
-    assert re.search("(ed|Lost|Held|Heard|Forgotten|Sent|Slept)$", event.__name__)
+    assert re.search("(ed|Lost|Held|Heard|Forgotten|Sent|Slept|Withdrawn)$", event.__name__)
 
 
 @pytest.mark.parametrize("note", [*COMMANDS, *EVENTS, m.Link])

@@ -19,7 +19,7 @@ from tests.support.processes import PROGRAM, Server, environment, spawning
 from tests.support.right import name_of, stays
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import SignInFailed, Timing
-from worker_state.actors import connection
+from worker_state.actors.connection import ConnectionActor
 from worker_state.actors.runner import Inbox
 from worker_state.core import messages as m
 from worker_state.core.pace import Deadlines, Pace
@@ -186,8 +186,9 @@ class Quiet:
 
 
 async def run_connection(inbox: Inbox, dial: Dial, timing: Timing, publish: m.Publish) -> None:
+    """The connection actor alone."""
     pace = Pace(Random(1))
-    await connection.run(inbox, dial=dial, pace=pace, timing=timing, publish=publish, is_stale=lambda event: False)
+    await ConnectionActor(dial, pace, timing, publish=publish, is_stale=lambda event: False).run(inbox)
 
 
 async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
@@ -207,9 +208,7 @@ async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
 
     inbox.send_nowait(m.OpenLinks())
     with trio.fail_after(300):
-        await connection.run(
-            receive, dial=dial, pace=Pace(Random(1)), timing=timing, publish=publish, is_stale=lambda event: False
-        )
+        await run_connection(receive, dial, timing, publish)
     gaps = [after - before for before, after in zip(socket.pings[:-1], socket.pings[1:], strict=True)]
     assert gaps == pytest.approx([timing.ping_every + 0.1] * len(gaps))
     assert lost_at == [pytest.approx(socket.pings[-2] + 0.1 + timing.ping_every + timing.silence)]
@@ -239,11 +238,10 @@ async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockCl
             inbox.send_nowait(m.SendFrame(1, {"type": "update_metadata"}))
             inbox.send_nowait(m.BeginLeave())
             inbox.send_nowait(m.CloseLink(0.5))
+            inbox.send_nowait(m.SendClose(1))
 
     inbox.send_nowait(m.OpenLinks())
-    await connection.run(
-        receive, dial=dial, pace=Pace(Random(1)), timing=timing, publish=publish, is_stale=lambda event: False
-    )
+    await run_connection(receive, dial, timing, publish)
     assert trio.current_time() == pytest.approx(timing.close)
 
 

@@ -379,7 +379,7 @@ async def test_g51_an_error_of_a_watcher(world: World) -> None:
             raise OSError("disk full")
 
 
-OURS = re.compile(r"/src/worker_state/(actors/|supervisor|served|streams|transport|web)")
+OURS = re.compile(r"/src/worker_state/(actors/|supervisor|streams|transport|web)")
 
 
 @scenario
@@ -407,7 +407,7 @@ async def test_g51_ctrl_c_strikes_in_no_task_of_ours(world: World) -> None:
         await world.stop(manager)
     finally:
         sys.setprofile(None)
-    assert {"Served._write", "ApiCalls._create_room", "run_actor", "_delete"} <= set(called)
+    assert {"ServedLink._write", "ApiCalls._create_room", "run_actor", "_delete"} <= set(called)
     assert [name for name, protected in called.items() if not protected] == []
 
 

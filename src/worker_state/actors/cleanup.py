@@ -110,10 +110,10 @@ def _apply(ledger: _Ledger, event: m.Event) -> None:
             ledger.awaited -= 1
         case m.LinkOpened():
             ledger.linked = True
-        case m.LinkLost(_, closed, _, registered, unanswered):
+        case m.LinkReleased(by_server, registered, unanswered):
             ledger.linked = False
             if registered:
-                ledger.listing.lost(trio.current_time(), closed=closed.by_server, unanswered=unanswered)
+                ledger.listing.lost(trio.current_time(), closed=by_server, unanswered=unanswered)
         case m.SignalsHeard():
             ledger.heard = True
         case _:

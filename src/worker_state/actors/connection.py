@@ -1,23 +1,22 @@
-"""The connection actor: owns the socket. Dials, pumps frames in and out, notices death, waits, dials again.
+"""The connection actor: owns the socket. It dials, serves one link at a time, waits, and dials again.
 
-The socket is a local variable of the function that serves it; others get a `Link`, the right to send on this socket,
-which breaks with it. An open socket is served by `served.py`; when to dial, and how long each stage may take, is
-`core.pace`'s to say. What a frame means is not known here.
+An open socket is served by `link.py`; when to dial, and how long each stage may take, `core.pace` says. What a frame
+means is not known here.
 """
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
 from worker_state import announce
+from worker_state.actors.link import ServedLink
 from worker_state.actors.runner import Inbox, IsStale
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
+from worker_state.core import wire
 from worker_state.core.config import Timing
 from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.served import Served
 
 if TYPE_CHECKING:
     from worker_state.transport import Dial, Socket
@@ -27,142 +26,154 @@ TOO_BIG_PAUSE = 60.0
 """Seconds. An answer to `register` that was too big will be as big on the next link (FAULTS F22)."""
 MOVE = 5.0
 """Seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses."""
+LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
 
-@dataclass(slots=True)
-class _Book:
-    """What this actor knows; nobody else sees it."""
+class ConnectionActor:
+    """Keeps one link from `OpenLinks` to `CloseLink`."""
 
-    pace: Pace
-    wanted: bool = False
-    """There is an identity to register with."""
-    leaving: bool = False
-    close_within: float | None = None
-    """Nothing keeps the link any longer: how many seconds its closing may take."""
-    epoch: int = 0
-    link: Served | None = None
-    cuttable: trio.CancelScope | None = None
-    """The waiting between dials, or the dial itself: cut short when the worker leaves."""
-    registers: tuple[bool, bool] = (False, False)
-    """A `register` was sent over the last link, and the last one was not answered."""
-    registered: bool = False
-    """A registration was acknowledged on the present link, or the last one."""
-    say: announce.Dials = field(default_factory=announce.Dials)
+    def __init__(
+        self,
+        dial: "Dial",
+        pace: Pace,
+        timing: Timing,
+        *,
+        publish: m.Publish,
+        is_stale: IsStale,
+        waits: bool = True,
+    ) -> None:
+        """`waits`: also before the first registration another dial follows whatever goes wrong."""
+        self._dial = dial
+        self._pace = pace
+        self._timing = timing
+        self._publish = publish
+        self._is_stale = is_stale
+        self._say = announce.Dials(once=not waits)
+        self._epoch = 0
+        self._link: ServedLink | None = None
+        self._registered = False
+        """A registration was acknowledged on the present link, or the last one."""
+        self._nursery: trio.Nursery
+        self._keeping = False
+        """`_keep_link` runs."""
+        self._leaving = False
+        """No further dial."""
+        self._closing = False
+        """No further event is of interest once the link is over."""
+        self._cuttable: trio.CancelScope | None = None
+        """The waiting between dials, or the dial itself: cut short when the worker leaves."""
+        self._receiving = trio.CancelScope()
 
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, inbox: Inbox) -> None:
+        """Until `CloseLink` and the end of the link. A cancel does not reach it."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.cancel_scope.shield = True
+            while self._keeping or not self._closing:
+                event = None
+                with trio.CancelScope() as self._receiving:
+                    event = await inbox.receive()
+                if event is not None and not self._is_stale(event):
+                    self._handle(event)
 
-@trio.lowlevel.enable_ki_protection
-async def run(
-    inbox: Inbox,
-    *,
-    dial: "Dial",
-    pace: Pace,
-    timing: Timing,
-    publish: m.Publish,
-    is_stale: IsStale,
-    waits: bool = True,
-) -> None:
-    """Keep one link from `OpenLinks` to `CloseLink`. Speaks `LinkOpened`, `FrameReceived`, `LinkLost`, `DialFailed`.
-    `waits`: also before the first registration trouble is followed by another dial."""
-    book = _Book(pace, say=announce.Dials(once=not waits))
-    async with trio.open_nursery() as nursery:
-        nursery.cancel_scope.shield = True
-        keeping = False
-        while book.close_within is None:
-            event = await inbox.receive()
-            if not is_stale(event):
-                _apply(book, event)
-            if book.wanted and not keeping:
-                keeping = True
-                nursery.start_soon(_keep_link, book, dial, nursery, timing, publish)
-        if book.link is not None:
-            book.link.close(Closed(reason="the worker leaves", cause=Cause.DROPPED), book.close_within)
-        # _keep_link ends by itself: no dial begins after BeginLeave, and the link's end is bounded.
+    def _handle(self, event: m.Event) -> None:
+        match event:
+            case m.OpenLinks():
+                self._keeping = True
+                self._nursery.start_soon(self._keep_link)
+            case m.WorkerRegistered(at=at) if not self._registered:
+                self._registered = True
+                self._say.once = False
+                self._pace.answered(at)
+            case m.SendFrame(_, message):
+                self._send(message)
+            case m.DropLink(_, why, cause, polite) if self._link is not None:
+                self._drop(self._link, Closed(reason=why, cause=cause), polite=polite)
+            case m.BeginLeave():
+                self._leave()
+            case m.CloseLink(within):
+                self._closing = True
+                if self._link is not None:
+                    self._link.end_within(LEAVES, within)
+            case m.SendClose() if self._link is not None:
+                self._link.send_close()
+            case _:
+                pass
 
+    def _send(self, message: wire.Message) -> None:
+        if self._leaving and message["type"] == "register":
+            # One behind `/delete-peer` would bring the worker back (FAULTS F32).
+            self._publish(m.RegisterWithdrawn(self._epoch))
+        elif self._link is not None:
+            self._link.post(message)
 
-def _apply(book: _Book, event: m.Event) -> None:
-    match event:
-        case m.OpenLinks():
-            book.wanted = True
-        case m.WorkerRegistered(at=at) if not book.registered:
-            book.registered = True
-            book.say.once = False
-            book.pace.answered(at)
-        case m.RegistrationHeld(surely=True) if book.link is not None:
-            book.link.register_answered()
-        case m.SendFrame(_, message) if book.link is not None:
-            book.link.post(message)
-        case m.DropLink(_, why, cause) if book.link is not None:
-            closed = Closed(reason=why, cause=cause)
-            if cause is Cause.MOVED:
-                # In order: the server has to let go of this registration before it gets one in another room, or the
-                # late end of this socket takes that one away and leaves a ghost here (FAULTS F30).
-                book.link.close(closed, MOVE)
-            else:
-                book.link.end(closed)
-        case m.BeginLeave():
-            book.leaving = True
-            if book.link is not None:
-                book.link.leave()
-            if book.cuttable is not None:
-                book.cuttable.cancel()
-        case m.CloseLink(within):
-            book.close_within = within
-        case _:
-            pass
-
-
-@trio.lowlevel.enable_ki_protection
-async def _keep_link(book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, publish: m.Publish) -> None:
-    while not book.leaving:
-        book.epoch += 1
-        book.registered = False
-        outcome = await _one_link(book, dial, nursery, timing, publish)
-        if outcome is None:
+    def _drop(self, link: ServedLink, closed: Closed, *, polite: bool) -> None:
+        if not polite:
+            link.end(closed)
             return
-        if book.leaving:
+        # In order: the server has to let go of this registration before it gets one in another room, or the late end
+        # of this socket takes that one away and leaves a ghost here (FAULTS F30).
+        link.end_within(closed, MOVE)
+        link.send_close()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        if self._link is not None:
+            for _ in range(self._link.withdraw_registers()):
+                self._publish(m.RegisterWithdrawn(self._epoch))
+        if self._cuttable is not None:
+            self._cuttable.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _keep_link(self) -> None:
+        while not self._leaving:
+            self._epoch += 1
+            self._registered = False
+            outcome = await self._one_link()
+            if outcome is None:
+                break
+            pause = None if self._leaving else self._pause_after(outcome, trio.current_time())
             if isinstance(outcome, Closed):
-                publish(m.LinkLost(book.epoch, outcome, None, *book.registers))
-            return
-        now = trio.current_time()
+                self._publish(m.LinkLost(self._epoch, outcome, pause))
+            elif pause is not None:
+                self._publish(m.DialFailed(outcome, pause))
+            if pause is not None:
+                with trio.move_on_after(pause) as self._cuttable:
+                    await trio.sleep_forever()
+        self._keeping = False
+        if self._closing:
+            self._receiving.cancel()
+
+    def _pause_after(self, outcome: Closed | DialFailure, now: float) -> float:
         if isinstance(outcome, DialFailure):
-            pause = book.pace.failed(now, outcome.cause, v.hint(outcome.retry_after))
-            book.say.failed(book.epoch, outcome, pause)
-            publish(m.DialFailed(outcome, pause))
+            pause = self._pace.failed(now, outcome.cause, v.hint(outcome.retry_after))
+            self._say.failed(self._epoch, outcome, pause)
+            return pause
+        if outcome.cause is Cause.MOVED:
+            pause = self._pace.moved(now)
+        elif outcome.code == TOO_BIG and not self._registered:
+            pause = self._pace.failed(now, Cause.CLOSED, TOO_BIG_PAUSE)
         else:
-            pause = _pause_after(book, outcome, now)
-            book.say.lost(book.epoch, outcome, pause)
-            publish(m.LinkLost(book.epoch, outcome, pause, *book.registers))
-        book.cuttable = trio.CancelScope(deadline=now + pause)
-        with book.cuttable:
-            await trio.sleep_forever()
+            pause = self._pace.lost(now, outcome.cause, outcome.code, v.hint_in(outcome.reason))
+        self._say.lost(self._epoch, outcome, pause)
+        return pause
 
-
-def _pause_after(book: _Book, closed: Closed, now: float) -> float:
-    if closed.cause is Cause.MOVED:
-        return book.pace.moved(now)
-    if closed.code == TOO_BIG and not book.registered:
-        return book.pace.failed(now, Cause.CLOSED, TOO_BIG_PAUSE)
-    return book.pace.lost(now, closed.cause, closed.code, v.hint_in(closed.reason))
-
-
-async def _one_link(
-    book: _Book, dial: "Dial", nursery: trio.Nursery, timing: Timing, publish: m.Publish
-) -> Closed | DialFailure | None:
-    """One socket from dial to abort. None when the exit cut the dial short."""
-    deadlines = book.pace.dialling(trio.current_time())
-    socket: Socket | DialFailure | None = None
-    with trio.CancelScope() as book.cuttable:
-        socket = await dial(deadlines, nursery)
-    book.cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
-    if socket is None or isinstance(socket, DialFailure):
-        return socket
-    if book.leaving:  # it was open before the cut was felt
-        await socket.abort()
-        return None
-    book.say.opened(book.epoch)
-    book.link = Served(book.epoch, socket, timing, book.say)
-    try:
-        return await book.link.pump(deadlines, publish)
-    finally:
-        book.registers, book.link = (book.link.registered, book.link.unanswered), None
-        await socket.abort()
+    async def _one_link(self) -> Closed | DialFailure | None:
+        """One socket from dial to abort. None when the exit cut the dial short."""
+        deadlines = self._pace.dialling(trio.current_time())
+        socket: Socket | DialFailure | None = None
+        with trio.CancelScope() as self._cuttable:
+            socket = await self._dial(deadlines, self._nursery)
+        self._cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
+        if socket is None or isinstance(socket, DialFailure):
+            return socket
+        if self._leaving:  # it was open before the cut was felt
+            await socket.abort()
+            return None
+        self._say.opened(self._epoch)
+        self._link = ServedLink(self._epoch, socket, self._timing, self._say)
+        try:
+            return await self._link.serve(deadlines, self._publish)
+        finally:
+            self._link = None
+            await socket.abort()

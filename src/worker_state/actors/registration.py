@@ -11,6 +11,7 @@ from random import Random
 from uuid import UUID
 
 from worker_state import announce
+from worker_state.actors.runner import PureActor
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
 from worker_state.core import wire, words
@@ -36,11 +37,12 @@ SLOWLY = (20.0, 40.0)
 each, so that it is found again within a minute of somebody's mending it."""
 
 
-class RegistrationActor:
+class RegistrationActor(PureActor):
     """One worker's registration, from the first sign-in to the end. Times are in seconds of the caller's clock."""
 
     def __init__(self, config: Config, *, random: Random, nonce: Callable[[], str], awake: Callable[[], float]) -> None:
         """`awake` is a clock that goes on while the machine is suspended."""
+        super().__init__()
         self._config = config
         self._random = random
         self._nonce = nonce
@@ -65,40 +67,45 @@ class RegistrationActor:
         """So many others are to be reckoned with in the room."""
         self._dialing = False
         self._given_up = False
-        self._wake_at = -math.inf
-        self._published: list[m.Event] = []
+        self._closing = False
+        """The link is to be closed, with a Close frame as soon as no `register` is unanswered (FAULTS F31)."""
 
-    # --- the runner's three calls -------------------------------------------------------------------------------------
-
-    def handle(self, event: m.Event, now: float) -> list[m.Event]:
-        """What this event calls for at once; `wake` does the rest."""
-        self._look_at_the_clock(now)
-        self._apply(event, now)
-        self._wake_at = -math.inf
-        return self._flush()
-
-    def next_deadline(self) -> float:
-        """When `wake` is to be called."""
-        return self._wake_at
-
-    def wake(self, now: float) -> list[m.Event]:
-        """Start what is due."""
-        self._look_at_the_clock(now)
-        self._wake_at = self._reconcile(now)
-        return self._flush()
-
-    def _flush(self) -> list[m.Event]:
-        published, self._published = self._published, []
-        return published
-
-    def _publish(self, event: m.Event) -> None:
-        self._published.append(event)
+    @property
+    def unanswered(self) -> bool:
+        """A `register` on the present link, or the last one, has no answer yet. Nobody else knows (FAULTS F31)."""
+        return self._pending.unanswered > 0
 
     # --- what has happened --------------------------------------------------------------------------------------------
 
     def _apply(self, event: m.Event, now: float) -> None:
-        if self._phase is Phase.LEAVING:
-            return
+        match event:
+            case m.FrameReceived(_, frame):
+                answers = self._answers_register(frame)
+                if self._phase is not Phase.LEAVING:
+                    self._apply_frame(frame, now, answers=answers)
+            case m.RegisterWithdrawn():
+                self._pending.answered()
+            case m.LinkLost(epoch, closed):
+                registered = epoch == self._pending.epoch
+                self._publish(m.LinkReleased(closed.by_server, registered, registered and self.unanswered))
+            case m.CloseLink():
+                self._closing = True
+        if self._phase is not Phase.LEAVING:
+            self._apply_unless_leaving(event, now)
+        if self._closing and self._link is not None and not self.unanswered:
+            self._closing = False
+            self._publish(m.SendClose(self._link.epoch))
+
+    def _answers_register(self, frame: wire.Frame) -> bool:
+        """Whether this frame surely answers a `register`: that one is not unanswered any more."""
+        surely = isinstance(frame, wire.RegistrationAccepted) or (
+            isinstance(frame, wire.Refusal) and self.unanswered and v.surely_answers(frame)
+        )
+        if surely:
+            self._pending.answered()
+        return surely
+
+    def _apply_unless_leaving(self, event: m.Event, now: float) -> None:
         match event:
             case m.ChangeStatus(revision, truth):
                 self._revision, self._truth = revision, truth
@@ -108,14 +115,13 @@ class RegistrationActor:
                 self._asked = True
             case m.LinkOpened(link):
                 self._link = link
+                self._pending.link_opened()
                 self._step(Step.LINK_OPENED)
             case m.DialFailed(failure):
                 self._fail_unless_waiting(str(failure))
             case m.LinkLost(_, closed) if self._link is not None:
                 self._lose_link(now)
                 self._fail_unless_waiting(str(closed))
-            case m.FrameReceived(_, frame, shared):
-                self._apply_frame(frame, shared, now)
             case m.RegistrationForgotten(_, why) if self._phase is Phase.REGISTERED:
                 self._evicted(why, now)
             case m.IdentityCreated(identity):
@@ -153,7 +159,8 @@ class RegistrationActor:
 
     def _drop_link(self, why: str, now: float, cause: v.Cause) -> None:
         assert self._link is not None
-        self._publish(m.DropLink(self._link.epoch, why, cause))
+        polite = cause is v.Cause.MOVED and not self.unanswered
+        self._publish(m.DropLink(self._link.epoch, why, cause, polite))
         self._lose_link(now)
         if cause is not v.Cause.MOVED:
             self._fail_unless_waiting(why)
@@ -166,7 +173,7 @@ class RegistrationActor:
         self._pending.over()
         self._step(Step.LINK_LOST)
 
-    def _apply_frame(self, frame: wire.Frame, shared: bool, now: float) -> None:
+    def _apply_frame(self, frame: wire.Frame, now: float, *, answers: bool) -> None:
         match frame:
             case wire.RegistrationAccepted(peer_id, room_id):
                 ours = peer_id == self._peer_id and self._credentials.names(room_id)
@@ -180,16 +187,17 @@ class RegistrationActor:
                 self._register_again(now)
             case wire.Refusal() if self._phase is Phase.REGISTERING:
                 self._refused(frame, now)
-            case wire.Refusal(reason) if not shared:
+            case wire.Refusal(reason) if answers:
                 self._publish(m.FrameIgnored(f"an error that answers nothing of ours: {words.shown(reason)}"))
 
     def _register_again(self, now: float) -> None:
         """The server answers what was sent behind the `register`: it has swallowed the `register` itself (G05)."""
         why = "the server has swallowed a register"
-        self._publish(m.RegistrationHeld(why, self._pending.epoch))
+        self._publish(m.RegistrationHeld(why))
         self._log.swallowed(self._pending.epoch)
         self._step(Step.SWALLOWED)
         self._register_at = now
+        self._pending.answered()
         if self._pending.swallowed():
             self._drop_link(f"{why} twice", now, v.Cause.DROPPED)
 
@@ -227,7 +235,7 @@ class RegistrationActor:
         self._pending.over(doubtful=True)
         config = self._config
         verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-        self._publish(m.RegistrationHeld(verdict.reason, self._pending.epoch, v.surely_answers(refusal)))
+        self._publish(m.RegistrationHeld(verdict.reason))
         if isinstance(verdict, v.Renew) and self._renewals.leased(verdict.what).is_newer_than(self._pending.sent_at):
             return  # its renewal was under way, and has come: the newer one has not been refused by anybody
         self._log.refused(verdict.reason)
@@ -254,13 +262,12 @@ class RegistrationActor:
     def _look_at_the_clock(self, now: float) -> None:
         """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
         self._credentials.look_at_the_clock(self._awake() - now)
-        if now - self._wake_at >= OVERSLEPT and self._wake_at > -math.inf:
+        if self._overslept(now) >= OVERSLEPT:
             self._pending.grant(now + self._config.timing.answer)
 
     # --- what is to be done -------------------------------------------------------------------------------------------
 
-    def _reconcile(self, now: float) -> float:
-        """Start what is due; returns until when nothing else will be, unless an event comes."""
+    def _start_what_is_due(self, now: float) -> float:
         if self._given_up or self._phase is Phase.LEAVING:
             return math.inf
         is_engaged = engaged(self._truth)

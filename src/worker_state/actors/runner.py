@@ -1,11 +1,12 @@
-"""Runs an actor that decides: waits for its next event or its deadline, calls it, publishes what it answers.
+"""Actors that decide, and what runs them: it waits for an event or the deadline, calls the actor, publishes.
 
 An actor's inbox is an unbounded memory channel of trio's: a ring of bounded ones can deadlock. The deadline surrounds
 the waiting for an event and nothing else, so that it can cut nothing short.
 """
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import trio
 
@@ -16,22 +17,61 @@ IsStale = Callable[[m.Event], bool]
 """Whether an event belongs to an older link; the supervisor knows."""
 
 
-class Actor(Protocol):
-    """An actor without I/O and without `await`. Times are in seconds of trio's clock."""
+class PureActor(ABC):
+    """An actor without I/O and without `await`. Times are in seconds of the caller's clock.
+
+    Events are applied first, all that have come; then `wake` starts what is due.
+    """
+
+    def __init__(self) -> None:
+        self._wake_at = -math.inf
+        """When nothing else happens, something is due then; -inf after each event, since that may change it."""
+        self._published: list[m.Event] = []
 
     def handle(self, event: m.Event, now: float) -> list[m.Event]:
-        """Take one event; returns the events that it publishes."""
+        """Take one event; returns the events that the actor publishes."""
+        self._look_at_the_clock(now)
+        self._apply(event, now)
+        self._wake_at = -math.inf
+        return self._take_published()
 
     def next_deadline(self) -> float:
         """When `wake` is to be called, if no event comes before."""
+        return self._wake_at
 
     def wake(self, now: float) -> list[m.Event]:
         """The deadline has come; returns the events that the actor publishes."""
+        self._look_at_the_clock(now)
+        self._wake_at = self._start_what_is_due(now)
+        return self._take_published()
+
+    def _publish(self, event: m.Event) -> None:
+        self._published.append(event)
+
+    def _take_published(self) -> list[m.Event]:
+        published, self._published = self._published, []
+        return published
+
+    def _overslept(self, now: float) -> float:
+        """For how many seconds nothing was called although something was due."""
+        return 0.0 if self._wake_at == -math.inf else max(0.0, now - self._wake_at)
+
+    @abstractmethod
+    def _look_at_the_clock(self, now: float) -> None:
+        """Before anything else: has the process stood still?"""
+
+    @abstractmethod
+    def _apply(self, event: m.Event, now: float) -> None:
+        """Take note of what has happened."""
+
+    @abstractmethod
+    def _start_what_is_due(self, now: float) -> float:
+        """Returns until when nothing else is due, unless an event comes."""
 
 
 # Ctrl-C must not strike in a task of ours: inside trio it can leave a task that is woken twice, or never.
 @trio.lowlevel.enable_ki_protection
-async def run_actor(actor: Actor, inbox: Inbox, *, publish: m.Publish, is_stale: IsStale) -> None:
+async def run_actor(actor: PureActor, inbox: Inbox, *, publish: m.Publish, is_stale: IsStale) -> None:
     """Run this actor until its inbox is closed. All events that have come are handled before it is woken."""
     while True:
         try:

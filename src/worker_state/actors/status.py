@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 
 from worker_state import announce
+from worker_state.actors.runner import PureActor
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
 from worker_state.core import wire
@@ -32,11 +33,12 @@ from worker_state.core.registered import Registered, Update
 from worker_state.core.status import Available, Maintenance, Reserved, Truth, word
 
 
-class StatusActor:
+class StatusActor(PureActor):
     """One worker's status, until its last signals have arrived. Times are in seconds of the caller's clock."""
 
     def __init__(self, config: Config, *, random: Random, nonce: Callable[[], str], awake: Callable[[], float]) -> None:
         """`awake` is a clock that goes on while the machine is suspended."""
+        super().__init__()
         self._config = config
         self._random = random
         self._nonce = nonce
@@ -56,37 +58,6 @@ class StatusActor:
         self._forgery_said = False
         self._unsent_said = False
         self._suspends = Suspends()
-        self._wake_at = -math.inf
-        self._published: list[m.Event] = []
-
-    # --- the runner's three calls -------------------------------------------------------------------------------------
-
-    def handle(self, event: m.Event, now: float) -> list[m.Event]:
-        """What this event calls for at once; `wake` does the rest."""
-        self._distrust_the_clock(now)
-        if self._leaving:
-            self._finish_flush(event)
-        else:
-            self._apply(event, now)
-        self._wake_at = -math.inf
-        return self._take_published()
-
-    def next_deadline(self) -> float:
-        """When `wake` is to be called."""
-        return self._wake_at
-
-    def wake(self, now: float) -> list[m.Event]:
-        """Send what is due."""
-        self._distrust_the_clock(now)
-        self._wake_at = math.inf if self._leaving else min(self._reconcile(now), self._end_reservation(now))
-        return self._take_published()
-
-    def _take_published(self) -> list[m.Event]:
-        published, self._published = self._published, []
-        return published
-
-    def _publish(self, event: m.Event) -> None:
-        self._published.append(event)
 
     def _send(self, registered: Registered, message: wire.Message) -> None:
         self._publish(m.SendFrame(registered.epoch, message))
@@ -97,6 +68,9 @@ class StatusActor:
     # --- what has happened --------------------------------------------------------------------------------------------
 
     def _apply(self, event: m.Event, now: float) -> None:
+        if self._leaving:
+            self._finish_flush(event)
+            return
         match event:
             case m.ChangeStatus(revision, truth):
                 self._revision, self._truth = revision, truth
@@ -215,12 +189,12 @@ class StatusActor:
         self._registered = None
         self._publish(m.RegistrationForgotten(registered.epoch, why))
 
-    def _distrust_the_clock(self, now: float) -> None:
+    def _look_at_the_clock(self, now: float) -> None:
         """After the process was stopped or the machine suspended: prove at once, blame nobody for the time between."""
         slept = self._suspends.since(now, self._awake())
         if slept >= OVERSLEPT:
             self._publish(m.MachineSlept(slept))
-        stopped = slept if self._wake_at == -math.inf else max(now - self._wake_at, slept)
+        stopped = max(self._overslept(now), slept)
         if (registered := self._registered) is None or stopped < OVERSLEPT:
             return
         announce.woken(stopped)
@@ -241,8 +215,12 @@ class StatusActor:
             self._publish(m.ChangeStatus(self._revision + 1, idle))
         return self._reserved_until
 
-    def _reconcile(self, now: float) -> float:
-        """Send what is due; returns until when nothing else will be, unless an event comes."""
+    def _start_what_is_due(self, now: float) -> float:
+        if self._leaving:
+            return math.inf
+        return min(self._end_reservation(now), self._prove_and_update(now))
+
+    def _prove_and_update(self, now: float) -> float:
         registered = self._registered
         if registered is None:
             return math.inf

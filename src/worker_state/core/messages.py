@@ -80,6 +80,8 @@ class DropLink:
     epoch: int
     why: str
     cause: Cause = Cause.DROPPED
+    polite: bool = False
+    """With a Close frame: nothing that was sent is unanswered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,13 @@ class CloseLink:
     """Close the socket, within so many seconds, and end."""
 
     within: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendClose:
+    """Send the Close frame of the link that is to be closed: nothing that was sent is unanswered."""
+
+    epoch: int
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -119,10 +128,25 @@ class LinkLost:
     epoch: int
     closed: Closed
     pause: float | None
-    registered: bool = False
-    """A `register` was sent over it …"""
-    unanswered: bool = False
-    """… and the last one was not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReleased:
+    """The registration actor, too, has done with a lost link: what the server may still make of it."""
+
+    by_server: bool
+    """The server has sent a Close frame."""
+    registered: bool
+    """A `register` was sent over the link …"""
+    unanswered: bool
+    """… and one of them was not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterWithdrawn:
+    """A `register` that had not gone out when the worker began to leave was not sent."""
+
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +155,8 @@ class FrameReceived:
 
     epoch: int
     frame: Frame
-    shared: bool = False
-    """An error that may answer a frame of the worker's other parts as well as one of ours."""
+    others_spoke: bool = False
+    """A frame of the worker's other parts was sent over it: an error may be the answer to that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +213,6 @@ class RegistrationHeld:
     """The server did not accept; it is tried again, or the worker cannot help it. `why` is for a person."""
 
     why: str
-    epoch: int = 0
-    """The link on which it has said so."""
-    surely: bool = True
-    """It was the answer to our `register`, so that this one is not unanswered any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +296,14 @@ Command = (
     | DropLink
     | BeginLeave
     | CloseLink
+    | SendClose
 )
 Happened = (
     DialFailed
     | LinkOpened
     | LinkLost
+    | LinkReleased
+    | RegisterWithdrawn
     | FrameReceived
     | IdentityCreated
     | IdentityRefused

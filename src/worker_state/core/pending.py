@@ -1,4 +1,4 @@
-"""The `register` that was sent last: until when its answer is waited for, and whether it can still come.
+"""The `register` that was sent last: until when its answer is waited for, and whether one is unanswered yet.
 
 Pure: time is an argument. Frames of one socket are answered in order, so an echo that was sent behind a `register` and
 is answered first says that the server has swallowed the `register` (FAULTS G05).
@@ -27,6 +27,7 @@ class PendingRegister:
         "nonce",
         "revision",
         "sent_at",
+        "unanswered",
     )
 
     def __init__(self) -> None:
@@ -37,17 +38,28 @@ class PendingRegister:
         self.sent_at = 0.0
         self.nonce = ""
         """Of the echoes behind it."""
+        self.unanswered = 0
+        """How many on the present link have not been answered for sure: one may take effect yet (FAULTS F03)."""
         self._swallowed_on = 0
         self.over()
 
     def __repr__(self) -> str:
         return f"<PendingRegister link {self.epoch}, answer by {self.answer_by:g}>"
 
+    def link_opened(self) -> None:
+        """Nothing was sent on the present link."""
+        self.unanswered = 0
+
     def sent(self, now: float, epoch: int, revision: int, answer_by: float, nonce: str) -> None:
         """A `register` was sent on this link, with the status of this revision."""
+        self.unanswered += 1
         self.epoch, self.revision, self.sent_at, self.nonce = epoch, revision, now, ECHO_PREFIX + nonce
         self.answer_by, self.doubtful = answer_by, False
         self._gap, self.echo_at, self._echoed = FIRST_ECHO, now + FIRST_ECHO, False
+
+    def answered(self) -> None:
+        """The server has answered one, or it was never sent. An answer too many does not count for the next one."""
+        self.unanswered = max(0, self.unanswered - 1)
 
     def over(self, *, doubtful: bool = False) -> None:
         """It was answered, or never will be. `doubtful`: by an error that may have been about another part's frame."""

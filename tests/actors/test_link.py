@@ -10,11 +10,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from worker_state import announce
+from worker_state.actors.link import ServedLink, _Outgoing
 from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed
-from worker_state.served import Served, _Turn
 
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
@@ -54,21 +54,21 @@ class Held:
 
 
 @asynccontextmanager
-async def served(socket: Held) -> AsyncIterator[tuple[Served, m.Link]]:
+async def served(socket: Held) -> AsyncIterator[tuple[ServedLink, m.Link]]:
     links: list[m.Link] = []
 
-    def tell(note: m.Event) -> None:
-        if isinstance(note, m.LinkOpened):
-            links.append(note.link)
+    def publish(event: m.Event) -> None:
+        if isinstance(event, m.LinkOpened):
+            links.append(event.link)
 
     async with trio.open_nursery() as nursery:
-        link = Served(1, socket, Timing(), announce.Dials())
+        link = ServedLink(1, socket, Timing(), announce.Dials())
 
-        async def pump() -> None:
-            await link.pump(Deadlines(connect=1.0, acknowledge=1.0, register=60.0), tell)
+        async def serve() -> None:
+            await link.serve(Deadlines(connect=1.0, acknowledge=1.0, register=60.0), publish)
             socket.over_at = trio.current_time()
 
-        nursery.start_soon(pump)
+        nursery.start_soon(serve)
         await wait_all_tasks_blocked()
         yield link, links[0]
         link.end(LEAVES)
@@ -76,9 +76,9 @@ async def served(socket: Held) -> AsyncIterator[tuple[Served, m.Link]]:
 
 def test_a_frame_that_waits_shows_no_secret() -> None:
     """The `repr` of what is to be sent names its type and not its text."""
-    turn = _Turn("register", partial(Held().send, '{"type": "register", "token": "a1b2c3"}'))
-    assert "register" in repr(turn)
-    assert "a1b2c3" not in repr(turn)
+    frame = _Outgoing("register", partial(Held().send, '{"type": "register", "token": "a1b2c3"}'))
+    assert "register" in repr(frame)
+    assert "a1b2c3" not in repr(frame)
 
 
 async def test_bytes_are_signs_of_life(autojump_clock: MockClock) -> None:
@@ -112,7 +112,8 @@ async def test_nothing_goes_out_behind_a_close_frame(autojump_clock: MockClock) 
     """Nothing can be posted behind our Close frame, and the answer to it ends the link."""
     socket = Held()
     async with served(socket) as (link, _):
-        link.close(LEAVES, 0.5)
+        link.end_within(LEAVES, 0.5)
+        link.send_close()
         await wait_all_tasks_blocked()
         link.post({"type": "late"})
         socket.put.send_nowait(Closed(1000))
@@ -126,7 +127,8 @@ async def test_a_close_without_an_answer_is_bounded(autojump_clock: MockClock) -
     """The link is over when its time for that is, although nobody has answered."""
     socket = Held()
     async with served(socket) as (link, _):
-        link.close(LEAVES, 0.5)
+        link.end_within(LEAVES, 0.5)
+        link.send_close()
         await trio.sleep(0.6)
         assert socket.over_at == 0.5
     assert socket.sent == ["Close"]
