@@ -379,6 +379,7 @@ async def test_garbage(answer: bytes) -> None:
         (b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n", 302, None),
         (b"HTTP/1.1 500 Oops\r\nRetry-After: \xff\r\nContent-Length: 0\r\n\r\n", 500, "\ufffd"),
         (b"HTTP/1.1 500 Oops\r\nRetry-After:\r\nContent-Length: 0\r\n\r\n", 500, None),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 15\r\n\r\nRetry-After: 9\n", 404, None),
     ],
 )
 async def test_rejected(answer: bytes, status: int, hint: str | None) -> None:
@@ -724,6 +725,39 @@ async def test_ping_behind_unread_frames() -> None:
         assert [await made.receive() for _ in range(count)] == [str(number) for number in range(count)]
         assert await made.receive() == "thanks"
     assert pongs == [(PONG, b"alive?")]
+
+
+async def test_ping_behind_sixty_unread_messages() -> None:
+    """A ping is answered although nobody has read what came before it (FAULTS T8, T28)."""
+    answered = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(TEXT, b"unread") * 60 + frame(PING, b"alive?"))
+        assert await peer.frame() == (PONG, b"alive?")
+        answered.set()
+        await peer.end()
+
+    async with at_once(), connected(script):
+        await answered.wait()
+
+
+@pytest.mark.parametrize("flood", [frame(TEXT, b"x" * 60_000), frame(PING, b"x" * 100) * 500], ids=["texts", "pings"])
+async def test_a_flood_fills_nothing(flood: bytes) -> None:
+    """A peer that sends and sends is held up when its messages are not read, or its pongs not taken."""
+    held_up = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        for _ in range(2_000):
+            with trio.move_on_after(1.0) as scope:
+                await peer.send(flood)
+            if scope.cancelled_caught:
+                held_up.set()
+                break
+        await trio.sleep_forever()
+
+    async with connected(script):
+        with trio.fail_after(PATIENT):
+            await held_up.wait()
 
 
 async def test_sending_that_was_cut_short() -> None:

@@ -204,7 +204,7 @@ class _Stream:
             return await self._stream.receive_some(max_bytes)
         # Of a refusal only the head is read: what follows can be endless (T3).
         received = bytearray()
-        while not _HEAD_END.search(received):
+        while (end := _HEAD_END.search(received)) is None:
             if len(received) > LONGEST_HEAD:
                 raise trio.BrokenResourceError("no end of the head")
             data = await self._stream.receive_some()
@@ -217,7 +217,7 @@ class _Stream:
         if self._upgraded:
             return received
         if status is not None:
-            self.rejection = _rejection(int(status[1]), bytes(received))
+            self.rejection = _rejection(int(status[1]), bytes(received[: end.end()]))
         raise trio.BrokenResourceError("no upgrade")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

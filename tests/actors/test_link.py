@@ -1,21 +1,25 @@
 """One open link, over a socket whose both directions the test holds in its hands."""
 
 import dataclasses
+import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from tests.support.peers import TEXT, Peer, frame
 from worker_state import announce
 from worker_state.actors.link import ServedLink, _Outgoing
 from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed
+from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.transport import WebSocketDial
 
+DEADLINES = Deadlines(connect=1.0, acknowledge=1.0, register=60.0)
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
 
@@ -65,7 +69,7 @@ async def served(socket: Held) -> AsyncIterator[tuple[ServedLink, m.Link]]:
         link = ServedLink(1, socket, Timing(), announce.Dials())
 
         async def serve() -> None:
-            await link.serve(Deadlines(connect=1.0, acknowledge=1.0, register=60.0), publish)
+            await link.serve(DEADLINES, publish)
             socket.over_at = trio.current_time()
 
         nursery.start_soon(serve)
@@ -95,6 +99,34 @@ async def test_bytes_are_signs_of_life(autojump_clock: MockClock) -> None:
         assert socket.pings == [last + timing.ping_every]
         assert socket.over_at == last + timing.ping_every + timing.silence
         assert link.over == Closed(reason=f"no pong in {timing.silence:g} s", cause=Cause.SILENT)
+
+
+async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> None:
+    """1.2 MB at 25 kB/s take 48 s, arrive whole, and are no silence although no pong comes meanwhile (FAULTS G21)."""
+    ours, theirs = memory_stream_pair()
+    text = "x" * 1_200_000
+    received: list[m.Note] = []
+
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
+        return ours
+
+    async def serve() -> None:
+        await Peer(theirs).upgrade()
+        data = frame(TEXT, json.dumps({"type": "offer", "sdp": text}).encode())
+        for start in range(0, len(data), 25_000):
+            await trio.sleep(1.0)
+            await theirs.send_all(data[start : start + 25_000])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        socket = await WebSocketDial("ws://h/", open_stream=open_stream)(DEADLINES, nursery)
+        assert not isinstance(socket, DialFailure)
+        link = ServedLink(1, socket, Timing(), announce.Dials())
+        with trio.move_on_at(49.5):
+            await link.serve(DEADLINES, received.append)
+        assert trio.current_time() == 49.5
+        await socket.abort()
+    assert [type(note) for note in received] == [m.LinkOpened, m.FrameReceived]
 
 
 async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> None:
