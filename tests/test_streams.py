@@ -74,24 +74,32 @@ async def test_open_refused() -> None:
             await open_tcp_stream("127.0.0.1", port, 10.0)
 
 
-async def test_open_late(monkeypatch: pytest.MonkeyPatch) -> None:
+class Blocking(trio.abc.HostnameResolver):
+    """Knows where a name is, and blocks the event loop as soon as a connection to it is under way."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    async def getaddrinfo(self, host: object, port: object, *_: object, **__: object) -> list[Any]:
+        self._nursery.start_soon(self._block)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def _block(self) -> None:
+        time.sleep(0.3)  # noqa: ASYNC251 - the loop has to stand still
+
+    async def getnameinfo(self, *_: object, **__: object) -> tuple[str, str]:
+        raise AssertionError
+
+
+async def test_open_late() -> None:
     """What the kernel has connected while our own loop was late to hear of it is taken, not thrown away."""
-    connect = trio.socket.SocketType.connect
 
     async def script(peer: Peer) -> None:
         await peer.end()
 
-    async def block() -> None:
-        time.sleep(0.3)  # noqa: ASYNC251 - the loop has to stand still
-
     async with serving(script) as port, trio.open_nursery() as nursery:
-
-        async def connect_while_blocked(self: trio.socket.SocketType, address: object) -> None:
-            nursery.start_soon(block)
-            await connect(self, address)
-
-        monkeypatch.setattr(trio.socket.SocketType, "connect", connect_while_blocked)
-        stream = await open_tcp_stream("127.0.0.1", port, 0.2)
+        trio.socket.set_custom_hostname_resolver(Blocking(nursery))
+        stream = await open_tcp_stream("late.example", port, 0.2)
         await stream.aclose()
 
 
