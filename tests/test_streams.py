@@ -13,7 +13,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from tests.support.peers import SOON, Peer, nobody_listening, serving
 from worker_state.core.verdict import Cause, DialFailure
-from worker_state.streams import (
+from worker_state.net.tcp import (
     Watching,
     abort,
     give_up_after,

@@ -30,7 +30,7 @@ from tests.support.peers import (
     switching,
 )
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.transport import MAX_MESSAGE, Socket, WebSocketDial
+from worker_state.net.websocket import MAX_MESSAGE, Socket, WebSocketDial
 
 
 def dialling(port: int, *, scheme: str = "ws", register: float = PATIENT) -> Dialled:

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from tests.support.peers import SOON, Peer, Script, nobody_listening, serving
-from worker_state import streams
 from worker_state.core.answers import HttpAnswer, HttpFailure, read_identity
+from worker_state.net import tcp
 from worker_state.web import HTTP_AT_ONCE, MAX_BODY, HttpxHttp
 
 PATIENT = 20.0
@@ -487,7 +487,7 @@ def test_body_is_ascii_json() -> None:
 
 def test_certificates_are_checked() -> None:
     """The one context that https:// and wss:// use verifies certificate and host name."""
-    context = streams.ssl_context()
+    context = tcp.ssl_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
-    assert streams.ssl_context() is context
+    assert tcp.ssl_context() is context

@@ -16,8 +16,8 @@ from worker_state import reach
 from worker_state.core.answers import HttpFailure
 from worker_state.core.checkup import Endpoint
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.streams import ssl_context
-from worker_state.transport import WebSocketDial
+from worker_state.net.tcp import ssl_context
+from worker_state.net.websocket import WebSocketDial
 from worker_state.web import HttpxHttp
 
 

@@ -15,7 +15,7 @@ from worker_state import Config, Manager
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import DialFailure
 from worker_state.manager import run_in_world
-from worker_state.transport import Dial, Socket
+from worker_state.net.websocket import Dial, Socket
 from worker_state.world import World
 
 

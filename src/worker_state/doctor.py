@@ -19,7 +19,7 @@ from worker_state.core.listing import NOTICE
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import masked
-from worker_state.transport import Socket, WebSocketDial, close
+from worker_state.net.websocket import Socket, WebSocketDial, close
 from worker_state.web import HttpxHttp
 
 WITHIN = 10.0

@@ -29,7 +29,7 @@ from worker_state.core.roster import Roster
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
 from worker_state.logs import event
-from worker_state.transport import Dial, Socket, WebSocketDial, close
+from worker_state.net.websocket import Dial, Socket, WebSocketDial, close
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from worker_state import streams
 from worker_state.core.checkup import Endpoint
 from worker_state.core.verdict import DialFailure
+from worker_state.net import tcp
 
 Check = Callable[[Endpoint, float], Awaitable[str | DialFailure]]
 """Takes an endpoint and seconds; gives what was found, as a phrase, or why nothing was."""
@@ -21,26 +21,26 @@ async def look_up(endpoint: Endpoint, within: float) -> str | DialFailure:
     try:
         found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        return streams.why_not_connected(error)
+        return tcp.why_not_connected(error)
     return f"{endpoint.host} is {found[0][4][0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
 
 
 async def connect(endpoint: Endpoint, within: float) -> str | DialFailure:
     """A TCP connection."""
-    stream = await streams.connect(endpoint.host, endpoint.port, within)
+    stream = await tcp.connect(endpoint.host, endpoint.port, within)
     if isinstance(stream, DialFailure):
         return stream
-    await streams.abort(stream)
+    await tcp.abort(stream)
     return str(endpoint)
 
 
 async def secure(endpoint: Endpoint, within: float) -> str | DialFailure:
     """A TLS handshake, certificate and all. The caller sets its deadline."""
-    stream = await streams.connect(endpoint.host, endpoint.port, within)
+    stream = await tcp.connect(endpoint.host, endpoint.port, within)
     if isinstance(stream, DialFailure):
         return stream
     try:
-        secured = await streams.secure(stream, endpoint.host)
+        secured = await tcp.secure(stream, endpoint.host)
     finally:
-        await streams.abort(stream)
+        await tcp.abort(stream)
     return secured if isinstance(secured, DialFailure) else f"{endpoint.host} has a certificate that is trusted here"

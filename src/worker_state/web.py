@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import httpx
 import trio
 
-from worker_state import streams
 from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.words import masked, shown
+from worker_state.net import tcp
 
 MAX_BODY = 64 * 2**10
 """Bytes of an HTTP answer that are read (FAULTS T12). Real ones have some hundred."""
@@ -101,6 +101,6 @@ def _why(exc: Exception, bearer: str | None) -> str:
     if isinstance(exc, httpx.ConnectError):
         for cause in causes:
             if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
-                return str(streams.why_not_connected(cause))
+                return str(tcp.why_not_connected(cause))
     said = next((str(cause) for cause in causes if str(cause)), "")
     return shown(masked(f"{type(exc).__name__}: {said}" if said else type(exc).__name__, [bearer]))

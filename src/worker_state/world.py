@@ -11,7 +11,7 @@ import trio
 
 from worker_state.core.config import Config
 from worker_state.core.pace import PaceParameters
-from worker_state.transport import Dial, WebSocketDial
+from worker_state.net.websocket import Dial, WebSocketDial
 from worker_state.web import Http, HttpxHttp
 
 _CHANCE = SystemRandom()

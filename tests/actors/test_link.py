@@ -17,7 +17,7 @@ from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.transport import WebSocketDial
+from worker_state.net.websocket import WebSocketDial
 
 DEADLINES = Deadlines(connect=1.0, acknowledge=1.0, register=60.0)
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
@@ -105,7 +105,7 @@ async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> Non
     """1.2 MB at 25 kB/s take 48 s, arrive whole, and are no silence although no pong comes meanwhile (FAULTS G21)."""
     ours, theirs = memory_stream_pair()
     text = "x" * 1_200_000
-    received: list[m.Note] = []
+    received: list[m.Event] = []
 
     async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
         return ours
@@ -126,7 +126,7 @@ async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> Non
             await link.serve(DEADLINES, received.append)
         assert trio.current_time() == 49.5
         await socket.abort()
-    assert [type(note) for note in received] == [m.LinkOpened, m.FrameReceived]
+    assert [type(event) for event in received] == [m.LinkOpened, m.FrameReceived]
 
 
 async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> None:

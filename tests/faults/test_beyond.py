@@ -25,7 +25,7 @@ from worker_state.core import messages as m
 from worker_state.core.pace import Deadlines, Pace
 from worker_state.core.verdict import Closed
 from worker_state.devserver.identities import ApiKey
-from worker_state.transport import Dial
+from worker_state.net.websocket import Dial
 
 Frame = dict[str, Any]
 

@@ -13,7 +13,7 @@ from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Timing
 from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Cause, DialFailure
-from worker_state.transport import WebSocketDial
+from worker_state.net.websocket import WebSocketDial
 from worker_state.world import World as Outside
 
 

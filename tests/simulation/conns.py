@@ -11,7 +11,7 @@ from typing import Protocol
 from tests.simulation.net import Net, Pipe
 from worker_state.core.config import Timing
 from worker_state.devserver.effects import Message
-from worker_state.streams import ASK_AFTER
+from worker_state.net.tcp import ASK_AFTER
 
 
 class End:

@@ -13,7 +13,7 @@ from tests.simulation.server import Server
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Message
-from worker_state.transport import Socket
+from worker_state.net.websocket import Socket
 
 SHUT_DOORS = {
     "refused": DialFailure(Cause.REFUSED),

@@ -24,7 +24,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item
 from tests.simulation.server import Server
 from worker_state.devserver.effects import Message
-from worker_state.transport import WebSocketDial
+from worker_state.net.websocket import WebSocketDial
 
 GARBAGE = (
     b"SSH-2.0-OpenSSH_9.6\r\n",

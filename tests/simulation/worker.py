@@ -22,7 +22,7 @@ from worker_state.core.errors import Disconnected, StartupFailed
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Closed, DialFailure
 from worker_state.manager import run_in_world
-from worker_state.transport import Dial, Socket
+from worker_state.net.websocket import Dial, Socket
 from worker_state.world import World
 
 if TYPE_CHECKING:

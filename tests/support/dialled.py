@@ -7,7 +7,7 @@ import trio
 
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import DialFailure
-from worker_state.transport import Dial, Socket
+from worker_state.net.websocket import Dial, Socket
 
 PATIENT = 20.0
 """Seconds: long enough on any machine."""

@@ -19,7 +19,7 @@ from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
 
 if TYPE_CHECKING:
-    from worker_state.transport import Dial, Socket
+    from worker_state.net.websocket import Dial, Socket
 
 TOO_BIG = 1009
 TOO_BIG_PAUSE = 60.0

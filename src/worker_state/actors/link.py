@@ -19,7 +19,7 @@ from worker_state.core.verdict import Cause, Closed
 from worker_state.core.words import masked
 
 if TYPE_CHECKING:
-    from worker_state.transport import Socket
+    from worker_state.net.websocket import Socket
 
 LATE = 1.0
 """Seconds. A pong's deadline noticed later than this says that we were stopped, not that the peer is dead (T15)."""

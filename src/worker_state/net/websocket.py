@@ -16,10 +16,10 @@ from urllib.parse import quote, urlsplit
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from worker_state import streams
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
+from worker_state.net import tcp
 
 MAX_MESSAGE = 8 * 2**20
 """Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (FAULTS F22)."""
@@ -97,8 +97,8 @@ class WebSocketDial:
         url: str,
         *,
         unacknowledged_within: float = 15.0,
-        open_stream: streams.OpenStream = streams.open_tcp_stream,
-        unacknowledged: Callable[[trio.abc.Stream], int] = streams.unacknowledged,
+        open_stream: tcp.OpenStream = tcp.open_tcp_stream,
+        unacknowledged: Callable[[trio.abc.Stream], int] = tcp.unacknowledged,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -116,11 +116,11 @@ class WebSocketDial:
         self._ssl_context = ssl_context
 
     async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
-        below = await streams.connect(self._host, self._port, deadlines.connect, self._open_stream)
+        below = await tcp.connect(self._host, self._port, deadlines.connect, self._open_stream)
         if isinstance(below, DialFailure):
             return below
-        streams.give_up_after(below, self._unacknowledged_within)
-        watching = streams.Watching(below, deadlines.acknowledge, self._unacknowledged)
+        tcp.give_up_after(below, self._unacknowledged_within)
+        watching = tcp.Watching(below, deadlines.acknowledge, self._unacknowledged)
         socket = _WebSocket(below, watching, nursery)
         failure: DialFailure | None = DialFailure(Cause.DROPPED)  # for a cancel
         try:
@@ -134,7 +134,7 @@ class WebSocketDial:
         came = "no TLS" if self._secure else "nothing"
         with trio.move_on_at(socket.connected_at + within):
             if self._secure:
-                secured = await streams.secure(stream, self._host, self._ssl_context)
+                secured = await tcp.secure(stream, self._host, self._ssl_context)
                 if isinstance(secured, DialFailure):
                     return secured
                 stream, came = secured, "nothing"
@@ -250,7 +250,7 @@ def _rejection(status: int, head: bytes) -> DialFailure:
 class _WebSocket:
     """`Socket` on a trio-websocket connection."""
 
-    def __init__(self, below: trio.abc.Stream, watching: streams.Watching, nursery: trio.Nursery) -> None:
+    def __init__(self, below: trio.abc.Stream, watching: tcp.Watching, nursery: trio.Nursery) -> None:
         self.connected_at = trio.current_time()
         self._below = below
         self._watching = watching
@@ -315,5 +315,5 @@ class _WebSocket:
         return Closed(1006, type(self._reader.error).__name__ if self._reader.error else why)
 
     async def abort(self) -> None:
-        await streams.abort(self._below)
+        await tcp.abort(self._below)
         await self._reader.stop()

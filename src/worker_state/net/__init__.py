@@ -1,0 +1,1 @@
+"""The network under the actors: TCP and TLS on trio's streams, the WebSocket on trio-websocket."""
