@@ -631,6 +631,25 @@ async def test_broken_frames(data: bytes) -> None:
         await made.ping()
 
 
+@pytest.mark.parametrize(
+    ("data", "code"), [(frame(TEXT, b"\xff"), 1007), (frame(3), 1002), (frame(CLOSE, b"\x03"), 1002)]
+)
+async def test_a_broken_frame_is_answered(data: bytes, code: int) -> None:
+    """A peer that breaks the protocol is told so by a Close frame with the code."""
+    answers = list[Any]()
+
+    async def script(peer: Peer) -> None:
+        await peer.send(data)
+        answers.append(await peer.frame())
+        await peer.end()
+
+    async with at_once(), connected(script) as made:
+        end = await made.receive()
+        assert isinstance(end, Closed)
+        assert end.code == code
+    assert answers == [(CLOSE, code.to_bytes(2))]
+
+
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "aborted"])
 async def test_half_open_peer(close: bool) -> None:
     """A peer that neither reads nor answers holds up neither the bounded close nor the end of the context."""

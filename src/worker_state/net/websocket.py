@@ -33,8 +33,9 @@ LAST_WORD = 0.5
 """Seconds for a Close frame to go out."""
 LONGEST_HEAD = 2**14
 """Bytes of an HTTP answer without an end of its head."""
-CLOSE_FRAME = b"\x88\x82\0\0\0\0\x03\xe8"
-"""With code 1000, masked by zeros."""
+CLOSE = b"\x88\x82\0\0\0\0"
+"""The head of a Close frame, masked by zeros; a code of two bytes follows."""
+NORMAL = (1000).to_bytes(2)
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)[ \r\n]")
@@ -226,7 +227,7 @@ class _Stream:
                 raise trio.BrokenResourceError("half a frame is out")  # T10
             if self.closing:
                 return  # a pong, or the library's answer to a Close frame that has crossed ours
-            is_close, whole = data[0] == CLOSE_FRAME[0], False
+            is_close, whole = data[0] == CLOSE[0], False
             try:
                 with trio.move_on_after(LAST_WORD if is_close else math.inf):
                     await self._stream.send_all(data)
@@ -291,7 +292,7 @@ class _WebSocket:
 
     async def close(self) -> Closed | None:
         # T9: in its own `aclose` the library drops what comes, and a ping ends its reader.
-        return await self._try(partial(self._stream.send_all, CLOSE_FRAME))
+        return await self._try(partial(self._stream.send_all, CLOSE + NORMAL))
 
     async def _try(self, action: Callable[[], Awaitable[None]]) -> Closed | None:
         if self._stream.closing or self._stream.cut:
@@ -306,7 +307,10 @@ class _WebSocket:
         try:
             return await self._connection.get_message()
         except ConnectionClosed:
-            return self._end()
+            end = self._end()
+        if end.by_server:  # or it has broken the protocol, of which the library does not tell it
+            await self._try(partial(self._stream.send_all, CLOSE + end.code.to_bytes(2)))
+        return end
 
     def _end(self, why: str = "without a Close frame") -> Closed:
         reason = self._connection.closed
