@@ -11,8 +11,8 @@ import trio
 from tests.support.fake import FakeSocket
 from tests.support.worlds import FakeWorld, World, given_room, scenario
 from worker_state import Config, ConfigError, Manager, Timing
-from worker_state.core.answers import HttpFailure
 from worker_state.core.errors import ObservationFailed
+from worker_state.core.http_api import HttpFailure
 from worker_state.core.roster import Roster
 from worker_state.core.verdict import Closed
 from worker_state.observer import Outside, open_roster

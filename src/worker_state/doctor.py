@@ -11,8 +11,8 @@ from uuid import uuid4
 import trio
 
 from worker_state import reach
-from worker_state.core import answers, wire
 from worker_state.core import checkup as c
+from worker_state.core import http_api, wire
 from worker_state.core.checkup import Endpoint, Finding, Result, Step
 from worker_state.core.config import Config
 from worker_state.core.listing import NOTICE
@@ -66,14 +66,14 @@ class _Exam:
         self._alive: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
         self._done: set[Step] = set()
         self._told: set[Step] = set()
-        self._identities: list[answers.Identity] = []
+        self._identities: list[http_api.Identity] = []
         self._lost = 0
         self._links: list[Socket] = []
         self._listed: dict[str, Socket | None] = {}
         """By peer id: the socket over which it is registered; None while the answer to its `register` has not come."""
-        self._room: answers.Room | None = None
+        self._room: http_api.Room | None = None
         if config.room_id is not None and config.room_token is not None:
-            self._room = answers.Room(config.room_id, config.room_token)
+            self._room = http_api.Room(config.room_id, config.room_token)
         self._room_asked = False
         """There may be a room of ours, known to us or not."""
         self._registered = False
@@ -185,21 +185,21 @@ class _Exam:
             return await create()
         return await trio.sleep_forever()  # only a cancel sets the deadline, and it is felt here
 
-    async def _sign_in(self) -> answers.Identity | answers.HttpFailure:
+    async def _sign_in(self) -> http_api.Identity | http_api.HttpFailure:
         self._lost += 1
         answer = await self._carefully(lambda: self._http.post("/anonymous-signin"))
-        if not isinstance(answer, answers.HttpAnswer):
+        if not isinstance(answer, http_api.HttpAnswer):
             return answer
         self._lost -= 1
-        identity = answers.read_identity(answer)
-        if isinstance(identity, answers.Identity):
+        identity = http_api.read_identity(answer)
+        if isinstance(identity, http_api.Identity):
             self._identities.append(identity)
             self._secrets.append(identity.id_token)
         return identity
 
     async def _sign_in_first(self) -> Finding:
         identity = await self._sign_in()
-        return c.of_sign_in(identity) if isinstance(identity, answers.HttpFailure) else c.ok("one identity, for now")
+        return c.of_sign_in(identity) if isinstance(identity, http_api.HttpFailure) else c.ok("one identity, for now")
 
     async def _upgrade(self) -> Finding:
         link = await self._dial()
@@ -228,9 +228,9 @@ class _Exam:
         id_token = self._identities[0].id_token
         self._room_asked = True
         answer = await self._http.post("/create-room", bearer=id_token)
-        self._room_asked = isinstance(answer, answers.HttpFailure) or answer.status == 200
-        room = answers.read_room(answer, id_token)
-        if isinstance(room, answers.HttpFailure):
+        self._room_asked = isinstance(answer, http_api.HttpFailure) or answer.status == 200
+        room = http_api.read_room(answer, id_token)
+        if isinstance(room, http_api.HttpFailure):
             return c.of_room(room)
         self._room = room
         self._secrets.append(room.token)
@@ -247,10 +247,10 @@ class _Exam:
 
     async def _discover(self) -> Finding:
         """Come in once more, as somebody else, and look for the worker."""
-        identity: answers.Identity | None = None
+        identity: http_api.Identity | None = None
         if self._config.api_key is None:
             signed_in = await self._sign_in()
-            if isinstance(signed_in, answers.HttpFailure):
+            if isinstance(signed_in, http_api.HttpFailure):
                 return c.of_second(c.of_sign_in(signed_in))
             identity = signed_in
         link = await self._dial()
@@ -263,7 +263,7 @@ class _Exam:
         found = await _ask(link, c.search(peer_id, self._config.tags), lambda answer: c.found(answer, self._peer_id))
         return c.of_second(c.of_dial(found)) if isinstance(found, Closed) else found
 
-    def _frame(self, identity: answers.Identity | None, record: wire.Message, role: str) -> tuple[str, wire.Message]:
+    def _frame(self, identity: http_api.Identity | None, record: wire.Message, role: str) -> tuple[str, wire.Message]:
         if identity is None:
             assert self._config.api_key is not None
             peer_id = str(uuid4())
@@ -289,8 +289,8 @@ class _Exam:
 
     async def _delete(self) -> Finding:
         """Delete what was signed in; the last one that is registered in a room of our own takes the room along."""
-        late = answers.HttpFailure(f"not answered in {DELETING:g} s")
-        reports: dict[str, str | answers.HttpFailure] = {each.username: late for each in self._identities}
+        late = http_api.HttpFailure(f"not answered in {DELETING:g} s")
+        reports: dict[str, str | http_api.HttpFailure] = {each.username: late for each in self._identities}
         with trio.move_on_after(DELETING):
             if not self._config.creates_room:
                 # With the last one in it the server would delete a room that is somebody else's (FAULTS G01).
@@ -300,10 +300,10 @@ class _Exam:
                 await trio.sleep(NOTICE)
             for each in self._identities:
                 if each.username in self._listed and not self._config.creates_room:
-                    reports[each.username] = answers.HttpFailure(LISTED)
+                    reports[each.username] = http_api.HttpFailure(LISTED)
                     continue
                 answer = await self._http.post("/delete-peer", body={"peer_id": each.username})
-                reports[each.username] = answers.read_deletion(answer)
+                reports[each.username] = http_api.read_deletion(answer)
         return c.of_deletion(reports, lost=self._lost, room_left=self._room_asked and not self._registered)
 
 

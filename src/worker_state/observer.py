@@ -19,7 +19,7 @@ from random import Random, SystemRandom
 import trio
 
 from worker_state.background import open_background
-from worker_state.core import answers, roster, wire
+from worker_state.core import http_api, roster, wire
 from worker_state.core import verdict as v
 from worker_state.core.config import Config
 from worker_state.core.errors import ConfigError, ObservationFailed
@@ -111,7 +111,7 @@ class _Observer:
         self._every = every
         self._outside = outside
         self._pace = Pace(outside.random)
-        self._identity: answers.Identity | None = None
+        self._identity: http_api.Identity | None = None
         self._peer_id = f"watch-{secrets.token_hex(4)}"
         """With an API key there is no sign-in that would give one."""
         self._owed: dict[str, Listing] = {}
@@ -212,14 +212,14 @@ class _Observer:
     async def _sign_in(self) -> _End | None:
         if self._identity is not None or self._config.api_key is not None:
             return None
-        answer: answers.HttpAnswer | answers.HttpFailure = answers.HttpFailure("it was cut short")
+        answer: http_api.HttpAnswer | http_api.HttpFailure = http_api.HttpFailure("it was cut short")
         self._lost_sign_ins += 1
         # A sign-in whose answer is not waited for would leave an identity that nobody knows.
         with self._interruptible(grace=self._config.timing.exit):
             answer = await self._outside.http.post("/anonymous-signin")
             self._lost_sign_ins -= 1
-        identity = answers.read_identity(answer)
-        if isinstance(identity, answers.HttpFailure):
+        identity = http_api.read_identity(answer)
+        if isinstance(identity, http_api.HttpFailure):
             cause = Cause.REFUSED if identity.status is None else Cause.REJECTED
             return _End(f"the server gave no identity: {identity.why}", cause)
         self._identity = identity
@@ -316,8 +316,8 @@ class _Observer:
                 continue
             await trio.sleep_until(listing.until)
             answer = await self._outside.http.post("/delete-peer", body={"peer_id": username})
-            deletion = answers.read_deletion(answer)
-            if not isinstance(deletion, answers.HttpFailure):
+            deletion = http_api.read_deletion(answer)
+            if not isinstance(deletion, http_api.HttpFailure):
                 del self._owed[username]
 
 

@@ -5,8 +5,8 @@ import pytest
 from worker_state import Config
 from worker_state.core import checkup as c
 from worker_state.core import wire
-from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.checkup import Endpoint, Finding, Outcome, Result, Step
+from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
 
 WS, HTTP = c.endpoints(Config("wss://signaling.example.org/path", "http://[::1]:8001"))

@@ -3,9 +3,9 @@
 import math
 from random import Random
 
-from worker_state.core.answers import Room
 from worker_state.core.config import Config
 from worker_state.core.credentials import Credentials
+from worker_state.core.http_api import Room
 from worker_state.core.status import Available
 from worker_state.core.wire import metadata
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from worker_state.core import answers, wire
+from worker_state.core import http_api, wire
 from worker_state.core import messages as m
 from worker_state.core.errors import StartupFailed
 

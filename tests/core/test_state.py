@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.core import answers, wire
+from worker_state.core import http_api, wire
 from worker_state.core import messages as m
 from worker_state.core.errors import StartupFailed
 from worker_state.core.session import SessionString

@@ -16,7 +16,7 @@ from tests.support.fake import FakeSocket
 from tests.support.right import assert_right, back, name_of, started, stays
 from tests.support.worlds import FakeWorld, RealWorld, World, scenario
 from worker_state import Config, ConfigError, Manager, RegistrationRefused, Timing
-from worker_state.core.answers import HttpAnswer
+from worker_state.core.http_api import HttpAnswer
 from worker_state.core.lease import STALE
 from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Closed

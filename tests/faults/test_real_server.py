@@ -20,7 +20,7 @@ from worker_state import (
     Timing,
     open_state_manager,
 )
-from worker_state.core.answers import HttpFailure
+from worker_state.core.http_api import HttpFailure
 from worker_state.devserver.identities import ApiKey
 from worker_state.logs import About
 

@@ -14,7 +14,7 @@ import trio
 
 from tests.simulation.conns import Conn
 from tests.simulation.server import Server
-from worker_state.core.answers import HttpAnswer, HttpFailure
+from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.devserver.effects import Reply
 
 BAD_ANSWERS = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from worker_state.core.answers import HttpAnswer, HttpFailure
+from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Close, Effect, Reply, Send

@@ -20,7 +20,7 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 
 from tests.support.fake import FakeServer, FakeSocket
 from worker_state import Config, Manager, run_state_manager
-from worker_state.core.answers import HttpAnswer
+from worker_state.core.http_api import HttpAnswer
 from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Closed
 from worker_state.devserver.app import serve

@@ -163,12 +163,12 @@ def _delete_soon(ledger: _Ledger, usernames: Iterable[str], nursery: trio.Nurser
 @trio.lowlevel.enable_ki_protection
 async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     try:
-        report = await _ask(username, http)
+        report = await api.delete_peer(http, username)
         for pause in AGAIN_AFTER:
-            if not isinstance(report, answers.HttpFailure) or not report.may_pass:
+            if not isinstance(report, http_api.HttpFailure) or not report.may_pass:
                 break
             await trio.sleep(pause)
-            report = await _ask(username, http)
+            report = await api.delete_peer(http, username)
     except Exception:  # nothing may fail a shutdown, not even a bug of ours
         log.exception("deleting an identity failed unexpectedly", extra=logs.event("deletion_failed"))
         return
@@ -182,10 +182,6 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
     ledger.owed.remove(username)
     # A 200 proves nothing: the server says it also when it could not delete the identity (FAULTS F34, G08).
     log.info("asked to delete an identity, the server answers: %s", report, extra=logs.event("identity_deleted"))
-
-
-async def _ask(username: str, http: "Http") -> str | answers.HttpFailure:
-    return answers.read_deletion(await http.post("/delete-peer", body={"peer_id": username}))
 
 
 def _say_left(ledger: _Ledger) -> None:

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from worker_state.core import wire
-from worker_state.core.answers import HttpAnswer, HttpFailure
 from worker_state.core.config import Config
+from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.core.status import Maintenance, Truth, properties
 from worker_state.core.verdict import Cause, Closed, DialFailure, GiveUp, Lease, Renew, of_refusal
 from worker_state.core.words import shown

@@ -6,7 +6,7 @@ Pure. Which call fetches what, and what a refusal leads to, is the registration 
 import math
 from random import Random
 
-from worker_state.core import answers, lease, wire
+from worker_state.core import http_api, lease, wire
 from worker_state.core.config import Config
 from worker_state.core.probe import OVERSLEPT
 
@@ -18,13 +18,13 @@ class Credentials:
 
     def __init__(self, config: Config) -> None:
         self.id_token: lease.Leased[str] = lease.Leased()
-        self.room: lease.Leased[answers.Room] = lease.Leased()
+        self.room: lease.Leased[http_api.Room] = lease.Leased()
         self._api_key = config.api_key
         self._own_room = config.creates_room
         self._ahead: float | None = None
-        self._next_room: tuple[answers.Room, float] | None = None
+        self._next_room: tuple[http_api.Room, float] | None = None
         if config.room_id is not None and config.room_token is not None:
-            self.room.grant(answers.Room(config.room_id, config.room_token), 0.0)
+            self.room.grant(http_api.Room(config.room_id, config.room_token), 0.0)
 
     @property
     def complete(self) -> bool:
@@ -36,7 +36,7 @@ class Credentials:
         life = lease.token_life(id_token)
         self.id_token.grant(id_token, now, lease.renewal(life, lease.RENEW_TOKEN, random))
 
-    def offer_room(self, room: answers.Room, now: float) -> None:
+    def offer_room(self, room: http_api.Room, now: float) -> None:
         """A new room of our own is there, to be moved into with `move`."""
         self._next_room = room, now
 

@@ -7,8 +7,8 @@ An answer is a later event; nobody waits for one. Which actor hears which of the
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from worker_state.core.answers import Identity, Room
 from worker_state.core.errors import StartupFailed
+from worker_state.core.http_api import Identity, Room
 from worker_state.core.status import Truth
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.wire import NOTHING_AROUND, Around, Frame, Message

@@ -1,12 +1,22 @@
-"""The HTTP answers of the server: what each of the three calls brings, or why it brought nothing.
+"""The server's three HTTP calls, request and response of each: `/anonymous-signin`, `/create-room`, `/delete-peer`.
 
-Whatever the network sends becomes a value; nothing in here raises, and nothing decides what to do about it.
+Pure. Whatever the network sends becomes a value: nothing in here raises, and nothing decides what to do about it.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worker_state.core.words import masked, shown
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A `POST`."""
+
+    path: str
+    bearer: str | None = field(default=None, repr=False)
+    body: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +62,13 @@ class Room:
     token: str = field(repr=False)
 
 
+def sign_in() -> HttpRequest:
+    """Creates an identity."""
+    return HttpRequest("/anonymous-signin")
+
+
 def read_identity(answer: HttpAnswer | HttpFailure) -> Identity | HttpFailure:
-    """The answer of `POST /anonymous-signin`; status, content and types are checked before use (FAULTS F25)."""
+    """What `sign_in` brings; status, content and types are checked before use (FAULTS F25)."""
     match _read_body(answer):
         case HttpFailure() as failure:
             return failure
@@ -63,8 +78,13 @@ def read_identity(answer: HttpAnswer | HttpFailure) -> Identity | HttpFailure:
             return HttpFailure("HTTP 200, but no username and id_token in it")
 
 
+def create_room(id_token: str | None) -> HttpRequest:
+    """Creates a room. Without a token it creates nothing: only this server answers that with 422."""
+    return HttpRequest("/create-room", bearer=id_token)
+
+
 def read_room(answer: HttpAnswer | HttpFailure, id_token: str) -> Room | HttpFailure:
-    """The answer of `POST /create-room`; a server that repeats the `id_token` it was given does not get it logged."""
+    """What `create_room` brings. The `id_token` is masked, should the server repeat it."""
     match _read_body(answer, secret=id_token):
         case HttpFailure() as failure:
             return failure
@@ -74,8 +94,13 @@ def read_room(answer: HttpAnswer | HttpFailure, id_token: str) -> Room | HttpFai
             return HttpFailure("HTTP 200, but no room_id and token in it")
 
 
+def delete_peer(peer_id: str) -> HttpRequest:
+    """Deletes an identity, and with the last registered one of a room that room (FAULTS G01)."""
+    return HttpRequest("/delete-peer", body={"peer_id": peer_id})
+
+
 def read_deletion(answer: HttpAnswer | HttpFailure) -> str | HttpFailure:
-    """The text of `POST /delete-peer`. The server says 200 even when it failed: no proof, only a report (F34)."""
+    """The report of `delete_peer`. The server says 200 even when it failed: this proves nothing (FAULTS F34)."""
     match _read_body(answer):
         case HttpFailure() as failure:
             return failure

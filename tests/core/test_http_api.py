@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker_state.core import answers, wire
-from worker_state.core.answers import HttpAnswer, HttpFailure, Identity, Room
+from worker_state.core import http_api, wire
+from worker_state.core.http_api import HttpAnswer, HttpFailure, Identity, Room
 from worker_state.core.words import shown
 
 
@@ -18,15 +18,23 @@ def answer(body: Any, status: int = 200, content_type: str = "application/json")
 
 
 def read_room(given_: HttpAnswer) -> Room | HttpFailure:
-    return answers.read_room(given_, "id-token")
+    return http_api.read_room(given_, "id-token")
 
 
-READERS: list[Callable[[HttpAnswer], Any]] = [answers.read_identity, read_room, answers.read_deletion]
+READERS: list[Callable[[HttpAnswer], Any]] = [http_api.read_identity, read_room, http_api.read_deletion]
+
+
+def test_requests() -> None:
+    """Each call has its path; the token goes into a header, and into no repr."""
+    assert http_api.sign_in() == http_api.HttpRequest("/anonymous-signin")
+    assert http_api.create_room("jwt") == http_api.HttpRequest("/create-room", bearer="jwt")
+    assert http_api.delete_peer("u") == http_api.HttpRequest("/delete-peer", body={"peer_id": "u"})
+    assert "jwt" not in repr(http_api.create_room("jwt"))
 
 
 def test_identity() -> None:
     """A sign-in's answer gives the username and the token."""
-    assert answers.read_identity(answer({"id_token": "jwt", "username": "u", "more": 1})) == Identity("u", "jwt")
+    assert http_api.read_identity(answer({"id_token": "jwt", "username": "u", "more": 1})) == Identity("u", "jwt")
 
 
 def test_room() -> None:
@@ -36,7 +44,7 @@ def test_room() -> None:
 
 def test_deletion() -> None:
     """A deletion's answer is the server's own text, made safe to log."""
-    assert answers.read_deletion(answer({"status": "peer deleted\x1b"})) == r"peer deleted\x1b"
+    assert http_api.read_deletion(answer({"status": "peer deleted\x1b"})) == r"peer deleted\x1b"
 
 
 INCOMPLETE: list[Any] = [
@@ -106,20 +114,20 @@ def test_readers_are_total(given_: HttpAnswer) -> None:
 
 def test_repeated_token() -> None:
     """A server that repeats the ID token in its complaint does not get it into the log."""
-    failure = answers.read_room(answer({"detail": "Token verification failed: sekrit"}, 401), "sekrit")
+    failure = http_api.read_room(answer({"detail": "Token verification failed: sekrit"}, 401), "sekrit")
     assert failure == HttpFailure('HTTP 401: {"detail": "Token verification failed: [secret]"}', 401)
 
 
 def test_what_looks_like_a_token() -> None:
     """What looks like somebody's token reaches no log from a content type, or from the report of a deletion."""
-    assert answers.read_deletion(answer({"status": "gone: eyJhbGci.eyJpYXQi.c2ln"})) == "gone: [secret]"
+    assert http_api.read_deletion(answer({"status": "gone: eyJhbGci.eyJpYXQi.c2ln"})) == "gone: [secret]"
     failure = HttpFailure("HTTP 200, but the body is no JSON (text/[secret])")
-    assert answers.read_deletion(answer(b"", content_type="text/eyJhbGci.eyJpYXQi.c2ln")) == failure
+    assert http_api.read_deletion(answer(b"", content_type="text/eyJhbGci.eyJpYXQi.c2ln")) == failure
 
 
 def test_repeated_token_at_the_edge() -> None:
     """A repeated ID token is hidden before the text is cut, not after, so that no half of it is left."""
-    failure = answers.read_room(answer(b"x" * 195 + b"sekrit" * 40, 401), "sekrit" * 40)
+    failure = http_api.read_room(answer(b"x" * 195 + b"sekrit" * 40, 401), "sekrit" * 40)
     assert isinstance(failure, HttpFailure)
     assert "sek" not in failure.why
 
@@ -155,8 +163,8 @@ SECRET = "s3cr3t"
         HttpAnswer(200, "application/json", SECRET.encode()),
         Identity("u", SECRET),
         Room("r", SECRET),
-        answers.read_identity(answer({"id_token": SECRET})),
-        answers.read_identity(answer(SECRET.encode())),
+        http_api.read_identity(answer({"id_token": SECRET})),
+        http_api.read_identity(answer(SECRET.encode())),
         read_room(answer({"token": SECRET})),
     ],
     ids=lambda thing: type(thing).__name__,
