@@ -1,7 +1,8 @@
 """The picture in the design as a test: who may import whom, read from the sources, not at run time.
 
-Every file of the package belongs to one place. A place names the other places that it may import and the
-third-party packages that it may use; whatever is not named here is an arrow that runs upwards or sideways.
+Every file of the package belongs to one place: its folder, or itself where the picture names it. A place names the
+other places that it may import and the third-party packages that it may use; whatever is not named here is an arrow
+that runs upwards or sideways.
 """
 
 import ast
@@ -63,12 +64,13 @@ PLACES = {
     # Only the standard library, until a Ctrl-C is no traceback any more.
     "__main__": place("cli"),
     "cli": place(
-        "__init__ cli core doctor health logs manager observer sources systemd watched world devserver",
+        "__init__ cli core health logs manager sources systemd tools tools/checks tools/roster watched world devserver",
         "trio typer rich",
     ),
 }
 
-# Beyond third-party packages, the core knows no clock, no log, no chance and no operating system.
+PURE = names("core tools/checks tools/roster")
+# Beyond third-party packages, what is pure knows no clock, no log, no chance and no operating system.
 IMPURE = names(
     "asyncio datetime logging multiprocessing os queue secrets select selectors signal socket ssl subprocess "
     "tempfile threading time uuid"
@@ -85,7 +87,8 @@ class Import:
 
 
 def place_of(file: str) -> str:
-    return file.partition("/")[0].removesuffix(".py")
+    path = file.removesuffix(".py")
+    return path if path in PLACES else path.partition("/")[0]
 
 
 def imports(file: str, text: str) -> Iterator[Import]:
@@ -156,12 +159,12 @@ def complaints(file: str, text: str) -> list[str]:
         elif top not in sys.stdlib_module_names:
             if top not in rule.outside:
                 found.append(f"{file}:{item.line}: {place_of(file)} may not use {top}")
-        elif place_of(file) == "core" and top in IMPURE:
-            found.append(f"{file}:{item.line}: the core is pure and may not use {top}")
-        elif place_of(file) == "core" and top == "random" and item.name not in ("random", "random.Random"):
-            found.append(f"{file}:{item.line}: the core takes its Random as an argument, not {item.name}")
-    if place_of(file) == "core":
-        found += [f"{file}:{line}: the core takes its Random as an argument" for line in global_chance(text)]
+        elif place_of(file) in PURE and top in IMPURE:
+            found.append(f"{file}:{item.line}: what is pure may not use {top}")
+        elif place_of(file) in PURE and top == "random" and item.name not in ("random", "random.Random"):
+            found.append(f"{file}:{item.line}: what is pure takes its Random as an argument, not {item.name}")
+    if place_of(file) in PURE:
+        found += [f"{file}:{line}: what is pure takes its Random as an argument" for line in global_chance(text)]
     return found
 
 
@@ -186,6 +189,10 @@ def test_no_file_is_too_long_to_be_read_in_one_go(file: str) -> None:
         ("core/pace.py", "from ..watched import Watched"),
         ("core/pace.py", "from worker_state import Config"),
         ("core/pace.py", "def late():\n    import httpx"),
+        ("tools/roster.py", "import trio"),
+        ("tools/checks.py", "import time"),
+        ("tools/checks.py", "from worker_state.tools import observer"),
+        ("devserver/page.py", "from worker_state.tools.observer import open_roster"),
         ("watched.py", "from worker_state.core import state"),
         ("actors/status.py", "from .connection import run"),
         ("actors/status.py", "from worker_state.actors import connection"),

@@ -13,7 +13,6 @@ import trio
 from tests.support.dialled import PATIENT, Dialled
 from tests.support.peers import CLOSE, SOON, TEXT, Peer, Script, close_frame, frame, nobody_listening, serving
 from worker_state import reach
-from worker_state.core.checkup import Endpoint
 from worker_state.core.http_api import HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.net.tcp import ssl_context

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from worker_state.cli import rows
-from worker_state.core.roster import Change, Entry, Roster, Row, answered, lost
+from worker_state.tools.roster import Change, Entry, Roster, Row, answered, lost
 
 TAGS = ("sleap-rtc",)
 FREE = Entry("1a2b3c4d-5e6f", "available", None, "NVIDIA RTX A5000", 24576, "gpu-07", TAGS, 1_800_000_000.0)

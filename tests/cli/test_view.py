@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from worker_state.cli.lookout import view
-from worker_state.core.roster import Entry, Roster, answered, lost
+from worker_state.tools.roster import Entry, Roster, answered, lost
 
 
 def drawn(roster: Roster, now: float, height: int = 24, width: int = 120) -> list[str]:

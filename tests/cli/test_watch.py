@@ -19,9 +19,9 @@ from worker_state import Config, Manager, open_state_manager
 from worker_state.cli import app, lookout
 from worker_state.cli.lookout import Form, look
 from worker_state.cli.screen import Screen
-from worker_state.core.roster import Entry, Roster, answered, lost
 from worker_state.core.session import SessionString
 from worker_state.devserver import DevServer, serve
+from worker_state.tools.roster import Entry, Roster, answered, lost
 from worker_state.watched import Watched
 
 SERVER = ["--ws", "ws://localhost:9", "--http", "http://localhost:9"]

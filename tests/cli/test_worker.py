@@ -16,7 +16,7 @@ from worker_state.cli.screen import Screen, show_log
 from worker_state.cli.worker import Plan, work
 from worker_state.devserver import DevServer, serve
 from worker_state.logs import NOTHING, About
-from worker_state.observer import open_roster
+from worker_state.tools.observer import open_roster
 
 PATIENCE = 30.0
 

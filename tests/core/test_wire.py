@@ -10,7 +10,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker_state.core import wire
-from worker_state.core.roster import read_answer
 from worker_state.core.status import Available, Busy, Reserved
 from worker_state.core.wire import (
     Around,
@@ -25,6 +24,7 @@ from worker_state.core.wire import (
     RegistrationAccepted,
     read,
 )
+from worker_state.tools.roster import read_answer
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 DEEP = 100_000

@@ -30,7 +30,8 @@ from worker_state.background import open_background
 from worker_state.core.roster import Roster
 from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
 from worker_state.devserver import DevServer, serve
-from worker_state.observer import Outside, open_roster
+from worker_state.tools.observer import Outside, open_roster
+from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,4 @@
-"""`worker-state doctor`: its options, and how its findings are printed. What is done is in `worker_state.doctor`."""
+"""`worker-state doctor`: its options, and how its findings are printed. What it does is in `tools.doctor`."""
 
 import json
 import logging
@@ -26,8 +26,8 @@ from worker_state.cli.settings import (
 if TYPE_CHECKING:
     from worker_state import Config
     from worker_state.cli.screen import Screen
-    from worker_state.core.checkup import Result
     from worker_state.core.settings import Settings
+    from worker_state.tools.checks import Result
 
 NO_SERVER = (
     "No server is named, by --ws and --http, the environment or a file. To try it, start `worker-state serve` and then "
@@ -75,7 +75,7 @@ def doctor_command(
     import trio
 
     from worker_state.cli.screen import Screen
-    from worker_state.core.checkup import Result, Step, all_well, ok
+    from worker_state.tools.checks import Result, Step, all_well, ok
 
     screen = Screen(logging.WARNING if as_json else logging.INFO)
     results: list[Result] = []
@@ -101,7 +101,7 @@ async def _examine(config: "Config", tell: Any, screen: "Screen") -> None:
     import trio
 
     from worker_state.cli.stopping import cancel_on_signal
-    from worker_state.doctor import examine
+    from worker_state.tools.doctor import examine
 
     leaving = trio.CancelScope()
     screen.on_gone = leaving.cancel

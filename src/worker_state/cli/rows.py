@@ -7,8 +7,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from worker_state.core.roster import Change, Entry, Roster, Row, id_length
 from worker_state.core.words import shown
+from worker_state.tools.roster import Change, Entry, Roster, Row, id_length
 
 LONGEST = 40
 """Characters of anything in a cell."""
@@ -42,7 +42,7 @@ def staleness(roster: Roster, age: float) -> str:
 
 
 def cells(row: Row, now: float, length: int) -> tuple[str, ...]:
-    """One row under `HEADINGS`; `length` as `core.roster.id_length` says."""
+    """One row under `HEADINGS`; `length` as `tools.roster.id_length` says."""
     entry, ago = row.entry, duration(now - row.since)
     return (
         name(entry, length),
@@ -57,7 +57,7 @@ def cells(row: Row, now: float, length: int) -> tuple[str, ...]:
 
 
 def name(entry: Entry, length: int) -> str:
-    """The beginning of the peer id; `length` as `core.roster.id_length` says."""
+    """The beginning of the peer id; `length` as `tools.roster.id_length` says."""
     return _cut(entry.peer_id, length)
 
 

@@ -70,7 +70,7 @@ def watch_command(
     import trio
 
     from worker_state.cli import lookout
-    from worker_state.observer import LEAST, MOST
+    from worker_state.tools.observer import LEAST, MOST
 
     if addresses(settings) is None:
         raise bad_usage(NO_SERVER)

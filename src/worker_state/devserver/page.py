@@ -13,9 +13,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from worker_state.core.roster import id_length, read_entry
 from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.web import Response
+from worker_state.tools.roster import id_length, read_entry
 
 SAFE = (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("cache-control", "no-store"))
 

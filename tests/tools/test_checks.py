@@ -3,11 +3,11 @@
 import pytest
 
 from worker_state import Config
-from worker_state.core import checkup as c
 from worker_state.core import wire
-from worker_state.core.checkup import Endpoint, Finding, Outcome, Result, Step
 from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.tools import checks as c
+from worker_state.tools.checks import Endpoint, Finding, Outcome, Result, Step
 
 WS, HTTP = c.endpoints(Config("wss://signaling.example.org/path", "http://[::1]:8001"))
 JSON, HTML = "application/json", "text/html; charset=utf-8"

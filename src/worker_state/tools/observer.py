@@ -4,7 +4,7 @@
         async for roster in rosters:
             print(roster.entries)
 
-The thin shell around `core.roster`: one task owns socket, identity and roster. What is shown to people is not known
+The thin shell around `tools.roster`: one task owns socket, identity and roster. What is shown to people is not known
 here, and no worker is touched: searches only.
 """
 
@@ -19,13 +19,12 @@ from random import Random, SystemRandom
 import trio
 
 from worker_state.background import open_background
-from worker_state.core import http_api, roster, wire
+from worker_state.core import http_api, wire
 from worker_state.core import verdict as v
 from worker_state.core.config import Config
 from worker_state.core.errors import ConfigError, ObservationFailed
 from worker_state.core.listing import Listing
 from worker_state.core.pace import Deadlines, Pace
-from worker_state.core.roster import Roster
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
 from worker_state.logs import event

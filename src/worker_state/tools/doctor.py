@@ -1,6 +1,6 @@
 """Goes the whole way of a worker once, step by step, and has it all deleted again: what `worker-state doctor` runs.
 
-The shell only: who is asked, in which order, within what time. What an answer means stands in `core.checkup`.
+The shell only: who is asked, in which order, within what time. What an answer means stands in `tools.checks`.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,9 +11,7 @@ from uuid import uuid4
 import trio
 
 from worker_state import reach
-from worker_state.core import checkup as c
 from worker_state.core import http_api, wire
-from worker_state.core.checkup import Endpoint, Finding, Result, Step
 from worker_state.core.config import Config
 from worker_state.core.listing import NOTICE
 from worker_state.core.pace import Deadlines

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker_state.core.roster import (
+from worker_state.tools.roster import (
     KEPT,
     Change,
     Entry,

@@ -9,10 +9,10 @@ import trio
 
 from tests.support.peers import TEXT, Peer, frame, nobody_listening, serving
 from worker_state import Config
-from worker_state.core.checkup import Outcome, Result, Step
 from worker_state.devserver import DevServer, Rooms, serve
 from worker_state.devserver.identities import RECORDED_API_KEYS
-from worker_state.doctor import examine
+from worker_state.tools.checks import Outcome, Result, Step
+from worker_state.tools.doctor import examine
 
 PATIENCE = 30.0
 OK, FAILED, SKIPPED, NOT_TRIED = Outcome
