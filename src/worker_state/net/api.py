@@ -11,18 +11,19 @@ if TYPE_CHECKING:
 
 async def sign_in(http: "Http") -> Identity | HttpFailure:
     """Create an identity. Each one needs its own `delete_peer`."""
-    return http_api.read_identity(await _post(http, http_api.sign_in()))
+    return http_api.read_identity(await post(http, http_api.sign_in()))
 
 
 async def create_room(http: "Http", id_token: str) -> Room | HttpFailure:
     """Create a room, as the identity that this token belongs to."""
-    return http_api.read_room(await _post(http, http_api.create_room(id_token)), id_token)
+    return http_api.read_room(await post(http, http_api.create_room(id_token)), id_token)
 
 
 async def delete_peer(http: "Http", peer_id: str) -> str | HttpFailure:
     """Ask for the deletion of an identity; gives the server's report, which proves nothing (FAULTS F34)."""
-    return http_api.read_deletion(await _post(http, http_api.delete_peer(peer_id)))
+    return http_api.read_deletion(await post(http, http_api.delete_peer(peer_id)))
 
 
-async def _post(http: "Http", request: HttpRequest) -> HttpAnswer | HttpFailure:
+async def post(http: "Http", request: HttpRequest) -> HttpAnswer | HttpFailure:
+    """Any of the three, as it is answered."""
     return await http.post(request.path, bearer=request.bearer, body=request.body)

@@ -1,7 +1,4 @@
-"""The doctor's knowledge: what is checked, what each answer means, and what a person can do about it.
-
-Pure: answers in, findings out. Who asks, in which order and within what time is `doctor`'s business.
-"""
+"""What `doctor` checks, what each answer means, and what a person can do about it. Pure: answers in, findings out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +15,18 @@ from worker_state.core.words import shown
 
 TRUTH: Truth = Maintenance()
 TRUTH_SHOWN = "maintenance, so that nobody uses it"
-"""What the doctor's worker says that it is: in a room with other people in it nobody must try to use it."""
+"""The status of the doctor's worker: clients in the same room must not try to use it."""
+UNRESOLVED = "the host name cannot be resolved"
+SLOW = "Something on the way is too slow or swallows the answer: a proxy, a firewall, a server under load."
+PORTAL = "Something else answers there (a portal of the network, a proxy): look at the address in a browser."
+TROUBLED = "The server has trouble of its own: ask whoever runs it, and try again later."
+DIAL_ADVICE = {
+    Cause.GARBAGE: "That is no WebSocket server: check the port of --ws (HTTP and it have two).",
+    Cause.SHED: "The server is full or just starting: try again in a minute.",
+    Cause.REJECTED: "Check the path of --ws, and whether a proxy before the server lets upgrades by.",
+    Cause.UNANSWERED: f"{SLOW} Or the port of --ws is another server's.",
+    Cause.UNACKNOWLEDGED: f"{SLOW} Or the port of --ws is another server's.",
+}
 
 
 class Step(StrEnum):
@@ -38,7 +46,7 @@ class Step(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a step ended. A skipped one has no meaning here; one that was not tried is waiting for another's mending."""
+    """How a step ended: a skipped one has no meaning here, one that was not tried waits for another to be mended."""
 
     OK = "ok"
     FAILED = "FAILED"
@@ -48,7 +56,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a step has shown. `detail` is a phrase; `advice`, for what failed, a sentence. Neither has a secret."""
+    """What a step has shown. `detail` is a phrase; `advice`, for a failure, a sentence. Neither has a secret."""
 
     outcome: Outcome
     detail: str = ""
@@ -57,7 +65,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finding with its step and how many seconds it took (None: it took none)."""
+    """A finding, its step, and how many seconds that took (None: it took none)."""
 
     step: Step
     finding: Finding
@@ -85,9 +93,6 @@ def all_well(results: Sequence[Result]) -> bool:
     return all(result.finding.outcome in (Outcome.OK, Outcome.SKIPPED) for result in results)
 
 
-# --- the way there ----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One of the server's two addresses, as TCP sees it."""
@@ -112,25 +117,22 @@ class Endpoint:
 
 def endpoints(config: Config) -> tuple[Endpoint, Endpoint]:
     """Where the WebSocket and the HTTP server listen."""
-    return _endpoint("--ws", config.websocket_url), _endpoint("--http", config.http_url)
 
+    def endpoint(option: str, url: str) -> Endpoint:
+        parts = urlsplit(url)
+        secure = parts.scheme in ("wss", "https")
+        return Endpoint(option, parts.hostname or "", parts.port or (443 if secure else 80), secure)
 
-def _endpoint(option: str, url: str) -> Endpoint:
-    parts = urlsplit(url)
-    secure = parts.scheme in ("wss", "https")
-    return Endpoint(option, parts.hostname or "", parts.port or (443 if secure else 80), secure)
+    return endpoint("--ws", config.websocket_url), endpoint("--http", config.http_url)
 
 
 def of_way(outcomes: Mapping[Endpoint, str | DialFailure]) -> Finding:
-    """DNS, TCP or TLS for those of the two endpoints that came so far."""
+    """DNS, TCP or TLS, for the endpoints that have come so far."""
     troubles = {each: outcome for each, outcome in outcomes.items() if isinstance(outcome, DialFailure)}
     if not troubles:
         return ok(", ".join(dict.fromkeys(str(outcome) for outcome in outcomes.values())))
     detail = "; ".join(f"{each} ({each.option}): {trouble}" for each, trouble in troubles.items())
     return failed(detail, " ".join(dict.fromkeys(_way_advice(trouble) for trouble in troubles.values())))
-
-
-UNRESOLVED = "the host name cannot be resolved"
 
 
 def _way_advice(trouble: DialFailure) -> str:
@@ -150,13 +152,8 @@ def _way_advice(trouble: DialFailure) -> str:
             return "Nobody answers: check the address, and whether a firewall or a VPN stands between."
 
 
-SLOW = "Something on the way is too slow or swallows the answer: a proxy, a firewall, a server under load."
-PORTAL = "Something else answers there (a portal of the network, a proxy): look at the address in a browser."
-TROUBLED = "The server has trouble of its own: ask whoever runs it, and try again later."
-
-
 def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
-    """The answer to a `/create-room` without a token: it creates nothing, and only this server answers it in JSON."""
+    """The answer to a `/create-room` without a token, which creates nothing."""
     if isinstance(answer, HttpFailure):
         return failed(answer.why, "Check --http; a proxy or a firewall may cut the connection.")
     said = f"HTTP {answer.status}" + (f" ({shown(answer.content_type, 40)})" if answer.content_type else "")
@@ -172,23 +169,9 @@ def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
 
 
 def of_dial(trouble: DialFailure | Closed) -> Finding:
-    """An upgrade that gave no WebSocket, or a socket that has ended."""
-    match trouble:
-        case DialFailure(Cause.GARBAGE):
-            return failed(str(trouble), "That is no WebSocket server: check the port of --ws (HTTP and it have two).")
-        case DialFailure(Cause.SHED):
-            return failed(str(trouble), "The server is full or just starting: try again in a minute.")
-        case DialFailure(Cause.REJECTED):
-            return failed(
-                str(trouble), "Check the path of --ws, and whether a proxy before the server lets upgrades by."
-            )
-        case DialFailure(Cause.UNANSWERED | Cause.UNACKNOWLEDGED):
-            return failed(str(trouble), f"{SLOW} Or the port of --ws is another server's.")
-        case _:
-            return failed(str(trouble), "The server or a proxy before it ended the connection: ask whoever runs it.")
-
-
-# --- at the server ----------------------------------------------------------------------------------------------------
+    """An upgrade that gave no WebSocket, or a link that has ended."""
+    by_default = "The server or a proxy before it ended the connection: ask whoever runs it."
+    return failed(str(trouble), DIAL_ADVICE.get(trouble.cause, by_default))
 
 
 def of_sign_in(trouble: HttpFailure) -> Finding:
@@ -200,7 +183,7 @@ def of_room(trouble: HttpFailure) -> Finding:
 
 
 def of_register(refusal: wire.Refusal, config: Config) -> Finding:
-    """An answer to `register` that is no acceptance; secrets in it must have been masked."""
+    """A refused `register`; secrets in it are masked already."""
     verdict = of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
     detail = f"refused: {verdict.reason}"
     if config.api_key is not None and isinstance(verdict, GiveUp):
@@ -214,15 +197,15 @@ def of_register(refusal: wire.Refusal, config: Config) -> Finding:
             return failed(detail, TROUBLED)
 
 
-def search(seeker: str, tags: Sequence[str]) -> wire.Message:
-    """What a client sends that looks for a worker like the doctor's: by role, tags and status."""
+def search(peer_id: str, tags: Sequence[str]) -> wire.Message:
+    """What this client sends to find a worker like the doctor's: by role, tags and status."""
     status = {"status": properties(TRUTH)["status"]}
     filters = {"role": "worker", "tags": list(tags), "properties": status}
-    return {"type": "discover_peers", "from_peer_id": seeker, "filters": filters}
+    return {"type": "discover_peers", "from_peer_id": peer_id, "filters": filters}
 
 
 def found(frame: wire.Frame, peer_id: str) -> Finding | None:
-    """What the answer to the search says about this worker; None when the frame is none."""
+    """What a search says about this worker; None when the frame is no answer."""
     match frame:
         case wire.Foreign({"type": "peer_list", "peers": list(peers)}):
             if any(isinstance(peer, dict) and peer.get("peer_id") == peer_id for peer in peers):
@@ -240,17 +223,16 @@ def found(frame: wire.Frame, peer_id: str) -> Finding | None:
 
 
 def of_second(finding: Finding) -> Finding:
-    """The same trouble, met by the second identity."""
+    """The same trouble, of the second identity."""
     return replace(finding, detail=f"the second identity: {finding.detail}")
 
 
 DELETED, ROOM_DELETED = "peer deleted", "Room status: deleted"
-"""How the server begins when it says that it has done it, and ends with the last one. It says 200 in any case, and
-nothing of it is proved (FAULTS F34, G08)."""
+"""How the report of a deletion begins, and ends where the room went too. It proves nothing (FAULTS F34, G08)."""
 
 
 def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_left: bool) -> Finding:
-    """What became of every identity; `lost` sign-ins have had no answer, and a room may have been created in vain."""
+    """What became of every identity. `lost` sign-ins had no answer; `room_left`: a room may stay."""
     room_left = room_left and not any(isinstance(said, str) and ROOM_DELETED in said for said in reports.values())
     if not reports and not lost and not room_left:
         return skipped("nothing was created")

@@ -1,7 +1,6 @@
-"""Who is in a room, as its searches tell: what an answer says of each worker, and how long it has been saying so.
+"""Who is in a room: a fold over the answers to `discover_peers`. Pure.
 
-A roster is a fold over the answers to `discover_peers`. Times are seconds of the caller's clock and count from what was
-seen here; what was so before anybody looked is marked as "at least". Keep out: clocks, sockets, words for people.
+Times are seconds of the caller's clock, and count from what was seen here; what was so before is marked "at least".
 """
 
 from collections.abc import Iterable
@@ -20,15 +19,12 @@ LARGEST = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a search says of one worker; None where it says nothing, or something of another type.
-
-    The texts are a stranger's: make them printable (`core.words.shown`) before anybody sees them.
-    """
+    """What a search says of one worker; None for nothing, or another type. The texts are not printable yet."""
 
     peer_id: str
     status: str | None = None
     job_id: str | None = None
-    """The current job, or else the pending one."""
+    """The current job, else the pending one."""
     gpu_model: str | None = None
     gpu_memory_mb: float | None = None
     hostname: str | None = None
@@ -38,13 +34,13 @@ class Entry:
 
     @property
     def doing(self) -> tuple[str | None, str | None]:
-        """The status and its job: what "for how long" is about."""
+        """What "for how long" is about."""
         return self.status, self.job_id
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """At some time a worker became another; None before or after: it was not found then."""
+    """A worker's record changed; None before or after: the worker was not found then."""
 
     at: float
     before: Entry | None
@@ -61,7 +57,6 @@ class Row:
     at_least: bool
     """It may have been so for longer: nobody was looking when it began."""
     last: Change | None = None
-    """The last change that was seen; None: none yet."""
     gone: bool = False
     """It is found no more; `last` says since when."""
 
@@ -73,18 +68,17 @@ class Roster:
     room_id: str = ""
     rows: tuple[Row, ...] = ()
     answered_at: float | None = None
-    """When the last answer came; None: none has."""
     trouble: str | None = None
-    """Why there is no newer answer; None: there is no trouble."""
+    """Why there is no newer answer."""
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """Those who were found by the last search."""
+        """Those that the last search found."""
         return tuple(row.entry for row in self.rows if not row.gone)
 
 
 def read_entry(peer_id: str, metadata: object, connected_at: object = None) -> Entry:
-    """One worker's record, whatever its shape: strangers wrote it."""
+    """One worker's record, whatever its shape."""
     record = metadata if isinstance(metadata, dict) else {}
     properties = record.get("properties")
     properties = properties if isinstance(properties, dict) else {}
@@ -105,16 +99,14 @@ def read_answer(message: Message) -> tuple[Entry, ...] | None:
     """The workers in a `peer_list`, by peer id; None when the message is something else."""
     match message:
         case {"type": "peer_list", "peers": list(peers)}:
-            found = {entry.peer_id: entry for entry in map(_read_peer, peers) if entry is not None}
+            found = {
+                peer["peer_id"]: read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at"))
+                for peer in peers
+                if isinstance(peer, dict) and isinstance(peer.get("peer_id"), str)
+            }
             return tuple(found[peer_id] for peer_id in sorted(found))
         case _:
             return None
-
-
-def _read_peer(peer: object) -> Entry | None:
-    if isinstance(peer, dict) and isinstance(peer.get("peer_id"), str):
-        return read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at"))
-    return None
 
 
 def _text(value: Any) -> str | None:
@@ -134,42 +126,32 @@ def answered(roster: Roster, entries: Iterable[Entry], now: float) -> Roster:
     rows = []
     for peer_id in sorted(found | known):
         row, entry = known.get(peer_id), found.get(peer_id)
-        if entry is None:
-            assert row is not None
-            rows += _missing(row, now)
-        elif row is None or row.gone:
-            last = Change(now, None, entry) if roster.answered_at is not None else None
-            rows.append(Row(entry, now, not looking, last))
-        else:
-            rows.append(_found(row, entry, now, looking))
+        if entry is not None and (row is None or row.gone):
+            rows.append(Row(entry, now, not looking, None if roster.answered_at is None else Change(now, None, entry)))
+        elif entry is None and row is not None and row.gone:
+            rows += [row] if row.last is not None and now - row.last.at < KEPT else []
+        elif row is not None:
+            rows.append(row if entry == row.entry else _changed(row, entry, now, looking))
     return replace(roster, rows=tuple(rows), answered_at=now, trouble=None)
 
 
-def _missing(row: Row, now: float) -> list[Row]:
-    if not row.gone:
-        return [replace(row, last=Change(now, row.entry, None), gone=True)]
-    return [row] if row.last is not None and now - row.last.at < KEPT else []
-
-
-def _found(row: Row, entry: Entry, now: float, looking: bool) -> Row:
-    if entry == row.entry:
-        return row
-    changed = replace(row, entry=entry, last=Change(now, row.entry, entry))
-    return changed if entry.doing == row.entry.doing else replace(changed, since=now, at_least=not looking)
+def _changed(row: Row, entry: Entry | None, now: float, looking: bool) -> Row:
+    changed = replace(row, entry=entry or row.entry, last=Change(now, row.entry, entry), gone=entry is None)
+    return changed if changed.entry.doing == row.entry.doing else replace(changed, since=now, at_least=not looking)
 
 
 def lost(roster: Roster, why: str) -> Roster:
-    """The roster when nobody answers any more: what it shows is what was so at `answered_at`."""
+    """The roster once answers fail to come: it goes on showing what was so at `answered_at`."""
     return replace(roster, trouble=why)
 
 
 def changes(before: Roster, after: Roster) -> tuple[Change, ...]:
-    """What has changed from one roster to a later one, each worker's last change only, by peer id."""
+    """Each worker's last change between two rosters, by peer id."""
     old = {row.entry.peer_id: row.last for row in before.rows}
     return tuple(row.last for row in after.rows if row.last is not None and row.last != old.get(row.entry.peer_id))
 
 
 def id_length(peer_ids: Iterable[str]) -> int:
-    """How many characters tell these peer ids apart: eight, or as many more as are needed, up to forty."""
+    """How many characters tell these peer ids apart, from `SHORT` to `LONG`."""
     ids = set(peer_ids)
     return next((n for n in range(SHORT, LONG) if len({each[:n] for each in ids}) == len(ids)), LONG)

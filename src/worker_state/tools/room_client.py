@@ -1,0 +1,162 @@
+"""The one way to enter a room and to leave it again, for tools: sign in, dial, register, ask; close, delete."""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+
+import trio
+
+from worker_state.core import wire
+from worker_state.core.config import Config
+from worker_state.core.http_api import HttpFailure, Identity, Room
+from worker_state.core.listing import Listing
+from worker_state.core.pace import Deadlines
+from worker_state.core.verdict import Closed, DialFailure
+from worker_state.core.words import masked
+from worker_state.net import api
+from worker_state.transport import Dial, Socket, close, receive_message
+from worker_state.web import Http
+
+T = TypeVar("T")
+
+
+class GracefulCancel:
+    """Cancels work on a server so that everything it has created can be deleted again."""
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        """Seconds that an answer which may create something is waited for after the cancel."""
+        self._work = trio.CancelScope()
+        self._creating = trio.CancelScope()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, work: Callable[[], Awaitable[None]], leave: Callable[[], Awaitable[None]]) -> None:
+        """Do the work until a cancel comes, and then `leave`, which no cancel reaches."""
+        async with trio.open_nursery() as outside:
+            outside.start_soon(self._hear)
+            with trio.CancelScope(shield=True):
+                try:
+                    with self._work:
+                        await work()
+                finally:
+                    await leave()
+            outside.cancel_scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _hear(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._work.cancel()
+            self._creating.deadline = trio.current_time() + self._grace
+
+    def creating(self) -> trio.CancelScope:
+        """Part of the work: it may create something on the server."""
+        deadline = trio.current_time() + self._grace if self._work.cancel_called else math.inf
+        self._creating = trio.CancelScope(shield=True, deadline=deadline)
+        return self._creating
+
+
+class RoomClient:
+    """One peer: an identity or an API key, at most one link, and whether the server may list it in a room."""
+
+    def __init__(self, config: Config, dial: Dial, http: Http, cancel: GracefulCancel, peer_id: str) -> None:
+        self.peer_id = peer_id
+        """Of a peer with an API key; a sign-in gives another."""
+        self.identity: Identity | None = None
+        self.signing_in = False
+        """A sign-in has had no answer, and may have created an identity."""
+        self.registered = False
+        self._unanswered = False
+        """A `register` is."""
+        self._api_key = config.api_key
+        self._dial = dial
+        self._http = http
+        self._cancel = cancel
+        self._socket: Socket | None = None
+        self._closed = Closed()
+        """How the link has ended, if it has."""
+        self._listing = Listing()
+
+    async def sign_in(self) -> HttpFailure | None:
+        """Get an identity, where one is needed and there is none."""
+        if self._api_key is not None or self.identity is not None:
+            return None
+        with self._cancel.creating():
+            self.signing_in = True
+            identity = await api.sign_in(self._http)
+            self.signing_in = False
+            if isinstance(identity, HttpFailure):
+                return identity
+            self.identity, self.peer_id = identity, identity.username
+            return None
+        return await trio.sleep_forever()  # only a cancel has ended the scope, and it is felt here
+
+    async def connect(self, deadlines: Deadlines) -> Socket | DialFailure:
+        """Open the link; `close` or `abort` must follow."""
+        socket = await self._dial(deadlines)
+        if not isinstance(socket, DialFailure):
+            self._socket, self._closed = socket, Closed()
+        return socket
+
+    async def register(
+        self, room: Room | None, record: wire.Message, role: str
+    ) -> wire.RegistrationAccepted | wire.Refusal | Closed:
+        """Enter the room. A refusal comes without the secrets that it may repeat."""
+        if self.identity is None:
+            frame = wire.register_by_key(self.peer_id, self._api_key or "", record, role)
+        else:
+            room = room or Room("", "")
+            frame = wire.register(self.peer_id, room.room_id, room.token, self.identity.id_token, record, role)
+        self._unanswered = True
+        answer: wire.RegistrationAccepted | wire.Refusal | Closed = await self.ask(frame, _registration_answer)
+        if not isinstance(answer, Closed):
+            self._unanswered = False
+            self.registered = isinstance(answer, wire.RegistrationAccepted)
+        if isinstance(answer, wire.Refusal):
+            answer = replace(answer, reason=masked(answer.reason, wire.secrets(frame)))
+        return answer
+
+    async def ask(self, frame: wire.Message, pick: Callable[[wire.Frame], T | None]) -> T | Closed:
+        """Send a frame, and wait for its answer."""
+        assert self._socket is not None
+        await self._socket.send(wire.encode(frame))
+        return await self.receive(pick)
+
+    async def receive(self, pick: Callable[[wire.Frame], T | None]) -> T | Closed:
+        """Wait for what `pick` takes, past whatever else comes."""
+        assert self._socket is not None
+        while not isinstance(received := await receive_message(self._socket), Closed):
+            if (answer := pick(wire.read(received))) is not None:
+                return answer
+        self._closed = received
+        return received
+
+    async def close(self, within: float) -> None:
+        """End the link, with a Close frame unless a `register` is unanswered: that would leave a ghost (FAULTS F31)."""
+        if self.registered and self._socket is not None and await close(self._socket, within):
+            self._closed = Closed(1000)
+        await self.abort()
+
+    async def abort(self) -> None:
+        """End the link at once, if there is one."""
+        if self.registered or self._unanswered:
+            closed = self._closed.by_server
+            self._listing.lost(trio.current_time(), closed=closed, unanswered=self._unanswered)
+        self.registered = self._unanswered = False
+        if self._socket is not None:
+            await self._socket.abort()
+            self._socket = None
+
+    async def delete(self) -> str | HttpFailure | None:
+        """Ask for the deletion of the identity. None: not asked, since the server may still list a peer whose link has
+        ended. With the last one in it the server deletes the room, and others may just reconnect (FAULTS F11, G01)."""
+        if not self._listing.ends_soon(trio.current_time()):
+            return None
+        await trio.sleep_until(self._listing.until)
+        return await api.delete_peer(self._http, self.peer_id)
+
+
+def _registration_answer(frame: wire.Frame) -> wire.RegistrationAccepted | wire.Refusal | None:
+    return frame if isinstance(frame, wire.RegistrationAccepted | wire.Refusal) else None
