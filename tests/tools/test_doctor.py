@@ -138,6 +138,17 @@ async def test_sign_in(nursery: trio.Nursery) -> None:
     assert outcomes(results, *AT_THE_SERVER, Step.DELETION) == [*[NOT_TRIED] * 3, SKIPPED]
 
 
+async def test_sign_in_that_gives_no_token(nursery: trio.Nursery) -> None:
+    """A 200 without an identity in it may have left one, whose name is not known."""
+    server: DevServer = await nursery.start(serve)
+    server.fail_http("/anonymous-signin", 200, {"username": "u"})
+    results = await examined(server.ws_url, server.http_url)
+    assert trouble(results) == {
+        Step.SIGN_IN: "HTTP 200, but no username and id_token in it",
+        Step.DELETION: "1 sign-in without an answer may have left an identity",
+    }
+
+
 async def test_room(nursery: trio.Nursery) -> None:
     """A refused room: the identity that was signed in for it is deleted."""
     server: DevServer = await nursery.start(serve)

@@ -167,6 +167,32 @@ async def test_a_server_that_answers_nothing_makes_the_view_old(world: World) ->
         await rosters.wait_for(lambda roster: roster.trouble is None)
 
 
+@scenario(only="fake")  # 12 s and more in which nothing is read
+async def test_a_server_that_does_not_read_makes_the_view_old(world: World) -> None:
+    """Sending is bounded as waiting is: a search that does not go out is trouble like one without an answer."""
+    assert isinstance(world, FakeWorld)
+    async with watching(world, **given_room(world.rooms, world.now())) as rosters:
+        world.server.stuck = True
+        await rosters.wait_for(lambda roster: roster.trouble == "no answer in 12 s")
+        world.server.stuck = False
+        await rosters.wait_for(lambda roster: roster.trouble is None)
+
+
+@scenario(only="fake")  # an indiscreet server
+async def test_a_refusal_is_told_without_the_secrets_that_it_repeats(world: World) -> None:
+    """Neither the room's token nor the ID token."""
+    assert isinstance(world, FakeWorld)
+
+    def repeat(socket: FakeSocket, frame: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "error", "reason": f"no room for {frame['token']} and {frame['id_token']}"}
+
+    world.server.answer_instead = repeat
+    with pytest.raises(ObservationFailed) as failed:
+        async with watching(world, **given_room(world.rooms, world.now())):
+            raise AssertionError("never entered")
+    assert str(failed.value) == "the server refuses: no room for [secret] and [secret]"
+
+
 @pytest.mark.parametrize("instead_of", ["register", "discover_peers"])
 def test_a_close_in_place_of_an_answer_is_trouble(instead_of: str, caplog: pytest.LogCaptureFixture) -> None:
     """At the start it ends the start; later it is told, and the next link answers."""

@@ -33,7 +33,7 @@ class HttpAnswer:
 class HttpFailure:
     """There was no usable HTTP answer: refused, reset, too slow, too large, another status than 200.
 
-    `why` is a phrase for a person; `status` is None when there was no answer at all.
+    `why` is a phrase; `status` is that of an answer with another status than 200.
     """
 
     why: str

@@ -1,4 +1,4 @@
-"""What `doctor` checks, what each answer means, and what a person can do about it. Pure: answers in, findings out."""
+"""What `doctor` checks, what each answer means, and what you can do about it. Pure: answers in, findings out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,8 @@ TRUTH_SHOWN = "maintenance, so that nobody uses it"
 UNRESOLVED = "the host name cannot be resolved"
 SLOW = "Something on the way is too slow or swallows the answer: a proxy, a firewall, a server under load."
 PORTAL = "Something else answers there (a portal of the network, a proxy): look at the address in a browser."
-TROUBLED = "The server has trouble of its own: ask whoever runs it, and try again later."
+TROUBLED = "The server has trouble of its own: ask its operator, and try again later."
+ENDED = "The server or a proxy before it ended the connection: ask its operator."
 DIAL_ADVICE = {
     Cause.GARBAGE: "That is no WebSocket server: check the port of --ws (HTTP and it have two).",
     Cause.SHED: "The server is full or just starting: try again in a minute.",
@@ -157,7 +158,7 @@ def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
     if isinstance(answer, HttpFailure):
         return failed(answer.why, "Check --http; a proxy or a firewall may cut the connection.")
     said = f"HTTP {answer.status}" + (f" ({shown(answer.content_type, 40)})" if answer.content_type else "")
-    if answer.status >= 500 and answer.status != 501:  # which says that nobody takes a POST there
+    if answer.status >= 500 and answer.status != 501:  # 501: no POST is taken there
         return failed(said, TROUBLED)
     if "html" in answer.content_type:
         return failed(said, PORTAL)
@@ -170,31 +171,30 @@ def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
 
 def of_dial(trouble: DialFailure | Closed) -> Finding:
     """An upgrade that gave no WebSocket, or a link that has ended."""
-    by_default = "The server or a proxy before it ended the connection: ask whoever runs it."
-    return failed(str(trouble), DIAL_ADVICE.get(trouble.cause, by_default))
+    return failed(str(trouble), DIAL_ADVICE.get(trouble.cause, ENDED))
 
 
 def of_sign_in(trouble: HttpFailure) -> Finding:
-    return failed(trouble.why, "The server gives out no identity: ask whoever runs it, or use --api-key (v3.0).")
+    return failed(trouble.why, "The server gives out no identity: ask its operator, or use --api-key (v3.0).")
 
 
 def of_room(trouble: HttpFailure) -> Finding:
-    return failed(trouble.why, "The server creates no room: ask whoever runs it, or join one with --room and --token.")
+    return failed(trouble.why, "The server creates no room: ask its operator, or join one with --room and --token.")
 
 
 def of_register(refusal: wire.Refusal, config: Config) -> Finding:
     """A refused `register`; secrets in it are masked already."""
     verdict = of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-    detail = f"refused: {verdict.reason}"
-    if config.api_key is not None and isinstance(verdict, GiveUp):
-        return failed(detail, "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0.")
     match verdict:
+        case GiveUp() if config.api_key is not None:
+            advice = "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0."
         case GiveUp():
-            return failed(detail, "Check --room and --token; a room that a worker has created lives for 2 hours.")
+            advice = "Check --room and --token; a room that a worker has created lives for 2 hours."
         case Renew(Lease.IDENTITY):
-            return failed(detail, "The server does not take what it has given out itself: its clock or keys are wrong.")
+            advice = "The server does not take what it has given out itself: its clock or keys are wrong."
         case _:
-            return failed(detail, TROUBLED)
+            advice = TROUBLED
+    return failed(f"refused: {verdict.reason}", advice)
 
 
 def search(peer_id: str, tags: Sequence[str]) -> wire.Message:
@@ -210,14 +210,11 @@ def found(frame: wire.Frame, peer_id: str) -> Finding | None:
         case wire.Foreign({"type": "peer_list", "peers": list(peers)}):
             if any(isinstance(peer, dict) and peer.get("peer_id") == peer_id for peer in peers):
                 return ok("a second identity has found the worker by role, tag and status")
-            return failed(
-                f"the search found {len(peers)} workers, and not this one",
-                "The server has accepted the registration and does not show it: clients will not find this worker.",
-            )
+            advice = "The server has accepted the registration and does not show it: clients will not find this worker."
+            return failed(f"the search found {len(peers)} workers, and not this one", advice)
         case wire.NotInRoom(code):
-            return failed(
-                f"the search was refused: {code}", "The server has forgotten a registration at once: try again."
-            )
+            advice = "The server has forgotten a registration at once: try again."
+            return failed(f"the search was refused: {code}", advice)
         case _:
             return None
 
@@ -243,6 +240,6 @@ def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_lef
     if room_left:
         troubles.append("a room may stay until its time is over: only a registered worker can have it deleted")
     if troubles:
-        return failed("; ".join(troubles), "It may be left on the server: tell whoever runs it.")
+        return failed("; ".join(troubles), "It may be left on the server: tell its operator.")
     said = "; ".join(dict.fromkeys(str(each) for each in reports.values()))
     return ok(f"{len(reports)} {'identity' if len(reports) == 1 else 'identities'}; the server answers: {said}")

@@ -7,10 +7,9 @@ from uuid import uuid4
 import trio
 
 from worker_state import reach
-from worker_state.core import wire
+from worker_state.core import http_api, wire
 from worker_state.core.config import Config
-from worker_state.core.http_api import HttpFailure, Room
-from worker_state.core.http_api import create_room as room_request
+from worker_state.core.http_api import HttpFailure
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import masked
@@ -18,9 +17,9 @@ from worker_state.net.websocket import Socket, WebSocketDial, close
 from worker_state.web import HttpxHttp
 
 WITHIN = 10.0
-"""Seconds for each step: a person is waiting, and a server that needs longer has a fault worth showing."""
+"""Seconds for each step: a server that needs longer has a fault worth showing."""
 LEAVING = 2.0
-"""Seconds for an answer that may create something, once the person wants to go."""
+"""Seconds after a cancel for an answer that may create something."""
 DELETING = 5.0
 """Seconds for all deletions."""
 CLOSING = 1.0
@@ -61,30 +60,24 @@ class _Exam:
         self._clients = [RoomClient(config, dial, self._http, self.cancel, str(uuid4())) for _ in range(2)]
         self._worker, self._client = self._clients
         self._alive: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
-        self._done: set[Step] = set()
-        self._told: set[Step] = set()
+        self._findings: dict[Step, Finding] = {}
         self._lost = 0
-        """Sign-ins that have failed and may have created an identity all the same."""
-        self._room: Room | None = None
-        if config.room_id is not None and config.room_token is not None:
-            self._room = Room(config.room_id, config.room_token)
+        """Failed sign-ins that may have created an identity all the same."""
         self._room_asked = False
         """There may be a room of our own, known or not."""
 
     async def leave(self) -> None:
-        """Have everything deleted, and tell what was not tried."""
+        """Have everything deleted, and report what was not tried."""
         began = trio.current_time()
-        deletion = await self._delete()  # first of all: telling may fail
+        deletion = await self._delete()  # first of all: `tell` may fail
         took = trio.current_time() - began
         for step in Step:
-            if step not in self._told and step not in (Step.CONFIGURATION, Step.DELETION):
+            if step not in self._findings and step not in (Step.CONFIGURATION, Step.DELETION):
                 self._say(step, c.not_tried("interrupted"))
         self._say(Step.DELETION, deletion, took)
 
     def _say(self, step: Step, finding: Finding, seconds: float | None = None) -> None:
-        self._told.add(step)
-        if finding.outcome in (c.Outcome.OK, c.Outcome.SKIPPED):
-            self._done.add(step)
+        self._findings[step] = finding
         self._tell(Result(step, finding, seconds if finding.outcome in (c.Outcome.OK, c.Outcome.FAILED) else None))
 
     async def _try(self, step: Step, check: Callable[[], Awaitable[Finding]], needs: str = "") -> None:
@@ -101,7 +94,8 @@ class _Exam:
         self._say(step, finding, trio.current_time() - began)
 
     def _missing(self, *steps: Step) -> str:
-        return " and ".join(step for step in steps if step not in self._done)
+        done = (c.Outcome.OK, c.Outcome.SKIPPED)
+        return " and ".join(step for step in steps if self._findings[step].outcome not in done)
 
     def _unreached(self, option: str) -> str:
         return "" if option in self._alive else f"a way to the server ({option})"
@@ -153,7 +147,7 @@ class _Exam:
         self._say(step, c.of_way(outcomes), trio.current_time() - began)
 
     async def _ask_http(self) -> Finding:
-        return c.of_http(await api.post(self._http, room_request(None)))
+        return c.of_http(await api.post(self._http, http_api.create_room(None)))
 
     async def _sign_in(self, client: RoomClient) -> Finding:
         failure = await client.sign_in()
@@ -193,11 +187,11 @@ class _Exam:
         if isinstance(room, HttpFailure):
             self._room_asked = room.status is None
             return c.of_room(room)
-        self._room = room
+        self._worker.room = self._client.room = room
         return c.ok("one room, for now")
 
     async def _register(self, client: RoomClient, record: wire.Message, role: str) -> Finding:
-        match await client.register(self._room, record, role):
+        match await client.register(record, role):
             case Closed() as closed:
                 return c.of_dial(closed)
             case wire.Refusal() as refusal:

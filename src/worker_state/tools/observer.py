@@ -14,7 +14,6 @@ from worker_state.core import verdict as v
 from worker_state.core import wire
 from worker_state.core.config import Config
 from worker_state.core.errors import ConfigError, ObservationFailed
-from worker_state.core.http_api import Room
 from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
@@ -52,9 +51,7 @@ async def open_roster(
     `timing.exit + timing.close` seconds, or once more `timing.exit` in the middle of a sign-in.
     """
     if config.creates_room:
-        raise ConfigError(
-            "room_id is missing: a room that exists is watched, with room_id and room_token or an api_key"
-        )
+        raise ConfigError("room_id is missing: watch a room that exists, with room_id and room_token or an api_key")
     if isinstance(every, bool) or not isinstance(every, int | float) or not LEAST <= every <= MOST:
         raise ConfigError(f"every must be a number of seconds from {LEAST:g} to {MOST:g}")
     for url in config.exposed_urls:
@@ -100,7 +97,7 @@ class _Observer:
         self._cancel = GracefulCancel(config.timing.exit)
         self._task_status: trio.TaskStatus[Watched[Roster]] = trio.TASK_STATUS_IGNORED
         self._clients: list[RoomClient] = []
-        """The present one last; before it those that could not be deleted yet."""
+        """The present one last, behind those that could not be deleted yet."""
         self._add_client()
 
     def _add_client(self) -> None:
@@ -108,6 +105,7 @@ class _Observer:
         client = RoomClient(self._config, self._outside.dial, self._outside.http, self._cancel, peer_id)
         self._clients.append(client)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: "trio.TaskStatus[Watched[Roster]]") -> None:
         """Keep the roster until cancelled. Raises `ObservationFailed` when the first answer does not come."""
         self._task_status = task_status
@@ -181,10 +179,9 @@ class _Observer:
 
     async def _enter(self, client: RoomClient, until: float) -> _End | None:
         """Register; None when the server has let us in."""
-        config = self._config
         answer: wire.RegistrationAccepted | wire.Refusal | Closed | None = None
         with trio.move_on_at(until):
-            answer = await client.register(Room(config.room_id or "", config.room_token or ""), RECORD, "client")
+            answer = await client.register(RECORD, "client")
         match answer:
             case None:
                 return _End(str(Cause.UNREGISTERED), Cause.UNREGISTERED)
@@ -192,7 +189,7 @@ class _Observer:
                 return _ended(answer)
             case wire.Refusal(reason=reason):
                 verdict = v.of_refusal(answer, own_room=False)
-                if isinstance(verdict, v.Renew):
+                if isinstance(verdict, v.Renew) and client.identity is not None:
                     # Tokens live for an hour, and watching may take longer: the next link has a new identity.
                     await client.abort()
                     self._add_client()
@@ -200,7 +197,7 @@ class _Observer:
                 advice = ROOM_GONE if isinstance(verdict, v.GiveUp) and reason.startswith("Room ") else ""
                 return _End(f"the server refuses: {verdict.reason}{advice}", Cause.REJECTED)
         self._pace.answered(trio.current_time())
-        if not config.room_id and answer.room_id != self.rosters.value.room_id:
+        if not self._config.room_id and answer.room_id != self.rosters.value.room_id:
             self.rosters.set(Roster(answer.room_id))
         return None
 

@@ -32,10 +32,11 @@ class GracefulCancel:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, work: Callable[[], Awaitable[None]], leave: Callable[[], Awaitable[None]]) -> None:
-        """Do the work until a cancel comes, and then `leave`, which no cancel reaches."""
+        """Do the work until a cancel comes, and then `leave`, which no cancel reaches. Nor does one reach `nursery`."""
         async with trio.open_nursery() as outside:
             outside.start_soon(self._hear)
-            with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as self.nursery:
+                self.nursery.cancel_scope.shield = True
                 try:
                     with self._work:
                         await work()
@@ -70,6 +71,8 @@ class RoomClient:
         self.registered = False
         self._unanswered = False
         """A `register` is."""
+        self.room = Room(config.room_id or "", config.room_token or "")
+        """The room to enter, where there is no API key that stands for one."""
         self._api_key = config.api_key
         self._dial = dial
         self._http = http
@@ -100,15 +103,13 @@ class RoomClient:
             self._socket, self._closed = socket, Closed()
         return socket
 
-    async def register(
-        self, room: Room | None, record: wire.Message, role: str
-    ) -> wire.RegistrationAccepted | wire.Refusal | Closed:
+    async def register(self, record: wire.Message, role: str) -> wire.RegistrationAccepted | wire.Refusal | Closed:
         """Enter the room. A refusal comes without the secrets that it may repeat."""
         if self.identity is None:
             frame = wire.register_by_key(self.peer_id, self._api_key or "", record, role)
         else:
-            room = room or Room("", "")
-            frame = wire.register(self.peer_id, room.room_id, room.token, self.identity.id_token, record, role)
+            room, id_token = self.room, self.identity.id_token
+            frame = wire.register(self.peer_id, room.room_id, room.token, id_token, record, role)
         self._unanswered = True
         answer: wire.RegistrationAccepted | wire.Refusal | Closed = await self.ask(frame, _registration_answer)
         if not isinstance(answer, Closed):

@@ -55,7 +55,7 @@ class Row:
     since: float
     """When this status with this job was first seen."""
     at_least: bool
-    """It may have been so for longer: nobody was looking when it began."""
+    """It may have been so for longer: its beginning was not seen."""
     last: Change | None = None
     gone: bool = False
     """It is found no more; `last` says since when."""
@@ -128,9 +128,9 @@ def answered(roster: Roster, entries: Iterable[Entry], now: float) -> Roster:
         row, entry = known.get(peer_id), found.get(peer_id)
         if entry is not None and (row is None or row.gone):
             rows.append(Row(entry, now, not looking, None if roster.answered_at is None else Change(now, None, entry)))
-        elif entry is None and row is not None and row.gone:
+        elif (row := known[peer_id]).gone:
             rows += [row] if row.last is not None and now - row.last.at < KEPT else []
-        elif row is not None:
+        else:
             rows.append(row if entry == row.entry else _changed(row, entry, now, looking))
     return replace(roster, rows=tuple(rows), answered_at=now, trouble=None)
 
