@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -73,20 +74,7 @@ class Result:
     seconds: float | None = field(default=None, compare=False)
 
 
-def ok(detail: str = "") -> Finding:
-    return Finding(Outcome.OK, detail)
-
-
-def failed(detail: str, advice: str) -> Finding:
-    return Finding(Outcome.FAILED, detail, advice)
-
-
-def skipped(why: str) -> Finding:
-    return Finding(Outcome.SKIPPED, why)
-
-
-def not_tried(why: str) -> Finding:
-    return Finding(Outcome.NOT_TRIED, why)
+ok, failed, skipped, not_tried = (partial(Finding, outcome) for outcome in Outcome)
 
 
 def all_well(results: Sequence[Result]) -> bool:

@@ -53,7 +53,7 @@ class GracefulCancel:
             self._creating.deadline = trio.current_time() + self._grace
 
     def creating(self) -> trio.CancelScope:
-        """Part of the work: it may create something on the server."""
+        """Part of the work, one at a time: what may create something on the server."""
         deadline = trio.current_time() + self._grace if self._work.cancel_called else math.inf
         self._creating = trio.CancelScope(shield=True, deadline=deadline)
         return self._creating
