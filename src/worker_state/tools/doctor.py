@@ -116,7 +116,8 @@ class _Exam:
             else:
                 self._say(Step.ROOM, c.skipped("it is given" if self._config.room_id else "the API key has its own"))
             needs = self._missing(Step.SIGN_IN, Step.UPGRADE, Step.ROOM)
-            await self._try(Step.REGISTRATION, self._register_worker, needs)
+            record = wire.metadata(self._config.tags, self._config.capabilities, c.TRUTH)
+            await self._try(Step.REGISTRATION, partial(self._register, self._worker, record, "worker"), needs)
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._try(Step.DISCOVERY, self._discover, self._missing(Step.REGISTRATION))
 
@@ -198,10 +199,6 @@ class _Exam:
                 return c.of_register(refusal, self._config)
             case accepted:
                 return c.ok(f"as {c.TRUTH_SHOWN}; {accepted.peers} others in the room")
-
-    async def _register_worker(self) -> Finding:
-        record = wire.metadata(self._config.tags, self._config.capabilities, c.TRUTH)
-        return await self._register(self._worker, record, "worker")
 
     async def _discover(self) -> Finding:
         """Enter once more, as a client, and look for the worker."""
