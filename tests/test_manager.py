@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from tests.support.fake import FakeServer
 from worker_state import Config, Manager
-from worker_state.core.answers import HttpFailure
+from worker_state.core.http_api import HttpFailure
 from worker_state.manager import run_in_world
 from worker_state.world import World
 

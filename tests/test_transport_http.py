@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.peers import SOON, Peer, Script, nobody_listening, serving
-from worker_state.core.answers import HttpAnswer, HttpFailure, read_identity
+from worker_state.core.http_api import HttpAnswer, HttpFailure, read_identity
 from worker_state.net import tcp
 from worker_state.web import HTTP_AT_ONCE, MAX_BODY, HttpxHttp
 

@@ -17,6 +17,7 @@ from worker_state.core.http_api import HttpFailure
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.net.tcp import ssl_context
 from worker_state.net.websocket import WebSocketDial
+from worker_state.tools.checks import Endpoint
 from worker_state.web import HttpxHttp
 
 

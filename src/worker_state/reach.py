@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from worker_state.core.checkup import Endpoint
 from worker_state.core.verdict import DialFailure
 from worker_state.net import tcp
+from worker_state.tools.checks import Endpoint
 
 Check = Callable[[Endpoint, float], Awaitable[str | DialFailure]]
 """Takes an endpoint and seconds; gives what was found, as a phrase, or why nothing was."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import httpx
 import trio
 
-from worker_state.core.answers import HttpAnswer, HttpFailure
+from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.core.words import masked, shown
 from worker_state.net import tcp
 

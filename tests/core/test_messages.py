@@ -62,8 +62,8 @@ def test_link_is_its_epoch() -> None:
 
 
 SECRETIVE: list[Any] = [
-    m.IdentityCreated(answers.Identity("u", SECRET)),
-    m.RoomCreated(answers.Room("r", SECRET)),
+    m.IdentityCreated(http_api.Identity("u", SECRET)),
+    m.RoomCreated(http_api.Room("r", SECRET)),
     m.RequestRoom(SECRET),
     m.SendFrame(1, {"type": "register", "token": SECRET}),
     m.WorkerRegistered(1, 0, "p", "r", SECRET, 0, settled=True, at=0.0),

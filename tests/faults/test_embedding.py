@@ -27,7 +27,6 @@ from tests.support.showing import showing
 from tests.support.worlds import FakeWorld, RealWorld, World, given_room, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.background import open_background
-from worker_state.core.roster import Roster
 from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
 from worker_state.devserver import DevServer, serve
 from worker_state.tools.observer import Outside, open_roster

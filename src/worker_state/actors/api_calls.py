@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from worker_state.core import answers
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
+from worker_state.core.http_api import HttpFailure, Identity, Room
+from worker_state.net import api
 
 if TYPE_CHECKING:
     from worker_state.web import Http
 
-CUT_SHORT = answers.HttpFailure("it was cut short")
+CUT_SHORT = HttpFailure("it was cut short")
 """The worker leaves, and the exit is bounded."""
 
 
@@ -44,21 +45,20 @@ class ApiCalls:
 
     @trio.lowlevel.enable_ki_protection
     async def _sign_in(self) -> None:
-        identity = answers.read_identity(await self._post("/anonymous-signin", None))
-        if isinstance(identity, answers.HttpFailure):
+        identity: Identity | HttpFailure = CUT_SHORT
+        with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
+            identity = await api.sign_in(self._http)
+        if isinstance(identity, HttpFailure):
             self._publish(m.IdentityRefused(identity.why, v.hint(identity.retry_after)))
         else:
             self._publish(m.IdentityCreated(identity))
 
     @trio.lowlevel.enable_ki_protection
     async def _create_room(self, id_token: str) -> None:
-        room = answers.read_room(await self._post("/create-room", id_token), id_token)
-        if isinstance(room, answers.HttpFailure):
+        room: Room | HttpFailure = CUT_SHORT
+        with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
+            room = await api.create_room(self._http, id_token)
+        if isinstance(room, HttpFailure):
             self._publish(m.RoomRefused(room.why, room.status, v.hint(room.retry_after)))
         else:
             self._publish(m.RoomCreated(room))
-
-    async def _post(self, path: str, bearer: str | None) -> answers.HttpAnswer | answers.HttpFailure:
-        with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
-            return await self._http.post(path, bearer=bearer)
-        return CUT_SHORT

@@ -19,11 +19,12 @@ import trio
 
 from worker_state import logs
 from worker_state.actors.runner import Inbox
-from worker_state.core import answers
+from worker_state.core import http_api
 from worker_state.core import messages as m
 from worker_state.core.config import Timing
 from worker_state.core.listing import Listing
 from worker_state.core.words import shown
+from worker_state.net import api
 
 if TYPE_CHECKING:
     from worker_state.web import Http
@@ -174,7 +175,7 @@ async def _delete(ledger: _Ledger, username: str, http: "Http") -> None:
         return
     finally:
         ledger.asked.discard(username)
-    if isinstance(report, answers.HttpFailure):
+    if isinstance(report, http_api.HttpFailure):
         log.error(
             "an identity could not be deleted: %s", report.why, extra=logs.event("deletion_failed", reason=report.why)
         )

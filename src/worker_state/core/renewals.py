@@ -8,7 +8,7 @@ import math
 from random import Random
 from typing import Any
 
-from worker_state.core import answers
+from worker_state.core import http_api
 from worker_state.core import messages as m
 from worker_state.core import verdict as v
 from worker_state.core.credentials import Credentials
@@ -34,7 +34,7 @@ class Renewals:
         self._tries.done()
         self._credentials.grant_token(id_token, now, self._random)
 
-    def room_created(self, room: answers.Room, now: float) -> None:
+    def room_created(self, room: http_api.Room, now: float) -> None:
         """There is a new room."""
         self._tries.done()
         self._credentials.offer_room(room, now)

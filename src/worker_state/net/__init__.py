@@ -1,1 +1,1 @@
-"""The network under the actors: TCP and TLS on trio's streams, the WebSocket on trio-websocket."""
+"""The outside world: TCP and TLS, the WebSocket, HTTP. Nothing here knows an actor, or decides what a failure means."""

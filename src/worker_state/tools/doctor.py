@@ -12,8 +12,11 @@ from worker_state.core.config import Config
 from worker_state.core.http_api import HttpFailure
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.core.words import masked
-from worker_state.net.websocket import Socket, WebSocketDial, close
+from worker_state.net import api
+from worker_state.net.websocket import WebSocketDial
+from worker_state.tools import checks as c
+from worker_state.tools.checks import Endpoint, Finding, Result, Step
+from worker_state.tools.room_client import GracefulCancel, RoomClient
 from worker_state.web import HttpxHttp
 
 WITHIN = 10.0
@@ -36,24 +39,15 @@ async def examine(config: Config, tell: Tell, *, within: float = WITHIN) -> None
     Network trouble is a finding, never an exception. Cancelled, it tells the rest as not tried, and first asks the
     server to delete what was created, for which it takes up to `LEAVING + DELETING` seconds.
     """
-    async with trio.open_nursery() as outside:
-        # Sockets have to outlive the steps: the room goes only with a worker that is still registered.
-        with trio.CancelScope(shield=True):
-            async with AsyncExitStack() as stack:
-                nursery = await stack.enter_async_context(trio.open_nursery())
-                exam = _Exam(config, tell, within, stack, nursery)
-                outside.start_soon(exam.hear_cancel)
-                await exam.run()
-        outside.cancel_scope.cancel()
+    exam = _Exam(config, tell, within)
+    await exam.cancel.run(exam.all_steps, exam.leave)
 
 
 class _Exam:
-    def __init__(self, config: Config, tell: Tell, within: float, stack: AsyncExitStack, nursery: trio.Nursery) -> None:
+    def __init__(self, config: Config, tell: Tell, within: float) -> None:
         self._config = config
         self._tell = tell
         self._within = within
-        self._stack = stack
-        self._nursery = nursery
         self._http = HttpxHttp(config.http_url, within=within)
         self.cancel = GracefulCancel(LEAVING)
         dial = WebSocketDial(config.websocket_url)
@@ -162,25 +156,6 @@ class _Exam:
         link = await client.connect(Deadlines(connect=each, acknowledge=each, register=each))
         return c.of_dial(link) if isinstance(link, DialFailure) else c.ok()
 
-    async def _dial(self) -> Socket | DialFailure:
-        """One more socket, which lasts as long as the examination."""
-        dial = WebSocketDial(self._config.websocket_url)
-        # Shorter than the step, so that the dial itself can say how far it has come.
-        each = 0.8 * self._within
-        deadlines = Deadlines(connect=each, acknowledge=each, register=each)
-        link = await dial(deadlines, self._nursery)
-        if not isinstance(link, DialFailure):
-            self._stack.push_async_callback(link.abort)
-            self._links.append(link)
-        return link
-
-    async def _enter_room(self) -> None:
-        """Room and registration. Both belong together: a room that nobody registers in cannot be deleted."""
-        if self._config.creates_room:
-            await self._try(Step.ROOM, self._create_room, needs=self._missing(Step.SIGN_IN, Step.UPGRADE))
-        needs = self._missing(Step.SIGN_IN, Step.UPGRADE, Step.ROOM)
-        await self._try(Step.REGISTRATION, self._register_worker, needs=needs)
-
     async def _create_room(self) -> Finding:
         assert self._worker.identity is not None
         self._room_asked = True
@@ -218,33 +193,13 @@ class _Exam:
         reports: dict[str, str | HttpFailure] = {client.peer_id: late for client in identities}
         room_left = self._room_asked and not self._worker.registered
         with trio.move_on_after(DELETING):
-            if not self._config.creates_room:
-                # With the last one in it the server would delete a room that is somebody else's (FAULTS G01).
-                for peer_id, link in tuple(self._listed.items()):
-                    if link is not None and await close(link, CLOSING):
-                        del self._listed[peer_id]
-                await trio.sleep(NOTICE)
-            for each in self._identities:
-                if each.username in self._listed and not self._config.creates_room:
-                    reports[each.username] = http_api.HttpFailure(LISTED)
-                    continue
-                answer = await self._http.post("/delete-peer", body={"peer_id": each.username})
-                reports[each.username] = http_api.read_deletion(answer)
-        return c.of_deletion(reports, lost=self._lost, room_left=self._room_asked and not self._registered)
-
-
-def _registration_answer(frame: wire.Frame) -> wire.RegistrationAccepted | wire.Refusal | None:
-    return frame if isinstance(frame, wire.RegistrationAccepted | wire.Refusal) else None
-
-
-async def _ask(link: Socket, frame: wire.Message, pick: Callable[[wire.Frame], T | None]) -> T | Closed:
-    """Send a frame and wait for its answer, past whatever else comes."""
-    closed = await link.send(wire.encode(frame))
-    while closed is None:
-        received = await link.receive()
-        if isinstance(received, Closed):
-            return received
-        answer = pick(wire.read(received))
-        if answer is not None:
-            return answer
-    return closed
+            if not self._config.creates_room:  # with the last one listed the server would delete it (FAULTS G01)
+                for client in self._clients:
+                    await client.close(CLOSING)
+            for client in identities:
+                report = await client.delete()
+                reports[client.peer_id] = LISTED if report is None else report
+        for client in self._clients:
+            await client.abort()
+        lost = self._lost + sum(client.signing_in for client in self._clients)
+        return c.of_deletion(reports, lost=lost, room_left=room_left)

@@ -18,7 +18,10 @@ from worker_state.core.pace import Pace
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.core.words import shown
 from worker_state.logs import event
-from worker_state.net.websocket import Dial, Socket, WebSocketDial, close
+from worker_state.net.websocket import Dial, WebSocketDial
+from worker_state.tools import roster
+from worker_state.tools.room_client import GracefulCancel, RoomClient
+from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 from worker_state.web import Http, HttpxHttp
 
@@ -123,31 +126,18 @@ class _Observer:
             self.rosters.set(roster.lost(self.rosters.value, end.why))
             await trio.sleep(pause)
 
-    @trio.lowlevel.enable_ki_protection
-    async def _keep(self) -> None:
-        """The cancel does not reach this, only `_leave` does: what it has created must be deleted."""
-        async with trio.open_nursery() as nursery:
-            nursery.cancel_scope.shield = True
-            while not self._leaving:
-                end = await self._link(nursery)
-                if self._leaving:
-                    break
-                now = trio.current_time()
-                pause = self._pace.lost(now, end.cause, end.code, end.hint)
-                if not self._decided.is_set():
-                    self._failure = end.why
-                    break
-                self.rosters.set(roster.lost(self.rosters.value, end.why))
-                with self._interruptible():
-                    await trio.sleep(pause)
-            self._decided.set()
-            with trio.move_on_at(min(self._gone_by, trio.current_time() + self._config.timing.exit)):
-                await self._pay()
-            if left := [*map(shown, self._owed), *("its name is not known",) * self._lost_sign_ins]:
-                about = event("identities_left", count=len(left))
-                log.warning(
-                    "our identity could not be deleted, and may be left on the server: %s", ", ".join(left), extra=about
-                )
+    async def _leave(self) -> None:
+        timing, began = self._config.timing, trio.current_time()
+        for client in self._clients:
+            await client.close(timing.close + timing.exit / 2)
+        with trio.move_on_at(min(began + timing.close, trio.current_time()) + timing.exit):
+            await self._delete()
+        left = [shown(client.peer_id) for client in self._clients if client.identity is not None]
+        left += ["its name is not known" for client in self._clients if client.signing_in]
+        if left:
+            about = event("identities_left", count=len(left))
+            sentence = "our identity could not be deleted, and may be left on the server: %s"
+            log.warning(sentence, ", ".join(left), extra=about)
 
     async def _delete(self) -> None:
         """Ask for every deletion that is due; what cannot be deleted now stays in the list."""
@@ -155,26 +145,19 @@ class _Observer:
             if client.identity is not None and isinstance(await client.delete(), str):
                 self._clients.remove(client)
 
-    # One link.
-
-    async def _link(self, nursery: trio.Nursery) -> _End:
+    async def _link(self, client: RoomClient) -> _End:
         """From the sign-in to the end of a socket."""
         deadlines = self._pace.dialling(trio.current_time())
-        refusal = await self._sign_in()
-        if refusal is not None:
-            return refusal
-        with self._interruptible():
-            socket = await self._outside.dial(deadlines, nursery)
-            if isinstance(socket, DialFailure):
-                where = self._config.websocket_url.partition("?")[0]
-                return _End(f"no connection to {where}: {socket}", socket.cause, hint=v.hint(socket.retry_after))
-            try:
-                end = await self._serve(socket, deadlines)
-            finally:
-                await socket.abort()
-                if self._peer_id in self._owed and (self._entered or self._unanswered):
-                    closed, unanswered = Closed(end.code).by_server, self._unanswered
-                    self._owed[self._peer_id].lost(trio.current_time(), closed=closed, unanswered=unanswered)
+        failure = await client.sign_in()
+        if failure is not None:
+            cause = Cause.REFUSED if failure.status is None else Cause.REJECTED
+            return _End(f"the server gave no identity: {failure.why}", cause)
+        socket = await client.connect(deadlines)
+        if isinstance(socket, DialFailure):
+            where = self._config.websocket_url.partition("?")[0]
+            return _End(f"no connection to {where}: {socket}", socket.cause, hint=v.hint(socket.retry_after))
+        end = await self._enter(client, socket.connected_at + deadlines.register) or await self._watch(client)
+        await client.abort()
         return end
 
     async def _enter(self, client: RoomClient, until: float) -> _End | None:
@@ -224,9 +207,7 @@ class _Observer:
                 return _ended(await client.receive(lambda _: None))
 
 
-async def _next_frame(socket: Socket, until: float) -> wire.Frame | Closed | None:
-    """What comes next, or None when nothing has come by then."""
-    with trio.move_on_at(until):
-        text = await socket.receive()
-        return text if isinstance(text, Closed) else wire.read(text)
-    return None
+def _search_answer(frame: wire.Frame) -> tuple[roster.Entry, ...] | wire.NotInRoom | None:
+    if isinstance(frame, wire.NotInRoom):
+        return frame
+    return roster.read_answer(frame.message) if isinstance(frame, wire.Foreign) else None

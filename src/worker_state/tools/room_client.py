@@ -15,7 +15,7 @@ from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Closed, DialFailure
 from worker_state.core.words import masked
 from worker_state.net import api
-from worker_state.transport import Dial, Socket, close, receive_message
+from worker_state.net.websocket import Dial, Socket, close
 from worker_state.web import Http
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class RoomClient:
 
     async def connect(self, deadlines: Deadlines) -> Socket | DialFailure:
         """Open the link; `close` or `abort` must follow."""
-        socket = await self._dial(deadlines)
+        socket = await self._dial(deadlines, self._cancel.nursery)
         if not isinstance(socket, DialFailure):
             self._socket, self._closed = socket, Closed()
         return socket
@@ -128,7 +128,7 @@ class RoomClient:
     async def receive(self, pick: Callable[[wire.Frame], T | None]) -> T | Closed:
         """Wait for what `pick` takes, past whatever else comes."""
         assert self._socket is not None
-        while not isinstance(received := await receive_message(self._socket), Closed):
+        while not isinstance(received := await self._socket.receive(), Closed):
             if (answer := pick(wire.read(received))) is not None:
                 return answer
         self._closed = received
