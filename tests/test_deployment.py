@@ -15,9 +15,8 @@ from typer.testing import CliRunner
 from tests.support.showing import showing
 from tests.test_health import PATHS, served
 from worker_state import State, Timing
-from worker_state.cli.refusal import ExitCode
-from worker_state.cli.run import run_command
-from worker_state.cli.settings import DRAIN_TIMEOUT
+from worker_state.cli.errors import ExitCode
+from worker_state.cli.run import DRAIN_TIMEOUT, run_command
 from worker_state.core.lag import BOUND, REMEMBERED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -8,11 +8,13 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from tests.cli.test_worker import Kept, plan
+from tests.cli.test_run_worker import Kept, plan
 from tests.support.worlds import World, scenario
 from worker_state import Config, Manager, open_state_manager
-from worker_state.cli import app, oversight, worker
-from worker_state.cli.stopping import ECHO
+from worker_state.cli import run_worker
+from worker_state.cli.app import app
+from worker_state.cli.run_health import CurrentWorker
+from worker_state.cli.signals import REPEATED
 from worker_state.devserver import serve
 
 
@@ -131,7 +133,7 @@ def managers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Manager]]:
             opened.append(manager)
             yield manager
 
-    monkeypatch.setattr(worker, "open_state_manager", busy)
+    monkeypatch.setattr(run_worker, "open_state_manager", busy)
     with unharmed():
         yield opened
 
@@ -148,7 +150,7 @@ async def running(
     async with trio.open_nursery() as nursery:
         server = await nursery.start(serve)
         async with trio.open_nursery() as command:
-            command.start_soon(worker.work, plan(server, drain_timeout=limit), screen)
+            command.start_soon(run_worker.run, plan(server, drain_timeout=limit), screen)
             await screen.until("busy with job job-1")
             signal.raise_signal(before)
             if before == signal.SIGTERM:
@@ -176,7 +178,7 @@ async def test_a_job_that_does_not_end_is_left(managers: list[Manager]) -> None:
 
 async def test_a_second_signal_ends_the_draining(managers: list[Manager], monkeypatch: pytest.MonkeyPatch) -> None:
     """While the command drains, the next signal leaves at once, in order."""
-    monkeypatch.setattr("worker_state.cli.stopping.ECHO", 0.0)
+    monkeypatch.setattr("worker_state.cli.signals.REPEATED", 0.0)
     screen = Kept()
     await running(managers, screen, 3600.0, lambda _: signal.raise_signal(signal.SIGTERM))
     assert managers[0].status == "busy"
@@ -192,7 +194,7 @@ async def test_the_echo_of_a_signal_does_not_end_the_draining(managers: list[Man
 
     await running(managers, screen, 60.0, again)
     assert managers[0].status == "maintenance"
-    assert ECHO > 0
+    assert REPEATED > 0
 
 
 async def test_ctrl_c_does_not_drain(managers: list[Manager]) -> None:
@@ -209,7 +211,7 @@ async def test_a_worker_that_is_only_starting_has_nothing_to_drain(managers: lis
         server = await nursery.start(serve)
         server.mute()
         async with trio.open_nursery() as command:
-            command.start_soon(worker.work, plan(server), screen)
+            command.start_soon(run_worker.run, plan(server), screen)
             while not server.rooms.users:
                 await trio.sleep(0.005)
             signal.raise_signal(signal.SIGTERM)
@@ -224,9 +226,8 @@ async def test_a_drain_that_is_overtaken_by_the_end_is_quiet() -> None:
         server = await nursery.start(serve)
         async with open_state_manager(Config(server.ws_url, server.http_url)) as manager:
             manager.set_busy("job-1")
-            seen = oversight.Seen(trio.CancelScope())
-            seen.manager = manager
-            nursery.start_soon(worker.Drain(3600.0, screen, seen))
+            seen = CurrentWorker(manager=manager)
+            nursery.start_soon(run_worker.drain, seen, 3600.0, screen)
             await screen.until("Draining")
         nursery.cancel_scope.cancel()
 

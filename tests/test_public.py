@@ -23,7 +23,7 @@ def test_every_public_name_is_there_and_no_other() -> None:
 
 def test_the_command_line_starts_without_the_network() -> None:
     """Help and completion, which a person waits for, load neither trio nor the library nor the server."""
-    program = "import sys, worker_state.cli; print(*sys.modules)"
+    program = "import sys, worker_state.cli.app; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment()
     )

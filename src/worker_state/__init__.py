@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # as `typing` has it, which would be loaded for this alon
 if TYPE_CHECKING:
     from typing import Any
 
+    from worker_state.config_files import load_config
     from worker_state.core.config import Config, Timing
     from worker_state.core.errors import (
         ConfigError,
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "config_files": ("load_config",),
     "core.config": ("Config", "Timing"),
     "core.errors": (
         "ConfigError",

@@ -1,18 +1,25 @@
-"""The program `worker-state`, and `python -m worker_state`: a Ctrl-C while everything is loaded is no traceback."""
+"""The program `worker-state`, and `python -m worker_state`."""
 
 import signal
+import sys
 
 
 def main() -> None:
-    """Run the command line."""
-    # Python's own way would raise in the middle of any import. Nothing has to be undone before a command listens to
-    # the signals itself, nor after it: till then Ctrl-C ends the process as SIGTERM does. Who has it ignored means it.
+    """Run the command line. Without the extra `cli` it says so and exits with code 2."""
+    # A Ctrl-C during the imports ends the process as SIGTERM does, without a traceback. Commands listen themselves.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        import rich  # noqa: F401 - commands import it late; without it none should start
 
-    from worker_state.cli import main
+        from worker_state.cli.app import main
 
-    main()
+        main()
+    except ModuleNotFoundError as error:
+        if error.name not in ("h11", "rich", "typer"):
+            raise
+        sys.stderr.write(f"Error: worker-state needs {error.name}: pip install 'worker-state[cli]'\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.processes import Server, Spawn
-from worker_state.cli import app
+from worker_state.cli.app import app
 
 SECRET = "slp_that-nobody-must-see"
 FILE = f"""

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.processes import DEADLINE, PROGRAM, Server, Spawn, environment
-from worker_state.cli import app
+from worker_state.cli.app import app
 
 runner = CliRunner()
 LINE = re.compile(r"[\w-]+ +(ok|FAILED|skipped|not tried)( +\d+ ms)?(  .*)?")

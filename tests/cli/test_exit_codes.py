@@ -11,12 +11,12 @@ import pytest
 import trio
 import typer
 
-from tests.cli.test_worker import Kept, plan, start_spoiled
+from tests.cli.test_run_worker import Kept, plan, start_spoiled
 from tests.support.processes import Server, Spawn
 from worker_state import Config, open_state_manager
-from worker_state.cli.lookout import Form, look
+from worker_state.cli.run_worker import run
 from worker_state.cli.screen import show_log
-from worker_state.cli.worker import work
+from worker_state.cli.watch_loop import Form, watch
 from worker_state.devserver import DevServer, serve
 from worker_state.devserver.effects import Reply
 
@@ -40,7 +40,7 @@ async def test_g39_an_identity_that_could_not_be_deleted(
     show_log(screen)
     server.fail_http("/delete-peer", 500, "no", times=3)
     nursery.start_soon(leave_after, screen, "  discoverable")
-    assert await code_of(work, plan(server), screen) == 3
+    assert await code_of(run, plan(server), screen) == 3
     printed = capsys.readouterr()
     assert "1 of its identities may be left on the server" in printed.out
     assert printed.err == SENTENCE
@@ -93,7 +93,7 @@ async def test_g39_a_start_that_is_interrupted(silent: Silent, capsys: pytest.Ca
     """A sign-in whose answer nobody waits for any more may leave an identity: 3, although the worker never was."""
     screen = Kept()
     show_log(screen)
-    assert await silent.interrupt(work, plan(silent), screen) == 3  # type: ignore[arg-type]
+    assert await silent.interrupt(run, plan(silent), screen) == 3  # type: ignore[arg-type]
     assert capsys.readouterr().err == SENTENCE
 
 
@@ -103,7 +103,7 @@ async def test_g39_a_start_that_fails(nursery: trio.Nursery) -> None:
     show_log(screen)
     server.fail_http("/create-room", 500, "no")
     server.fail_http("/delete-peer", 500, "no", times=3)
-    assert await code_of(work, plan(server), screen) == 1
+    assert await code_of(run, plan(server), screen) == 1
     assert screen.left_something
 
 
@@ -118,7 +118,7 @@ async def test_g39_watching(nursery: trio.Nursery, capsys: pytest.CaptureFixture
             server.fail_http("/delete-peer", 500, "no")
         else:
             server.hang_http("/delete-peer")
-        assert await code_of(look, config, 2.0, Form.JSON) == 3
+        assert await code_of(watch, config, 2.0, Form.JSON) == 3
         server.release_http()
     printed = capsys.readouterr()
     assert json.loads(printed.out)["count"] == 1
@@ -128,7 +128,7 @@ async def test_g39_watching(nursery: trio.Nursery, capsys: pytest.CaptureFixture
 
 async def test_g39_watching_that_is_interrupted(silent: Silent, capsys: pytest.CaptureFixture[str]) -> None:
     """A sign-in of `watch` that is cut short is told, too; that nothing was seen is the more important news."""
-    assert await silent.interrupt(look, Config(silent.ws_url, silent.http_url, "r", "t"), 2.0, Form.TABLE) == 1
+    assert await silent.interrupt(watch, Config(silent.ws_url, silent.http_url, "r", "t"), 2.0, Form.TABLE) == 1
     assert "may be left on the server: its name is not known." in capsys.readouterr().err
 
 
@@ -157,7 +157,7 @@ async def test_g08_what_the_server_inside_is_known_to_have_done(capsys: pytest.C
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave_after, screen, "  discoverable")
-        assert await code_of(work, plan(), screen, partial(start_spoiled, lose_the_answer)) == 0
+        assert await code_of(run, plan(), screen, partial(start_spoiled, lose_the_answer)) == 0
     assert "nothing was left behind: users 0, rooms 0" in capsys.readouterr().out
 
 
@@ -166,6 +166,6 @@ async def test_g39_a_clean_end(nursery: trio.Nursery, capsys: pytest.CaptureFixt
     server, screen = await nursery.start(serve), Kept()
     show_log(screen)
     nursery.start_soon(leave_after, screen, "  discoverable")
-    assert await code_of(work, plan(server), screen) == 0
+    assert await code_of(run, plan(server), screen) == 0
     assert not server.rooms.users
     assert capsys.readouterr().err == ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
-from worker_state.cli import app
+from worker_state.cli.app import app
 
 runner = CliRunner()
 

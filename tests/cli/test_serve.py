@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.processes import Server, Spawn
-from worker_state.cli import app
+from worker_state.cli.app import app
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

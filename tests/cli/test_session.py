@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.support.processes import DEADLINE, PROGRAM, environment
 from worker_state import SessionString
-from worker_state.cli import app
+from worker_state.cli.app import app
 
 GOOD = str(SessionString(room_id="1a2b3c4d", token="5e6f70", peer_id="6d0f8a1e"))
 runner = CliRunner()

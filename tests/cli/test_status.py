@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from tests.core.test_state import PROVED, after
 from tests.support.processes import Server, Spawn
 from tests.test_systemd import Systemd
-from worker_state.cli import addresses, app, status
+from worker_state.cli import address_files, status
+from worker_state.cli.app import app
 from worker_state.core.readiness import account
 
 PID = os.getpid()
@@ -100,7 +101,7 @@ def test_nobody() -> None:
 
 def test_a_ready_worker(worker: Worker) -> None:
     """A worker is found while it is there, with what it does and since when; and not afterwards."""
-    with addresses.left(worker.url, complain):
+    with address_files.published(worker.url, complain):
         result = runner.invoke(app, ["status"])
         assert result.exit_code == 0
         assert result.stdout == f"worker {PID}: available, ready: discoverable for 1 s; {worker.url}\n"
@@ -114,7 +115,7 @@ def test_a_ready_worker(worker: Worker) -> None:
 def test_a_worker_that_is_not_ready(worker: Worker) -> None:
     """Why not, and since when; the exit code says it too."""
     worker.answer = UNREADY | {"status": "busy", "job_id": "a\x1b[31m"}
-    with addresses.left(worker.url, complain):
+    with address_files.published(worker.url, complain):
         result = runner.invoke(app, ["status"])
     assert result.exit_code == 1
     assert result.stdout == (
@@ -125,7 +126,7 @@ def test_a_worker_that_is_not_ready(worker: Worker) -> None:
 def test_a_worker_that_starts(worker: Worker) -> None:
     """One that has no status yet says what it is waiting for."""
     worker.answer = {"pid": PID, "ready": False, "reason": "the worker is starting", "reason_seconds": 9000.0}
-    with addresses.left(worker.url, complain):
+    with address_files.published(worker.url, complain):
         result = runner.invoke(app, ["status"])
     assert (result.exit_code, result.stdout) == (
         1,
@@ -152,7 +153,7 @@ def test_somebody_else(worker: Worker, answer: object) -> None:
 def test_another_worker_has_the_port_by_now(worker: Worker) -> None:
     """The answer of another process is not taken for the one that left its address."""
     worker.answer = READY | {"pid": PID + 1}
-    with addresses.left(worker.url, complain):
+    with address_files.published(worker.url, complain):
         assert runner.invoke(app, ["status"]).stdout == f"worker {PID}: no answer at {worker.url}\n"
 
 
@@ -176,16 +177,16 @@ def test_what_was_left_by_the_dead_is_removed(runtime: Path) -> None:
         leave(directory, f"{PID}.json", {"pid": 1, "url": "http://127.0.0.1:1"}),
         leave(directory, "notes.txt", ""),
     ]
-    assert addresses.found() == []
+    assert address_files.found() == []
     assert not any(file.exists() for file in (stale, torn, endless))
     assert all(file.exists() for file in kept)
 
 
 def test_the_directory_is_private(runtime: Path) -> None:
     """The directory is for its owner only, and the file is gone at the end."""
-    with addresses.left("http://127.0.0.1:1", complain):
+    with address_files.published("http://127.0.0.1:1", complain):
         assert stat.S_IMODE((runtime / "worker-state").stat().st_mode) == 0o700
-        assert addresses.found() == [addresses.Worker(PID, "http://127.0.0.1:1")]
+        assert address_files.found() == [address_files.Worker(PID, "http://127.0.0.1:1")]
     assert list((runtime / "worker-state").iterdir()) == []
 
 
@@ -193,17 +194,17 @@ def test_the_directory_is_private(runtime: Path) -> None:
 def test_without_a_runtime_directory(value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a usable $XDG_RUNTIME_DIR it is a directory below the one for temporary files."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", value)
-    assert addresses.directories() == [tmp_path / f"worker-state-{os.getuid()}"]
-    with addresses.left("http://127.0.0.1:1", complain):
-        assert len(addresses.found()) == 1
+    assert address_files.directories() == [tmp_path / f"worker-state-{os.getuid()}"]
+    with address_files.published("http://127.0.0.1:1", complain):
+        assert len(address_files.found()) == 1
 
 
 def test_a_service_with_another_environment_is_found(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
     """A worker that was started without $XDG_RUNTIME_DIR is found from a shell that has one."""
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    with addresses.left("http://127.0.0.1:1", complain):
+    with address_files.published("http://127.0.0.1:1", complain):
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        assert len(addresses.found()) == 1
+        assert len(address_files.found()) == 1
 
 
 @pytest.mark.parametrize("spoil", ["open to others", "a link", "a file"])
@@ -218,10 +219,10 @@ def test_a_directory_that_cannot_be_believed(spoil: str, runtime: Path, tmp_path
         directory.symlink_to(tmp_path / "elsewhere")
     else:
         directory.write_text("")
-    assert addresses.found() == []
+    assert address_files.found() == []
     said: list[str] = []
-    with addresses.left("http://127.0.0.1:2", said.append):
-        assert addresses.found() == []
+    with address_files.published("http://127.0.0.1:2", said.append):
+        assert address_files.found() == []
     assert len(said) == 1
     assert "will not find this worker" in said[0]
 

@@ -7,9 +7,10 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
+from benchmarks import storm_demo
 from tests.support.processes import Spawn
 from worker_state import State
-from worker_state.cli import app, tempest
+from worker_state.cli.app import app
 from worker_state.core.status import Busy
 from worker_state.devserver import Gate, Limits
 
@@ -67,7 +68,7 @@ def test_the_limit_of_files_is_raised_as_far_as_it_is_needed(monkeypatch: pytest
     asked = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 1000))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
-    assert tempest.files_missing(100) is None
+    assert storm_demo.files_missing(100) is None
     assert asked == [(264, 1000)]
 
 
@@ -76,20 +77,20 @@ def test_every_worker_is_in_one_stage() -> None:
     connected = State(connected=True)
     registered = State(connected=True, registered_since=1.0)
     proved = State(connected=True, registered_since=1.0, discoverable_since=2.0, truth=Busy("7"))
-    assert [tempest.stage(state) for state in (lost, connected, registered, proved)] == list(tempest.STAGES)
+    assert [storm_demo.stage(state) for state in (lost, connected, registered, proved)] == list(storm_demo.STAGES)
 
 
 async def test_wasted_registrations_are_told() -> None:
     gate = Gate(Limits(capacity=10.0))
-    assert "gone" not in tempest.praise(tempest.Plan(10, 10.0, 1.0), 1.5, gate)
+    assert "gone" not in storm_demo.praise(storm_demo.Plan(10, 10.0, 1.0), 1.5, gate)
     gate.slots.dead = 3
-    sentence = tempest.praise(tempest.Plan(10, 10.0, 1.0), 1.5, gate)
+    sentence = storm_demo.praise(storm_demo.Plan(10, 10.0, 1.0), 1.5, gate)
     assert "1.5 s after the server: 1.50 times the shortest possible" in sentence
     assert "3 registrations were spent on workers that had gone" in sentence
 
 
 async def test_a_killed_server_comes_back_on_the_same_ports_without_registrations(nursery: trio.Nursery) -> None:
-    victim = tempest.Victim()
+    victim = storm_demo.Victim()
     await victim.start(nursery)
     assert victim.server is not None
     addresses = victim.server.ws_url, victim.server.http_url

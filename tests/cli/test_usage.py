@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from worker_state.cli import app
+from worker_state.cli.app import app
 
 SERVER = ["--ws", "ws://localhost:8080", "--http", "http://localhost:8001"]
 SECRET = "a-room-token-that-nobody-must-see"

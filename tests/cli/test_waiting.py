@@ -16,11 +16,11 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from tests.cli.test_worker import Kept, plan, working
+from tests.cli.test_run_worker import Kept, plan, working
 from tests.support.processes import Spawn
 from tests.test_systemd import bound
-from worker_state.cli import app, worker
-from worker_state.cli.oversight import Address
+from worker_state.cli import run_worker
+from worker_state.cli.app import app
 from worker_state.cli.screen import show_log
 from worker_state.devserver import ApiKey, Rooms, serve
 
@@ -62,7 +62,7 @@ def absent() -> Iterator[Absent]:
         yield Absent(one.getsockname()[1], two.getsockname()[1])
 
 
-def patient(absent: Absent, **changes: Any) -> worker.Plan:
+def patient(absent: Absent, **changes: Any) -> run_worker.Plan:
     return plan(absent, wait_for_server=True, **changes)  # type: ignore[arg-type]
 
 
@@ -94,8 +94,8 @@ async def test_g06_waiting_is_told_with_its_cause(
     absent: Absent, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, way: dict[str, Any], trouble: str
 ) -> None:
     """The first failure is one loud line, then it is said now and then that the server is waited for, and why."""
-    monkeypatch.setattr(worker, "UNUSUAL", 0.05)
-    monkeypatch.setattr(worker, "AGAIN", 0.2)
+    monkeypatch.setattr(run_worker, "FIRST_REPORT", 0.05)
+    monkeypatch.setattr(run_worker, "REPORT_AGAIN", 0.2)
     screen = Kept()
     show_log(screen)
     async with working(patient(absent, **way), screen):
@@ -110,9 +110,9 @@ async def test_g06_waiting_is_told_with_its_cause(
 
 def test_g06_waiting_is_told_ever_more_rarely() -> None:
     """In two minutes it is said three times, in a day less than thirty times, and at least once an hour."""
-    said = [worker.UNUSUAL]
+    said = [run_worker.FIRST_REPORT]
     while said[-1] < 86400:
-        said.append(worker.next_word(said[-1]))
+        said.append(run_worker.next_report(said[-1]))
     assert said[:4] == [5, 60, 120, 240]
     assert len(said) < 40
     assert max(later - sooner for sooner, later in pairwise(said)) == 3600
@@ -150,7 +150,7 @@ async def test_g06_probes_are_answered_while_it_waits(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     screen = Kept()
     async with (
-        working(patient(absent, api_key=KEY, health=Address(0)), screen),
+        working(patient(absent, api_key=KEY, health=(0, None)), screen),
         httpx.AsyncClient(trust_env=False) as client,
     ):
         url = (await screen.until("health: ")).removeprefix("health: ").partition("/health")[0]

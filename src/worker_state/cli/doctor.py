@@ -6,22 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker_state.cli.refusal import ExitCode
-from worker_state.cli.settings import (
-    ApiKey,
-    GpuMemory,
-    GpuModel,
-    Http,
-    Json,
-    RoomId,
-    Tag,
-    Token,
-    Ws,
-    addresses,
-    bad_usage,
-    described,
-    settled,
-)
+from worker_state.cli.errors import ExitCode, bad_usage
+from worker_state.cli.options import WORKER_OPTIONS, Json, checked_settings, described_server, server_of, with_options
 
 if TYPE_CHECKING:
     from worker_state import Config
@@ -35,23 +21,14 @@ NO_SERVER = (
 )
 
 
-def doctor_command(
-    ws: Ws = None,
-    http: Http = None,
-    room: RoomId = None,
-    token: Token = None,
-    api_key: ApiKey = None,
-    gpu_model: GpuModel = None,
-    gpu_memory_mb: GpuMemory = None,
-    tag: Tag = None,
-    as_json: Json = False,
-) -> None:
-    """Try the whole way of a worker once, and say for each step whether it works, and if not, what to do.
+@with_options(WORKER_OPTIONS)
+def doctor_command(given: dict[str, Any], as_json: Json = False) -> None:
+    """Try everything that a worker does once. Say for each step whether it works, and if not, what to do.
 
     Configuration, DNS, TCP, TLS, HTTP, sign-in, upgrade, room, registration, discovery by a second identity, deletion.
-    The worker says "maintenance", so that nobody uses it. The server is asked to delete everything again, also after
-    Ctrl-C. Exit codes: 0 all is well; 1 something is not; 2 bad usage or configuration. Values come from where `run`
-    takes them.
+    The worker says "maintenance", so that nobody uses it; the server is asked to delete everything, also after Ctrl-C.
+
+    Exit codes: 0 all is well; 1 something is not; 2 bad usage or configuration.
 
     \b
     Examples:
@@ -59,17 +36,8 @@ def doctor_command(
       worker-state doctor --ws wss://signaling.example.org --http https://signaling.example.org
       worker-state doctor --json
     """
-    settings = settled(
-        signaling_websocket=ws,
-        signaling_http=http,
-        room_id=room,
-        room_token=token,
-        api_key=api_key,
-        gpu_model=gpu_model,
-        gpu_memory_mb=gpu_memory_mb,
-        tags=tuple(tag) if tag else None,
-    )
-    if addresses(settings) is None:
+    settings = checked_settings(given)
+    if server_of(settings) is None:
         raise bad_usage(NO_SERVER)
 
     import trio
@@ -78,23 +46,30 @@ def doctor_command(
     from worker_state.tools.checks import Result, Step, all_well, ok
 
     screen = Screen(logging.WARNING if as_json else logging.INFO)
+    config = settings.config()
     results: list[Result] = []
 
-    def tell(result: Result) -> None:
+    def report(result: Result) -> None:
         results.append(result)
         if not as_json:
-            screen.plain("\n".join(_lines(result)))
+            screen.plain(_as_text(result))
 
-    config = settings.config()
-    tell(Result(Step.CONFIGURATION, ok(_described(settings, config))))
-    trio.run(_examine, config, tell, screen)
+    async def run() -> None:
+        ending = "Leaving, after asking the server to delete what was created"
+        async with ending_on_signal(screen, ending) as scope:
+            with scope:
+                await examine(config, report)
+
+    exposed = "; not encrypted: tokens can be read on the way" if config.exposed_urls else ""
+    report(Result(Step.CONFIGURATION, ok(described_server(settings) + exposed)))
+    trio.run(run)
     if screen.gone:
-        raise typer.Exit  # nobody reads the rest, which was not tried for that
+        raise typer.Exit
     well = all_well(results)
     if as_json:
         typer.echo(json.dumps({"ok": well, "steps": [_as_object(result) for result in results]}))
     if not well:
-        raise typer.Exit(ExitCode.STARTUP_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 async def _examine(config: "Config", tell: Any, screen: "Screen") -> None:
@@ -125,9 +100,8 @@ def _lines(result: "Result") -> list[str]:
 
     finding = result.finding
     took = "" if result.seconds is None else f"{result.seconds * 1000:.0f} ms"
-    detail = shown(finding.detail, 400)
-    line = f"{result.step:13}  {finding.outcome:9}  {took:>8}  {detail}".rstrip()
-    return [line, f"{'':36}{finding.advice}"] if finding.advice else [line]
+    line = f"{result.step:13}  {finding.outcome:9}  {took:>8}  {shown(finding.detail, 400)}".rstrip()
+    return f"{line}\n{'':36}{finding.advice}" if finding.advice else line
 
 
 def _as_object(result: "Result") -> dict[str, Any]:

@@ -1,83 +1,63 @@
-"""`worker-state run`: its options, and what they may not say together. What runs is in `worker`."""
+"""`worker-state run`: its options. `run_worker` runs it."""
 
 import logging
 import math
 from enum import StrEnum
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
-from worker_state.cli.settings import (
-    DRAIN_TIMEOUT,
+from worker_state.cli.errors import bad_usage
+from worker_state.cli.options import (
     HTTP_VARIABLE,
+    WORKER_OPTIONS,
     WS_VARIABLE,
-    ApiKey,
-    GpuMemory,
-    GpuModel,
-    Http,
-    RoomId,
-    Tag,
-    Token,
-    Ws,
-    addresses,
-    bad_usage,
-    described,
-    settled,
+    Quiet,
+    Verbose,
+    checked_settings,
+    described_server,
+    log_level,
+    server_of,
     warn,
+    with_options,
 )
 
+DRAIN_TIMEOUT = 20.0
+"""Seconds, within the 30 that Kubernetes gives and systemd can be told."""
 
-class Lines(StrEnum):
-    """What a line looks like."""
+
+class LogFormat(StrEnum):
+    """How a line looks."""
 
     TEXT = "text"
     JSON = "json"
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the session string, warnings and errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print everything that is logged.")]
-
-Health = Annotated[
-    int | None,
-    typer.Option(
-        "--health", metavar="PORT", min=0, max=65535, help="Answer /health, /ready, /worker, /metrics there; 0: any."
-    ),
-]
-LogFormat = Annotated[
-    Lines, typer.Option("--log-format", help="Lines for people, with the event behind each; or one JSON object a line.")
-]
-HealthHost = Annotated[
-    str | None, typer.Option("--health-host", metavar="ADDRESS", help="Where to listen for them, if not on loopback.")
-]
-
-
+@with_options(WORKER_OPTIONS)
 def run_command(
-    ws: Ws = None,
-    http: Http = None,
-    room: RoomId = None,
-    token: Token = None,
-    api_key: ApiKey = None,
-    gpu_model: GpuModel = None,
-    gpu_memory_mb: GpuMemory = None,
-    tag: Tag = None,
+    given: dict[str, Any],
     withhold_session_string: Annotated[
         bool, typer.Option("--withhold-session-string", help="Do not print the session string, which is a secret.")
     ] = False,
-    health: Health = None,
-    health_host: HealthHost = None,
+    health: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=0, max=65535, help="Answer /health, /ready, /worker, /metrics there; 0: any."),
+    ] = None,
+    health_host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where to listen for them, if not on loopback.")
+    ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
-    log_format: LogFormat = Lines.TEXT,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines for people, with the event behind each; or one JSON object a line.")
+    ] = LogFormat.TEXT,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for a server that is not there yet.  [WORKER_STATE_WAIT_FOR_SERVER]")
     ] = False,
     drain_timeout: Annotated[
-        float,
-        typer.Option(
-            metavar="SECONDS",
-            help="After SIGTERM, wait so long for a running job; 0 waits for none. Without one: none.",
-        ),
+        float, typer.Option(metavar="SECONDS", help="After SIGTERM, wait so long for a running job; 0: do not wait.")
     ] = DRAIN_TIMEOUT,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -97,12 +77,11 @@ def run_command(
     Examples:
       worker-state run
       worker-state run --demo
-      worker-state run --health 8790
       worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
       worker-state run --wait --health 8790
     """
-    level = volume(quiet, verbose)
-    as_json = log_format is Lines.JSON
+    level = log_level(quiet, verbose)
+    as_json = log_format is LogFormat.JSON
 
     from worker_state.cli.screen import Screen, show_log
     from worker_state.logs import About
@@ -112,26 +91,12 @@ def run_command(
     def warn_in_json(sentence: str) -> None:
         screen.line(sentence, level=logging.WARNING, about=About("unknown_setting", {}))
 
-    # The demonstration has its server inside: files that name another are no reason to refuse it.
-    settings = settled(
-        files=not demo,
-        warn=warn_in_json if as_json else warn,
-        signaling_websocket=ws,
-        signaling_http=http,
-        room_id=room,
-        room_token=token,
-        api_key=api_key,
-        gpu_model=gpu_model,
-        gpu_memory_mb=gpu_memory_mb,
-        tags=tuple(tag) if tag else None,
-        show_session_string=False if withhold_session_string else None,
-        wait_for_server=True if wait else None,
-    )
-    server = addresses(settings)
+    given |= {"withhold_session_string": False if withhold_session_string else None, "wait": wait or None}
+    settings = checked_settings(given, files=not demo, warn=warn_in_json if as_json else warn)
+    server = server_of(settings)
     if demo and server is not None:
-        raise bad_usage(
-            f"--demo runs a server of its own: leave out --ws and --http (and {WS_VARIABLE} and {HTTP_VARIABLE})."
-        )
+        named = f"leave out --ws and --http (and {WS_VARIABLE} and {HTTP_VARIABLE})"
+        raise bad_usage(f"--demo runs a server of its own: {named}.")
     if health is None and health_host is not None:
         raise bad_usage("--health-host needs a port to listen on: give --health.")
     if not 0 <= drain_timeout < math.inf:
@@ -139,31 +104,18 @@ def run_command(
 
     import trio
 
-    from worker_state.cli.oversight import Address
-    from worker_state.cli.worker import Plan, work
-    from worker_state.core.config import Config
-
-    def configure(websocket_url: str, http_url: str) -> Config:
-        # The screen prints the session string, each time that it changes; the library's log need not do it as well.
-        return settings.config(websocket_url=websocket_url, http_url=http_url, show_session_string=False)
+    from worker_state.cli.run_worker import Plan, run
 
     show_log(screen)
-    if server is not None and not (ws and http):
+    if server is not None and not (given["ws"] and given["http"]):
         about = About("server", {"ws": server[0], "http": server[1]})
-        screen.line(f"The server: {described(settings)}", about=about)
+        screen.line(f"The server: {described_server(settings)}", about=about)
     plan = Plan(
-        configure,
+        partial(settings.config, show_session_string=False),  # the screen prints it, so the log need not
         server,
         demo,
         show_session_string=settings.values["show_session_string"].value,
-        health=None if health is None else Address(health, health_host),
+        health=None if health is None else (health, health_host),
         drain_timeout=drain_timeout,
     )
-    trio.run(work, plan, screen)
-
-
-def volume(quiet: bool, verbose: bool) -> int:
-    """The level of logging from which on things are shown."""
-    if quiet and verbose:
-        raise bad_usage("--quiet and --verbose exclude each other.")
-    return logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    trio.run(run, plan, screen)

@@ -1,4 +1,4 @@
-"""`worker-state session`: read and write session strings. Pure text, no network, no trio."""
+"""`worker-state session`: reads and writes session strings, without any network."""
 
 import json
 import sys
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from worker_state.cli.refusal import ExitCode, refuse
+from worker_state.cli.errors import bad_usage
+from worker_state.cli.options import TOKEN_VARIABLE, Json
 from worker_state.core.errors import SessionStringError
 from worker_state.core.session import SessionString
 from worker_state.core.words import shown
@@ -26,7 +27,7 @@ session_app = typer.Typer(
 @session_app.command()
 def decode(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The session string, or - to read it from stdin.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the room, the token and the peer id of a session string.
 
@@ -35,21 +36,19 @@ def decode(
       worker-state session decode sleap-session:eyJyIjogIjFhMmIzYzRkIi...
       pbpaste | worker-state session decode - --json
     """
-    session = parsed(text)
+    session = read_session(text)
     fields = {"room_id": session.room_id, "token": session.token, "peer_id": session.peer_id}
     if as_json:
         typer.echo(json.dumps(fields))
-    else:
-        for name, value in fields.items():
-            typer.echo(f"{name:8} {shown(value, limit=1000)}")
+        return
+    for name, value in fields.items():
+        typer.echo(f"{name:8} {shown(value, limit=1000)}")
 
 
 @session_app.command()
 def encode(
     room: Annotated[str, typer.Option("--room", metavar="ID", help="The room.")],
-    token: Annotated[
-        str, typer.Option("--token", metavar="TOKEN", envvar="WORKER_STATE_ROOM_TOKEN", help="The room's token.")
-    ],
+    token: Annotated[str, typer.Option("--token", metavar="TOKEN", envvar=TOKEN_VARIABLE, help="The room's token.")],
     peer: Annotated[str, typer.Option("--peer", metavar="ID", help="The worker's peer id.")],
 ) -> None:
     """Print the session string of a worker.
@@ -60,18 +59,18 @@ def encode(
     """
     for option, value in (("--room", room), ("--token", token), ("--peer", peer)):
         if not value.strip():
-            raise refuse(f"{option} must not be empty.", ExitCode.BAD_USAGE)
+            raise bad_usage(f"{option} must not be empty.")
     typer.echo(str(SessionString(room_id=room, token=token, peer_id=peer)))
 
 
-def parsed(text: str, source: str = "") -> SessionString:
-    """The session string, or with - the one on stdin. Prints what is wrong with it, and raises `typer.Exit`."""
+def read_session(text: str, source: str = "") -> SessionString:
+    """Parse the session string, or with - the one on stdin. Prints what is wrong and raises `typer.Exit`."""
     try:
         return SessionString.parse(sys.stdin.read() if text == "-" else text)
     except SessionStringError as error:
         sentence = str(error)
-    except UnicodeDecodeError:  # its words would quote the bytes; the parser's own quote nothing
+    except UnicodeDecodeError:  # its message would quote the bytes
         sentence = "a session string is plain text"
-    except OSError as error:  # nothing that can be read from, say
+    except OSError as error:
         sentence = f"stdin cannot be read: {error.strerror or error}"
-    raise refuse(f"{source}: {sentence}." if source else f"{sentence}.", ExitCode.BAD_USAGE)
+    raise bad_usage(f"{source}: {sentence}." if source else f"{sentence}.")

@@ -1,42 +1,34 @@
-"""`worker-state watch`: its options, and what they may not say together. What runs is in `lookout`."""
+"""`worker-state watch`: its options. `watch_loop` runs it."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from worker_state.cli.settings import ApiKey, Http, Token, Ws, addresses, bad_usage, settled
-from worker_state.core.settings import SESSION_VARIABLE
+from worker_state.cli.errors import bad_usage
+from worker_state.cli.options import SERVER_OPTIONS, checked_settings, server_of, with_options
+from worker_state.cli.session import read_session
+from worker_state.settings import SESSION_VARIABLE
 
-NO_SERVER = "No server is named, by --ws and --http, the environment or a file: a room is on a server."
 
-
+@with_options(SERVER_OPTIONS)
 def watch_command(
+    given: dict[str, Any],
     session: Annotated[
         str | None,
         typer.Option(
-            "--session",
             metavar="STRING",
             help=f"A worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
         ),
     ] = None,
-    room: Annotated[
-        str | None, typer.Option("--room", metavar="ID", help="The room to watch.  [WORKER_STATE_ROOM_ID]")
-    ] = None,
-    token: Token = None,
-    api_key: ApiKey = None,
-    ws: Ws = None,
-    http: Http = None,
-    every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", help="Between two searches, from 0.5 to 300.")
-    ] = 2.0,
+    every: Annotated[float, typer.Option(metavar="SECONDS", help="Between two searches, from 0.5 to 300.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print the workers of this moment, and leave.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --once: print one JSON object.")] = False,
 ) -> None:
     """Watch the workers of a room: who is there, doing what, on which GPU, for how long.
 
-    It searches as a client does, and asks the server at the end to delete its own identity. A terminal gets a live
-    screen; a pipe (and NO_COLOR) a line for each change. What was so before the first look is marked with ≥.
+    It searches as a client does, and at the end asks the server to delete its identity. A terminal gets a live screen;
+    a pipe (and NO_COLOR) a line for each change. ≥ marks the time of what was there before the first look.
 
     Exit codes: 0 a clean end; 1 the server did not let it look; 2 bad usage or configuration; 3 it may have left its
     identity on the server.
@@ -52,38 +44,30 @@ def watch_command(
     """
     if as_json and not once:
         raise bad_usage("--json belongs to --once: give both.")
-    typed = {"--session": session, "--room": room, "--api-key": api_key}
-    several = [option for option, value in typed.items() if value is not None]
-    if len(several) > 1:
-        raise bad_usage(f"{' and '.join(several)} exclude each other: give one.")
-    if not several:
+    typed = {"--session": session, "--room": given["room"], "--api-key": given["api_key"]}
+    chosen = [option for option, value in typed.items() if value is not None]
+    if len(chosen) > 1:
+        raise bad_usage(f"{' and '.join(chosen)} exclude each other: give one.")
+    source = "--session" if chosen else SESSION_VARIABLE
+    if not chosen:
         session = os.environ.get(SESSION_VARIABLE) or None
-    named: dict[str, str] = {}
+    origins = {}
     if session is not None:
-        source = "--session" if several else SESSION_VARIABLE
-        room, token = _room_of(session, source)
-        named = {"room_id": source, "room_token": source}
-    settings = settled(
-        named=named, signaling_websocket=ws, signaling_http=http, room_id=room, room_token=token, api_key=api_key
-    )
+        room = read_session(session, source)
+        given |= {"room": room.room_id, "token": room.token}
+        origins = {"room": source, "token": source}
+    settings = checked_settings(given, origins=origins)
 
     import trio
 
     from worker_state.cli import lookout
     from worker_state.tools.observer import LEAST, MOST
 
-    if addresses(settings) is None:
-        raise bad_usage(NO_SERVER)
+    if server_of(settings) is None:
+        raise bad_usage("No server is named, by --ws and --http, the environment or a file: a room is on a server.")
     if not LEAST <= every <= MOST:
         raise bad_usage(f"--every must be a number of seconds from {LEAST:g} to {MOST:g}.")
     config = settings.config()
     if config.creates_room:
         raise bad_usage("Which room? Give --session, or --room and --token, or --api-key.")
-    trio.run(lookout.look, config, every, lookout.Form.of(once, as_json))
-
-
-def _room_of(session: str, source: str) -> tuple[str, str]:
-    from worker_state.cli.session import parsed
-
-    found = parsed(session, source)
-    return found.room_id, found.token
+    trio.run(watch, config, every, Form.JSON if as_json else Form.TABLE if once else Form.ONGOING)

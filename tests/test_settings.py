@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from worker_state import ConfigError
-from worker_state.core.settings import KEYS, Setting, Settings, resolve
+from worker_state.settings import KEYS, Setting, Settings, resolve
 
 HERE, HOME = "sleap-rtc.toml", "~/.sleap-rtc/config.toml"
 WS, HTTP = "SLEAP_RTC_SIGNALING_WS", "SLEAP_RTC_SIGNALING_HTTP"

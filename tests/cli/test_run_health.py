@@ -10,10 +10,10 @@ import pytest
 import trio
 import typer
 
-from tests.cli.test_worker import Kept, plan, working
-from worker_state.cli import addresses, oversight
-from worker_state.cli.oversight import Address
-from worker_state.cli.worker import work
+from tests.cli.test_run_worker import Kept, plan, working
+from worker_state.cli import address_files
+from worker_state.cli.run_health import CurrentWorker, serve_health, take_port
+from worker_state.cli.run_worker import run
 from worker_state.devserver import serve
 
 
@@ -38,9 +38,9 @@ async def test_from_start_to_exit(nursery: trio.Nursery) -> None:
     server.hang_http("/anonymous-signin")
     with trio.fail_after(60):
         async with httpx.AsyncClient(trust_env=False) as client:
-            async with working(plan(server, health=Address(0)), screen):
+            async with working(plan(server, health=(0, None)), screen):
                 url = (await screen.until("health: ")).removeprefix("health: ").partition("/health")[0]
-                assert addresses.found() == [addresses.Worker(os.getpid(), url)]
+                assert address_files.found() == [address_files.Worker(os.getpid(), url)]
                 assert (await client.get(f"{url}/health")).status_code == 200
                 answer = await client.get(f"{url}/ready")
                 assert (answer.status_code, "starting" in answer.json()["reason"]) == (503, True)
@@ -54,7 +54,7 @@ async def test_from_start_to_exit(nursery: trio.Nursery) -> None:
                 server.release_http()
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"{url}/health")
-    assert addresses.found() == []
+    assert address_files.found() == []
 
 
 async def test_a_taken_port_is_refused_before_anything_is_done(
@@ -63,7 +63,7 @@ async def test_a_taken_port_is_refused_before_anything_is_done(
     """One sentence, exit code 2, and the server has heard nothing."""
     server = await nursery.start(serve)
     with pytest.raises(typer.Exit) as left:
-        await work(plan(server, health=Address(taken)), Kept())
+        await run(plan(server, health=(taken, None)), Kept())
     assert left.value.exit_code == 2
     shown = capsys.readouterr()
     assert (shown.out, shown.err.count("\n")) == ("", 1)
@@ -75,7 +75,7 @@ async def test_a_taken_port_is_refused_before_anything_is_done(
 async def test_an_address_that_cannot_be_had(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An address that is none, or not this machine's, is refused in one sentence that names the option."""
     with pytest.raises(typer.Exit) as left:
-        await oversight.take(Address(0, host))
+        await take_port(0, host)
     assert left.value.exit_code == 2
     error = capsys.readouterr().err
     assert error.startswith("Error: --health-host: cannot listen on port 0 of ")
@@ -86,8 +86,8 @@ async def test_an_address_that_cannot_be_had(host: str, capsys: pytest.CaptureFi
 async def test_beyond_loopback_there_is_a_warning(nursery: trio.Nursery, host: str, warned: bool) -> None:
     """Whoever lets others ask is told that they can."""
     screen = Kept()
-    seen = oversight.Seen(trio.CancelScope())
-    await nursery.start(oversight.oversee, await oversight.take(Address(0, host)), seen, screen)
-    assert any(line.startswith("warning: whoever reaches 0.0.0.0") for line in screen.lines) is warned
-    (worker,) = addresses.found()
+    seen = CurrentWorker()
+    await nursery.start(serve_health, await take_port(0, host), seen, screen)
+    assert any(line.startswith("warning: everybody who reaches 0.0.0.0") for line in screen.lines) is warned
+    (worker,) = address_files.found()
     assert worker.url.startswith("http://127.0.0.1:")

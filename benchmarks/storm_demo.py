@@ -1,7 +1,7 @@
-"""`worker-state storm`, the part that runs: a server that is killed and comes back, and its workers.
+"""`worker-state storm`: a development server that is killed and comes back slow, and its workers, in one process.
 
-The figures are the server's: a worker is back when the server's own record of it is true. The bars show what the
-workers themselves believe, because that is what moves.
+The result is the server's view: a worker is back when the server shows its true status. The bars show what the workers
+themselves know.
 """
 
 import logging
@@ -11,44 +11,43 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from random import Random, SystemRandom
+from random import Random
 from types import TracebackType
 from typing import Self
 
 import trio
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from benchmarks.storm_live import free_ports
 from worker_state import Config, Manager, State
-from worker_state.cli.refusal import ExitCode, refuse
+from worker_state.cli.errors import bad_usage, fail
 from worker_state.cli.screen import Screen
-from worker_state.cli.stopping import cancel_on_signal
+from worker_state.cli.signals import ending_on_signal
 from worker_state.core.pace import PaceParameters
 from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
 from worker_state.manager import run_in_world
 from worker_state.world import World
 
+MOST_WORKERS = 2000
+"""They share one process and one core."""
 STAGES = ("dialling", "waiting", "registered", "proved")
 JOB = "job-of-the-storm"
 LIVED = 2.0
-"""Seconds that the links live before the storm. The workers are told to call that long, so that nobody has to wait."""
+"""Seconds that the connections live before the storm. The workers take that for long enough."""
 TOGETHER = 20
 """Workers that start at the same time."""
 EVERY = 0.1
 """Seconds between two looks."""
-SAID_EVERY = 2.0
+PRINT_EVERY = 2.0
 """Seconds between two lines where there is no terminal."""
-BOUND = 3.5
-SLACK = 30.0
-"""Whoever is not back after so many shortest times, and so many seconds more, will not come back."""
-PORTS = range(20_000, 32_000)
-"""Below those that the kernel gives to dialling sockets: one of them could dial itself while the server is away."""
-FILES_EACH = 2
-FILES_BESIDE = 64
+BOUND, SLACK = 3.5, 30.0
+"""The storm ends after so many times the shortest return, and so many seconds more."""
+FILES_EACH, OTHER_FILES = 2, 64
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the options ask for, checked."""
+    """The options, checked."""
 
     workers: int
     capacity: float
@@ -56,13 +55,13 @@ class Plan:
 
     @property
     def shortest(self) -> float:
-        """Seconds that the return takes at best."""
+        """Seconds of the shortest possible return."""
         return self.workers / self.capacity
 
 
 def files_missing(workers: int) -> str | None:
-    """Raise the limit of open files as far as this needs; says what is missing when that is not allowed."""
-    needed = FILES_EACH * workers + FILES_BESIDE
+    """Raise the limit of open files as far as needed, or return what the system does not allow."""
+    needed = FILES_EACH * workers + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         return f"{needed} open files, and this system allows {hard}"
@@ -73,24 +72,16 @@ def files_missing(workers: int) -> str | None:
 
 @dataclass
 class Victim:
-    """The server: killed and started again, with the same rooms and ports, as after a restart."""
+    """The server: killed, and started again with the same rooms and ports."""
 
     rooms: Rooms = field(default_factory=lambda: Rooms(random=Random()))
     server: DevServer | None = None
-    ports: tuple[int, int] = (0, 0)
+    ports: tuple[int, int] = field(default_factory=free_ports)
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _over: trio.Event = field(default_factory=trio.Event)
 
     async def start(self, nursery: trio.Nursery, gate: Gate | None = None) -> None:
-        """Open the ports; the first time two that are free."""
-        while self.server is None and self.ports == (0, 0):
-            self.ports = (SystemRandom().choice(PORTS), SystemRandom().choice(PORTS))
-            try:
-                await nursery.start(self._run, gate)
-            except OSError:
-                self.ports = (0, 0)
-            else:
-                return
+        """Open the ports."""
         await nursery.start(self._run, gate)
 
     async def kill(self) -> None:
@@ -110,19 +101,19 @@ class Victim:
         self._over.set()
 
     def shows(self, peer_id: str | None, job: str) -> bool:
-        """Whether a client that searches now finds this worker with this job."""
+        """Whether a search finds this worker with this job."""
         peer = self.rooms.peer(peer_id) if peer_id is not None else None
         return peer is not None and peer.metadata["properties"]["current_job_id"] == job
 
 
 @dataclass
 class Crowd:
-    """The workers."""
+    """All workers."""
 
     managers: list[Manager] = field(default_factory=list)
 
     async def start(self, nursery: trio.Nursery, server: DevServer, count: int) -> None:
-        """Start so many, and return when all are proved."""
+        """Start `count` workers, and return when all are proved."""
         config = Config(server.ws_url, server.http_url)
         world = replace(World.real(config), pace=PaceParameters(lived=LIVED))
         together = trio.CapacityLimiter(TOGETHER)
@@ -138,15 +129,16 @@ class Crowd:
                 starting.start_soon(start_one)
 
     def begin(self, job: str) -> None:
+        """Give every worker a job."""
         for manager in self.managers:
             manager.set_busy(job)
 
     def stages(self) -> Counter[str]:
-        """How many have come how far, in their own eyes."""
+        """How many workers see themselves in which stage."""
         return Counter(stage(manager.state) for manager in self.managers)
 
     def back(self, victim: Victim) -> int:
-        """How many are proved, and shown by the server with their true status."""
+        """How many are proved and shown with their true status."""
         return sum(manager.state.synced and victim.shows(manager.state.peer_id, JOB) for manager in self.managers)
 
 
@@ -159,26 +151,37 @@ def stage(state: State) -> str:
     return "waiting" if state.connected else "dialling"
 
 
-async def watch(plan: Plan, screen: Screen) -> None:
-    """The whole storm, told while it happens; raises `typer.Exit` when not everybody came back."""
-    logger = logging.getLogger("worker_state")  # three hundred workers lose their links here, and all would say so
+def main(workers: int, capacity: float, down: float) -> None:
+    """Check the options and run the storm. Raises `typer.Exit` for bad ones, and when workers have not come back."""
+    if not 1 <= workers <= MOST_WORKERS:
+        raise bad_usage(f"--workers must be 1 to {MOST_WORKERS}, not {workers}.")
+    if not 0 < capacity < math.inf:
+        raise bad_usage(f"--capacity must be a number above 0, not {capacity:g}.")
+    if not 0 <= down < math.inf:
+        raise bad_usage(f"--down must be a number of seconds, at least 0, not {down:g}.")
+    missing = files_missing(workers)
+    if missing is not None:
+        raise bad_usage(f"--workers {workers} needs {missing}.")
+    sentence = trio.run(run, Plan(workers, capacity, down), Screen())
+    if sentence is not None:
+        raise fail(sentence)
+
+
+async def run(plan: Plan, screen: Screen) -> str | None:
+    """Run the storm until its end or a signal. Returns what went wrong."""
+    logger = logging.getLogger("worker_state")  # each of the workers would log its lost connection
     logger.handlers[:], logger.propagate = [logging.NullHandler()], False
-    leaving = trio.CancelScope()
-    screen.on_gone = leaving.cancel
     sentence: str | None = None
     victim = Victim()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(cancel_on_signal, leaving, screen, "Stopping")
-        with leaving:
+    async with ending_on_signal(screen, "Stopping") as scope, trio.open_nursery() as nursery:
+        with scope:
             await victim.start(nursery)
             sentence = await _storm(plan, victim, nursery, screen)
         nursery.cancel_scope.cancel()
-    if sentence is not None:
-        raise refuse(sentence, ExitCode.STARTUP_FAILED)
+    return sentence
 
 
 async def _storm(plan: Plan, victim: Victim, outer: trio.Nursery, screen: Screen) -> str | None:
-    """Returns what went wrong, if anything. The workers have left when it does."""
     assert victim.server is not None
     crowd = Crowd()
     async with trio.open_nursery() as nursery:
@@ -206,7 +209,7 @@ async def _storm(plan: Plan, victim: Victim, outer: trio.Nursery, screen: Screen
 
 
 def praise(plan: Plan, took: float, gate: Gate) -> str:
-    """What is said when all are back, after so many seconds."""
+    """The line when all are back, after `took` seconds."""
     wasted = f" {gate.slots.dead} registrations were spent on workers that had gone." if gate.slots.dead else ""
     return (
         f"All {plan.workers} workers were back, with their true status, {took:.1f} s after the server:"
@@ -215,12 +218,12 @@ def praise(plan: Plan, took: float, gate: Gate) -> str:
 
 
 class Bars:
-    """How many are how far: bars on a terminal, now and then a line anywhere else."""
+    """How many workers are in which stage: bars on a terminal, a line now and then anywhere else."""
 
     def __init__(self, workers: int, screen: Screen) -> None:
         self._workers = workers
         self._screen = screen
-        self._said = -math.inf
+        self._printed_at = -math.inf
         self._progress = Progress(
             TextColumn("          {task.description:<10}"),
             BarColumn(40),
@@ -240,7 +243,7 @@ class Bars:
         self._progress.stop()
 
     async def follow(self, crowd: Crowd, until: Callable[[], bool] = lambda: False) -> None:
-        """Show the workers until the condition is true, which is asked as often."""
+        """Show the workers until the condition is true."""
         while not until():
             self._show(crowd.stages())
             await trio.sleep(EVERY)
@@ -250,6 +253,6 @@ class Bars:
         for name, task in self._tasks.items():
             self._progress.update(task, completed=stages[name])
         self._progress.refresh()
-        if self._progress.disable and trio.current_time() - self._said >= SAID_EVERY:
-            self._said = trio.current_time()
+        if self._progress.disable and trio.current_time() - self._printed_at >= PRINT_EVERY:
+            self._printed_at = trio.current_time()
             self._screen.line(", ".join(f"{name} {stages[name]}" for name in STAGES))

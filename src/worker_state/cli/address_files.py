@@ -1,7 +1,7 @@
-"""Where the workers of this user on this machine answer: one small file each, in a directory that is nobody else's.
+"""Where `status` finds the workers of this user: one small file each, in a private directory.
 
-`$XDG_RUNTIME_DIR/worker-state`, or, where that is not set, a directory below the system's for temporary files. A
-worker that was killed leaves its file behind; whoever reads finds that its process has gone, and removes it.
+The directory is `$XDG_RUNTIME_DIR/worker-state`, or one in the system's directory for temporary files. A killed worker
+leaves its file behind; the next reader removes it.
 """
 
 import json
@@ -14,41 +14,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST = 4096
-"""Bytes. What is longer was not written by us."""
+"""Bytes. Our files are shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One that has left its address."""
+    """A process and the URL at which it answers."""
 
     pid: int
     url: str
 
 
 def directories() -> list[Path]:
-    """Where to look, the one to write to first: a service and a shell of one user may have different environments."""
+    """Where to look; the first one is written to. A service and a shell of one user may differ in their environment."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     temporary = Path(tempfile.gettempdir(), f"worker-state-{os.getuid()}")
-    return (
-        [Path(runtime, "worker-state"), temporary] if os.path.isabs(runtime) and os.path.isdir(runtime) else [temporary]
-    )
+    usable = os.path.isabs(runtime) and os.path.isdir(runtime)
+    return [Path(runtime, "worker-state"), temporary] if usable else [temporary]
 
 
 @contextmanager
-def left(url: str, complain: Callable[[str], None]) -> Iterator[None]:
-    """This process's address can be found inside the block. When it cannot be left, `complain` is told why."""
+def published(url: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """This process can be found inside the block. If not, `warn` gets the reason."""
     directory = directories()[0]
     file = directory / f"{os.getpid()}.json"
     try:
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
-        if not _is_ours(directory):
+        if not _is_private(directory):
             raise PermissionError(f"{directory} belongs to somebody else, or others may write there")
         unfinished = file.with_suffix(".new")
         unfinished.write_text(json.dumps({"pid": os.getpid(), "url": url}), "utf-8")
         unfinished.replace(file)
     except OSError as error:
-        complain(f"`worker-state status` will not find this worker: {error}")
+        warn(f"`worker-state status` will not find this worker: {error}")
     try:
         yield
     finally:
@@ -57,21 +56,21 @@ def left(url: str, complain: Callable[[str], None]) -> Iterator[None]:
 
 
 def found() -> list[Worker]:
-    """The workers that have left their addresses and still live, by pid. Files of those that have gone are removed."""
+    """The workers that run, by pid. Removes the files of those that have ended."""
     workers = {}
     for directory in directories():
-        for file in sorted(directory.glob("*.json")) if _is_ours(directory) else ():
+        for file in sorted(directory.glob("*.json")) if _is_private(directory) else ():
             worker = _read(file)
-            if worker is not None and _lives(worker.pid):
+            if worker is not None and _runs(worker.pid):
                 workers[worker.pid] = worker
-            elif file.stem.isdecimal() and not _lives(int(file.stem)):
+            elif file.stem.isdecimal() and not _runs(int(file.stem)):
                 with suppress(OSError):
                     file.unlink()
     return [workers[pid] for pid in sorted(workers)]
 
 
-def _is_ours(directory: Path) -> bool:
-    """A directory and no link, of this user, that nobody else may look into: its files can be believed."""
+def _is_private(directory: Path) -> bool:
+    # No link either: only then can its files be trusted.
     try:
         status = directory.lstat()
     except OSError:
@@ -86,13 +85,13 @@ def _read(file: Path) -> Worker | None:
         worker = Worker(content["pid"], content["url"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    understood = type(worker.pid) is int and isinstance(worker.url, str) and file.stem == str(worker.pid)
-    return worker if understood else None
+    valid = type(worker.pid) is int and isinstance(worker.url, str) and file.stem == str(worker.pid)
+    return worker if valid else None
 
 
-def _lives(pid: int) -> bool:
+def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (OSError, OverflowError):
-        return False  # gone, or by now a number of somebody else's process
+    except (OSError, OverflowError):  # ended, or now the pid of another user's process
+        return False
     return True

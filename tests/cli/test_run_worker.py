@@ -11,9 +11,9 @@ import trio
 import typer
 
 from worker_state import Config, SessionString, open_state_manager
-from worker_state.cli import worker
+from worker_state.cli import run_worker
+from worker_state.cli.run_worker import Plan, run
 from worker_state.cli.screen import Screen, show_log
-from worker_state.cli.worker import Plan, work
 from worker_state.devserver import DevServer, serve
 from worker_state.logs import NOTHING, About
 from worker_state.tools.observer import open_roster
@@ -58,7 +58,7 @@ def plan(server: DevServer | None = None, **changes: object) -> Plan:
 async def working(plan: Plan, screen: Screen) -> AsyncIterator[None]:
     """A `worker-state run` until the end of the block, which ends it as a signal would."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(work, plan, screen)
+        nursery.start_soon(run, plan, screen)
         yield
         screen.on_gone()
 
@@ -102,7 +102,7 @@ async def test_the_session_string_and_its_token_can_be_withheld(
 async def test_who_watches_is_not_what_the_worker_has_left_behind() -> None:
     screen = Kept()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(work, plan(), screen)
+        nursery.start_soon(run, plan(), screen)
         ws, _, http = (await screen.until("so one runs inside: ")).split()[-3:]
         assert (await screen.until("in a browser: ")).endswith(f"{http}/")
         room = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
@@ -124,7 +124,7 @@ async def test_a_worker_joins_the_room_of_another(nursery: trio.Nursery) -> None
 
 async def test_a_start_that_takes_long_says_so(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says nothing is waited for, and the person knows for what; once it answers, all is well."""
-    monkeypatch.setattr(worker, "UNUSUAL", 0.05)
+    monkeypatch.setattr(run_worker, "FIRST_REPORT", 0.05)
     server, screen = await nursery.start(serve), Kept()
     server.hold_registers()
     async with working(plan(server), screen):
@@ -140,7 +140,7 @@ async def test_a_wrong_room_token_is_a_failed_start_that_does_not_repeat_it(
     async with open_state_manager(Config(server.ws_url, server.http_url)) as first:
         room = first.state.room_id
         with pytest.raises(typer.Exit) as left:
-            await work(plan(server, room_id=room, room_token="wrong-token"), screen)
+            await run(plan(server, room_id=room, room_token="wrong-token"), screen)
     assert left.value.exit_code == 1
     shown = capsys.readouterr()
     assert shown.err.startswith("Error: ")
@@ -155,7 +155,7 @@ async def test_what_is_left_on_the_server_inside_is_told(
     start = partial(start_spoiled, lambda server: server.fail_http("/delete-peer", 500, "no", times=100))
     nursery.start_soon(_leave_when_discoverable, screen)
     with pytest.raises(typer.Exit) as left:
-        await work(plan(), screen, start)
+        await run(plan(), screen, start)
     assert left.value.exit_code == 3
     assert "left something behind on the server: users 1, rooms 1" in capsys.readouterr().err
 
@@ -164,7 +164,7 @@ async def test_leaving_while_it_starts_is_no_failure(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The room of a worker that was never registered cannot be deleted: that is told, and the end is a clean one."""
-    monkeypatch.setattr(worker, "UNUSUAL", 0.5)
+    monkeypatch.setattr(run_worker, "FIRST_REPORT", 0.5)
     screen = Kept()
 
     async def leave() -> None:
@@ -172,7 +172,7 @@ async def test_leaving_while_it_starts_is_no_failure(
         screen.on_gone()
 
     nursery.start_soon(leave)
-    await work(plan(), screen, partial(start_spoiled, lambda server: server.hold_registers()))
+    await run(plan(), screen, partial(start_spoiled, lambda server: server.hold_registers()))
     await screen.until("has left before it was registered; what stays until it runs out: users 0, rooms 1.")
     assert capsys.readouterr().err == ""
 
@@ -184,6 +184,6 @@ async def _leave_when_discoverable(screen: Kept) -> None:
 
 async def test_a_demonstration_that_hangs_is_given_up(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as left:
-        await work(plan(demo=True, patience=0.01), Kept())
+        await run(plan(demo=True, demo_timeout=0.01), Kept())
     assert left.value.exit_code == 1
     assert "not over in 0.01 s" in capsys.readouterr().err

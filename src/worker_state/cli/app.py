@@ -1,0 +1,73 @@
+"""The program: which commands there are, and how it ends.
+
+Each start pays for these imports, even `--help`. Commands import trio, rich and the library when they run.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from worker_state.cli import output
+from worker_state.cli.config import config_command
+from worker_state.cli.doctor import doctor_command
+from worker_state.cli.errors import ExitCode, fail
+from worker_state.cli.run import run_command
+from worker_state.cli.serve import serve_command
+from worker_state.cli.session import session_app
+from worker_state.cli.status import status_command
+from worker_state.cli.storm import storm_command
+from worker_state.cli.watch import watch_command
+
+app = typer.Typer(
+    name="worker-state",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # the same text in a terminal, a pipe and a log
+    pretty_exceptions_enable=False,  # they would show the values of local variables
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run_command)
+app.command("config")(config_command)
+app.command("doctor")(doctor_command)
+app.command("serve")(serve_command)
+app.command("status")(status_command)
+app.command("storm")(storm_command)
+app.command("watch")(watch_command)
+app.add_typer(session_app, name="session")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"worker-state {version('worker-state')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _worker_state(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Keep a worker discoverable, with its true status, through whatever the network does.
+
+    \b
+    Try it without a server:
+      worker-state run --demo
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    output.prepare()
+    try:
+        app()
+    except SystemExit as end:
+        if output.failed() and not end.code:
+            end.code = ExitCode.FAILED
+        raise
+    except OSError as error:  # typer writes the shell's completion into the user's home
+        if error.filename is None:
+            raise
+        sys.exit(fail(f"{error.filename} cannot be written: {error.strerror}.").exit_code)

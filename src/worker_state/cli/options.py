@@ -1,0 +1,136 @@
+"""The options that several commands share, and how they meet the environment and the files."""
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+
+from worker_state.cli.errors import bad_usage
+from worker_state.config_files import load_settings
+from worker_state.core.errors import ConfigError
+from worker_state.settings import ADDRESSES, KEYS, Setting, Settings
+
+HIDDEN = "(hidden)"
+WS_VARIABLE, HTTP_VARIABLE, TOKEN_VARIABLE = (KEYS[name].variables[0] for name in (*ADDRESSES, "room_token"))
+CLIENT_FILTER = "What clients may filter by."
+
+
+def _text(metavar: str, text: str) -> Any:
+    return Annotated[str | None, typer.Option(metavar=metavar, help=text)]
+
+
+SERVER_OPTIONS = {
+    "ws": _text("URL", f"The server's WebSocket address, wss://…  [{WS_VARIABLE}]"),
+    "http": _text("URL", f"Its HTTP address, https://…  [{HTTP_VARIABLE}]"),
+    "room": _text("ID", "An existing room; without one, a worker creates its own.  [WORKER_STATE_ROOM_ID]"),
+    "token": _text("TOKEN", f"Its token. The variable keeps it out of the list of processes.  [{TOKEN_VARIABLE}]"),
+    "api_key": _text("KEY", "Register with an API key (server v3.0).  [SLEAP_RTC_API_KEY]"),
+}
+WORKER_OPTIONS = SERVER_OPTIONS | {
+    "gpu_model": _text("NAME", CLIENT_FILTER),
+    "gpu_memory_mb": Annotated[int | None, typer.Option(metavar="MB", min=0, help=CLIENT_FILTER)],
+    "tag": Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="A tag to be found by, instead of the usual three; repeat.")
+    ],
+}
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results, warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print everything that is logged.")]
+
+Command = Callable[..., None]
+
+
+def with_options(shared: Mapping[str, Any]) -> Callable[[Command], Command]:
+    """Give a command the shared options before its own; it receives their values as the mapping `given`."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            command({name: values.pop(name) for name in shared}, **values)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        own = list(inspect.signature(command).parameters.values())[1:]
+        parameters = [inspect.Parameter(name, keyword, default=None, annotation=shared[name]) for name in shared]
+        parameters += [parameter.replace(kind=keyword) for parameter in own]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def log_level(quiet: bool, verbose: bool) -> int:
+    """The least level that is shown."""
+    if quiet and verbose:
+        raise bad_usage("--quiet and --verbose exclude each other.")
+    return logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+
+
+def warn(sentence: str) -> None:
+    """On stderr, for people."""
+    typer.echo(f"Warning: {sentence}", err=True)
+
+
+def checked_settings(
+    given: Mapping[str, Any],
+    *,
+    origins: Mapping[str, str] | None = None,
+    files: bool = True,
+    warn: Callable[[str], None] = warn,
+) -> Settings:
+    """All settings, checked. `given`: values of options by their names; `origins`: where a value comes from, if not
+    from its option. Warns of unknown keys, prints what is wrong, and raises `typer.Exit`."""
+    layer: dict[str, Setting] = {}
+    for key in KEYS.values():
+        name = (key.option or "").removeprefix("--").replace("-", "_")
+        if (value := given.get(name)) not in (None, []):
+            layer[key.name] = Setting(value, (origins or {}).get(name) or key.option or "", rank=0)
+    try:
+        settings = load_settings(layer, files=files)
+        for stray in settings.strays:
+            warn(stray if stray.endswith("?") else f"{stray}.")
+        _check_combinations(settings)
+        # Without a server, one will run inside; its addresses are not known yet.
+        inside = {} if server_of(settings) else {"websocket_url": "ws://inside", "http_url": "http://inside"}
+        settings.config(**inside)
+    except ConfigError as error:
+        raise bad_usage(f"{error}.") from None
+    return settings
+
+
+def server_of(settings: Settings) -> tuple[str, str] | None:
+    """The WebSocket and the HTTP address, or None if no server is named anywhere."""
+    ws, http = (settings.given(name) for name in ADDRESSES)
+    return None if ws is None or http is None else (ws, http)
+
+
+def described_server(settings: Settings) -> str:
+    """Both addresses, without secrets, and where they come from."""
+    found = (settings.values[name] for name in ADDRESSES)
+    return ", ".join(f"{without_query(setting.value)} ({setting.origin})" for setting in found)
+
+
+def without_query(url: str) -> str:
+    """The address without its query, which may contain a token."""
+    address, query, _ = url.partition("?")
+    return f"{address}?{HIDDEN}" if query else address
+
+
+def _check_combinations(settings: Settings) -> None:
+    names = ("signaling_websocket", "signaling_http", "room_id", "room_token", "api_key")
+    ws, http, room, token, api_key = (settings.values[name].given for name in names)
+    alone = "belongs to a server that exists: give its --ws and --http as well"
+    for name, wrong, why in (
+        (names[0], ws and not http, f"is given without --http (or {HTTP_VARIABLE}): a server has both addresses"),
+        (names[1], http and not ws, f"is given without --ws (or {WS_VARIABLE}): a server has both addresses"),
+        (names[2], room and not ws, alone),
+        (names[3], token and not ws, alone),
+        (names[4], api_key and not ws, alone),
+        (names[2], room and not token, f"needs the room's token: give --token, or {TOKEN_VARIABLE} in the environment"),
+        (names[3], token and not room, "needs the room that it opens: give --room"),
+    ):
+        if wrong:
+            raise bad_usage(f"{settings.called(name)} {why}.")

@@ -1,0 +1,271 @@
+"""Merges options, environment variables, files and defaults into a configuration. Each value keeps its origin.
+
+Pure: `config_files` reads the files and the environment, `Config` checks the values.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Any
+
+from worker_state.core.config import LISTS, NUMBERS, TEXTS, Config, Timing
+from worker_state.core.errors import ConfigError
+from worker_state.core.words import shown
+
+ENVIRONMENT_VARIABLE, DEFAULT_ENVIRONMENT = "SLEAP_RTC_ENV", "production"
+SESSION_VARIABLE = "WORKER_STATE_SESSION"
+NO_SETTINGS = (SESSION_VARIABLE, "WORKER_STATE_BROWSER")
+"""Variables for `watch` and for the tests."""
+PREFIX, DEVSERVER_PREFIX = "WORKER_STATE_", "WORKER_STATE_DEVSERVER_"
+SHARED_PREFIX = "SLEAP_RTC_"
+"""Other programs use it too: an unknown variable is reported only if its name nearly is a known one."""
+TABLE = "worker_state"
+ADDRESSES = ("signaling_websocket", "signaling_http")
+"""The keys of `[environments.NAME]`; all others belong to `[worker_state]`."""
+GROUPS = ("timing", "capabilities")
+"""Tables in `[worker_state]`; the key `timing.http` is `http` in `[worker_state.timing]`."""
+ALTERNATIVES = (("room_id", "room_token"), ("api_key",))
+"""A worker uses one of these; the stronger layer decides which."""
+DEFAULT_RANK = 1_000
+
+
+class Kind(StrEnum):
+    """How the text of a variable is read. TOML has types of its own, which `Config` checks."""
+
+    TEXT = "text"
+    NUMBER = "a number"
+    SWITCH = "true or false"
+    LIST = "a list, separated by commas"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting: `name` as in a file, `field` as in a `ConfigError`. The first variable that is set counts."""
+
+    name: str
+    field: str
+    kind: Kind = Kind.TEXT
+    variables: tuple[str, ...] = ()
+    default: Any = None
+    secret: bool = False
+    option: str | None = None
+
+
+def _keys() -> Iterator[Key]:
+    default = {each.name: each.default for each in fields(Config) if each.default is not MISSING}
+    key_variables = ("SLEAP_RTC_API_KEY", "WORKER_STATE_API_KEY")
+    yield Key("signaling_websocket", "websocket_url", variables=("SLEAP_RTC_SIGNALING_WS",), option="--ws")
+    yield Key("signaling_http", "http_url", variables=("SLEAP_RTC_SIGNALING_HTTP",), option="--http")
+    yield Key("room_id", "room_id", variables=("WORKER_STATE_ROOM_ID",), option="--room")
+    yield Key("room_token", "room_token", variables=("WORKER_STATE_ROOM_TOKEN",), secret=True, option="--token")
+    yield Key("api_key", "api_key", variables=key_variables, secret=True, option="--api-key")
+    for name, kind, option in (
+        ("tags", Kind.LIST, "--tag"),
+        ("show_session_string", Kind.SWITCH, "--withhold-session-string"),
+        ("wait_for_server", Kind.SWITCH, "--wait"),
+        ("delete_given_room", Kind.SWITCH, None),
+        ("reservation_limit", Kind.NUMBER, None),
+        ("signal_buffer", Kind.NUMBER, None),
+    ):
+        yield Key(name, name, kind, (PREFIX + name.upper(),), default[name], option=option)
+    options = {"gpu_model": "--gpu-model", "gpu_memory_mb": "--gpu-memory-mb"}
+    for names, kind in ((TEXTS, Kind.TEXT), (NUMBERS, Kind.NUMBER), (LISTS, Kind.LIST)):
+        for name in sorted(names):
+            yield _capability(name, kind, (PREFIX + name.upper(),), options.get(name))
+    for each in fields(Timing):
+        name = f"timing.{each.name}"
+        yield Key(name, name, Kind.NUMBER, (f"{PREFIX}TIMING_{each.name.upper()}",), each.default)
+
+
+def _capability(name: str, kind: Kind = Kind.TEXT, variables: tuple[str, ...] = (), option: str | None = None) -> Key:
+    return Key(f"capabilities.{name}", f"capabilities[{name!r}]", kind, variables, option=option)
+
+
+KEYS: Mapping[str, Key] = {key.name: key for key in _keys()}
+"""All keys but further capabilities, which a file may name freely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value and its origin: `--ws`, `SLEAP_RTC_SIGNALING_WS`, `sleap-rtc.toml [worker_state]` or `default`."""
+
+    value: Any = field(repr=False)
+    origin: str = "default"
+    rank: int = DEFAULT_RANK
+    """0 is the command line, 1 the environment; files follow, the nearer one first."""
+
+    @property
+    def given(self) -> bool:
+        """Whether it is more than a default."""
+        return self.rank < DEFAULT_RANK
+
+
+Layer = Mapping[str, Setting]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every key with its value and origin, the labels of the files that were read, and a sentence for each unknown
+    key and variable, without a full stop."""
+
+    environment: Setting
+    values: Layer
+    files: tuple[str, ...]
+    strays: tuple[str, ...]
+
+    def given(self, name: str) -> Any:
+        """The value of a key, or None if it is only a default."""
+        setting = self.values[name]
+        return setting.value if setting.given else None
+
+    def called(self, name: str) -> str:
+        """The key as the person wrote it: an option, a variable, a place in a file; else the field of `Config`."""
+        setting = self.values[name]
+        if not setting.given:
+            return _key(name).field
+        return setting.origin if setting.rank < 2 else f"{name.partition('.')[2] or name} in {setting.origin}"
+
+    def config(self, **changes: Any) -> Config:
+        """The configuration, with `changes` to its fields. Raises `ConfigError`, in the person's names for the keys."""
+        found: dict[str, Any] = {}
+        groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+        for name, setting in self.values.items():
+            group, inside, member = name.partition(".")
+            if setting.given:
+                (groups[group] if inside else found)[member if inside else KEYS[name].field] = setting.value
+        try:
+            found |= {"timing": Timing(**groups["timing"]), "capabilities": groups["capabilities"]}
+            return Config(**{**found, **changes})
+        except ConfigError as error:
+            raise ConfigError(self._in_their_names(str(error))) from None
+
+    def _in_their_names(self, sentence: str) -> str:
+        for name in self.values:
+            found = _key(name).field
+            if sentence.startswith(found) and not sentence.removeprefix(found)[:1].isalnum():
+                return self.called(name) + sentence.removeprefix(found)
+        return sentence
+
+
+def _key(name: str) -> Key:
+    return KEYS[name] if name in KEYS else _capability(name.removeprefix("capabilities."))
+
+
+def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """Merge what was given, the environment and the files (by label, nearest first, as TOML gives them).
+
+    Raises `ConfigError` for a variable that cannot be read, a table that is none, and a named environment that no
+    file defines although its addresses are needed.
+    """
+    strays: list[str] = []
+    layers: list[Layer] = [given, _from_variables(variables, strays)]
+    named = variables.get(ENVIRONMENT_VARIABLE) or None
+    environment = Setting(named, ENVIRONMENT_VARIABLE, 1) if named else Setting(DEFAULT_ENVIRONMENT)
+    defined: dict[str, Any] = {}
+    for label, tables in files.items():
+        layers += _from_file(label, tables, environment.value, len(layers), defined, strays)
+    needed = not all(any(name in layer for layer in layers[:2]) for name in ADDRESSES)
+    if environment.value not in defined and needed:
+        known = shown(", ".join(defined))
+        if named:
+            hint = f"; the known ones are {known}" if known else ""
+            raise ConfigError(f"{ENVIRONMENT_VARIABLE} names the environment {named!r}, which no file defines{hint}")
+        if known:
+            hint = f"but {known}: name it with {ENVIRONMENT_VARIABLE}"
+            strays.append(f"no file defines the environment {environment.value!r}, {hint}")
+
+    values = {name: Setting(key.default) for name, key in KEYS.items()}
+    for layer in reversed(layers):
+        values.update(layer)
+    ranks = [min(values[name].rank for name in names) for names in ALTERNATIVES]
+    for names, rank in zip(ALTERNATIVES, ranks, strict=True):
+        if rank > min(ranks):
+            values.update({name: Setting(KEYS[name].default) for name in names})
+    return Settings(environment, values, tuple(files), tuple(strays))
+
+
+def _from_variables(variables: Mapping[str, str], strays: list[str]) -> Layer:
+    known = {variable: key for key in KEYS.values() for variable in key.variables}
+    names = (*known, ENVIRONMENT_VARIABLE)
+    for variable in variables:
+        ours = variable.startswith(PREFIX) and not variable.startswith(DEVSERVER_PREFIX)
+        slip = variable.startswith(SHARED_PREFIX) and get_close_matches(variable, names, n=1, cutoff=0.9)
+        if (ours or slip) and variable not in (*names, *NO_SETTINGS):
+            strays.append(f"the environment has an unknown variable {shown(variable)}{_nearest(variable, names)}")
+    found: dict[str, Setting] = {}
+    for variable, key in known.items():
+        if key.name not in found and variables.get(variable):
+            found[key.name] = Setting(_read(variable, variables[variable], key.kind), variable, rank=1)
+    return found
+
+
+_SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _read(variable: str, text: str, kind: Kind) -> Any:
+    match kind:
+        case Kind.TEXT:
+            return text
+        case Kind.LIST:
+            return tuple(part.strip() for part in text.split(","))
+        case Kind.SWITCH if text.strip().lower() in _SWITCHES:
+            return _SWITCHES[text.strip().lower()]
+        case Kind.NUMBER:
+            for read in (int, float):
+                try:
+                    return read(text)
+                except ValueError:
+                    continue
+    # Without the text: it may be a secret, meant for another variable.
+    raise ConfigError(f"{variable} must be {kind}")
+
+
+def _from_file(
+    label: str, tables: Mapping[str, Any], environment: str, rank: int, defined: dict[str, Any], strays: list[str]
+) -> Iterator[Layer]:
+    """What one file says for this environment, then what it says for all. `defined` collects its environments."""
+
+    def table(where: str, value: object) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} in {label} must be a table, not {type(value).__name__}")
+        return value
+
+    def keys(path: str, content: object, rank: int, prefix: str, known: tuple[str, ...], nested: Any) -> Layer:
+        where = f"[{path}]"
+        content = table(where, content)
+        free = prefix == "capabilities."
+        for name in content:
+            if name in (*known, *nested) or (free and not get_close_matches(name, known, n=1, cutoff=0.8)):
+                continue
+            strays.append(f"{label} has an unknown key {name!r} in {where}{_nearest(name, known)}")
+        wanted = ((name, value) for name, value in content.items() if name in known or free)
+        return {prefix + name: Setting(value, f"{label} {where}", rank) for name, value in wanted}
+
+    def ours(path: str, content: object, rank: int) -> Layer:
+        plain = tuple(name for name in KEYS if "." not in name and name not in ADDRESSES)
+        found = dict(keys(path, content, rank, "", plain, GROUPS))
+        for group in GROUPS:
+            members = tuple(name.removeprefix(f"{group}.") for name in KEYS if name.startswith(f"{group}."))
+            part = table(f"[{path}]", content).get(group, {})
+            found |= keys(f"{path}.{group}", part, rank, f"{group}.", members, ())
+        return found
+
+    for name in tables:
+        near = get_close_matches(name, ("environments", TABLE), n=1, cutoff=0.8)
+        if near and name not in near:  # tables with other names belong to other programs
+            strays.append(f"{label} has a table [{shown(name)}]; did you mean [{near[0]}]?")
+    special: Layer = {}
+    for name, content in table("environments", tables.get("environments", {})).items():
+        defined[name] = content
+        path = f"environments.{shown(name)}"
+        found = keys(path, content, rank, "", ADDRESSES, (TABLE,))
+        found = {**found, **ours(f"{path}.{TABLE}", content.get(TABLE, {}), rank)}
+        special = found if name == environment else special
+    yield special
+    yield ours(TABLE, tables.get(TABLE, {}), rank + 1)
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
