@@ -134,12 +134,12 @@ def test_unknown_environment() -> None:
         settings(SERVER, SLEAP_RTC_ENV="stagin")
     with pytest.raises(ConfigError, match=r"which no file defines$"):
         settings(SLEAP_RTC_ENV="production")
-    assert settings(SLEAP_RTC_ENV="production", **{WS: "ws://a", HTTP: "http://a"}).strays == ()
+    assert settings(SLEAP_RTC_ENV="production", **{WS: "ws://a", HTTP: "http://a"}).warnings == ()
 
 
 def test_environment_that_nobody_has_named() -> None:
     """A file with other environments than the usual one is no reason to refuse; it is said."""
-    (stray,) = settings("[environments.lab]").strays
+    (stray,) = settings("[environments.lab]").warnings
     assert stray == "no file defines the environment 'production', but lab: name it with SLEAP_RTC_ENV"
 
 
@@ -172,14 +172,14 @@ def test_environment_that_nobody_has_named() -> None:
 )
 def test_unknown_key(text: str, sentence: str) -> None:
     """An unknown key in a table of ours is named with its file and the nearest known one."""
-    assert settings(text).strays == (sentence,)
+    assert settings(text).warnings == (sentence,)
 
 
 def test_tables_of_others() -> None:
     """Other programs' tables, and capabilities that resemble no known one, are nobody's mistake."""
     text = "[worker.io]\nx = 1\n[storage.vast]\n[default]\n[worker_state.capabilities]\nlab = 'talmo'\n'a.b' = 1"
     read = settings(text)
-    assert read.strays == ()
+    assert read.warnings == ()
     config = read.config(websocket_url="ws://a", http_url="http://a")
     assert dict(config.capabilities) == {"lab": "talmo", "a.b": 1}
 
@@ -187,14 +187,14 @@ def test_tables_of_others() -> None:
 def test_unknown_variable() -> None:
     """An unknown variable with our prefix is named; the development server's and other programs' are not ours."""
     variables = {"WORKER_STATE_TAG": "x", "WORKER_STATE_DEVSERVER_EXPOSE": "1", "SLEAP_RTC_MOUNT": "x", "HOME": "/"}
-    (stray,) = settings(**variables).strays
+    (stray,) = settings(**variables).warnings
     assert stray == "the environment has an unknown variable WORKER_STATE_TAG; did you mean WORKER_STATE_TAGS?"
 
 
 @pytest.mark.parametrize(("slip", "meant"), [("SLEAP_RTC_SIGNALLING_WS", WS), ("SLEAP_RTC_EVN", "SLEAP_RTC_ENV")])
 def test_slip_in_a_shared_variable(slip: str, meant: str) -> None:
     """A variable that is nearly one of those which count is named, although its prefix is not ours alone."""
-    (stray,) = settings(**{slip: "x"}).strays
+    (stray,) = settings(**{slip: "x"}).warnings
     assert stray == f"the environment has an unknown variable {slip}; did you mean {meant}?"
 
 

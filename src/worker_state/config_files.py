@@ -29,8 +29,8 @@ def load_config(**fields: Any) -> Config:
         key.name: Setting(fields.pop(key.field), key.field, rank=0) for key in KEYS.values() if key.field in fields
     }
     settings = load_settings(given)
-    for stray in settings.strays:
-        log.warning("%s", stray, extra=event("unknown_setting"))
+    for warning in settings.warnings:
+        log.warning("%s", warning, extra=event("unknown_setting"))
     for name in ADDRESSES:
         if not settings.values[name].given:
             raise ConfigError(f"{KEYS[name].field} is missing: neither {KEYS[name].variables[0]} nor a file gives it")

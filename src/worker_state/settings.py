@@ -4,7 +4,7 @@ Pure: `config_files` reads the files and the environment, `Config` checks the va
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
@@ -53,7 +53,7 @@ class Key:
 
 
 def _keys() -> Iterator[Key]:
-    default = {each.name: each.default for each in fields(Config) if each.default is not MISSING}
+    default = {each.name: each.default for each in fields(Config)}
     key_variables = ("SLEAP_RTC_API_KEY", "WORKER_STATE_API_KEY")
     yield Key("signaling_websocket", "websocket_url", variables=("SLEAP_RTC_SIGNALING_WS",), option="--ws")
     yield Key("signaling_http", "http_url", variables=("SLEAP_RTC_SIGNALING_HTTP",), option="--http")
@@ -72,14 +72,19 @@ def _keys() -> Iterator[Key]:
     options = {"gpu_model": "--gpu-model", "gpu_memory_mb": "--gpu-memory-mb"}
     for names, kind in ((TEXTS, Kind.TEXT), (NUMBERS, Kind.NUMBER), (LISTS, Kind.LIST)):
         for name in sorted(names):
-            yield _capability(name, kind, (PREFIX + name.upper(),), options.get(name))
+            key = f"capabilities.{name}"
+            yield Key(key, _field(key), kind, (PREFIX + name.upper(),), option=options.get(name))
     for each in fields(Timing):
-        name = f"timing.{each.name}"
-        yield Key(name, name, Kind.NUMBER, (f"{PREFIX}TIMING_{each.name.upper()}",), each.default)
+        key = f"timing.{each.name}"
+        yield Key(key, key, Kind.NUMBER, (f"{PREFIX}TIMING_{each.name.upper()}",), each.default)
 
 
-def _capability(name: str, kind: Kind = Kind.TEXT, variables: tuple[str, ...] = (), option: str | None = None) -> Key:
-    return Key(f"capabilities.{name}", f"capabilities[{name!r}]", kind, variables, option=option)
+def _field(name: str) -> str:
+    return (
+        f"capabilities[{name.removeprefix('capabilities.')!r}]"
+        if name.startswith("capabilities.")
+        else KEYS[name].field
+    )
 
 
 KEYS: Mapping[str, Key] = {key.name: key for key in _keys()}
@@ -112,7 +117,7 @@ class Settings:
     environment: Setting
     values: Layer
     files: tuple[str, ...]
-    strays: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     def given(self, name: str) -> Any:
         """The value of a key, or None if it is only a default."""
@@ -123,7 +128,7 @@ class Settings:
         """The key as the person wrote it: an option, a variable, a place in a file; else the field of `Config`."""
         setting = self.values[name]
         if not setting.given:
-            return _key(name).field
+            return _field(name)
         return setting.origin if setting.rank < 2 else f"{name.partition('.')[2] or name} in {setting.origin}"
 
     def config(self, **changes: Any) -> Config:
@@ -142,14 +147,10 @@ class Settings:
 
     def _in_their_names(self, sentence: str) -> str:
         for name in self.values:
-            found = _key(name).field
+            found = _field(name)
             if sentence.startswith(found) and not sentence.removeprefix(found)[:1].isalnum():
                 return self.called(name) + sentence.removeprefix(found)
         return sentence
-
-
-def _key(name: str) -> Key:
-    return KEYS[name] if name in KEYS else _capability(name.removeprefix("capabilities."))
 
 
 def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapping[str, Any]]) -> Settings:
@@ -158,13 +159,13 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     Raises `ConfigError` for a variable that cannot be read, a table that is none, and a named environment that no
     file defines although its addresses are needed.
     """
-    strays: list[str] = []
-    layers: list[Layer] = [given, _from_variables(variables, strays)]
+    warnings: list[str] = []
+    layers: list[Layer] = [given, _from_variables(variables, warnings)]
     named = variables.get(ENVIRONMENT_VARIABLE) or None
     environment = Setting(named, ENVIRONMENT_VARIABLE, 1) if named else Setting(DEFAULT_ENVIRONMENT)
     defined: dict[str, Any] = {}
     for label, tables in files.items():
-        layers += _from_file(label, tables, environment.value, len(layers), defined, strays)
+        layers += _from_file(label, tables, environment.value, len(layers), defined, warnings)
     needed = not all(any(name in layer for layer in layers[:2]) for name in ADDRESSES)
     if environment.value not in defined and needed:
         known = shown(", ".join(defined))
@@ -173,7 +174,7 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
             raise ConfigError(f"{ENVIRONMENT_VARIABLE} names the environment {named!r}, which no file defines{hint}")
         if known:
             hint = f"but {known}: name it with {ENVIRONMENT_VARIABLE}"
-            strays.append(f"no file defines the environment {environment.value!r}, {hint}")
+            warnings.append(f"no file defines the environment {environment.value!r}, {hint}")
 
     values = {name: Setting(key.default) for name, key in KEYS.items()}
     for layer in reversed(layers):
@@ -182,17 +183,17 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     for names, rank in zip(ALTERNATIVES, ranks, strict=True):
         if rank > min(ranks):
             values.update({name: Setting(KEYS[name].default) for name in names})
-    return Settings(environment, values, tuple(files), tuple(strays))
+    return Settings(environment, values, tuple(files), tuple(warnings))
 
 
-def _from_variables(variables: Mapping[str, str], strays: list[str]) -> Layer:
+def _from_variables(variables: Mapping[str, str], warnings: list[str]) -> Layer:
     known = {variable: key for key in KEYS.values() for variable in key.variables}
     names = (*known, ENVIRONMENT_VARIABLE)
     for variable in variables:
         ours = variable.startswith(PREFIX) and not variable.startswith(DEVSERVER_PREFIX)
         slip = variable.startswith(SHARED_PREFIX) and get_close_matches(variable, names, n=1, cutoff=0.9)
         if (ours or slip) and variable not in (*names, *NO_SETTINGS):
-            strays.append(f"the environment has an unknown variable {shown(variable)}{_nearest(variable, names)}")
+            warnings.append(f"the environment has an unknown variable {shown(variable)}{_nearest(variable, names)}")
     found: dict[str, Setting] = {}
     for variable, key in known.items():
         if key.name not in found and variables.get(variable):
@@ -222,7 +223,7 @@ def _read(variable: str, text: str, kind: Kind) -> Any:
 
 
 def _from_file(
-    label: str, tables: Mapping[str, Any], environment: str, rank: int, defined: dict[str, Any], strays: list[str]
+    label: str, tables: Mapping[str, Any], environment: str, rank: int, defined: dict[str, Any], warnings: list[str]
 ) -> Iterator[Layer]:
     """What one file says for this environment, then what it says for all. `defined` collects its environments."""
 
@@ -238,7 +239,7 @@ def _from_file(
         for name in content:
             if name in (*known, *nested) or (free and not get_close_matches(name, known, n=1, cutoff=0.8)):
                 continue
-            strays.append(f"{label} has an unknown key {name!r} in {where}{_nearest(name, known)}")
+            warnings.append(f"{label} has an unknown key {name!r} in {where}{_nearest(name, known)}")
         wanted = ((name, value) for name, value in content.items() if name in known or free)
         return {prefix + name: Setting(value, f"{label} {where}", rank) for name, value in wanted}
 
@@ -254,7 +255,7 @@ def _from_file(
     for name in tables:
         near = get_close_matches(name, ("environments", TABLE), n=1, cutoff=0.8)
         if near and name not in near:  # tables with other names belong to other programs
-            strays.append(f"{label} has a table [{shown(name)}]; did you mean [{near[0]}]?")
+            warnings.append(f"{label} has a table [{shown(name)}]; did you mean [{near[0]}]?")
     special: Layer = {}
     for name, content in table("environments", tables.get("environments", {})).items():
         defined[name] = content

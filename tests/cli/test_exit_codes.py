@@ -16,7 +16,7 @@ from tests.support.processes import Server, Spawn
 from worker_state import Config, open_state_manager
 from worker_state.cli.run_worker import run
 from worker_state.cli.screen import show_log
-from worker_state.cli.watch_loop import Form, watch
+from worker_state.cli.watch_loop import watch
 from worker_state.devserver import DevServer, serve
 from worker_state.devserver.effects import Reply
 
@@ -118,7 +118,7 @@ async def test_g39_watching(nursery: trio.Nursery, capsys: pytest.CaptureFixture
             server.fail_http("/delete-peer", 500, "no")
         else:
             server.hang_http("/delete-peer")
-        assert await code_of(watch, config, 2.0, Form.JSON) == 3
+        assert await code_of(watch, config, 2.0, "json") == 3
         server.release_http()
     printed = capsys.readouterr()
     assert json.loads(printed.out)["count"] == 1
@@ -128,7 +128,7 @@ async def test_g39_watching(nursery: trio.Nursery, capsys: pytest.CaptureFixture
 
 async def test_g39_watching_that_is_interrupted(silent: Silent, capsys: pytest.CaptureFixture[str]) -> None:
     """A sign-in of `watch` that is cut short is told, too; that nothing was seen is the more important news."""
-    assert await silent.interrupt(watch, Config(silent.ws_url, silent.http_url, "r", "t"), 2.0, Form.TABLE) == 1
+    assert await silent.interrupt(watch, Config(silent.ws_url, silent.http_url, "r", "t"), 2.0, "table") == 1
     assert "may be left on the server: its name is not known." in capsys.readouterr().err
 
 

@@ -40,7 +40,7 @@ async def test_from_start_to_exit(nursery: trio.Nursery) -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
             async with working(plan(server, health=(0, None)), screen):
                 url = (await screen.until("health: ")).removeprefix("health: ").partition("/health")[0]
-                assert address_files.found() == [address_files.Worker(os.getpid(), url)]
+                assert address_files.found() == {os.getpid(): url}
                 assert (await client.get(f"{url}/health")).status_code == 200
                 answer = await client.get(f"{url}/ready")
                 assert (answer.status_code, "starting" in answer.json()["reason"]) == (503, True)
@@ -54,7 +54,7 @@ async def test_from_start_to_exit(nursery: trio.Nursery) -> None:
                 server.release_http()
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"{url}/health")
-    assert address_files.found() == []
+    assert address_files.found() == {}
 
 
 async def test_a_taken_port_is_refused_before_anything_is_done(
@@ -89,5 +89,5 @@ async def test_beyond_loopback_there_is_a_warning(nursery: trio.Nursery, host: s
     seen = CurrentWorker()
     await nursery.start(serve_health, await take_port(0, host), seen, screen)
     assert any(line.startswith("warning: everybody who reaches 0.0.0.0") for line in screen.lines) is warned
-    (worker,) = address_files.found()
-    assert worker.url.startswith("http://127.0.0.1:")
+    (url,) = address_files.found().values()
+    assert url.startswith("http://127.0.0.1:")

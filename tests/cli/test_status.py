@@ -177,7 +177,7 @@ def test_what_was_left_by_the_dead_is_removed(runtime: Path) -> None:
         leave(directory, f"{PID}.json", {"pid": 1, "url": "http://127.0.0.1:1"}),
         leave(directory, "notes.txt", ""),
     ]
-    assert address_files.found() == []
+    assert address_files.found() == {}
     assert not any(file.exists() for file in (stale, torn, endless))
     assert all(file.exists() for file in kept)
 
@@ -186,7 +186,7 @@ def test_the_directory_is_private(runtime: Path) -> None:
     """The directory is for its owner only, and the file is gone at the end."""
     with address_files.published("http://127.0.0.1:1", complain):
         assert stat.S_IMODE((runtime / "worker-state").stat().st_mode) == 0o700
-        assert address_files.found() == [address_files.Worker(PID, "http://127.0.0.1:1")]
+        assert address_files.found() == {PID: "http://127.0.0.1:1"}
     assert list((runtime / "worker-state").iterdir()) == []
 
 
@@ -219,10 +219,10 @@ def test_a_directory_that_cannot_be_believed(spoil: str, runtime: Path, tmp_path
         directory.symlink_to(tmp_path / "elsewhere")
     else:
         directory.write_text("")
-    assert address_files.found() == []
+    assert address_files.found() == {}
     said: list[str] = []
     with address_files.published("http://127.0.0.1:2", said.append):
-        assert address_files.found() == []
+        assert address_files.found() == {}
     assert len(said) == 1
     assert "will not find this worker" in said[0]
 

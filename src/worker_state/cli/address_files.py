@@ -10,19 +10,10 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST = 4096
 """Bytes. Our files are shorter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """A process and the URL at which it answers."""
-
-    pid: int
-    url: str
 
 
 def directories() -> list[Path]:
@@ -55,18 +46,20 @@ def published(url: str, warn: Callable[[str], None]) -> Iterator[None]:
             file.unlink()
 
 
-def found() -> list[Worker]:
-    """The workers that run, by pid. Removes the files of those that have ended."""
-    workers = {}
+def found() -> dict[int, str]:
+    """The URLs of the workers that run, by pid. Removes the files of those that have ended."""
+    urls = {}
     for directory in directories():
-        for file in sorted(directory.glob("*.json")) if _is_private(directory) else ():
-            worker = _read(file)
-            if worker is not None and _runs(worker.pid):
-                workers[worker.pid] = worker
-            elif file.stem.isdecimal() and not _runs(int(file.stem)):
+        for file in directory.glob("*.json") if _is_private(directory) else ():
+            if not file.stem.isdecimal():
+                continue
+            pid = int(file.stem)
+            if not _runs(pid):
                 with suppress(OSError):
                     file.unlink()
-    return [workers[pid] for pid in sorted(workers)]
+            elif (url := _url_in(file, pid)) is not None:
+                urls[pid] = url
+    return dict(sorted(urls.items()))
 
 
 def _is_private(directory: Path) -> bool:
@@ -78,15 +71,14 @@ def _is_private(directory: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
-def _read(file: Path) -> Worker | None:
+def _url_in(file: Path, pid: int) -> str | None:
     try:
         with file.open("rb") as opened:
             content = json.loads(opened.read(LONGEST))
-        worker = Worker(content["pid"], content["url"])
+        url = content["url"]
+        return url if content["pid"] == pid and isinstance(url, str) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    valid = type(worker.pid) is int and isinstance(worker.url, str) and file.stem == str(worker.pid)
-    return worker if valid else None
 
 
 def _runs(pid: int) -> bool:

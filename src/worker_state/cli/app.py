@@ -8,16 +8,8 @@ from typing import Annotated
 
 import typer
 
-from worker_state.cli import output
-from worker_state.cli.config import config_command
-from worker_state.cli.doctor import doctor_command
+from worker_state.cli import config, doctor, output, run, serve, session, status, storm, watch
 from worker_state.cli.errors import ExitCode, fail
-from worker_state.cli.run import run_command
-from worker_state.cli.serve import serve_command
-from worker_state.cli.session import session_app
-from worker_state.cli.status import status_command
-from worker_state.cli.storm import storm_command
-from worker_state.cli.watch import watch_command
 
 app = typer.Typer(
     name="worker-state",
@@ -26,14 +18,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would show the values of local variables
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run_command)
-app.command("config")(config_command)
-app.command("doctor")(doctor_command)
-app.command("serve")(serve_command)
-app.command("status")(status_command)
-app.command("storm")(storm_command)
-app.command("watch")(watch_command)
-app.add_typer(session_app, name="session")
+app.command("run")(run.run_command)
+app.command("config")(config.config_command)
+app.command("doctor")(doctor.doctor_command)
+app.command("serve")(serve.serve_command)
+app.command("status")(status.status_command)
+app.command("storm")(storm.storm_command)
+app.command("watch")(watch.watch_command)
+app.add_typer(session.session_app, name="session")
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,19 +16,7 @@ def config_command(given: dict[str, Any], as_json: Json = False) -> None:
     """Show every setting that `run` would use here, and its origin. Secrets are hidden.
 
     Options stand over the environment, then come sleap-rtc.toml here, ~/.sleap-rtc/config.toml, and the defaults.
-    SLEAP_RTC_ENV selects an environment of the files.
-
-    \b
-    Example of a file:
-      [environments.production]
-      signaling_websocket = "wss://signaling.example.org"
-      signaling_http = "https://signaling.example.org"
-      [worker_state]
-      tags = ["sleap-rtc", "training-worker"]
-      [worker_state.capabilities]
-      gpu_memory_mb = 24576
-      [worker_state.timing]
-      http = 20.0
+    SLEAP_RTC_ENV selects a table [environments.NAME] of the files.
 
     \b
     Examples:
@@ -41,7 +29,7 @@ def config_command(given: dict[str, Any], as_json: Json = False) -> None:
     if as_json:
         found = {name: {"value": _visible(name, row), "origin": row.origin} for name, row in rows.items()}
         environment = found.pop("environment")
-        document = {"environment": environment, "settings": found, "files": files, "unknown": list(settings.strays)}
+        document = {"environment": environment, "settings": found, "files": files, "unknown": list(settings.warnings)}
         typer.echo(json.dumps(document))
         return
     table = [(name, shown(_text(_visible(name, row))), shown(row.origin)) for name, row in rows.items()]

@@ -90,8 +90,8 @@ def checked_settings(
             layer[key.name] = Setting(value, (origins or {}).get(name) or key.option or "", rank=0)
     try:
         settings = load_settings(layer, files=files)
-        for stray in settings.strays:
-            warn(stray if stray.endswith("?") else f"{stray}.")
+        for warning in settings.warnings:
+            warn(warning if warning.endswith("?") else f"{warning}.")
         _check_combinations(settings)
         # Without a server, one will run inside; its addresses are not known yet.
         inside = {} if server_of(settings) else {"websocket_url": "ws://inside", "http_url": "http://inside"}

@@ -6,6 +6,7 @@ None of this may cost a worker its orderly end, or a command its exit code.
 import codecs
 import errno
 import io
+import json
 import os
 import select
 import sys
@@ -70,12 +71,7 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
-    return "".join(ASCII.get(letter) or _escaped(letter) for letter in letters), error.end
-
-
-def _escaped(letter: str) -> str:
-    units = letter.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
+    return "".join(ASCII.get(letter) or json.dumps(letter)[1:-1] for letter in letters), error.end
 
 
 codecs.register_error(ERRORS, _replace)

@@ -2,39 +2,20 @@
 
 import logging
 import math
-from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from worker_state.cli import options
 from worker_state.cli.errors import bad_usage
-from worker_state.cli.options import (
-    HTTP_VARIABLE,
-    WORKER_OPTIONS,
-    WS_VARIABLE,
-    Quiet,
-    Verbose,
-    checked_settings,
-    described_server,
-    log_level,
-    server_of,
-    warn,
-    with_options,
-)
+from worker_state.cli.options import Quiet, Verbose
 
 DRAIN_TIMEOUT = 20.0
 """Seconds, within the 30 that Kubernetes gives and systemd can be told."""
 
 
-class LogFormat(StrEnum):
-    """How a line looks."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-@with_options(WORKER_OPTIONS)
+@options.with_options(options.WORKER_OPTIONS)
 def run_command(
     given: dict[str, Any],
     withhold_session_string: Annotated[
@@ -51,8 +32,9 @@ def run_command(
         bool, typer.Option("--demo", help="Walk through a worker's life in ten seconds, with a server inside.")
     ] = False,
     log_format: Annotated[
-        LogFormat, typer.Option(help="Lines for people, with the event behind each; or one JSON object a line.")
-    ] = LogFormat.TEXT,
+        Literal["text", "json"],
+        typer.Option(help="Lines for people, with the event behind each; or one JSON object a line."),
+    ] = "text",
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for a server that is not there yet.  [WORKER_STATE_WAIT_FOR_SERVER]")
     ] = False,
@@ -80,8 +62,8 @@ def run_command(
       worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
       worker-state run --wait --health 8790
     """
-    level = log_level(quiet, verbose)
-    as_json = log_format is LogFormat.JSON
+    level = options.log_level(quiet, verbose)
+    as_json = log_format == "json"
 
     from worker_state.cli.screen import Screen, show_log
     from worker_state.logs import About
@@ -92,10 +74,10 @@ def run_command(
         screen.line(sentence, level=logging.WARNING, about=About("unknown_setting", {}))
 
     given |= {"withhold_session_string": False if withhold_session_string else None, "wait": wait or None}
-    settings = checked_settings(given, files=not demo, warn=warn_in_json if as_json else warn)
-    server = server_of(settings)
+    settings = options.checked_settings(given, files=not demo, warn=warn_in_json if as_json else options.warn)
+    server = options.server_of(settings)
     if demo and server is not None:
-        named = f"leave out --ws and --http (and {WS_VARIABLE} and {HTTP_VARIABLE})"
+        named = f"leave out --ws and --http (and {options.WS_VARIABLE} and {options.HTTP_VARIABLE})"
         raise bad_usage(f"--demo runs a server of its own: {named}.")
     if health is None and health_host is not None:
         raise bad_usage("--health-host needs a port to listen on: give --health.")
@@ -109,7 +91,7 @@ def run_command(
     show_log(screen)
     if server is not None and not (given["ws"] and given["http"]):
         about = About("server", {"ws": server[0], "http": server[1]})
-        screen.line(f"The server: {described_server(settings)}", about=about)
+        screen.line(f"The server: {options.described_server(settings)}", about=about)
     plan = Plan(
         partial(settings.config, show_session_string=False),  # the screen prints it, so the log need not
         server,

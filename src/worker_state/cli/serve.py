@@ -3,9 +3,8 @@
 import errno
 import math
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,20 +15,13 @@ if TYPE_CHECKING:
     from worker_state.cli.screen import Screen
 
 
-class Generation(StrEnum):
-    """The two versions of the server in the field."""
-
-    V2 = "v2"
-    V3 = "v3"
-
-
 def serve_command(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
     ws_port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="WebSocket; 0 takes a free one.")
     ] = 8080,
     http_port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="HTTP; 0 takes a free one.")] = 8001,
-    generation: Annotated[Generation, typer.Option(help="The version of the server.")] = Generation.V2,
+    generation: Annotated[Literal["v2", "v3"], typer.Option(help="The version of the server.")] = "v2",
     capacity: Annotated[
         float | None, typer.Option(metavar="C", help="Register at most C workers a second, as a busy server does.")
     ] = None,
@@ -68,7 +60,7 @@ def serve_command(
     show_log(screen)
     gate = None if capacity is None else Gate(Limits(capacity, at="register"))
     listen = partial(serve, host=host, ws_port=ws_port, http_port=http_port)
-    start = partial(listen, generation=generation.value, allow_exposed=exposed, gate=gate)
+    start = partial(listen, generation=generation, allow_exposed=exposed, gate=gate)
     error = trio.run(_serve, start, screen)
     if isinstance(error, OSError):
         if error.errno == errno.EADDRINUSE:

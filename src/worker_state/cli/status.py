@@ -36,7 +36,7 @@ def status_command(
     """
     answers: list[tuple[int | None, str, dict[str, Any] | None]]
     if port is None:
-        answers = [(worker.pid, worker.url, ask(worker.url, worker.pid)) for worker in address_files.found()]
+        answers = [(pid, url, ask(url, pid)) for pid, url in address_files.found().items()]
     else:
         url = f"http://127.0.0.1:{port}"
         answer = ask(url)

@@ -70,4 +70,4 @@ def watch_command(
     config = settings.config()
     if config.creates_room:
         raise bad_usage("Which room? Give --session, or --room and --token, or --api-key.")
-    trio.run(watch, config, every, Form.JSON if as_json else Form.TABLE if once else Form.ONGOING)
+    trio.run(watch, config, every, "json" if as_json else "table" if once else "changes")

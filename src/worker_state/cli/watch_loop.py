@@ -2,7 +2,7 @@
 
 import json
 import logging
-from enum import Enum, auto
+from typing import Literal
 
 import trio
 import typer
@@ -36,19 +36,14 @@ UNBOUNDED = 10_000
 """Columns of a table that goes into a pipe or a file."""
 
 
-class Form(Enum):
-    """What is printed."""
-
-    JSON = auto()
-    TABLE = auto()
-    ONGOING = auto()
+Form = Literal["json", "table", "changes"]
 
 
 async def watch(config: Config, every: float, form: Form, outside: Outside | None = None) -> None:
     """Watch until Ctrl-C, or look once. Raises `typer.Exit` if the server refuses."""
-    screen = Screen(logging.INFO if form is Form.ONGOING else logging.WARNING)
+    screen = Screen(logging.INFO if form == "changes" else logging.WARNING)
     show_log(screen, lambda _, text: warn(f"{text}."))
-    failure = None if form is Form.ONGOING else "Stopped before there was an answer."
+    failure = None if form == "changes" else "Stopped before there was an answer."
     async with ending_on_signal(screen, "Leaving") as scope:
         try:
             with scope:
@@ -65,9 +60,9 @@ async def watch(config: Config, every: float, form: Form, outside: Outside | Non
 
 async def _show(rosters: Watched[Roster], every: float, form: Form, screen: Screen) -> None:
     console = screen.console
-    if form is Form.JSON:
+    if form == "json":
         screen.plain(json.dumps(roster_text.document(rosters.value), indent=2))
-    elif form is Form.TABLE:
+    elif form == "table":
         _print_table(rosters.value, screen)
     elif console.is_terminal and not console.is_dumb_terminal and console.color_system is not None:
         await _draw(rosters, every, console)
