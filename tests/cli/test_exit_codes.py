@@ -15,7 +15,6 @@ from tests.cli.test_run_worker import Kept, plan, start_spoiled
 from tests.support.processes import Server, Spawn
 from worker_state import Config, open_state_manager
 from worker_state.cli.run_worker import run
-from worker_state.cli.screen import show_log
 from worker_state.cli.watch_loop import watch
 from worker_state.devserver import DevServer, serve
 from worker_state.devserver.effects import Reply
@@ -37,7 +36,7 @@ async def test_g39_an_identity_that_could_not_be_deleted(
 ) -> None:
     """A worker whose deletion fails ends with 3, a line of the log and one sentence."""
     server, screen = await nursery.start(serve), Kept()
-    show_log(screen)
+    screen.show_log()
     server.fail_http("/delete-peer", 500, "no", times=3)
     nursery.start_soon(leave_after, screen, "  discoverable")
     assert await code_of(run, plan(server), screen) == 3
@@ -92,7 +91,7 @@ async def silent() -> AsyncIterator[Silent]:
 async def test_g39_a_start_that_is_interrupted(silent: Silent, capsys: pytest.CaptureFixture[str]) -> None:
     """A sign-in whose answer nobody waits for any more may leave an identity: 3, although the worker never was."""
     screen = Kept()
-    show_log(screen)
+    screen.show_log()
     assert await silent.interrupt(run, plan(silent), screen) == 3  # type: ignore[arg-type]
     assert capsys.readouterr().err == SENTENCE
 
@@ -100,7 +99,7 @@ async def test_g39_a_start_that_is_interrupted(silent: Silent, capsys: pytest.Ca
 async def test_g39_a_start_that_fails(nursery: trio.Nursery) -> None:
     """A start that fails and leaves an identity ends with 1: that it has failed is the more important news."""
     server, screen = await nursery.start(serve), Kept()
-    show_log(screen)
+    screen.show_log()
     server.fail_http("/create-room", 500, "no")
     server.fail_http("/delete-peer", 500, "no", times=3)
     assert await code_of(run, plan(server), screen) == 1
@@ -149,7 +148,7 @@ def test_g39_a_server_that_goes_first(spawn: Spawn, server: Server) -> None:
 async def test_g08_what_the_server_inside_is_known_to_have_done(capsys: pytest.CaptureFixture[str]) -> None:
     """A deletion whose answer was lost has been done all the same: the server inside can be asked, and that counts."""
     screen = Kept()
-    show_log(screen)
+    screen.show_log()
 
     def lose_the_answer(server: DevServer) -> None:
         delete = server.rooms.delete_peer
@@ -164,7 +163,7 @@ async def test_g08_what_the_server_inside_is_known_to_have_done(capsys: pytest.C
 async def test_g39_a_clean_end(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
     """Where everything could be deleted the exit code is 0."""
     server, screen = await nursery.start(serve), Kept()
-    show_log(screen)
+    screen.show_log()
     nursery.start_soon(leave_after, screen, "  discoverable")
     assert await code_of(run, plan(server), screen) == 0
     assert not server.rooms.users

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.processes import DEADLINE, PROGRAM, Server, environment
 from worker_state.cli.output import ERRORS, Out
-from worker_state.cli.screen import LogHandler, Screen
+from worker_state.cli.screen import Screen
 
 FULL = Path("/dev/full")
 SENTENCE = b"Error: Standard output cannot be written: No space left on device.\n"
@@ -193,7 +193,7 @@ def test_a_log_line_that_cannot_be_formatted_does_not_fail_who_logs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    LogHandler(Screen()).handle(logging.LogRecord("x", logging.INFO, "x", 1, "%d", ("no number",), None))
+    Screen().handle(logging.LogRecord("x", logging.INFO, "x", 1, "%d", ("no number",), None))
     assert capsys.readouterr().out == ""
 
 

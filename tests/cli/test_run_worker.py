@@ -13,7 +13,7 @@ import typer
 from worker_state import Config, SessionString, open_state_manager
 from worker_state.cli import run_worker
 from worker_state.cli.run_worker import Plan, run
-from worker_state.cli.screen import Screen, show_log
+from worker_state.cli.screen import Screen
 from worker_state.devserver import DevServer, serve
 from worker_state.logs import NOTHING, About
 from worker_state.tools.observer import open_roster
@@ -89,7 +89,7 @@ async def test_the_session_string_and_its_token_can_be_withheld(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, screen = await nursery.start(serve), Kept()
-    show_log(screen)
+    screen.show_log()
     async with working(plan(server, show_session_string=False), screen):
         await screen.until("  discoverable")
         (room,) = server.rooms.rooms.values()
@@ -136,7 +136,7 @@ async def test_a_wrong_room_token_is_a_failed_start_that_does_not_repeat_it(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, screen = await nursery.start(serve), Kept()
-    show_log(screen)
+    screen.show_log()
     async with open_state_manager(Config(server.ws_url, server.http_url)) as first:
         room = first.state.room_id
         with pytest.raises(typer.Exit) as left:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tests.support.processes import environment
-from worker_state.cli.screen import Screen, show_log
+from worker_state.cli.screen import Screen
 from worker_state.logs import event
 
 LINE = re.compile(r"\d\d:\d\d:\d\d  (.*)")
@@ -48,7 +48,7 @@ def test_what_looks_like_markup_is_text(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_log_is_shown_from_a_level_on(
     log: logging.Logger, capsys: pytest.CaptureFixture[str], level: int, shown: list[str]
 ) -> None:
-    show_log(Screen(level))
+    Screen(level).show_log()
     log.debug("fine")
     log.info("usual")
     log.warning("odd")
@@ -59,21 +59,21 @@ def test_the_log_is_shown_from_a_level_on(
 def test_a_log_line_is_shown_once_however_often_the_log_is_asked_for(
     log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_log(Screen())
-    show_log(Screen())
+    Screen().show_log()
+    Screen().show_log()
     log.info("once")
     assert printed(capsys) == ["once"]
 
 
 def test_the_event_stands_behind_the_sentence(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    show_log(Screen())
+    Screen().show_log()
     log.warning("late", extra=event("woken", stopped=1.25))
     assert printed(capsys) == ["warning: late  event=woken stopped=1.25"]
 
 
 def test_every_line_can_be_json(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen(logging.WARNING, as_json=True)
-    show_log(screen)
+    screen.show_log()
     log.warning("late", extra=event("woken", stopped=1.25))
     screen.line("not shown, the screen is quiet")
     screen.result("session string", "sleap-session:x")

@@ -21,7 +21,6 @@ from tests.support.processes import Spawn
 from tests.test_systemd import bound
 from worker_state.cli import run_worker
 from worker_state.cli.app import app
-from worker_state.cli.screen import show_log
 from worker_state.devserver import ApiKey, Rooms, serve
 
 KEY = "slp_lab"
@@ -97,7 +96,7 @@ async def test_g06_waiting_is_told_with_its_cause(
     monkeypatch.setattr(run_worker, "FIRST_REPORT", 0.05)
     monkeypatch.setattr(run_worker, "REPORT_AGAIN", 0.2)
     screen = Kept()
-    show_log(screen)
+    screen.show_log()
     async with working(patient(absent, **way), screen):
         await screen.until(f"Waiting for the server, for 0 s: {trouble}. `worker-state doctor` looks closer.")
         with trio.fail_after(30):

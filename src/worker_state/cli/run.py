@@ -65,7 +65,7 @@ def run_command(
     level = options.log_level(quiet, verbose)
     as_json = log_format == "json"
 
-    from worker_state.cli.screen import Screen, show_log
+    from worker_state.cli.screen import Screen
     from worker_state.logs import About
 
     screen = Screen(level, as_json=as_json)
@@ -88,7 +88,7 @@ def run_command(
 
     from worker_state.cli.run_worker import Plan, run
 
-    show_log(screen)
+    screen.show_log()
     if server is not None and not (given["ws"] and given["http"]):
         about = About("server", {"ws": server[0], "http": server[1]})
         screen.line(f"The server: {options.described_server(settings)}", about=about)

@@ -22,14 +22,14 @@ from worker_state.cli.output import Out
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
 
 
-class Screen:
+class Screen(logging.Handler):
     """Prints lines from `level` on: WARNING is quiet, DEBUG verbose. `as_json`: each line is a JSON object.
 
     Printing never raises. `on_gone` is called when nobody reads any more, or no disk takes it.
     """
 
     def __init__(self, level: int = logging.INFO, *, as_json: bool = False) -> None:
-        self.level = level
+        super().__init__(level)
         self.as_json = as_json
         self.left_something = False
         """The log says that identities may be left on the server."""
@@ -50,14 +50,17 @@ class Screen:
         """Whether output was lost."""
         return isinstance(self._out, Out) and self._out.file.error is not None
 
+    def show_log(self) -> None:
+        """Show the package's log here alone: not a second time through the root logger."""
+        logger = logging.getLogger("worker_state")
+        logger.handlers[:] = [self]
+        logger.setLevel(self.level)
+        logger.propagate = False
+
     def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: logs.About = logs.NOTHING) -> None:
-        """Print a line with the time of day, or with the event that it is about as JSON."""
-        if level < self.level:
-            return
-        if self.as_json:
-            self._json(level, text, about)
-        else:
-            self._timed(text, style)
+        """Print a line with the time of day, or as JSON with the event that it is about."""
+        if level >= self.level:
+            self._json(level, text, about) if self.as_json else self._timed(text, style)
 
     def result(self, name: str, value: str) -> None:
         """Print what the command was run for: with its name, or when quiet the bare value."""
@@ -79,6 +82,15 @@ class Screen:
         """Print text as it is, at any level."""
         self.console.print(text, soft_wrap=True)
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a log record."""
+        if logs.About.of(record).event == "identities_left":
+            self.left_something = True
+        try:
+            self.record(record, self.format(record))
+        except Exception:  # noqa: BLE001 - a caller that logs must not fail because of it
+            self.handleError(record)
+
     def record(self, record: logging.LogRecord, text: str) -> None:
         """Print a log record, whose text was formatted for a person."""
         if self.as_json:
@@ -94,29 +106,3 @@ class Screen:
 
     def _json(self, level: int, text: str, about: logs.About) -> None:
         self.plain(json.dumps(logs.json_line(time.time(), level, text, about), ensure_ascii=False))
-
-
-class LogHandler(logging.Handler):
-    """Shows log records: as lines of the screen, or by `show(record, text)`."""
-
-    def __init__(self, screen: Screen, show: Callable[[logging.LogRecord, str], None] | None = None) -> None:
-        super().__init__(screen.level)
-        self._screen = screen
-        self._show = show or screen.record
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show one record."""
-        if logs.About.of(record).event == "identities_left":
-            self._screen.left_something = True
-        try:
-            self._show(record, self.format(record))
-        except Exception:  # noqa: BLE001 - a caller that logs must not fail because of it
-            self.handleError(record)
-
-
-def show_log(screen: Screen, show: Callable[[logging.LogRecord, str], None] | None = None) -> None:
-    """Show the package's log on the screen alone: not a second time through the root logger."""
-    logger = logging.getLogger("worker_state")
-    logger.handlers[:] = [LogHandler(screen, show)]
-    logger.setLevel(screen.level)
-    logger.propagate = False

@@ -53,11 +53,11 @@ def serve_command(
 
     import trio
 
-    from worker_state.cli.screen import Screen, show_log
+    from worker_state.cli.screen import Screen
     from worker_state.devserver import Gate, Limits, serve
 
     screen = Screen(level)
-    show_log(screen)
+    screen.show_log()
     gate = None if capacity is None else Gate(Limits(capacity, at="register"))
     listen = partial(serve, host=host, ws_port=ws_port, http_port=http_port)
     start = partial(listen, generation=generation, allow_exposed=exposed, gate=gate)

@@ -34,24 +34,24 @@ def status_command(
       worker-state status --port 8790
       worker-state status --json
     """
-    answers: list[tuple[int | None, str, dict[str, Any] | None]]
     if port is None:
-        answers = [(pid, url, ask(url, pid)) for pid, url in address_files.found().items()]
+        rows = [_row(url, pid, ask(url, pid)) for pid, url in address_files.found().items()]
     else:
         url = f"http://127.0.0.1:{port}"
-        answer = ask(url)
-        answers = [(None if answer is None else answer["pid"], url, answer)]
+        rows = [_row(url, None, ask(url))]
     if as_json:
-        common = [{"pid": pid, "url": url, "answered": answer is not None} for pid, url, answer in answers]
-        document = [row | (answer or {}) for row, (_, _, answer) in zip(common, answers, strict=True)]
-        typer.echo(json.dumps(document, indent=2))
-    elif not answers:
+        typer.echo(json.dumps(rows, indent=2))
+    elif not rows:
         raise fail(NOBODY)
-    else:
-        for each in answers:
-            typer.echo(_line(*each))
-    if not answers or not all(answer is not None and answer["ready"] is True for _, _, answer in answers):
+    for row in rows if not as_json else ():
+        typer.echo(_line(row))
+    if not rows or not all(row.get("ready") is True for row in rows):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _row(url: str, pid: int | None, answer: dict[str, Any] | None) -> dict[str, Any]:
+    ours = {"url": url, "answered": answer is not None}
+    return {"pid": pid, **ours, **(answer or {}), **ours}  # in this order, and whatever the answer contains
 
 
 def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
@@ -75,15 +75,15 @@ def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
     return answer if pid in (None, answer["pid"]) else None
 
 
-def _line(pid: int | None, url: str, answer: dict[str, Any] | None) -> str:
-    who = "worker" if pid is None else f"worker {pid}"
-    if answer is None:
-        return f"{who}: no answer at {url}"
-    doing, job = shown(str(answer.get("status", "")), 40), answer.get("job_id")
+def _line(row: dict[str, Any]) -> str:
+    who = "worker" if row["pid"] is None else f"worker {row['pid']}"
+    if not row["answered"]:
+        return f"{who}: no answer at {row['url']}"
+    doing, job = shown(str(row.get("status", "")), 40), row.get("job_id")
     doing += "" if job is None else f" (job {shown(str(job))})"
-    since, reason = _for(answer.get("reason_seconds")), shown(str(answer.get("reason")), 400)
-    ready = f"ready: {reason}{since}" if answer["ready"] is True else f"not ready{since}: {reason}"
-    return f"{who}: {doing + ', ' if doing else ''}{ready}; {url}"
+    since, reason = _for(row.get("reason_seconds")), shown(str(row.get("reason")), 400)
+    ready = f"ready: {reason}{since}" if row["ready"] is True else f"not ready{since}: {reason}"
+    return f"{who}: {doing + ', ' if doing else ''}{ready}; {row['url']}"
 
 
 def _for(seconds: object) -> str:

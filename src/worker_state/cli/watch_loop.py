@@ -15,7 +15,7 @@ from rich.text import Text
 from worker_state.cli import roster_text
 from worker_state.cli.errors import ExitCode, fail
 from worker_state.cli.options import warn
-from worker_state.cli.screen import Screen, show_log
+from worker_state.cli.screen import Screen
 from worker_state.cli.signals import ending_on_signal
 from worker_state.cli.state_text import STATUS_STYLES
 from worker_state.core.config import Config
@@ -39,10 +39,15 @@ UNBOUNDED = 10_000
 Form = Literal["json", "table", "changes"]
 
 
+class _Screen(Screen):
+    def record(self, record: logging.LogRecord, text: str) -> None:
+        warn(f"{text}.")
+
+
 async def watch(config: Config, every: float, form: Form, outside: Outside | None = None) -> None:
     """Watch until Ctrl-C, or look once. Raises `typer.Exit` if the server refuses."""
-    screen = Screen(logging.INFO if form == "changes" else logging.WARNING)
-    show_log(screen, lambda _, text: warn(f"{text}."))
+    screen = _Screen(logging.INFO if form == "changes" else logging.WARNING)
+    screen.show_log()
     failure = None if form == "changes" else "Stopped before there was an answer."
     async with ending_on_signal(screen, "Leaving") as scope:
         try:
