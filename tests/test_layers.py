@@ -183,6 +183,7 @@ def test_no_file_is_too_long_to_be_read_in_one_go(file: str) -> None:
         ("core/pace.py", "import trio"),
         ("core/pace.py", "from time import monotonic"),
         ("core/pace.py", "import logging.handlers"),
+        ("settings.py", "import os"),
         ("core/pace.py", "from random import uniform"),
         ("core/pace.py", "import random\nx = random.random()"),
         ("core/pace.py", "from ..watched import Watched"),

@@ -18,7 +18,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("h11", "rich", "typer"):
             raise
-        sys.stderr.write(f"Error: worker-state needs {error.name}: pip install 'worker-state[cli]'\n")
+        print(f"Error: worker-state needs {error.name}: pip install 'worker-state[cli]'", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 
 

@@ -15,7 +15,7 @@ from worker_state.core.words import shown
 
 ENVIRONMENT_VARIABLE, DEFAULT_ENVIRONMENT = "SLEAP_RTC_ENV", "production"
 SESSION_VARIABLE = "WORKER_STATE_SESSION"
-NO_SETTINGS = (SESSION_VARIABLE, "WORKER_STATE_BROWSER")
+OTHER_VARIABLES = (SESSION_VARIABLE, "WORKER_STATE_BROWSER")
 """Variables for `watch` and for the tests."""
 PREFIX, DEVSERVER_PREFIX = "WORKER_STATE_", "WORKER_STATE_DEVSERVER_"
 SHARED_PREFIX = "SLEAP_RTC_"
@@ -125,14 +125,15 @@ class Settings:
         return setting.value if setting.given else None
 
     def called(self, name: str) -> str:
-        """The key as the person wrote it: an option, a variable, a place in a file; else the field of `Config`."""
+        """What gave the value: an option, a variable or a key in a file; for a default the field of `Config`."""
         setting = self.values[name]
         if not setting.given:
             return _field(name)
         return setting.origin if setting.rank < 2 else f"{name.partition('.')[2] or name} in {setting.origin}"
 
     def config(self, **changes: Any) -> Config:
-        """The configuration, with `changes` to its fields. Raises `ConfigError`, in the person's names for the keys."""
+        """The configuration, with `changes` to its fields. Raises `ConfigError`, which names options, variables and
+        keys of files instead of fields."""
         found: dict[str, Any] = {}
         groups: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
         for name, setting in self.values.items():
@@ -143,9 +144,9 @@ class Settings:
             found |= {"timing": Timing(**groups["timing"]), "capabilities": groups["capabilities"]}
             return Config(**{**found, **changes})
         except ConfigError as error:
-            raise ConfigError(self._in_their_names(str(error))) from None
+            raise ConfigError(self._with_origins(str(error))) from None
 
-    def _in_their_names(self, sentence: str) -> str:
+    def _with_origins(self, sentence: str) -> str:
         for name in self.values:
             found = _field(name)
             if sentence.startswith(found) and not sentence.removeprefix(found)[:1].isalnum():
@@ -192,7 +193,7 @@ def _from_variables(variables: Mapping[str, str], warnings: list[str]) -> Layer:
     for variable in variables:
         ours = variable.startswith(PREFIX) and not variable.startswith(DEVSERVER_PREFIX)
         slip = variable.startswith(SHARED_PREFIX) and get_close_matches(variable, names, n=1, cutoff=0.9)
-        if (ours or slip) and variable not in (*names, *NO_SETTINGS):
+        if (ours or slip) and variable not in (*names, *OTHER_VARIABLES):
             warnings.append(f"the environment has an unknown variable {shown(variable)}{_nearest(variable, names)}")
     found: dict[str, Setting] = {}
     for variable, key in known.items():

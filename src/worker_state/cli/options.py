@@ -33,7 +33,7 @@ WORKER_OPTIONS = SERVER_OPTIONS | {
     "gpu_model": _text("NAME", CLIENT_FILTER),
     "gpu_memory_mb": Annotated[int | None, typer.Option(metavar="MB", min=0, help=CLIENT_FILTER)],
     "tag": Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="A tag to be found by, instead of the usual three; repeat.")
+        list[str] | None, typer.Option(metavar="TAG", help="Be found by this tag, not by the usual three. Repeatable.")
     ],
 }
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
