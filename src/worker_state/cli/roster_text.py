@@ -102,13 +102,9 @@ def memory(mebibytes: float | None) -> str:
 def duration(seconds: float) -> str:
     """Rounded down: "12 s", "3 min", "2 h 5 min", "4 d 1 h"."""
     s = max(0, int(seconds))
-    if s < 60:
-        return f"{s} s"
     if s < 3600:
-        return f"{s // 60} min"
-    if s < 86400:
-        return f"{s // 3600} h {s % 3600 // 60} min"
-    return f"{s // 86400} d {s % 86400 // 3600} h"
+        return f"{s} s" if s < 60 else f"{s // 60} min"
+    return f"{s // 3600} h {s % 3600 // 60} min" if s < 86400 else f"{s // 86400} d {s % 86400 // 3600} h"
 
 
 def document(roster: Roster) -> dict[str, Any]:

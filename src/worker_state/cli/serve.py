@@ -2,17 +2,13 @@
 
 import errno
 import math
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from worker_state.cli.errors import bad_usage
 from worker_state.cli.options import Quiet, Verbose, log_level
-
-if TYPE_CHECKING:
-    from worker_state.cli.screen import Screen
 
 
 def serve_command(
@@ -54,14 +50,28 @@ def serve_command(
     import trio
 
     from worker_state.cli.screen import Screen
+    from worker_state.cli.signals import ending_on_signal
     from worker_state.devserver import Gate, Limits, serve
 
     screen = Screen(level)
     screen.show_log()
     gate = None if capacity is None else Gate(Limits(capacity, at="register"))
-    listen = partial(serve, host=host, ws_port=ws_port, http_port=http_port)
-    start = partial(listen, generation=generation, allow_exposed=exposed, gate=gate)
-    error = trio.run(_serve, start, screen)
+    listen = partial(serve, host=host, ws_port=ws_port, http_port=http_port, gate=gate)
+
+    async def run() -> OSError | ValueError | None:
+        async with ending_on_signal(screen, "Stopping") as scope:
+            with scope:
+                async with trio.open_nursery() as nursery:
+                    try:
+                        server = await nursery.start(partial(listen, generation=generation, allow_exposed=exposed))
+                    except (OSError, ValueError) as error:
+                        return error
+                    screen.result("WebSocket", server.ws_url)
+                    screen.result("HTTP", server.http_url)
+                    screen.line(f"Every worker, in a browser: {server.http_url}/")
+        return None
+
+    error = trio.run(run)
     if isinstance(error, OSError):
         if error.errno == errno.EADDRINUSE:
             busy = " or ".join(str(port) for port in (ws_port, http_port) if port)
@@ -70,23 +80,3 @@ def serve_command(
         raise bad_usage(f"The server cannot listen on {host}, ports {ws_port} and {http_port}: {why}.")
     if error is not None:  # no address, or one that others can reach
         raise bad_usage(str(error).replace("allow_exposed=True", "--exposed"))
-
-
-async def _serve(start: Callable[..., Awaitable[object]], screen: "Screen") -> OSError | ValueError | None:
-    import trio
-
-    from worker_state.cli.signals import ending_on_signal
-
-    failure = None
-    async with ending_on_signal(screen, "Stopping") as scope:
-        with scope:
-            async with trio.open_nursery() as nursery:
-                try:
-                    server = await nursery.start(start)
-                except (OSError, ValueError) as error:
-                    failure = error
-                else:
-                    screen.result("WebSocket", server.ws_url)
-                    screen.result("HTTP", server.http_url)
-                    screen.line(f"Every worker, in a browser: {server.http_url}/")
-    return failure

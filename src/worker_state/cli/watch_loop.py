@@ -133,18 +133,14 @@ def _table(rows: tuple[Row, ...], roster: Roster, now: float, headings: list[str
         table.add_column(Text(heading, no_wrap=True), no_wrap=heading in WHOLE)
     for row in rows:
         cells = dict(zip(roster_text.HEADINGS, roster_text.cells(row, now, length), strict=True))
-        table.add_row(*(_cell(cells[heading], _style(row, heading)) for heading in headings))
+        style = "red" if row.gone else ""
+        styles = {"status": style or STATUS_STYLES.get(row.entry.status or "", "red")}
+        table.add_row(*(_cell(cells[heading], styles.get(heading, style)) for heading in headings))
     return table
 
 
 def _cell(text: str, style: str) -> Text:
     return Text(text, style, no_wrap=True, overflow="ellipsis")
-
-
-def _style(row: Row, heading: str) -> str:
-    if row.gone:
-        return "red"
-    return STATUS_STYLES.get(row.entry.status or "", "red") if heading == "status" else ""
 
 
 async def print_changes(rosters: Watched[Roster], screen: Screen) -> None:
