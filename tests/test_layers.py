@@ -52,7 +52,8 @@ PLACES = {
     "web": place("core net", "trio httpx"),
     "supervisor": place("core watched actors actors/runner world logs", "trio"),
     "manager": place("core watched background supervisor world logs", "trio"),
-    "sources": place("core logs"),
+    "settings": place("core"),
+    "config_files": place("core logs settings"),
     "reach": place("core net tools/checks", "trio"),
     "tools/checks": place("core"),
     "tools/roster": place("core"),
@@ -62,16 +63,17 @@ PLACES = {
     "health": place("core manager health logs", "trio h11 prometheus_client"),
     "systemd": place("core manager logs", "trio"),
     # Everything comes in when it is asked for.
-    "__init__": place(for_types_only="core manager health manager sources systemd"),
-    # Only the standard library, until a Ctrl-C is no traceback any more.
-    "__main__": place("cli"),
+    "__init__": place(for_types_only="core manager health manager config_files systemd"),
+    # It looks for what the command line needs, once a Ctrl-C is no traceback any more.
+    "__main__": place("cli", "rich"),
     "cli": place(
-        "__init__ cli core health logs manager sources systemd tools tools/checks tools/roster watched world devserver",
+        "__init__ cli config_files core devserver health logs manager settings systemd tools tools/checks tools/roster "
+        "watched",
         "trio typer rich",
     ),
 }
 
-PURE = names("core tools/checks tools/roster")
+PURE = names("core settings tools/checks tools/roster")
 # Beyond third-party packages, what is pure knows no clock, no log, no chance and no operating system.
 IMPURE = names(
     "asyncio datetime logging multiprocessing os queue secrets select selectors signal socket ssl subprocess "

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from worker_state.core.status import WorkerStatus
     from worker_state.health import serve_health
     from worker_state.manager import Manager, open_state_manager, run_state_manager
-    from worker_state.sources import load_config
     from worker_state.systemd import notify_systemd
 
 __all__ = [
@@ -71,7 +70,6 @@ _HOMES = {
     "core.status": ("WorkerStatus",),
     "health": ("serve_health",),
     "manager": ("Manager", "open_state_manager", "run_state_manager"),
-    "sources": ("load_config",),
     "systemd": ("notify_systemd",),
 }
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from worker_state.cli import rows
+from worker_state.cli import roster_text
 from worker_state.tools.roster import Change, Entry, Roster, Row, answered, lost
 
 TAGS = ("sleap-rtc",)

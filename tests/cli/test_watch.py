@@ -19,6 +19,7 @@ from worker_state import Config, Manager, open_state_manager
 from worker_state.cli import watch_loop
 from worker_state.cli.app import app
 from worker_state.cli.screen import Screen
+from worker_state.cli.watch_loop import print_changes, watch
 from worker_state.core.session import SessionString
 from worker_state.devserver import DevServer, serve
 from worker_state.tools.roster import Entry, Roster, answered, lost

@@ -1,4 +1,4 @@
-"""`worker-state doctor`: its options, and how its findings are printed. What it does is in `tools.doctor`."""
+"""`worker-state doctor`: its options and how it prints its findings. `worker_state.doctor` does the work."""
 
 import json
 import logging
@@ -11,9 +11,6 @@ from worker_state.cli.options import WORKER_OPTIONS, Json, checked_settings, des
 from worker_state.core.words import shown
 
 if TYPE_CHECKING:
-    from worker_state import Config
-    from worker_state.cli.screen import Screen
-    from worker_state.core.settings import Settings
     from worker_state.tools.checks import Result
 
 NO_SERVER = (
@@ -44,7 +41,9 @@ def doctor_command(given: dict[str, Any], as_json: Json = False) -> None:
     import trio
 
     from worker_state.cli.screen import Screen
+    from worker_state.cli.signals import ending_on_signal
     from worker_state.tools.checks import Result, Step, all_well, ok
+    from worker_state.tools.doctor import examine
 
     screen = Screen(logging.WARNING if as_json else logging.INFO)
     config = settings.config()
@@ -73,32 +72,7 @@ def doctor_command(given: dict[str, Any], as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-async def _examine(config: "Config", tell: Any, screen: "Screen") -> None:
-    import trio
-
-    from worker_state.cli.stopping import cancel_on_signal
-    from worker_state.tools.doctor import examine
-
-    leaving = trio.CancelScope()
-    screen.on_gone = leaving.cancel
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            cancel_on_signal, leaving, screen, "Leaving, after asking the server to delete what was created"
-        )
-        with leaving:
-            await examine(config, tell)
-        nursery.cancel_scope.cancel()
-
-
-def _described(settings: "Settings", config: "Config") -> str:
-    """Where the server's addresses come from, and whether what is said to it can be read on the way."""
-    open_ = "; not encrypted: tokens can be read on the way" if config.exposed_urls else ""
-    return described(settings) + open_
-
-
-def _lines(result: "Result") -> list[str]:
-    from worker_state.core.words import shown
-
+def _as_text(result: "Result") -> str:
     finding = result.finding
     took = "" if result.seconds is None else f"{result.seconds * 1000:.0f} ms"
     line = f"{result.step:13}  {finding.outcome:9}  {took:>8}  {shown(finding.detail, 400)}".rstrip()

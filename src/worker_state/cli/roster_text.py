@@ -4,8 +4,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from worker_state.core.roster import Change, Entry, Roster, Row, id_length
 from worker_state.core.words import shown
+from worker_state.tools.roster import Change, Entry, Roster, Row, id_length
 
 LONGEST = 40
 """Characters in a cell."""

@@ -60,7 +60,7 @@ def watch_command(
 
     import trio
 
-    from worker_state.cli import lookout
+    from worker_state.cli.watch_loop import watch
     from worker_state.tools.observer import LEAST, MOST
 
     if server_of(settings) is None:

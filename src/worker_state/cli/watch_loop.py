@@ -20,8 +20,8 @@ from worker_state.cli.signals import ending_on_signal
 from worker_state.cli.state_text import STATUS_STYLES
 from worker_state.core.config import Config
 from worker_state.core.errors import ObservationFailed
-from worker_state.core.roster import Roster, Row, changes
-from worker_state.observer import Outside, open_roster
+from worker_state.tools.observer import Outside, open_roster
+from worker_state.tools.roster import Roster, Row, changes
 from worker_state.watched import Watched
 
 TICK = 1.0
