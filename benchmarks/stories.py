@@ -26,7 +26,7 @@ from trio_websocket import open_websocket_url
 
 from worker_state import SessionString
 from worker_state.devserver import DevServer, serve
-from worker_state.devserver.rooms import Rooms
+from worker_state.devserver.rules import Rooms
 
 PAGE = Path(__file__).parents[1] / "docs" / "what-happens-when.md"
 SECRET = re.compile(r"sleap-session:[\w=+/-]+")

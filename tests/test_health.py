@@ -217,12 +217,13 @@ async def test_metrics_of_a_worker_that_was_never_answered() -> None:
 
 async def test_without_the_metrics_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the optional package is missing, metrics say how to install it, and the rest works."""
-    monkeypatch.delitem(sys.modules, "worker_state.health.metrics", raising=False)
-    monkeypatch.delattr("worker_state.health.metrics", raising=False)
+    monkeypatch.delitem(sys.modules, "worker_state.integrations.metrics", raising=False)
+    monkeypatch.delattr("worker_state.integrations.metrics", raising=False)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     async with served(showing(after(*PROVED))) as client:
         answer = await client.get("/metrics")
-        assert (answer.status_code, answer.json()) == (501, {"error": pages.NO_METRICS})
+        missing = "The package prometheus-client is not installed: pip install 'worker-state[health]'"
+        assert (answer.status_code, answer.json()) == (501, {"error": missing})
         assert (await client.get("/health")).status_code == 200
 
 
@@ -262,7 +263,7 @@ async def test_other_paths_and_methods() -> None:
     [
         (b"nonsense\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00", b""),  # somebody who expects TLS, and then waits
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 2 * http.MAX_HEAD, b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 2 * MAX_HEAD, b"431"),
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # without a Host
         (b"GET \xff HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
         (b"GET http://x/health HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
@@ -331,10 +332,11 @@ async def test_a_mistake_of_ours_harms_nobody(
 async def test_a_stuck_loop_is_told(autojump_clock: object) -> None:
     """The lag of the loop is in the answer, and beyond its bound the answer is 503."""
     lag = Lag(trio.current_time())
-    desk = pages.Desk(lambda: "nobody", lag)
-    assert desk.answer("GET", "/health").status == 200
+    routes = Routes(lambda: "nobody", lag)
+    request = Request("GET", "/health", (), b"")
+    assert (await routes.respond(request)).status == 200
     await trio.sleep(BOUND + 1)  # and nobody has measured
-    answer = desk.answer("GET", "/health")
+    answer = await routes.respond(request)
     body = json.loads(answer.body)
     assert (answer.status, body["alive"], body["bound_seconds"]) == (503, False, BOUND)
     assert body["lag_seconds"] > BOUND

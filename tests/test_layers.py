@@ -179,6 +179,25 @@ def test_no_file_is_too_long_to_be_read_in_one_go(file: str) -> None:
     assert len((SOURCE / file).read_text("utf-8").splitlines()) <= LONGEST_FILE
 
 
+def test_an_extra_of_the_integrations_is_imported_by_one_file() -> None:
+    """h11 by the one HTTP server, which is all that the development server takes from there."""
+    found = {
+        (item.name.partition(".")[0], file)
+        for file in FILES
+        for item in imports(file, (SOURCE / file).read_text("utf-8"))
+        if item.name.startswith(("h11", "prometheus_client"))
+    }
+    assert found == {("h11", "integrations/http_server.py"), ("prometheus_client", "integrations/metrics.py")}
+    taken = {
+        item.name.rpartition(".")[0]
+        for file in FILES
+        if place_of(file) == "devserver"
+        for item in imports(file, (SOURCE / file).read_text("utf-8"))
+        if item.name.startswith(f"{PACKAGE}.integrations")
+    }
+    assert taken == {f"{PACKAGE}.integrations.http_server"}
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

@@ -14,8 +14,8 @@ HEAVY = {"trio", "httpx", "rich", "asyncio", "ssl", "worker_state.devserver", "w
 def test_every_public_name_is_there_and_no_other() -> None:
     """The lazy names come from where they live, and a name that nobody has is refused."""
     assert worker_state.run_state_manager.__module__ == "worker_state.manager"
-    assert worker_state.serve_health.__module__ == "worker_state.health"
-    assert worker_state.notify_systemd.__module__ == "worker_state.systemd"
+    assert worker_state.serve_health.__module__ == "worker_state.integrations.health"
+    assert worker_state.notify_systemd.__module__ == "worker_state.integrations.systemd"
     assert all(hasattr(worker_state, name) for name in worker_state.__all__)
     with pytest.raises(AttributeError, match="no attribute 'surprise'"):
         _ = worker_state.surprise

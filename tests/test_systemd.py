@@ -18,7 +18,7 @@ from worker_state import Config, State, notify_systemd, open_state_manager
 from worker_state.core import messages as m
 from worker_state.core.status import Busy, Maintenance
 from worker_state.devserver import serve
-from worker_state.systemd import LOOK_EVERY, watchdog_beat
+from worker_state.integrations.systemd import LOOK_EVERY, watchdog_beat
 from worker_state.watched import Watched
 
 PID = os.getpid()

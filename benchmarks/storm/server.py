@@ -24,8 +24,8 @@ from benchmarks.held import memory
 from benchmarks.storm.lines import commands, first_line, kept_waiting, say
 from benchmarks.storm.seats import LIFE, furnish
 from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
-from worker_state.devserver.connection import Connection
 from worker_state.devserver.effects import Effect, Send
+from worker_state.devserver.sockets import Connection
 
 SELDOM = (10_000, 20, 1_000)
 EVERY = 0.25
@@ -49,7 +49,7 @@ class WatchedRooms(Rooms):
 
     def receive(self, connection: Hashable, text: str | bytes, now: float) -> list[Effect]:
         effects = super().receive(connection, text, now)
-        if not isinstance(connection, Connection) or connection.cable.ended.is_set() or connection in self._old:
+        if not isinstance(connection, Connection) or connection.stream.ended.is_set() or connection in self._old:
             return effects
         for effect in effects:
             match effect:

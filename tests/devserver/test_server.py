@@ -1,252 +1,177 @@
-"""The faults that can be asked for: each is seen by the client, and each ends."""
+"""The server as a whole: where it binds, how it starts and ends, what its HTTP port answers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
-from trio_websocket import ConnectionRejected, wrap_client_stream
+from trio_websocket import wrap_client_stream
+
+from worker_state.devserver import DevServer, Rooms, serve
+from worker_state.devserver.server import contain
 
 if TYPE_CHECKING:
-    from tests.devserver.conftest import Connect, Dial, Join, Until
-    from worker_state.devserver import DevServer
+    from collections.abc import AsyncIterator, Hashable
+
+    from tests.devserver.conftest import Dial, Join
+    from worker_state.devserver.effects import Effect
+    from worker_state.devserver.faults import FaultyStream
 
 
-def listed(server: DevServer, peer_id: str) -> bool:
-    return server.rooms.peer(peer_id) is not None
+@pytest.fixture
+async def http(server: DevServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.http_url, trust_env=False) as client:
+        yield client
 
 
-async def test_cutting_one_peer_resets_its_connection_and_no_other(server: DevServer, join: Join) -> None:
-    one, other = await join(), await join()
-    await one.register()
-    await other.register()
-    server.cut(one.peer_id)
-    assert not listed(server, one.peer_id)
-    assert (await one.client.closed())[0] == 1006
-    assert await other.echoes()
-
-
-async def test_cutting_everything_also_cuts_those_who_never_registered(
-    server: DevServer, until: Until, dial: Dial
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "8.8.8.8"])
+@pytest.mark.parametrize(("allow_exposed", "environment"), [(False, None), (True, None), (True, "yes"), (False, "1")])
+async def test_it_refuses_to_be_exposed_unless_told_twice(
+    monkeypatch: pytest.MonkeyPatch, host: str, allow_exposed: bool, environment: str | None
 ) -> None:
-    clients = [await dial() for _ in range(3)]
-    server.cut()
-    for client in clients:
-        assert (await client.closed())[0] == 1006
-    await until(lambda: not server.connections)
+    monkeypatch.delenv("WORKER_STATE_DEVSERVER_EXPOSE", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("WORKER_STATE_DEVSERVER_EXPOSE", environment)
+    with pytest.raises(ValueError, match="told twice"):
+        await serve(host=host, allow_exposed=allow_exposed)
 
 
-async def test_cutting_everything_also_cuts_what_is_no_websocket_yet(
-    server: DevServer, until: Until, connect: Connect
-) -> None:
-    stream = await connect()
-    await until(lambda: len(server.cables) == 1)
-    server.cut()
-    with trio.fail_after(30), pytest.raises(trio.BrokenResourceError):
-        await stream.receive_some()
+async def test_it_can_be_exposed_when_told_twice(monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> None:
+    monkeypatch.setenv("WORKER_STATE_DEVSERVER_EXPOSE", "1")
+    server = await nursery.start(partial(serve, host="0.0.0.0", allow_exposed=True))
+    assert server.host == "0.0.0.0"
 
 
-async def test_what_was_sent_before_a_cut_counts_no_more(server: DevServer, until: Until, join: Join) -> None:
-    member = await join()
-    await member.register()
-    server.freeze(member.peer_id)
-    await member.client.send(member.register_frame())
-    await wait_all_tasks_blocked(0.01)
-    server.notice(member.peer_id)
-    await until(lambda: not server.cables)
-    assert not listed(server, member.peer_id)
-    assert len(server.frames) == 1
+@pytest.mark.parametrize("host", ["", "example.org", "127.0.0.1.example.org", "localhost.example.org"])
+async def test_it_takes_no_names_for_which_others_decide(host: str) -> None:
+    with pytest.raises(ValueError, match="IP address"):
+        await serve(host=host)
 
 
-async def test_a_half_open_connection_evicts_the_new_registration_when_it_is_noticed(
-    server: DevServer, join: Join, dial: Dial
+@pytest.mark.parametrize(("host", "url"), [("localhost", "ws://127.0.0.1:"), ("::1", "ws://[::1]:")])
+async def test_it_tells_where_it_is(nursery: trio.Nursery, host: str, url: str) -> None:
+    server = await nursery.start(partial(serve, host=host))
+    assert server.ws_url == f"{url}{server.ws_port}"
+
+
+async def test_a_cancelled_server_is_gone_at_once_and_its_rooms_can_be_served_again(
+    nursery: trio.Nursery, join: Join, server: DevServer
 ) -> None:
     member = await join()
     await member.register()
-    server.half_open(member.peer_id)
-    assert (await member.client.closed())[0] == 1006
-    assert listed(server, member.peer_id)
-    member.client = await dial()
-    await member.register()
-    assert await member.echoes()
-    server.notice(member.peer_id)
-    assert not listed(server, member.peer_id)
-    answer = await member.client.ask(member.echo_frame())
-    assert answer["code"] == "NOT_IN_ROOM"
+    with trio.fail_after(30):
+        async with trio.open_nursery() as inner:
+            other = await inner.start(partial(serve, rooms=server.rooms))
+            async with httpx.AsyncClient(base_url=other.http_url, trust_env=False) as http:
+                assert (await http.post("/anonymous-signin")).status_code == 200
+            inner.cancel_scope.cancel()
+    assert member.peer_id in other.rooms.users
+    assert member.room_id in other.rooms.rooms
+    assert other.rooms.peers(member.room_id) == {}
 
 
-async def test_a_half_open_peer_stays_listed_and_its_messages_are_swallowed(server: DevServer, join: Join) -> None:
-    gone = await join()
-    await gone.register()
-    client = await join(beside=gone)
-    await client.register()
-    server.half_open(gone.peer_id)
-    await client.client.send(client.echo_frame(to=gone.peer_id))
-    assert await client.echoes()  # no error came before
-    server.notice()
-    assert (await client.client.ask(client.echo_frame(to=gone.peer_id)))["code"] == "PEER_NOT_IN_ROOM"
-
-
-async def test_a_frozen_connection_does_not_notice_that_its_peer_has_gone(
-    server: DevServer, until: Until, join: Join, dial: Dial
-) -> None:
-    member = await join()
-    await member.register()
-    server.freeze(member.peer_id)
-    member.client.reset()
-    await wait_all_tasks_blocked(0.01)
-    assert listed(server, member.peer_id)
-    server.thaw(member.peer_id)
-    await until(lambda: not listed(server, member.peer_id))
-
-
-async def test_a_thawed_connection_answers_what_it_was_asked_while_frozen(server: DevServer, join: Join) -> None:
-    member = await join()
-    await member.register()
-    server.freeze(member.peer_id)
-    await member.client.send(member.echo_frame())
-    await wait_all_tasks_blocked(0.01)
-    assert server.frames[-1][1]["type"] == "register"
-    server.thaw()
-    assert await member.client.receive() == member.echo_frame()
-
-
-async def test_everybody_can_be_disconnected_politely(server: DevServer, until: Until, join: Join) -> None:
-    members = [await join() for _ in range(3)]
-    for member in members:
-        await member.register()
-    server.disconnect_all(1001, "going away")
-    for member in members:
-        assert await member.client.closed() == (1001, "going away")
-    await until(lambda: not server.connections)
-    assert not any(listed(server, member.peer_id) for member in members)
-
-
-async def test_a_restart_forgets_registrations_and_keeps_rooms(server: DevServer, join: Join, dial: Dial) -> None:
-    member = await join()
-    await member.register()
-    server.restart()
-    assert (await member.client.closed())[0] == 1006
-    member.client = await dial()
-    assert (await member.client.ask(member.echo_frame()))["code"] == "NOT_IN_ROOM"
-    await member.register()
-
-
-async def test_upgrades_are_refused_as_often_as_asked(server: DevServer, dial: Dial) -> None:
-    server.refuse_upgrades(503, {"Retry-After": "30"}, b"later", times=2)
-    for _ in range(2):
-        with pytest.RaisesGroup(ConnectionRejected, allow_unwrapped=True, flatten_subgroups=True) as caught:
-            await dial_alone(server)
-        (rejected,) = caught.value.exceptions if isinstance(caught.value, ExceptionGroup) else (caught.value,)
-        assert isinstance(rejected, ConnectionRejected)
-        assert (rejected.status_code, rejected.body) == (503, b"later")
-        assert (b"retry-after", b"30") in (rejected.headers or ())
-    await dial()
-
-
-async def dial_alone(server: DevServer) -> None:
-    """In a nursery of its own, because a rejection is raised there."""
-    async with await trio.open_tcp_stream(server.host, server.ws_port) as stream, trio.open_nursery() as nursery:
+async def test_later_deployments_send_pings_of_their_own(nursery: trio.Nursery) -> None:
+    server = await nursery.start(partial(serve, ping_every=0.001))
+    stream = await trio.open_tcp_stream(server.host, server.ws_port)
+    async with stream:
+        websocket = await wrap_client_stream(nursery, stream, "devserver", "/")
         with trio.fail_after(30):
-            await wrap_client_stream(nursery, stream, "devserver", "/")
-            await trio.sleep_forever()
+            assert await websocket.get_message() == '{"type": "ping"}'
 
 
-async def test_refusals_can_be_taken_back(server: DevServer, dial: Dial) -> None:
-    server.refuse_upgrades(503, times=1000)
-    server.accept_upgrades()
-    await dial()
+async def test_the_three_calls_answer_over_one_connection(server: DevServer, http: httpx.AsyncClient) -> None:
+    identity = (await http.post("/anonymous-signin")).json()
+    room = await http.post("/create-room", headers={"Authorization": f"Bearer {identity['id_token']}"})
+    deleted = await http.post("/delete-peer", json={"peer_id": identity["username"]})
+    assert room.json()["room_id"] in server.rooms.rooms
+    assert deleted.json()["status"].startswith("peer deleted")
+    assert identity["username"] not in server.rooms.users
+    assert len(server.streams) == 1
 
 
-@pytest.mark.parametrize("handling", [False, True])
-async def test_a_mute_server_takes_frames_and_answers_nothing(
-    server: DevServer, until: Until, join: Join, handling: bool
+async def test_unknown_paths_and_methods_answer_as_fastapi_does(http: httpx.AsyncClient) -> None:
+    unknown, wrong, head = await http.get("/rooms"), await http.get("/create-room"), await http.head("/delete-peer")
+    assert (unknown.status_code, unknown.json()) == (404, {"detail": "Not Found"})
+    assert (wrong.status_code, wrong.json()) == (405, {"detail": "Method Not Allowed"})
+    assert (head.status_code, head.headers["allow"], head.content) == (405, "POST", b"")
+
+
+@pytest.mark.parametrize("body", ["{nope", b"\xff\xfe", "[" * 50_000])
+async def test_a_body_that_is_no_json_is_unprocessable(http: httpx.AsyncClient, body: Any) -> None:
+    answer = await http.post("/delete-peer", content=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["type"] == "json_invalid"
+
+
+class Broken(Rooms):
+    """Rules with a mistake in them."""
+
+    def receive(self, connection: Hashable, text: str | bytes, now: float) -> list[Effect]:
+        raise RuntimeError(f"cannot stand {text!r}")
+
+    def sign_in(self, now: float) -> Any:
+        raise RuntimeError("cannot sign in")
+
+
+@pytest.fixture
+async def broken(server: DevServer) -> DevServer:
+    server.rooms = Broken(random=Random(1))
+    return server
+
+
+async def test_an_internal_error_closes_with_1000_and_is_logged_without_what_was_sent(
+    broken: DevServer, dial: Dial, caplog: pytest.LogCaptureFixture
 ) -> None:
-    member = await join()
-    server.mute(handling=handling)
-    await member.client.send(member.register_frame())
-    await until(lambda: bool(server.frames))
-    await wait_all_tasks_blocked()
-    assert server.frames[-1] == (member.peer_id, member.register_frame())
-    assert listed(server, member.peer_id) is handling
-    server.unmute()
-    await member.register()  # the first answer that comes is to this one
+    caplog.set_level(logging.DEBUG)
+    for _ in range(2):
+        client = await dial()
+        await client.send({"token": "secret-token"})
+        assert await client.closed() == (1000, "")
+    assert "RuntimeError" in caplog.text
+    assert "secret-token" not in caplog.text
 
 
-async def test_a_register_abandoned_with_a_close_frame_leaves_a_ghost(
-    server: DevServer, until: Until, join: Join
+async def test_an_internal_error_is_a_500_in_plain_text(broken: DevServer, http: httpx.AsyncClient) -> None:
+    answer = await http.post("/anonymous-signin")
+    assert (answer.status_code, answer.text) == (500, "Internal Server Error")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+async def test_a_stale_cancellation_ends_with_its_connection(server: DevServer) -> None:
+    """trio-websocket can raise an old Cancelled again; outside of its scope that would end all connections."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            stale = cancelled
+            raise
+
+    async def serve_one(stream: FaultyStream) -> None:
+        raise stale
+
+    ours, theirs = trio.socket.socketpair()
+    with ours:
+        try:
+            await contain(server, serve_one, trio.SocketStream(theirs))
+        except trio.Cancelled:
+            pytest.fail("it spreads")  # said aloud, because a nursery would swallow it
+
+
+async def test_a_whole_life_is_logged_without_secrets(
+    join: Join, server: DevServer, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    member = await join()
-    client = await join(beside=member)
-    await client.register()
-    server.hold_registers()
-    await member.client.send(member.register_frame())
-    await until(lambda: server.held_registers == 1)
-    await member.client.close()
-    server.release_registers()
-    await until(lambda: len(server.connections) == 1)
-    assert listed(server, member.peer_id)
-    assert (await client.client.ask(client.echo_frame(to=member.peer_id)))["code"] == "DELIVERY_FAILED"
-
-
-async def test_a_register_and_a_close_frame_in_one_breath_leave_a_ghost(
-    server: DevServer, until: Until, join: Join
-) -> None:
-    members = [await join() for _ in range(10)]  # the scheduler tosses coins
-    for member in members:
-        await member.client.send_and_close(member.register_frame())
-    await until(lambda: len(server.frames) == 10 and not server.connections)
-    assert all(listed(server, member.peer_id) for member in members)
-
-
-async def test_a_register_abandoned_with_a_reset_leaves_none(server: DevServer, until: Until, join: Join) -> None:
-    member = await join()
-    server.hold_registers()
-    await member.client.send(member.register_frame())
-    await until(lambda: server.held_registers == 1)
-    member.client.reset()
-    server.release_registers()
-    await until(lambda: not server.connections)
-    assert not listed(server, member.peer_id)
-
-
-async def test_http_fails_as_often_as_asked(server: DevServer) -> None:
-    server.fail_http("/anonymous-signin", 500, {"detail": "Anonymous sign-in failed: x"}, headers={"Retry-After": "3"})
-    server.fail_http("/anonymous-signin", 200, "<html>", content_type="text/html", times=2)
-    async with httpx.AsyncClient(base_url=server.http_url, trust_env=False) as http:
-        answers = [await http.post("/anonymous-signin") for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [500, 200, 200, 200]
-    assert answers[0].headers["retry-after"] == "3"
-    assert answers[1].text == answers[2].text == "<html>"
-    assert answers[2].headers["content-type"] == "text/html"
-    assert list(server.rooms.users) == [answers[3].json()["username"]]
-
-
-async def test_a_hanging_call_is_answered_when_released(server: DevServer, nursery: trio.Nursery) -> None:
-    server.hang_http("/anonymous-signin")
-    async with httpx.AsyncClient(base_url=server.http_url, trust_env=False) as http:
-        answers: list[httpx.Response] = []
-
-        async def call() -> None:
-            answers.append(await http.post("/anonymous-signin"))
-
-        async with trio.open_nursery() as calls:
-            calls.start_soon(call)
-            await wait_all_tasks_blocked(0.01)
-            assert (await http.post("/create-room")).status_code == 422
-            assert (answers, dict(server.rooms.users)) == ([], {})
-            server.release_http()
-        assert answers[0].status_code == 200
-
-
-async def test_frames_are_kept_with_the_peer_that_sent_them(server: DevServer, join: Join) -> None:
+    caplog.set_level(logging.DEBUG)
     member = await join()
     await member.register()
-    await member.echoes()
-    assert [(peer_id, frame["type"]) for peer_id, frame in server.frames] == [
-        (member.peer_id, "register"),
-        (member.peer_id, "peer_message"),
-    ]
+    await http.post("/create-room", headers={"Authorization": f"Bearer {member.id_token}"})
+    server.cut()
+    ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("worker_state"))
+    for shown in (ours, repr(server)):
+        assert member.id_token not in shown
+        assert member.token not in shown

@@ -60,25 +60,25 @@ async def test_an_endless_head_is_refused(witness: Member, connect: Connect) -> 
 async def test_a_client_may_leave_in_the_middle_of_the_handshake(
     witness: Member, server: DevServer, until: Until, connect: Connect, sent: bytes, reset: bool
 ) -> None:
-    before = len(server.cables)
+    before = len(server.streams)
     stream = await connect()
     await stream.send_all(sent)
     if reset:
         stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     stream.socket.close()
-    await until(lambda: len(server.cables) == before)
+    await until(lambda: len(server.streams) == before)
 
 
 async def test_a_client_may_reset_right_after_its_upgrade(
     witness: Member, server: DevServer, until: Until, connect: Connect
 ) -> None:
-    before = len(server.cables)
+    before = len(server.streams)
     for _ in range(20):
         stream = await connect()
         await stream.send_all(UPGRADE)
         stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         stream.socket.close()
-    await until(lambda: len(server.cables) == before)
+    await until(lambda: len(server.streams) == before)
 
 
 async def test_a_binary_frame_is_taken_like_text(witness: Member, dial: Dial) -> None:

@@ -485,7 +485,7 @@ async def test_f31_no_close_frame_behind_a_register(world: World) -> None:
         await world.until(lambda: connection.websocket.closed is not None)
         assert not connection.closed_politely
         world.server.release_registers()
-        await world.until(lambda: not world.server.cables)  # type: ignore[union-attr]
+        await world.until(lambda: not world.server.streams)  # type: ignore[union-attr]
     assert not world.rooms.users
     assert len(world.rooms._registry) == 0
 

@@ -8,7 +8,7 @@ from random import Random
 
 from tests.simulation.leaving import FAULTS
 from tests.simulation.strangers import RENEWALS
-from worker_state.devserver.admission import Generation
+from worker_state.devserver.identities import Generation
 
 CATALOGUE = tuple(FAULTS)
 

@@ -1,4 +1,4 @@
-"""The signaling server of the simulation: the real rules of `devserver.rooms` behind connections that can break.
+"""The signaling server of the simulation: the real rules of `devserver.rules` behind connections that can break.
 
 It takes the frames of one connection one at a time; a `register` takes a moment, as it asks a store. Everything that
 the server as a whole can suffer is a method or an attribute of `Server`; what happens to connections is in `conns`.
@@ -17,10 +17,9 @@ import trio
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.net import Net
 from tests.simulation.trace import Trace
-from worker_state.devserver.admission import Generation
 from worker_state.devserver.effects import Close, Effect, Message, Send
-from worker_state.devserver.identities import ApiKey
-from worker_state.devserver.rooms import Rooms
+from worker_state.devserver.identities import ApiKey, Generation
+from worker_state.devserver.rules import Rooms
 
 ROOM_REFUSALS = ("Invalid token", "Room not found", "Room expired")
 EPOCH = 1_800_000_000.0

@@ -23,10 +23,9 @@ from worker_state import Config, Manager, run_state_manager
 from worker_state.core.http_api import HttpAnswer
 from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Closed
-from worker_state.devserver.app import serve
-from worker_state.devserver.connection import Connection
-from worker_state.devserver.rooms import Rooms
-from worker_state.devserver.server import DevServer
+from worker_state.devserver.rules import Rooms
+from worker_state.devserver.server import DevServer, serve
+from worker_state.devserver.sockets import Connection
 from worker_state.manager import run_in_world
 from worker_state.world import World as Outside
 
@@ -342,7 +341,7 @@ class RealWorld(World):
 
     async def deliver_raw(self, manager: Manager, data: bytes) -> None:
         """These very bytes on the worker's TCP connection, WebSocket framing and all."""
-        await self._connection(manager).cable.send_all(data)
+        await self._connection(manager).stream.send_all(data)
 
     def _connection(self, manager: Manager) -> Connection:
         peer_id = manager.state.peer_id

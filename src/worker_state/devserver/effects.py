@@ -1,9 +1,7 @@
-"""What the rules answer with: HTTP replies, and effects on connections; and the shapes of errors.
+"""What the rules answer with: HTTP replies, and effects on connections. Pure.
 
-Pure. No message is ever part of a `repr`: it may carry tokens.
+No message is ever part of a `repr`: it may carry tokens.
 """
-
-from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -42,7 +40,6 @@ def error(connection: Hashable, code: str, message: str) -> Send:
     return Send(connection, {"type": "error", "code": code, "message": message})
 
 
-def unprocessable(kind: str, where: list[str], message: str, given: JSON) -> Reply:
+def unprocessable(kind: str, where: list[JSON], message: str, given: JSON) -> Reply:
     """The 422 of a request that does not have the declared shape."""
-    place: list[JSON] = [*where]
-    return Reply(422, {"detail": [{"type": kind, "loc": place, "msg": message, "input": given}]})
+    return Reply(422, {"detail": [{"type": kind, "loc": where, "msg": message, "input": given}]})

@@ -1,17 +1,27 @@
-"""Who may come in: users, their ID tokens, API keys. What Cognito does for the real server.
-
-Pure: no trio, no logging, no clock, no global random.
-"""
-
-from __future__ import annotations
+"""Who may register, and how they prove it: users, ID tokens, API keys. What Cognito does for the real server. Pure."""
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
+
+from worker_state.devserver.effects import Message
+from worker_state.devserver.registry import Room
+
+Generation: TypeAlias = Literal["v2", "v3"]
+
+
+def refused(reason: str) -> Message:
+    """The error of a `register`."""
+    return {"type": "error", "reason": reason}
+
+
+#: A bad identity is refused without a type; the same words with a type mean the token of the room.
+BAD_IDENTITY: Message = {"error": "Invalid token"}
+STORE_FAILED = refused("DynamoDB error")
 
 
 @dataclass(frozen=True)
@@ -32,9 +42,7 @@ class ApiKey:
     def refusal(self, now: float) -> str | None:
         if self.revoked:
             return "Token revoked"
-        if self.expires_at is not None and now > self.expires_at:
-            return "Token expired"
-        return None
+        return "Token expired" if self.expires_at is not None and now > self.expires_at else None
 
 
 #: The keys of the recorded exchanges: one that works, and one for each way not to.
@@ -47,7 +55,7 @@ RECORDED_API_KEYS: Mapping[str, ApiKey] = {
 
 @dataclass
 class Identities:
-    """Signs users in and judges their tokens.
+    """Signs users in and checks their tokens.
 
     A token outlives its user: like a signed JWT it is good until it expires, even if the user is deleted.
     """
@@ -59,21 +67,16 @@ class Identities:
     _expiry: dict[str, float] = field(default_factory=dict, repr=False)
 
     def sign_in(self, now: float) -> tuple[str, str]:
-        """Creates a user; returns the name and an ID token."""
-        username = self.new_uuid()
-        expires_at = now + self.token_life
-        token = self._jwt(
-            {
-                "sub": username,
-                "cognito:username": username,
-                "token_use": "id",
-                "iat": int(now),
-                "exp": int(expires_at),
-            }
-        )
-        self.users[username] = User(username, created_at=now)
+        """Create a user; return the name and an ID token."""
+        name, expires_at = self.new_uuid(), now + self.token_life
+        claims = {"sub": name, "cognito:username": name, "token_use": "id", "iat": int(now), "exp": int(expires_at)}
+        header = {"alg": "RS256", "typ": "JWT", "kid": "devserver"}
+        # Nothing is signed: the last part only has to be there, and to make the token unguessable.
+        parts = (json.dumps(header).encode(), json.dumps(claims).encode(), self.random.randbytes(32))
+        token = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+        self.users[name] = User(name, created_at=now)
         self._expiry[token] = expires_at
-        return username, token
+        return name, token
 
     def refusal(self, token: object, now: float) -> str | None:
         """Why this ID token is no good, or None: it is."""
@@ -81,15 +84,70 @@ class Identities:
             return "Not enough segments"
         if self.keys_stale or token not in self._expiry:
             return "Signature verification failed."
-        if now > self._expiry[token]:
-            return "Signature has expired."
-        return None
+        return "Signature has expired." if now > self._expiry[token] else None
 
     def new_uuid(self) -> str:
         return str(UUID(int=self.random.getrandbits(128), version=4))
 
-    def _jwt(self, claims: dict[str, Any]) -> str:
-        header = {"alg": "RS256", "typ": "JWT", "kid": "devserver"}
-        # Nothing is signed: the last part only has to be there, and to make the token unguessable.
-        parts = (json.dumps(header).encode(), json.dumps(claims).encode(), self.random.randbytes(32))
-        return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+@dataclass(frozen=True)
+class Admitted:
+    peer_id: str
+    room_id: str
+    metadata: Any
+
+
+@dataclass(frozen=True)
+class Admission:
+    """May this `register` come in, and into which room? The order of the questions is the real server's."""
+
+    generation: Generation
+    identities: Identities
+    api_keys: Mapping[str, ApiKey]
+    rows: Mapping[str, Room]
+    store_fails: Callable[[], bool]
+
+    def admit(self, message: Message, now: float) -> Admitted | Message:
+        """Who comes in; or the error for who does not."""
+        if self.generation == "v3":
+            api_key = message.get("api_key")
+            if api_key and api_key.startswith("slp_"):
+                return self._by_api_key(api_key, message, now)
+            if message.get("jwt"):
+                return refused("JWT public key not configured")
+            if not message.get("id_token"):
+                return refused("No authentication provided. Use api_key, jwt, or id_token.")
+        return self._by_id_token(message, now)
+
+    def _by_id_token(self, message: Message, now: float) -> Admitted | Message:
+        if not all(message.get(name) for name in ("peer_id", "room_id", "token", "id_token")):
+            return refused("Missing required fields during registration.")
+        if self.identities.refusal(message["id_token"], now) is not None:
+            return BAD_IDENTITY
+        peer_id, room_id = message["peer_id"], message["room_id"]
+        if not isinstance(peer_id, str) or not isinstance(room_id, str) or self.store_fails():
+            return STORE_FAILED
+        room = self.rows.get(room_id)
+        if room is not None and message["token"] != room.token:
+            return refused("Invalid token")
+        return self._into(room, now) or Admitted(peer_id, room_id, message.get("metadata", {}))
+
+    def _by_api_key(self, api_key: str, message: Message, now: float) -> Admitted | Message:
+        key = self.api_keys.get(api_key)
+        if key is None:
+            return refused("Invalid API key")
+        if (refusal := key.refusal(now)) is not None:
+            return refused(refusal)
+        peer_id = message.get("peer_id") or f"worker-{key.worker_name}-{self.identities.new_uuid()[:4]}"
+        metadata = message.get("metadata", {})
+        if not isinstance(peer_id, str) or not isinstance(metadata, dict) or self.store_fails():
+            return refused("API key validation failed")
+        # Yes: every peer of the room gets to see the keys of all the others.
+        stamped = {**metadata, "_worker_name": key.worker_name, "_token_id": api_key}
+        return self._into(self.rows.get(key.room_id), now) or Admitted(peer_id, key.room_id, stamped)
+
+    def _into(self, room: Room | None, now: float) -> Message | None:
+        """The error of a room that is not there (any more)."""
+        if room is None:
+            return refused("Room not found")
+        return refused("Room expired") if room.expired(now) else None

@@ -1,10 +1,7 @@
-"""Which rooms exist, and who is registered where. The server's memory, without its rules.
+"""Which rooms exist, and who is registered where: the server's memory, without its rules. Pure.
 
-Pure: no trio, no logging, no clock, no global random.
 Room rows live in a store of their own and survive a restart of the server; registrations do not.
 """
-
-from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,10 +36,10 @@ class Peer:
 class Registry:
     def __init__(self, rows: Iterable[Room] = ()) -> None:
         self.rows = {room.room_id: room for room in rows}
+        self.admins: dict[str, str] = {}
         # Two tables, because they can disagree: a peer that registers in two rooms is a ghost in the first.
         self._peers: dict[str, dict[str, Peer]] = {}
         self._room_of: dict[str, str] = {}
-        self._admins: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._room_of)
@@ -51,6 +48,7 @@ class Registry:
         return self._room_of.get(peer_id)
 
     def peers(self, room_id: str) -> Mapping[str, Peer]:
+        """Who is registered in this room now, by peer id."""
         return MappingProxyType(self._peers.get(room_id, {}))
 
     def occupied(self) -> list[str]:
@@ -62,7 +60,7 @@ class Registry:
         self._room_of[peer_id] = room_id
 
     def unlist(self, peer_id: str) -> str | None:
-        """Removes the peer; returns the room that it was in."""
+        """Remove the peer; return the room that it was in."""
         room_id = self._room_of.pop(peer_id, None)
         if room_id is not None:
             del self._peers[room_id][peer_id]
@@ -70,17 +68,7 @@ class Registry:
                 del self._peers[room_id]
         return room_id
 
-    def admin(self, room_id: str) -> str | None:
-        return self._admins.get(room_id)
-
-    def claim_admin(self, peer_id: str, room_id: str) -> bool:
-        """Makes the peer the room's admin unless another one is."""
-        return self._admins.setdefault(room_id, peer_id) == peer_id
-
-    def resign_admin(self, room_id: str) -> None:
-        self._admins.pop(room_id, None)
-
     def forget_peers(self) -> None:
         self._peers.clear()
         self._room_of.clear()
-        self._admins.clear()
+        self.admins.clear()

@@ -1,70 +1,55 @@
-"""The running server as its owner holds it: where it is, what it knows, and every fault it can be asked for.
+"""The development server on the network: two ports. What goes wrong on a connection ends that connection only."""
 
-All methods but `until` are plain functions that take effect at once; every fault ends by a call or by a count.
-Nothing is sent or received here.
-"""
-
-from __future__ import annotations
-
+import ipaddress
 import json
+import logging
+import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from random import Random
+from typing import Any
 
 import trio
+from trio_websocket import ConnectionClosed, HandshakeError
 
-from worker_state.devserver.cable import Cable
-from worker_state.devserver.connection import Connection
 from worker_state.devserver.effects import Effect, Send
-from worker_state.devserver.rooms import Rooms
-from worker_state.devserver.web import Response
+from worker_state.devserver.faults import Faults, FaultyStream, Refusal
+from worker_state.devserver.identities import Generation
+from worker_state.devserver.rate_limit import Gate, SlottedListener
+from worker_state.devserver.routes import respond
+from worker_state.devserver.rules import Rooms
+from worker_state.devserver.sockets import Connection, serve_socket
+from worker_state.integrations.http_server import serve_requests
+from worker_state.logs import event
 
-if TYPE_CHECKING:
-    from worker_state.devserver.gate import Gate
-
+EXPOSE = "WORKER_STATE_DEVSERVER_EXPOSE"
 FRAMES_KEPT = 10_000
+NETWORK_TROUBLE = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+log = logging.getLogger("worker_state.devserver")
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What is answered instead of the 101."""
+class DevServer(Faults):
+    """A running server as its owner holds it: where it is, what it knows, and the faults that it can be asked for."""
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
-        return [(name.encode("ascii"), value.encode("latin-1")) for name, value in self.headers.items()]
-
-
-@dataclass(eq=False)
-class DevServer:
-    host: str
-    ws_port: int
-    http_port: int
-    rooms: Rooms
-    clock: Callable[[], float] = field(repr=False)
-    gate: Gate | None = None
-    #: The frames received last, oldest first, each with the peer id of its connection or else its own.
-    frames: deque[tuple[str | None, dict[str, Any]]] = field(
-        default_factory=lambda: deque(maxlen=FRAMES_KEPT), repr=False
-    )
-    #: The WebSocket connections that the server believes to be alive.
-    connections: set[Connection] = field(default_factory=set, repr=False)
-    #: All TCP connections, those of HTTP and those not yet upgraded too.
-    cables: set[Cable] = field(default_factory=set, repr=False)
-    #: How many registers are being held right now.
-    held_registers: int = 0
-    _handling: bool = field(default=True, repr=False)
-    _answering: bool = field(default=True, repr=False)
-    _refusals: deque[Refusal] = field(default_factory=deque, repr=False)
-    _failures: dict[str, deque[Response]] = field(default_factory=dict, repr=False)
-    _hung: dict[str, trio.Event] = field(default_factory=dict, repr=False)
-    _registers_to_hold: int = field(default=0, repr=False)
-    _registers_released: trio.Event = field(default_factory=trio.Event, repr=False)
-    _changes: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot, repr=False)
+    def __init__(
+        self,
+        host: str,
+        ws_port: int,
+        http_port: int,
+        rooms: Rooms,
+        clock: Callable[[], float],
+        gate: Gate | None = None,
+    ) -> None:
+        super().__init__(rooms, clock)
+        self.host = host
+        self.ws_port = ws_port
+        self.http_port = http_port
+        self.gate = gate
+        #: The frames received last, oldest first, each with the peer id of its connection or else its own.
+        self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)
 
     @property
     def ws_url(self) -> str:
@@ -78,116 +63,6 @@ class DevServer:
     def _authority(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Returns as soon as the condition, which may look at anything of this server, is true."""
-        while not condition():
-            await self._changes.park()
-
-    # Faults of TCP connections.
-
-    def cut(self, peer_id: str | None = None) -> None:
-        """Resets the connections of one peer, or everything; the server notices at once."""
-        for connection in self._connections_of(peer_id):
-            self._end(connection)
-        if peer_id is None:
-            for cable in self.cables:
-                cable.reset()
-                cable.thaw()
-
-    def freeze(self, peer_id: str) -> None:
-        """The server neither reads nor writes nor notices anything on this peer's connections. Ends with `thaw`, as if
-        nothing had been, or with `notice`."""
-        for connection in self._connections_of(peer_id):
-            connection.cable.freeze()
-
-    def half_open(self, peer_id: str) -> None:
-        """The peer loses its connections, and the server does not know until `notice`."""
-        for connection in self._connections_of(peer_id):
-            connection.cable.freeze()
-            connection.cable.reset()
-
-    def thaw(self, peer_id: str | None = None) -> None:
-        for connection in self._connections_of(peer_id):
-            connection.cable.thaw()
-
-    def notice(self, peer_id: str | None = None) -> None:
-        """The server finds out that the frozen and half-open connections of one peer, or all, are dead."""
-        for connection in self._connections_of(peer_id):
-            if connection.cable.frozen:
-                self._end(connection)
-
-    def disconnect_all(self, code: int, reason: str = "") -> None:
-        """Closes every WebSocket politely."""
-        for connection in self.connections:
-            connection.close(code, reason)
-
-    def restart(self) -> None:
-        """Cuts everything and forgets all registrations. Users and rooms stay."""
-        self.cut()
-        self.rooms.forget_peers()
-        self.note_change()
-
-    # Faults of the WebSocket server.
-
-    def refuse_upgrades(
-        self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", times: int = 1
-    ) -> None:
-        """The next `times` upgrades get this instead of a 101."""
-        self._refusals.extend([Refusal(status, headers or {}, body)] * times)
-
-    def accept_upgrades(self) -> None:
-        """Takes back what `refuse_upgrades` has still to refuse."""
-        self._refusals.clear()
-
-    def mute(self, *, handling: bool = False) -> None:
-        """Frames are accepted and never answered. With `handling` they take effect all the same. Ends with `unmute`;
-        nothing is made up for."""
-        self._handling, self._answering = handling, False
-
-    def unmute(self) -> None:
-        self._handling = self._answering = True
-
-    def hold_registers(self, times: int = 1) -> None:
-        """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
-        self._registers_to_hold = times
-
-    def release_registers(self) -> None:
-        self._registers_to_hold = 0
-        self._registers_released.set()
-        self._registers_released = trio.Event()
-
-    # Faults of HTTP.
-
-    def fail_http(
-        self,
-        path: str,
-        status: int,
-        body: Any = None,
-        content_type: str = "application/json",
-        times: int = 1,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """The next `times` requests for this path get this answer, and take no effect. Text and bytes are sent as they
-        are, anything else as JSON."""
-        content = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
-        response = Response(status, content, content_type, tuple((headers or {}).items()))
-        self._failures.setdefault(path, deque()).extend([response] * times)
-
-    def hang_http(self, path: str) -> None:
-        """Requests for this path are accepted, and not handled before `release_http`."""
-        self._hung.setdefault(path, trio.Event())
-
-    def release_http(self, path: str | None = None) -> None:
-        """Requests for this path, or all, are handled again, those that hang first."""
-        for name in [path] if path is not None else list(self._hung):
-            self._hung.pop(name, trio.Event()).set()
-
-    # For the parts of the server that do the work.
-
-    @property
-    def handling(self) -> bool:
-        return self._handling
-
     def perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             connection = effect.connection
@@ -195,60 +70,126 @@ class DevServer:
                 continue  # registered by somebody who talks to the same `Rooms` without a socket
             if not isinstance(effect, Send):
                 connection.close(effect.code, effect.reason)
-            elif self._answering:
+            elif self.answering:
                 connection.send(json.dumps(effect.message))
 
-    def ping_all(self) -> None:
-        for connection in self.connections:
-            self.perform([Send(connection, {"type": "ping"})])
-
-    def lose(self, connection: Connection) -> None:
-        """The server knows that this connection is over."""
-        self.connections.discard(connection)
-        self.perform(self.rooms.gone(connection, self.clock()))
-        self.note_change()
-
-    def note_frame(self, connection: Connection, message: dict[str, Any]) -> None:
+    def note_frame(self, connection: Connection, text: str | bytes) -> bool:
+        """Keep the frame for `frames`; the rules parse it for themselves. Is it a `register`?"""
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            message = {}
+        message = message if isinstance(message, dict) else {}
         peer_id = self.rooms.peer_of(connection) or message.get("peer_id") or message.get("from_peer_id")
         self.frames.append((peer_id, message))
         self.note_change()
+        return message.get("type") == "register"
 
-    def note_change(self) -> None:
-        self._changes.unpark_all()
-
-    def next_refusal(self, cable: Cable) -> Refusal | None:
-        if self._refusals:
-            return self._refusals.popleft()
-        return self.gate.refusal(cable) if self.gate is not None else None
-
-    def next_failure(self, path: str) -> Response | None:
-        failures = self._failures.get(path)
-        return failures.popleft() if failures else None
-
-    async def request_may_proceed(self, path: str) -> None:
-        if path in self._hung:
-            await self._hung[path].wait()
+    def refusal(self, stream: FaultyStream) -> Refusal | None:
+        """What this connection gets instead of the 101."""
+        return self.next_refusal() or (self.gate.refusal(stream) if self.gate is not None else None)
 
     async def register_may_proceed(self, connection: Connection) -> None:
         if self.gate is not None:
-            await self.gate.admit(connection.cable)
+            await self.gate.admit(connection.stream)
         # A Close frame that came in the same breath has to be seen before the answer is sent.
         await trio.lowlevel.checkpoint()
-        if self._registers_to_hold:
-            self._registers_to_hold -= 1
-            self.held_registers += 1
-            self.note_change()
-            try:
-                await self._registers_released.wait()
-            finally:
-                self.held_registers -= 1
+        await self.hold_register()
 
-    def _connections_of(self, peer_id: str | None) -> Iterator[Connection]:
-        for connection in list(self.connections):
-            if peer_id is None or self.rooms.peer_of(connection) == peer_id:
-                yield connection
 
-    def _end(self, connection: Connection) -> None:
-        connection.cable.reset()
-        connection.cable.thaw()
-        self.lose(connection)
+async def serve(
+    *,
+    host: str = "127.0.0.1",
+    ws_port: int = 0,
+    http_port: int = 0,
+    rooms: Rooms | None = None,
+    generation: Generation = "v2",
+    allow_exposed: bool = False,
+    ping_every: float | None = None,
+    clock: Callable[[], float] = time.time,
+    gate: Gate | None = None,
+    task_status: trio.TaskStatus[DevServer] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled. `await nursery.start(serve)` returns the `DevServer` once both ports are open.
+
+    `rooms` of an earlier server may be handed in: as after a restart, users and rooms are there, registrations not.
+    A `gate`, a new one for each start, lets WebSocket clients in at a limited rate.
+    """
+    address = _address(host, allow_exposed)
+    if rooms is None:
+        rooms = Rooms(random=Random(), generation=generation)
+    rooms.forget_peers()
+    http_listeners = await trio.open_tcp_listeners(http_port, host=address)
+    try:
+        ws_listeners: Sequence[trio.SocketListener | SlottedListener] = (
+            [gate.listen(address, ws_port)]
+            if gate is not None
+            else await trio.open_tcp_listeners(ws_port, host=address)
+        )
+    except OSError:
+        for listener in http_listeners:
+            listener.socket.close()
+        raise
+    ws_port, http_port = (listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners))
+    server = DevServer(address, ws_port, http_port, rooms, clock, gate)
+    serve_ws = partial(serve_socket, server)
+    serve_http = partial(serve_requests, respond=partial(respond, server), headers=(("server", "devserver"),))
+    async with trio.open_nursery() as nursery:
+        if gate is not None:
+            serve_ws = partial(gate.guard, serve_ws)
+            nursery.start_soon(gate.run)
+        await nursery.start(trio.serve_listeners, partial(contain, server, serve_ws), ws_listeners)
+        await nursery.start(trio.serve_listeners, partial(contain, server, serve_http), http_listeners)
+        if ping_every is not None:
+            nursery.start_soon(_ping, server, ping_every)
+        task_status.started(server)
+
+
+def _address(host: str, allow_exposed: bool) -> str:
+    """The IP address to bind. Anything but loopback has to be asked for twice: there is no authentication here."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise ValueError(f"The development server binds an IP address or localhost, not {host!r}.") from None
+    if not address.is_loopback and not (allow_exposed and os.environ.get(EXPOSE) == "1"):
+        raise ValueError(
+            f"The development server protects nothing, so it binds {host!r} only if it is told twice:"
+            f" allow_exposed=True, and {EXPOSE}=1 in the environment."
+        )
+    return str(address)
+
+
+async def _ping(server: DevServer, every: float) -> None:
+    while True:
+        await trio.sleep(every)
+        server.perform([Send(connection, {"type": "ping"}) for connection in server.connections])
+
+
+async def contain(
+    server: DevServer, serve_one: Callable[[FaultyStream], Awaitable[None]], accepted: trio.SocketStream
+) -> None:
+    """Run one connection. Nothing but a cancellation of the whole server leaves here."""
+    stream = FaultyStream(accepted)
+    server.streams.add(stream)
+    with trio.CancelScope() as scope:
+        try:
+            await serve_one(stream)
+        except* NETWORK_TROUBLE:
+            log.debug("a connection was lost", extra=event("server_link_lost"))
+        except* Exception as failures:  # noqa: BLE001 - a server outlives what its clients do to it
+            # Types only: the words of a foreign exception may quote what was sent, and that may be a token.
+            names = ", ".join(_type_names(failures))
+            log.warning("a connection was dropped after %s", names, extra=event("server_link_dropped"))
+        finally:
+            stream.close()
+            server.streams.discard(stream)
+            server.note_change()
+            # trio-websocket can raise an old Cancelled again. Here it ends, and the other connections live.
+            scope.cancel()
+
+
+def _type_names(failures: BaseExceptionGroup[BaseException]) -> list[str]:
+    names: list[str] = []
+    for failure in failures.exceptions:
+        names += _type_names(failure) if isinstance(failure, BaseExceptionGroup) else [type(failure).__name__]
+    return names

@@ -1,65 +1,124 @@
-"""The life of one WebSocket connection, from the accepted TCP stream to the last byte.
+"""WebSocket sessions of the development server, from the accepted TCP stream to the last byte.
 
-The rules are in `rooms`, the faults that can be asked for in `server`; what escapes from here is contained by `app`.
+`rules` decides what a frame does, `faults` what goes wrong on purpose; `server` contains what escapes from here.
 """
 
-from __future__ import annotations
-
-import json
 import logging
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from worker_state.devserver.cable import Cable
-from worker_state.devserver.connection import Connection
 from worker_state.devserver.effects import Close, Effect
-from worker_state.devserver.server import DevServer
+from worker_state.integrations.http_server import DRAIN_SECONDS, drain
 from worker_state.logs import event
+
+if TYPE_CHECKING:
+    from worker_state.devserver.faults import FaultyStream
+    from worker_state.devserver.server import DevServer
 
 HANDSHAKE_SECONDS = 10.0
 MAX_MESSAGE = 2**20  # the real server's limit; more is answered with 1009
+CLOSE_SECONDS = 2.0  # for the Close frame to be answered; the TCP connection is then closed with or without it
+# The answer to a register in a room of ten thousand is 5 MiB. A client that lets more than this pile up does not read,
+# and is dropped so that nobody else has to wait.
+OUTBOX_BYTES = 16 * 2**20
 
 log = logging.getLogger("worker_state.devserver")
 
 
-async def serve_socket(server: DevServer, cable: Cable) -> None:
+class Connection:
+    """One accepted WebSocket with its outbox. The rules know it only as something hashable."""
+
+    def __init__(self, websocket: WebSocketConnection, stream: "FaultyStream") -> None:
+        self.websocket = websocket
+        self.stream = stream
+        self.closing = False
+        self._written = trio.Event()
+        self._unsent_bytes = 0
+        # Bounded by bytes rather than by messages: those are from 20 bytes to some MiB long.
+        self._outbox, self._pending = trio.open_memory_channel[str | Close](math.inf)
+
+    @property
+    def closed_politely(self) -> bool:
+        """The client has sent a Close frame, or we have."""
+        return self.websocket.closed is not None and self.websocket.closed.code != 1006
+
+    def send(self, text: str) -> None:
+        """Put a frame into the outbox. Cannot block; on a dead connection it does nothing."""
+        if self._unsent_bytes <= OUTBOX_BYTES:
+            self._unsent_bytes += len(text)
+            self._put(text)
+        elif not self.stream.frozen:
+            self.stream.reset()
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Close politely, after what has been sent so far."""
+        self.closing = True
+        self._put(Close(self, code, reason))
+
+    def _put(self, item: str | Close) -> None:
+        with suppress(trio.BrokenResourceError):  # the writer is gone, and so is the connection
+            self._outbox.send_nowait(item)
+
+    async def write(self) -> None:
+        """Send what is in the outbox, in order, until there is a Close in it or the connection is dead."""
+        with self._pending, suppress(ConnectionClosed):
+            async for item in self._pending:
+                if isinstance(item, Close):
+                    with trio.move_on_after(CLOSE_SECONDS):
+                        await self.websocket.aclose(item.code, item.reason or None)
+                    break
+                await self.websocket.send_message(item)
+                self._unsent_bytes -= len(item)
+        self._written.set()
+
+    async def finish(self) -> None:
+        """Let the last bytes out: the queued Close, or the one that trio-websocket sent by itself."""
+        if self.closing:
+            await self._written.wait()
+        elif self.websocket.closed is not None and self.websocket.closed.code == 1009:
+            await drain(self.stream)
+
+
+async def serve_socket(server: "DevServer", stream: "FaultyStream") -> None:
     async with trio.open_nursery() as nursery:
-        websocket = await _shake_hands(server, nursery, cable)
+        websocket = await _handshake(server, nursery, stream)
         if websocket is not None:
-            await _converse(server, nursery, Connection(websocket, cable))
+            connection = Connection(websocket, stream)
+            server.connections.add(connection)
+            nursery.start_soon(connection.write)
+            try:
+                await _take_frames(server, connection)
+            finally:
+                server.lose(connection)
+            await connection.finish()
         nursery.cancel_scope.cancel()
 
 
-async def _shake_hands(server: DevServer, nursery: trio.Nursery, cable: Cable) -> WebSocketConnection | None:
+async def _handshake(server: "DevServer", nursery: trio.Nursery, stream: "FaultyStream") -> WebSocketConnection | None:
+    async def cancel_at_end() -> None:
+        await stream.ended.wait()
+        scope.cancel()
+
     with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
-        # A peer that goes away before its request is complete would be waited for until the deadline.
-        nursery.start_soon(_cancel_at_end, cable, scope)
-        request = await wrap_server_stream(nursery, cable, max_message_size=MAX_MESSAGE)
-        refusal = server.next_refusal(cable)
+        # trio-websocket would wait until the deadline for a client that goes before its request is complete.
+        nursery.start_soon(cancel_at_end)
+        request = await wrap_server_stream(nursery, stream, max_message_size=MAX_MESSAGE)
+        refusal = server.refusal(stream)
         if refusal is None:
             return await request.accept()
-        await request.reject(refusal.status, extra_headers=refusal.encoded_headers, body=refusal.body)
-        await cable.drain()
+        headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in refusal.headers.items()]
+        await request.reject(refusal.status, extra_headers=headers, body=refusal.body)
+        with trio.move_on_after(DRAIN_SECONDS):
+            await stream.send_eof()
+            await stream.ended.wait()  # trio-websocket goes on reading
     return None
 
 
-async def _cancel_at_end(cable: Cable, scope: trio.CancelScope) -> None:
-    await cable.ended.wait()
-    scope.cancel()
-
-
-async def _converse(server: DevServer, nursery: trio.Nursery, connection: Connection) -> None:
-    server.connections.add(connection)
-    nursery.start_soon(connection.write)
-    try:
-        await _take_frames(server, connection)
-    finally:
-        server.lose(connection)
-    await connection.say_goodbye()
-
-
-async def _take_frames(server: DevServer, connection: Connection) -> None:
+async def _take_frames(server: "DevServer", connection: Connection) -> None:
     """One frame at a time, in order, until the connection is over."""
     while not connection.closing:
         try:
@@ -68,9 +127,7 @@ async def _take_frames(server: DevServer, connection: Connection) -> None:
             return
         if connection not in server.connections:
             return  # it was cut, and what it had sent before counts no more
-        message = _parsed(text)
-        server.note_frame(connection, message)
-        is_register = message.get("type") == "register"
+        is_register = server.note_frame(connection, text)
         if is_register:
             await server.register_may_proceed(connection)
         server.perform(_effects(server, connection, text))
@@ -79,7 +136,7 @@ async def _take_frames(server: DevServer, connection: Connection) -> None:
         server.note_change()
 
 
-def _effects(server: DevServer, connection: Connection, text: str | bytes) -> list[Effect]:
+def _effects(server: "DevServer", connection: Connection, text: str | bytes) -> list[Effect]:
     if not server.handling:
         return []
     try:
@@ -87,12 +144,3 @@ def _effects(server: DevServer, connection: Connection, text: str | bytes) -> li
     except Exception as failure:  # noqa: BLE001 - the real server closes with 1000 after any internal error
         log.error("internal error: %s", type(failure).__name__, extra=event("server_error"))
         return [Close(connection, 1000, "")]
-
-
-def _parsed(text: str | bytes) -> dict[str, object]:
-    """The frame for whoever watches; the rules parse it for themselves."""
-    try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return message if isinstance(message, dict) else {}

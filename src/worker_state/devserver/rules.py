@@ -1,10 +1,8 @@
-"""Users, rooms, peers and all the rules of the signaling server, as it really behaves, quirks included.
+"""What the signaling server does with each frame and each HTTP call, quirks of the real one included. Pure.
 
-Pure: no trio, no logging, no clock, no global random. Frames come in as text, time as an argument in seconds
-since the epoch, randomness as a `Random`; what has to happen on the network comes out as a list of effects.
+Frames come in as text, time as an argument in seconds since the epoch, randomness as a `Random`; what has to happen on
+the network comes out as a list of effects. Registration is checked by `identities`, messages are handed on by `relay`.
 """
-
-from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterator, Mapping
@@ -15,7 +13,16 @@ from typing import Any
 
 from worker_state.devserver.admission import STORE_FAILED, Admitted, Doorkeeper, Generation
 from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
-from worker_state.devserver.identities import RECORDED_API_KEYS, ApiKey, Identities, User
+from worker_state.devserver.identities import (
+    RECORDED_API_KEYS,
+    STORE_FAILED,
+    Admission,
+    Admitted,
+    ApiKey,
+    Generation,
+    Identities,
+    User,
+)
 from worker_state.devserver.registry import Peer, Registry, Room
 from worker_state.devserver.relays import MESH, SIGNALS, Relays
 from worker_state.devserver.search import matches
@@ -42,14 +49,15 @@ class Rooms:
         self._identities = Identities(random, token_life)
         keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
         # API keys are given out for rooms that exist.
-        rooms_of_keys = {key.room_id for key in keys.values()}
-        self._registry = Registry(Room(room_id, token=None, expires_at=None) for room_id in sorted(rooms_of_keys))
+        self._registry = Registry(Room(key.room_id, token=None, expires_at=None) for key in keys.values())
         self._store_failures = 0
         self._store_fails_late = False
         # For each live connection the peer id of the last `register` that it sent, and of the one before.
         self._bound: dict[Hashable, tuple[str | None, str | None]] = {}
-        self._door = Doorkeeper(generation, self._identities, keys, self._registry.rows, self._store_fails)
-        self._relays = Relays(self._registry, alive=self._bound)
+        self._admission = Admission(generation, self._identities, keys, self._registry.rows, self._store_fails)
+        self._relay = Relay(self._registry, alive=self._bound)
+        # Who is registered in a room now, by peer id; and the rooms in which somebody is registered, in order.
+        self.peers, self.occupied = self._registry.peers, self._registry.occupied
 
     def __repr__(self) -> str:
         users, rooms, peers = len(self.users), len(self.rooms), len(self._registry)
@@ -65,18 +73,10 @@ class Rooms:
     def rooms(self) -> Mapping[str, Room]:
         return MappingProxyType(self._registry.rows)
 
-    def peers(self, room_id: str) -> Mapping[str, Peer]:
-        """Who is registered in this room now, by peer id."""
-        return self._registry.peers(room_id)
-
-    def occupied(self) -> list[str]:
-        """The rooms in which somebody is registered, in order."""
-        return self._registry.occupied()
-
     def peer(self, peer_id: str) -> Peer | None:
         """The registration of this peer, wherever it is."""
         room_id = self._registry.room_of(peer_id)
-        return None if room_id is None else self._registry.peers(room_id).get(peer_id)
+        return None if room_id is None else self.peers(room_id).get(peer_id)
 
     def peer_of(self, connection: Hashable) -> str | None:
         """The peer that will be removed when this connection dies."""
@@ -128,10 +128,10 @@ class Rooms:
         room_id = self._registry.unlist(peer_id)
         if room_id is None:
             return Reply(200, {"status": "peer deleted from Cognito (already removed from room)"})
-        if self._registry.peers(room_id):
-            return Reply(200, {"status": "peer deleted successfully. Room status: active"})
-        self._registry.rows.pop(room_id, None)
-        return Reply(200, {"status": "peer deleted successfully. Room status: deleted"})
+        if not self.peers(room_id):
+            self._registry.rows.pop(room_id, None)
+        room_status = "active" if self.peers(room_id) else "deleted"
+        return Reply(200, {"status": f"peer deleted successfully. Room status: {room_status}"})
 
     # WebSocket.
 
@@ -162,8 +162,8 @@ class Rooms:
         """
         peer_id, _ = self._bound.pop(connection, (None, None))
         room_id = None if peer_id is None else self._registry.unlist(peer_id)
-        if room_id is not None and (self._registry.admin(room_id) == peer_id or not self._registry.peers(room_id)):
-            self._registry.resign_admin(room_id)
+        if room_id is not None and (self._registry.admins.get(room_id) == peer_id or not self.peers(room_id)):
+            self._registry.admins.pop(room_id, None)
         return []
 
     def _handle(self, connection: Hashable, text: str | bytes, now: float) -> Iterator[Effect]:
@@ -177,25 +177,22 @@ class Rooms:
                 yield from self._register(connection, message, now)
                 # Refused or not: the close of this socket will remove whoever has that id.
                 peer_id = message.get("peer_id")
-                self._bound[connection] = (
-                    peer_id if isinstance(peer_id, str) else None,
-                    self.peer_of(connection),
-                )
+                self._bound[connection] = peer_id if isinstance(peer_id, str) else None, self.peer_of(connection)
             case "update_metadata":
                 yield from self._update_metadata(connection, message, now)
             case "discover_peers":
                 yield from self._discover_peers(connection, message)
             case "peer_message":
-                yield from self._relays.peer_message(connection, message)
+                yield from self._relay.peer_message(connection, message)
             case str(kind) if kind in SIGNALS:
-                yield from self._relays.signal(message)
+                yield from self._relay.signal(message)
             case str(kind) if kind in MESH:
-                yield from self._relays.mesh(connection, message)
+                yield from self._relay.mesh(connection, message)
             case unknown:
                 yield error(connection, "UNKNOWN_MESSAGE_TYPE", f"Unknown message type: {unknown}")
 
     def _register(self, connection: Hashable, message: Message, now: float) -> Iterator[Effect]:
-        admitted = self._door.admit(message, now)
+        admitted = self._admission.admit(message, now)
         if not isinstance(admitted, Admitted):
             yield Send(connection, admitted)
             return
@@ -206,8 +203,8 @@ class Rooms:
         if self._store_fails(registered=True):
             yield Send(connection, STORE_FAILED)
             return
-        if message.get("is_admin") and not self._registry.claim_admin(peer_id, room_id):
-            current = self._registry.admin(room_id)
+        admins = self._registry.admins
+        if message.get("is_admin") and (current := admins.setdefault(room_id, peer_id)) != peer_id:
             yield Send(connection, {"type": "admin_conflict", "room_id": room_id, "current_admin": current})
         others = {other: peer.metadata for other, peer in self.peers(room_id).items() if other != peer_id}
         answer = {
@@ -215,7 +212,7 @@ class Rooms:
             "room_id": room_id,
             "token": message.get("token"),
             "peer_id": peer_id,
-            "admin_peer_id": self._registry.admin(room_id),
+            "admin_peer_id": admins.get(room_id),
             "peer_list": list(others),
             "peer_metadata": others,
         }
@@ -245,12 +242,7 @@ class Rooms:
             yield error(connection, "NOT_IN_ROOM", "Peer not registered in any room")
             return
         found = [
-            {
-                "peer_id": peer_id,
-                "role": peer.role,
-                "metadata": peer.metadata,
-                "connected_at": peer.connected_at,
-            }
+            {"peer_id": peer_id, "role": peer.role, "metadata": peer.metadata, "connected_at": peer.connected_at}
             for peer_id, peer in self.peers(room_id).items()
             if peer_id != seeker and matches(filters, role=peer.role, metadata=peer.metadata)
         ]
@@ -279,3 +271,25 @@ def merged(old: Any, update: Any) -> Any:
     if "properties" in update:
         new = {**new, "properties": {**old.get("properties", {}), **update["properties"]}}
     return new
+
+
+def matches(filters: Any, *, role: Any, metadata: Any) -> bool:
+    """Role equal, one tag shared, every property as asked; what is not asked for matches."""
+    if "role" in filters and role != filters["role"]:
+        return False
+    if "tags" in filters and not set(metadata.get("tags", [])) & set(filters["tags"]):
+        return False
+    if "properties" in filters:
+        properties = metadata.get("properties", {})
+        return all(_satisfies(properties.get(key), asked) for key, asked in filters["properties"].items())
+    return True
+
+
+def _satisfies(value: Any, asked: Any) -> bool:
+    if not isinstance(asked, dict):
+        return bool(value == asked)
+    if "$gte" in asked and (value is None or value < asked["$gte"]):
+        return False
+    if "$lte" in asked and (value is None or value > asked["$lte"]):
+        return False
+    return not ("$eq" in asked and value != asked["$eq"])

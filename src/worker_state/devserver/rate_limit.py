@@ -1,11 +1,8 @@
-"""Admission at a limited rate: what makes the development server as slow as a real one after its restart.
+"""Admission at a limited rate, which makes the development server as slow as a real one after its restart.
 
-Slot k comes at the opening plus k / capacity, on an absolute schedule, and admits one. A slot that finds nobody is
-lost, and so is one that is spent on a client that has gone: that is how a queue of the dead starves the living. Nothing
-of the protocol is known here, and no registration is judged.
+Slot k comes at the opening plus k / capacity, on an absolute schedule, and admits one client. A slot that finds nobody
+is lost, and so is one that is spent on a client that has gone: that is how a queue of the dead starves the living.
 """
-
-from __future__ import annotations
 
 import math
 import socket
@@ -16,8 +13,7 @@ from typing import Literal
 
 import trio
 
-from worker_state.devserver.cable import Cable
-from worker_state.devserver.server import Refusal
+from worker_state.devserver.faults import FaultyStream, Refusal
 
 STOPPED = 1.0
 """Seconds. A slot noticed later than this was missed because the process stood still: it is not made up for."""
@@ -32,12 +28,11 @@ class Limits:
     backlog: int = 4096
     """Of `listen`: how many connections the kernel keeps until they are accepted; it may know a lower bound itself."""
     at: Literal["accept", "register"] = "accept"
-    """What is put off until a slot: to accept the connection, or, when all are accepted and upgraded at once, to answer
-    its `register`, in order."""
+    """What waits for a slot: the accept; or, when all are accepted and upgraded at once, the answer to `register`."""
     room: int | None = None
-    """At "register": so many may wait for their answer; whoever comes beyond that gets a 503 in place of the 101."""
+    """At "register": so many may wait for their answer; a client beyond that gets a 503 in place of the 101."""
     retry_after: float | Literal["ticket"] | None = None
-    """What the 503 says: nothing, the same number of seconds to everybody, or to each the time of a slot of his own."""
+    """What the 503 says: nothing, the same number of seconds to every client, or to each the time of its own slot."""
 
     def __post_init__(self) -> None:
         if not 0 < self.capacity < math.inf:
@@ -50,7 +45,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Slots:
-    """What the slots were spent on. Those of which it is not known yet stand in none of these."""
+    """What the slots were spent on, once that is known."""
 
     used: int = 0
     """A registration was answered."""
@@ -77,12 +72,12 @@ class Gate:
     _opened: float = 0.0
     _next: int = 0
     _promised: int = 0
-    _inside: set[Cable] = field(default_factory=set, repr=False)
+    _inside: set[FaultyStream] = field(default_factory=set, repr=False)
     """Accepted and not registered yet."""
-    _line: deque[tuple[Cable, trio.Event]] = field(default_factory=deque, repr=False)
+    _waiting: deque[tuple[FaultyStream, trio.Event]] = field(default_factory=deque, repr=False)
 
-    def listen(self, host: str, port: int) -> SlottedListener | trio.SocketListener:
-        """The gate is open from now on."""
+    def listen(self, host: str, port: int) -> "SlottedListener | trio.SocketListener":
+        """Open the gate."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, backlog=self.limits.backlog)
         listening.setblocking(False)
@@ -113,49 +108,49 @@ class Gate:
         self.granted += 1
 
     async def run(self) -> None:
-        """Let those go on who wait with their `register`, one at each slot."""
+        """Answer one `register` that waits at each slot."""
         while self.limits.at == "register":
             await self.next_slot()
-            if self._line:
-                cable, turn = self._line.popleft()
-                self._count(cable)
+            if self._waiting:
+                stream, turn = self._waiting.popleft()
+                self._count(stream)
                 turn.set()
             else:
                 self.slots.idle += 1
 
-    async def guard(self, serve: Callable[[Cable], Awaitable[None]], cable: Cable) -> None:
+    async def guard(self, serve: Callable[[FaultyStream], Awaitable[None]], stream: FaultyStream) -> None:
         """Serve one accepted connection, and notice when it ends before it was registered."""
-        if self.limits.at == "accept":
-            self._inside.add(cable)
+        at_accept = self.limits.at == "accept"
+        if at_accept:
+            self._inside.add(stream)
         try:
-            await serve(cable)
+            await serve(stream)
         finally:
-            if self.limits.at == "accept" and cable in self._inside:
-                self.slots.dead += 1
-            self._inside.discard(cable)
+            self.slots.dead += at_accept and stream in self._inside
+            self._inside.discard(stream)
 
-    def refusal(self, cable: Cable) -> Refusal | None:
+    def refusal(self, stream: FaultyStream) -> Refusal | None:
         """What this connection gets in place of the 101; None when it may come in."""
         if self.limits.room is None:
             return None
         if len(self._inside) < self.limits.room:
-            self._inside.add(cable)
+            self._inside.add(stream)
             return None
         self.refused += 1
         hint = self._hint()
         return Refusal(503, {} if hint is None else {"Retry-After": str(math.ceil(hint))}, b"")
 
-    async def admit(self, cable: Cable) -> None:
+    async def admit(self, stream: FaultyStream) -> None:
         """Return when the `register` that has come from there may be answered."""
         if self.limits.at == "register":
-            self._line.append((cable, turn := trio.Event()))
+            self._waiting.append((stream, turn := trio.Event()))
             await turn.wait()
-        elif cable in self._inside:
-            self._count(cable)
+        elif stream in self._inside:
+            self._count(stream)
 
-    def _count(self, cable: Cable) -> None:
-        self._inside.discard(cable)
-        if cable.ended.is_set():
+    def _count(self, stream: FaultyStream) -> None:
+        self._inside.discard(stream)
+        if stream.ended.is_set():
             self.slots.dead += 1
         else:
             self.slots.used += 1
@@ -168,7 +163,7 @@ class Gate:
 
 
 class SlottedListener(trio.abc.Listener[trio.SocketStream]):
-    """Accepts at slots only; whoever comes in between waits in the kernel's queue, as does whoever finds it full."""
+    """Accepts at slots only; clients that come in between wait in the kernel's queue."""
 
     def __init__(self, listening: socket.socket, gate: Gate) -> None:
         self.socket = listening
@@ -186,6 +181,6 @@ class SlottedListener(trio.abc.Listener[trio.SocketStream]):
                 return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
 
     async def aclose(self) -> None:
-        """Those who still wait are reset."""
+        """Clients that still wait are reset."""
         self.socket.close()
         await trio.lowlevel.checkpoint()

@@ -1,6 +1,6 @@
-"""What systemd is told when it asks by NOTIFY_SOCKET: that the worker is ready, how it is, that its loop runs, its end.
+"""Notifications to systemd by NOTIFY_SOCKET: READY, STATUS, WATCHDOG and STOPPING, one datagram each (`sd_notify(3)`).
 
-One datagram each (`sd_notify(3)`). Whether anybody reads them is not known; trouble is logged once and harms nobody.
+Trouble is logged once and harms nobody.
 """
 
 import logging
@@ -14,10 +14,10 @@ from worker_state.core.readiness import line
 from worker_state.logs import event
 from worker_state.manager import Manager
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("worker_state.systemd")
 
 LOOK_EVERY = 5.0
-"""Seconds. A proof that is overdue is no note, so it has to be looked for."""
+"""Seconds. No event says that a proof is overdue, so the status line is looked at again."""
 RETRY = 0.2
 """Seconds between tries while systemd's queue is full: READY must not get lost."""
 
@@ -25,19 +25,19 @@ RETRY = 0.2
 async def notify_systemd(manager: Manager) -> None:
     """Keep systemd informed until cancelled: `nursery.start_soon(worker_state.notify_systemd, manager)`.
 
-    Returns at once when NOTIFY_SOCKET is not set. Says READY=1 once the server has confirmed registration and status,
-    STATUS=… whenever that line changes, WATCHDOG=1 twice in each WATCHDOG_USEC (only the loop's own task says it, so a
+    Returns at once when NOTIFY_SOCKET is not set. Sends READY=1 once the server has confirmed registration and status,
+    STATUS=… whenever that line changes, WATCHDOG=1 twice in each WATCHDOG_USEC (from the event loop's own task, so a
     stuck loop is silent), STOPPING=1 at the end. Raises nothing.
     """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     beat = watchdog_beat(os.environ.get("WATCHDOG_USEC"), os.environ.get("WATCHDOG_PID"), os.getpid())
-    with _Voice(address) as voice:
-        try:
-            await _report(manager, voice, beat)
-        finally:
-            voice.say("STOPPING=1")
+    notifier = _Notifier(address)
+    try:
+        await _report(manager, notifier, beat)
+    finally:
+        notifier.send("STOPPING=1")
 
 
 def watchdog_beat(usec: str | None, pid: str | None, own_pid: int) -> float:
@@ -48,21 +48,21 @@ def watchdog_beat(usec: str | None, pid: str | None, own_pid: int) -> float:
     return int(usec) / 2e6 if understood else math.inf
 
 
-async def _report(manager: Manager, voice: "_Voice", beat: float) -> None:
+async def _report(manager: Manager, notifier: "_Notifier", beat: float) -> None:
     states = aiter(manager.states)
-    ready, said = False, ""
+    ready, sent = False, ""
     beat_at = trio.current_time() if beat < math.inf else math.inf
     while True:
         now, state = trio.current_time(), manager.state
         status = line(state, now)
         news = [
             *(["READY=1"] if state.confirmed and not ready else []),
-            *([f"STATUS={status}"] if status != said else []),
+            *([f"STATUS={status}"] if status != sent else []),
             *(["WATCHDOG=1"] if now >= beat_at else []),
         ]
         wake_at = now + RETRY
-        if not news or voice.say("\n".join(news)):
-            ready, said = ready or state.confirmed, status
+        if not news or notifier.send("\n".join(news)):
+            ready, sent = ready or state.confirmed, status
             beat_at = now + beat if now >= beat_at else beat_at
             wake_at = min(now + LOOK_EVERY, beat_at)
         with trio.move_on_at(wake_at):
@@ -72,34 +72,25 @@ async def _report(manager: Manager, voice: "_Voice", beat: float) -> None:
                 return
 
 
-class _Voice:
-    """The way to systemd. Saying something never waits and never raises."""
+class _Notifier:
+    """systemd's socket. Sending never waits and never raises."""
 
     def __init__(self, address: str) -> None:
         # An "@" stands for the zero byte that begins the name of an abstract socket.
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._socket: socket.socket | None = None
-        self._complained = False
+        self._logged = False
 
-    def __enter__(self) -> "_Voice":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._socket is not None:
-            self._socket.close()
-
-    def say(self, text: str) -> bool:
+    def send(self, text: str) -> bool:
         """True when the kernel has taken it, or never will; False when the queue is full just now."""
         try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._socket.setblocking(False)
-            self._socket.sendto(text.encode(), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
+                sending.setblocking(False)
+                sending.sendto(text.encode(), self._address)
         except BlockingIOError:
             return False
         except (OSError, ValueError, AttributeError) as error:  # no such socket, no such kind of socket
-            if not self._complained:
+            if not self._logged:
                 about = event("systemd_unreachable", reason=str(error))
                 log.warning("systemd cannot be told how this worker is: %s", error, extra=about)
-            self._complained = True
+            self._logged = True
         return True

@@ -13,27 +13,27 @@ import trio
 import trio.testing
 
 from worker_state.devserver import DevServer, Gate, Limits, serve
-from worker_state.devserver.gate import Slots, SlottedListener
+from worker_state.devserver.rate_limit import Slots, SlottedListener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.devserver.conftest import Join
-    from worker_state.devserver.cable import Cable
+    from worker_state.devserver.faults import FaultyStream
 
 
 @dataclass(eq=False)
-class FakeCable:
+class FakeStream:
     """A connection, as far as a gate looks at it."""
 
     ended: trio.Event = field(default_factory=trio.Event)
 
 
-def cable(*, gone: bool = False) -> Cable:
-    fake = FakeCable()
+def stream(*, gone: bool = False) -> FaultyStream:
+    fake = FakeStream()
     if gone:
         fake.ended.set()
-    return cast("Cable", fake)
+    return cast("FaultyStream", fake)
 
 
 @dataclass
@@ -149,30 +149,30 @@ async def test_a_slot_that_finds_nobody_is_idle(
 
 async def test_a_slot_is_used_when_the_client_registers_and_dead_when_it_goes_before() -> None:
     gate = opened(capacity=100.0)
-    await gate.guard(gate.admit, cable())
+    await gate.guard(gate.admit, stream())
     assert gate.slots == Slots(used=1)
 
-    async def goes(_: Cable) -> None:
+    async def goes(_: FaultyStream) -> None:
         await trio.lowlevel.checkpoint()
 
-    await gate.guard(goes, cable())
+    await gate.guard(goes, stream())
     assert gate.slots == Slots(used=1, dead=1)
 
 
 async def test_a_register_of_a_client_that_has_gone_is_a_dead_slot() -> None:
     gate = opened(capacity=100.0)
-    await gate.guard(gate.admit, cable(gone=True))
+    await gate.guard(gate.admit, stream(gone=True))
     assert gate.slots == Slots(dead=1)
 
 
 async def test_a_second_register_of_the_same_connection_costs_no_slot() -> None:
     gate = opened(capacity=100.0)
 
-    async def registers_twice(connection: Cable) -> None:
+    async def registers_twice(connection: FaultyStream) -> None:
         await gate.admit(connection)
         await gate.admit(connection)
 
-    await gate.guard(registers_twice, cable())
+    await gate.guard(registers_twice, stream())
     assert gate.slots == Slots(used=1)
 
 
@@ -187,7 +187,7 @@ async def test_registers_are_answered_in_order_one_at_each_slot(
     began = trio.current_time()
 
     async def register(number: int) -> None:
-        await gate.admit(cable(gone=number == 1))
+        await gate.admit(stream(gone=number == 1))
         answered.append((number, trio.current_time() - began))
 
     for number in range(3):
@@ -202,35 +202,35 @@ async def test_registers_are_answered_in_order_one_at_each_slot(
 
 async def test_who_finds_no_room_is_refused_until_somebody_has_been_answered_or_has_gone() -> None:
     gate = opened(capacity=2.0, at="register", room=1)
-    first = cable()
+    first = stream()
 
-    async def is_there(connection: Cable) -> None:
+    async def is_there(connection: FaultyStream) -> None:
         assert gate.refusal(connection) is None
-        assert gate.refusal(cable()) is not None
+        assert gate.refusal(stream()) is not None
 
     await gate.guard(is_there, first)
-    assert gate.refusal(cable()) is None
+    assert gate.refusal(stream()) is None
     assert gate.refused == 1
 
 
 @pytest.mark.parametrize(("hint", "said"), [(None, {}), (30.0, {"Retry-After": "30"})])
 async def test_a_refusal_says_what_everybody_is_told(hint: float | None, said: dict[str, str]) -> None:
     gate = opened(capacity=2.0, at="register", room=1, retry_after=hint)
-    gate.refusal(cable())
-    refusal = gate.refusal(cable())
+    gate.refusal(stream())
+    refusal = gate.refusal(stream())
     assert refusal is not None
     assert (refusal.status, refusal.headers) == (503, said)
 
 
 async def test_a_ticket_names_to_each_a_slot_of_his_own(autojump_clock: trio.testing.MockClock) -> None:
     gate = opened(capacity=0.5, at="register", room=1, retry_after="ticket")
-    gate.refusal(cable())
-    refusals = [gate.refusal(cable()) for _ in range(3)]
+    gate.refusal(stream())
+    refusals = [gate.refusal(stream()) for _ in range(3)]
     assert [refusal.headers["Retry-After"] for refusal in refusals if refusal is not None] == ["4", "6", "8"]
 
 
 def test_a_gate_without_room_refuses_nobody() -> None:
-    assert Gate(Limits(capacity=1.0)).refusal(cable()) is None
+    assert Gate(Limits(capacity=1.0)).refusal(stream()) is None
 
 
 @pytest.mark.parametrize(

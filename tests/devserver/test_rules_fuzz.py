@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worker_state.devserver import Rooms
 from worker_state.devserver.effects import Close
-from worker_state.devserver.relays import MESH
+from worker_state.devserver.relay import MESH
 
 NOW = 1_800_000_000.0
 

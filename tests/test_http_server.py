@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from worker_state.devserver.cable import Cable
-from worker_state.devserver.web import MAX_BODY, MAX_HEAD, Request, Response, serve_requests
+from worker_state.integrations.http_server import MAX_BODY, MAX_HEAD, Request, Response, serve_requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,14 +19,13 @@ if TYPE_CHECKING:
 async def stream(nursery: trio.Nursery) -> AsyncIterator[trio.SocketStream]:
     """The client's end of a connection whose server answers with the path and the length of the body."""
     ours, theirs = trio.socket.socketpair()
-    cable = Cable(trio.SocketStream(theirs))
 
     async def answer(request: Request) -> Response:
         return Response.json(200, [request.path, len(request.body)])
 
     async def serve() -> None:
-        await serve_requests(cable, answer)
-        cable.close()
+        async with trio.SocketStream(theirs) as accepted:
+            await serve_requests(accepted, answer)
 
     nursery.start_soon(serve)
     async with trio.SocketStream(ours) as stream:

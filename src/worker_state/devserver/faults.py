@@ -1,0 +1,249 @@
+"""What the development server can do wrong on purpose: to a TCP connection, an upgrade, a frame, or an HTTP call."""
+
+import json
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from worker_state.devserver.rules import Rooms
+from worker_state.devserver.sockets import Connection
+from worker_state.integrations.http_server import Response
+
+SEND_SECONDS = 36.0  # for a client to read what it is sent: the real server's keepalive drops it then
+ABORT = struct.pack("ii", 1, 0)
+
+
+class FaultyStream(trio.abc.HalfCloseableStream):
+    """An accepted TCP connection that can be frozen, thawed and reset."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.ended = trio.Event()  #: nothing more will be received
+        self._stream = stream
+        self._thawed = trio.Event()
+        self._thawed.set()
+
+    @property
+    def frozen(self) -> bool:
+        return not self._thawed.is_set()
+
+    def freeze(self) -> None:
+        """From now on this side neither reads nor writes, nor notices anything. The kernel goes on accepting."""
+        self._thawed = trio.Event()
+
+    def thaw(self) -> None:
+        self._thawed.set()
+
+    def reset(self) -> None:
+        """End the connection with a RST, now. A frozen side does not notice until it is thawed."""
+        if self._stream.socket.fileno() >= 0:
+            self._stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, ABORT)
+        self.close()
+
+    def close(self) -> None:
+        self._stream.socket.close()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._thawed.wait()
+            self.ended.set()
+            raise
+        await self._thawed.wait()
+        if not data:
+            self.ended.set()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._thawed.wait()
+        with trio.move_on_after(SEND_SECONDS) as scope:
+            await self._stream.send_all(data)
+        if scope.cancelled_caught:
+            # Half a frame may be on the wire, so nothing more can be said on it.
+            self.reset()
+            raise trio.BrokenResourceError("the other side does not read")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What is answered instead of the 101."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Faults:
+    """The faults of a `DevServer`. Each method takes effect at once; each fault ends by a call or by a count."""
+
+    def __init__(self, rooms: Rooms, clock: Callable[[], float]) -> None:
+        self.rooms = rooms
+        self.clock = clock
+        #: The WebSocket connections that the server believes to be alive.
+        self.connections: set[Connection] = set()
+        #: All TCP connections, those of HTTP and those not yet upgraded too.
+        self.streams: set[FaultyStream] = set()
+        #: How many registers are being held right now.
+        self.held_registers = 0
+        self.handling = self.answering = True
+        self._refusals: deque[Refusal] = deque()
+        self._failures: dict[str, deque[Response]] = {}
+        self._hung: dict[str, trio.Event] = {}
+        self._registers_to_hold = 0
+        self._registers_released = trio.Event()
+        self._changes = trio.lowlevel.ParkingLot()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return as soon as the condition, which may look at anything of this server, is true."""
+        while not condition():
+            await self._changes.park()
+
+    def note_change(self) -> None:
+        self._changes.unpark_all()
+
+    def lose(self, connection: Connection) -> None:
+        """The server knows that this connection is over."""
+        self.connections.discard(connection)
+        self.rooms.gone(connection, self.clock())
+        self.note_change()
+
+    # Faults of TCP connections.
+
+    def cut(self, peer_id: str | None = None) -> None:
+        """Reset the connections of one peer, or everything; the server notices at once."""
+        for connection in self._connections_of(peer_id):
+            self._end(connection)
+        for stream in self.streams if peer_id is None else ():
+            stream.reset()
+            stream.thaw()
+
+    def freeze(self, peer_id: str) -> None:
+        """The server neither reads nor writes nor notices anything on this peer's connections. Ends with `thaw`, as if
+        nothing had been, or with `notice`."""
+        for connection in self._connections_of(peer_id):
+            connection.stream.freeze()
+
+    def half_open(self, peer_id: str) -> None:
+        """The peer loses its connections, and the server does not know until `notice`."""
+        for connection in self._connections_of(peer_id):
+            connection.stream.freeze()
+            connection.stream.reset()
+
+    def thaw(self, peer_id: str | None = None) -> None:
+        for connection in self._connections_of(peer_id):
+            connection.stream.thaw()
+
+    def notice(self, peer_id: str | None = None) -> None:
+        """The server finds out that the frozen and half-open connections of one peer, or all, are dead."""
+        for connection in self._connections_of(peer_id):
+            if connection.stream.frozen:
+                self._end(connection)
+
+    def disconnect_all(self, code: int, reason: str = "") -> None:
+        """Close every WebSocket politely."""
+        for connection in self.connections:
+            connection.close(code, reason)
+
+    def restart(self) -> None:
+        """Cut everything and forget all registrations. Users and rooms stay."""
+        self.cut()
+        self.rooms.forget_peers()
+        self.note_change()
+
+    def _connections_of(self, peer_id: str | None) -> Iterator[Connection]:
+        for connection in list(self.connections):
+            if peer_id is None or self.rooms.peer_of(connection) == peer_id:
+                yield connection
+
+    def _end(self, connection: Connection) -> None:
+        connection.stream.reset()
+        connection.stream.thaw()
+        self.lose(connection)
+
+    # Faults of the WebSocket server.
+
+    def refuse_upgrades(
+        self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", times: int = 1
+    ) -> None:
+        """The next `times` upgrades get this instead of a 101."""
+        self._refusals.extend([Refusal(status, headers or {}, body)] * times)
+
+    def accept_upgrades(self) -> None:
+        """Take back what `refuse_upgrades` has still to refuse."""
+        self._refusals.clear()
+
+    def next_refusal(self) -> Refusal | None:
+        return self._refusals.popleft() if self._refusals else None
+
+    def mute(self, *, handling: bool = False) -> None:
+        """Frames are accepted and never answered; with `handling` they take effect all the same. Ends with `unmute`."""
+        self.handling, self.answering = handling, False
+
+    def unmute(self) -> None:
+        self.handling = self.answering = True
+
+    def hold_registers(self, times: int = 1) -> None:
+        """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
+        self._registers_to_hold = times
+
+    def release_registers(self) -> None:
+        self._registers_to_hold = 0
+        self._registers_released.set()
+        self._registers_released = trio.Event()
+
+    async def hold_register(self) -> None:
+        """Return when the `register` that has come may be handled."""
+        if self._registers_to_hold:
+            self._registers_to_hold -= 1
+            self.held_registers += 1
+            self.note_change()
+            try:
+                await self._registers_released.wait()
+            finally:
+                self.held_registers -= 1
+
+    # Faults of HTTP.
+
+    def fail_http(
+        self,
+        path: str,
+        status: int,
+        body: Any = None,
+        content_type: str = "application/json",
+        times: int = 1,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """The next `times` requests for this path get this answer, and take no effect. Text and bytes are sent as they
+        are, anything else as JSON."""
+        content = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+        response = Response(status, content, content_type, tuple((headers or {}).items()))
+        self._failures.setdefault(path, deque()).extend([response] * times)
+
+    def hang_http(self, path: str) -> None:
+        """Requests for this path are accepted, and not handled before `release_http`."""
+        self._hung.setdefault(path, trio.Event())
+
+    def release_http(self, path: str | None = None) -> None:
+        """Requests for this path, or all, are handled again, those that hang first."""
+        for name in [path] if path is not None else list(self._hung):
+            self._hung.pop(name, trio.Event()).set()
+
+    async def http_fault(self, path: str) -> Response | None:
+        """What a request for this path gets in place of its answer, once it no longer hangs."""
+        if path in self._hung:
+            await self._hung[path].wait()
+        failures = self._failures.get(path)
+        return failures.popleft() if failures else None

@@ -1,0 +1,27 @@
+"""Health over HTTP: what a probe, a scraper or a person can ask a worker. Off unless it is started.
+
+Nothing that goes wrong here reaches the worker.
+"""
+
+import trio
+
+from worker_state.extras import extra
+from worker_state.facade import Manager
+
+
+async def serve_health(
+    manager: Manager,
+    port: int,
+    host: str = "127.0.0.1",
+    *,
+    task_status: "trio.TaskStatus[str]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer `/health`, `/ready`, `/worker` and `/metrics` until cancelled.
+
+    `url = await nursery.start(worker_state.serve_health, manager, 8790)`. Port 0 takes a free one. Anybody who reaches
+    the address may ask, so it is loopback unless `host` says otherwise. Raises `OSError` when it cannot listen there,
+    `ConfigError` without the extra `health`, and afterwards nothing.
+    """
+    with extra("health"):
+        from worker_state.integrations.health.server import listen, serve
+    await serve(await listen(port, host), lambda: manager, task_status=task_status)

@@ -1,0 +1,141 @@
+"""One HTTP/1.1 connection from the server's side: h11 over a stream, for health and the development server alike.
+
+Everything is bounded: the sizes of head and body, the time between two requests, and the time for each request. A bad
+request costs its own connection only.
+"""
+
+import json
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import h11
+import trio
+
+MAX_HEAD = 64 * 1024
+MAX_BODY = 64 * 1024
+IDLE_SECONDS = 75.0  # between two requests
+REQUEST_SECONDS = 30.0  # for a request to arrive, and again for its response to leave
+DRAIN_SECONDS, DRAIN_BYTES = 1.0, 16 * 2**20
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    path: str
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    body: bytes = field(repr=False)
+    content_type: str = "application/json"
+    headers: Headers = ()
+
+    @classmethod
+    def json(cls, status: int, body: Any, headers: Headers = ()) -> "Response":
+        return cls(status, json.dumps(body).encode(), headers=headers)
+
+
+async def serve_requests(
+    stream: trio.abc.HalfCloseableStream,
+    respond: Callable[[Request], Awaitable[Response]],
+    *,
+    headers: Headers = (),
+    seconds: float = math.inf,
+) -> None:
+    """Answer the requests of one connection in order, until one side ends it or `seconds` have passed.
+
+    `headers` are sent with every response. Raises trio's errors of a stream whose other end is gone, and what `respond`
+    raises; the caller closes the stream.
+    """
+    with trio.move_on_after(seconds):
+        await _Exchange(stream, headers).run(respond)
+        await drain(stream)
+
+
+async def drain(stream: trio.abc.HalfCloseableStream) -> None:
+    """Send the end and read up to the client's. A close with unread bytes is a reset, which overtakes the response."""
+    left = DRAIN_BYTES
+    with trio.move_on_after(DRAIN_SECONDS):
+        await stream.send_eof()
+        while left > 0 and (data := await stream.receive_some()):
+            left -= len(data)
+
+
+class _Exchange:
+    def __init__(self, stream: trio.abc.HalfCloseableStream, headers: Headers) -> None:
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._stream = stream
+        self._headers = headers
+
+    async def run(self, respond: Callable[[Request], Awaitable[Response]]) -> None:
+        try:
+            while (request := await self._receive_request()) is not None:
+                response = await respond(request)
+                with trio.fail_after(REQUEST_SECONDS):
+                    await self._send_response(response, body=request.method != "HEAD")
+                if self._http.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+                    return
+                self._http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error.error_status_hint)
+        except trio.TooSlowError:
+            await self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    async def _refuse(self, status: int) -> None:
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            detail = {"detail": HTTPStatus(status).phrase}
+            with trio.move_on_after(REQUEST_SECONDS):
+                await self._send_response(Response.json(status, detail, (("connection", "close"),)), body=True)
+
+    async def _receive_request(self) -> Request | None:
+        """The next request; None when there is none."""
+        if not self._http.trailing_data[0]:
+            with trio.move_on_after(IDLE_SECONDS) as idle:
+                await self._receive()
+            if idle.cancelled_caught:
+                return None
+        with trio.fail_after(REQUEST_SECONDS):
+            head = await self._next_event()
+            if not isinstance(head, h11.Request):
+                return None
+            body = bytearray()
+            while isinstance(event := await self._next_event(), h11.Data):
+                body += event.data
+                if len(body) > MAX_BODY:
+                    raise h11.RemoteProtocolError("the body is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        return Request(
+            head.method.decode("ascii"),
+            head.target.decode("ascii").partition("?")[0],
+            tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers),
+            bytes(body),
+        )
+
+    async def _next_event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            if self._http.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            await self._receive()
+        return event
+
+    async def _receive(self) -> None:
+        self._http.receive_data(bytes(await self._stream.receive_some()))
+
+    async def _send_response(self, response: Response, *, body: bool) -> None:
+        headers = dict(self._headers)
+        headers |= {"content-type": response.content_type, "content-length": str(len(response.body))}
+        head = h11.Response(status_code=response.status, headers=list((headers | dict(response.headers)).items()))
+        await self._send(head, *([h11.Data(data=response.body)] if body else []), h11.EndOfMessage())
+
+    async def _send(self, *events: h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage) -> None:
+        await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
