@@ -333,7 +333,7 @@ async def test_a_stuck_loop_is_told(autojump_clock: object) -> None:
     """The lag of the loop is in the answer, and beyond its bound the answer is 503."""
     lag = Lag(trio.current_time())
     routes = Routes(lambda: "nobody", lag)
-    request = Request("GET", "/health", (), b"")
+    request = Request("GET", "/health", {}, b"")
     assert (await routes.respond(request)).status == 200
     await trio.sleep(BOUND + 1)  # and nobody has measured
     answer = await routes.respond(request)

@@ -4,19 +4,17 @@ Nothing secret may come in: no tokens, no session strings, no API keys (records 
 file beside this one; what may run on it is named by its hash, so that nothing else does, whatever a worker is called.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 from worker_state.devserver.rooms import Rooms
 from worker_state.devserver.web import Response
 from worker_state.tools.roster import id_length, read_entry
 
+FROM_RECORD = ("status", "job_id", "gpu_model", "gpu_memory_mb", "hostname", "tags")
 SAFE = (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("cache-control", "no-store"))
 
 
@@ -24,17 +22,9 @@ SAFE = (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"
 def page() -> Response:
     """`GET /`."""
     html = files("worker_state.devserver").joinpath("page.html").read_bytes()
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src {_hash_of('script', html)}",
-            f"style-src {_hash_of('style', html)}",
-            "connect-src 'self'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-        ]
+    policy = (
+        f"default-src 'none'; script-src {_hash_of('script', html)}; style-src {_hash_of('style', html)};"
+        " connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return Response(200, html, "text/html; charset=utf-8", (("content-security-policy", policy), *SAFE))
 
@@ -48,31 +38,15 @@ def workers(rooms: Rooms, now: float) -> Response:
     """`GET /workers.json`: by room and peer id.
 
     `since_seconds` is for how long this server has known it in this status with this job, `short` the beginning of its
-    peer id that nobody else here has; null for what is not known.
+    peer id that no other one here has; null for what is not known.
     """
-    return Response.json(200, {"workers": list(_workers(rooms, now))}, headers=SAFE)
-
-
-def _workers(rooms: Rooms, now: float) -> list[dict[str, Any]]:
+    peers = [(room_id, *item) for room_id in rooms.occupied() for item in sorted(rooms.peers(room_id).items())]
+    length = id_length(peer_id for _, peer_id, _ in peers)
     found = []
-    length = id_length(peer_id for room_id in rooms.occupied() for peer_id in rooms.peers(room_id))
-    for room_id in rooms.occupied():
-        for peer_id, peer in sorted(rooms.peers(room_id).items()):
-            if peer.role != "worker":
-                continue
+    for room_id, peer_id, peer in peers:
+        if peer.role == "worker":
             entry = read_entry(peer_id, peer.metadata)
-            found.append(
-                {
-                    "room_id": room_id,
-                    "peer_id": peer_id,
-                    "short": peer_id[:length],
-                    "status": entry.status,
-                    "job_id": entry.job_id,
-                    "gpu_model": entry.gpu_model,
-                    "gpu_memory_mb": entry.gpu_memory_mb,
-                    "hostname": entry.hostname,
-                    "tags": list(entry.tags),
-                    "since_seconds": round(max(0.0, now - peer.since), 1),
-                }
-            )
-    return found
+            about = {"room_id": room_id, "peer_id": peer_id, "short": peer_id[:length]}
+            about |= {name: getattr(entry, name) for name in FROM_RECORD}
+            found.append({**about, "since_seconds": round(max(0.0, now - peer.since), 1)})
+    return Response.json(200, {"workers": found}, headers=SAFE)

@@ -44,7 +44,7 @@ def _sign_in(rooms: Rooms, request: Request, now: float) -> Reply:
 
 
 def _create_room(rooms: Rooms, request: Request, now: float) -> Reply:
-    return rooms.create_room(request.header("authorization"), now)
+    return rooms.create_room(request.headers.get("authorization"), now)
 
 
 def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:

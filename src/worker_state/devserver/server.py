@@ -44,24 +44,12 @@ class DevServer(Faults):
         gate: Gate | None = None,
     ) -> None:
         super().__init__(rooms, clock)
-        self.host = host
-        self.ws_port = ws_port
-        self.http_port = http_port
+        authority = f"[{host}]" if ":" in host else host
+        self.host, self.ws_port, self.http_port = host, ws_port, http_port
+        self.ws_url, self.http_url = f"ws://{authority}:{ws_port}", f"http://{authority}:{http_port}"
         self.gate = gate
         #: The frames received last, oldest first, each with the peer id of its connection or else its own.
         self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws://{self._authority}:{self.ws_port}"
-
-    @property
-    def http_url(self) -> str:
-        return f"http://{self._authority}:{self.http_port}"
-
-    @property
-    def _authority(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
 
     def perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

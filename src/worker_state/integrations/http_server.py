@@ -27,11 +27,9 @@ Headers = tuple[tuple[str, str], ...]
 class Request:
     method: str
     path: str
-    headers: Headers = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    """By name in lower case; of several with one name, the first."""
     body: bytes = field(repr=False)
-
-    def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +115,7 @@ class _Exchange:
         return Request(
             head.method.decode("ascii"),
             head.target.decode("ascii").partition("?")[0],
-            tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers),
+            {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(list(head.headers))},
             bytes(body),
         )
 
