@@ -148,7 +148,7 @@ async def test_api_keys(world: World) -> None:
     manager.set_busy("job-1")
     await manager.synced()
     await assert_right_by_key(world, manager, other)
-    keys = world.rooms._admission.api_keys
+    keys = world.rooms._identities.api_keys
     assert isinstance(keys, dict)
     keys[KEY] = ApiKey("0badcafe", revoked=True)
     world.cut()

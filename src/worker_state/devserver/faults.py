@@ -4,7 +4,6 @@ import json
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -77,15 +76,6 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What is answered instead of the 101."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
 class Faults:
     """The faults of a `DevServer`. Each method takes effect at once; each fault ends by a call or by a count."""
 
@@ -99,7 +89,7 @@ class Faults:
         #: How many registers are being held right now.
         self.held_registers = 0
         self.handling = self.answering = True
-        self._refusals: deque[Refusal] = deque()
+        self._refusals: deque[Response] = deque()
         self._failures: dict[str, deque[Response]] = {}
         self._hung: dict[str, trio.Event] = {}
         self._registers_to_hold = 0
@@ -179,13 +169,13 @@ class Faults:
         self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"", times: int = 1
     ) -> None:
         """The next `times` upgrades get this instead of a 101."""
-        self._refusals.extend([Refusal(status, headers or {}, body)] * times)
+        self._refusals.extend([Response(status, body, headers=headers or {})] * times)
 
     def accept_upgrades(self) -> None:
         """Take back what `refuse_upgrades` has still to refuse."""
         self._refusals.clear()
 
-    def next_refusal(self) -> Refusal | None:
+    def next_refusal(self) -> Response | None:
         return self._refusals.popleft() if self._refusals else None
 
     def mute(self, *, handling: bool = False) -> None:
@@ -229,7 +219,7 @@ class Faults:
         """The next `times` requests for this path get this answer, and take no effect. Text and bytes are sent as they
         are, anything else as JSON."""
         content = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
-        response = Response(status, content, content_type, tuple((headers or {}).items()))
+        response = Response(status, content, content_type, headers or {})
         self._failures.setdefault(path, deque()).extend([response] * times)
 
     def hang_http(self, path: str) -> None:

@@ -2,14 +2,14 @@
 
 import base64
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from worker_state.devserver.effects import Message
-from worker_state.devserver.registry import Room
+from worker_state.devserver.registry import Registry, Room
 
 Generation: TypeAlias = Literal["v2", "v3"]
 
@@ -22,12 +22,6 @@ def refused(reason: str) -> Message:
 #: A bad identity is refused without a type; the same words with a type mean the token of the room.
 BAD_IDENTITY: Message = {"error": "Invalid token"}
 STORE_FAILED = refused("DynamoDB error")
-
-
-@dataclass(frozen=True)
-class User:
-    username: str
-    created_at: float
 
 
 @dataclass(frozen=True)
@@ -53,18 +47,40 @@ RECORDED_API_KEYS: Mapping[str, ApiKey] = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
+class Admitted:
+    """A `register` that may come in."""
+
+    peer_id: str
+    room_id: str
+    metadata: Any
+
+
 class Identities:
-    """Signs users in and checks their tokens.
+    """Signs users in, checks their tokens, and decides who may register. The order of the checks is the real server's.
 
     A token outlives its user: like a signed JWT it is good until it expires, even if the user is deleted.
     """
 
-    random: Random = field(repr=False)
-    token_life: float
-    users: dict[str, User] = field(default_factory=dict)
-    keys_stale: bool = False
-    _expiry: dict[str, float] = field(default_factory=dict, repr=False)
+    def __init__(
+        self,
+        random: Random,
+        token_life: float,
+        generation: Generation,
+        api_keys: Mapping[str, ApiKey] | None,
+        registry: Registry,
+    ) -> None:
+        self.users: dict[str, float] = {}
+        """When each user signed in, by name."""
+        self.keys_stale = False
+        self.api_keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
+        self._random = random
+        self.token_life = token_life
+        self._generation = generation
+        self._registry = registry
+        self._expiry: dict[str, float] = {}
+        # API keys are given out for rooms that exist.
+        registry.rows.update((key.room_id, Room(key.room_id, None, None)) for key in self.api_keys.values())
 
     def sign_in(self, now: float) -> tuple[str, str]:
         """Create a user; return the name and an ID token."""
@@ -72,9 +88,9 @@ class Identities:
         claims = {"sub": name, "cognito:username": name, "token_use": "id", "iat": int(now), "exp": int(expires_at)}
         header = {"alg": "RS256", "typ": "JWT", "kid": "devserver"}
         # Nothing is signed: the last part only has to be there, and to make the token unguessable.
-        parts = (json.dumps(header).encode(), json.dumps(claims).encode(), self.random.randbytes(32))
+        parts = (json.dumps(header).encode(), json.dumps(claims).encode(), self._random.randbytes(32))
         token = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
-        self.users[name] = User(name, created_at=now)
+        self.users[name] = now
         self._expiry[token] = expires_at
         return name, token
 
@@ -87,29 +103,11 @@ class Identities:
         return "Signature has expired." if now > self._expiry[token] else None
 
     def new_uuid(self) -> str:
-        return str(UUID(int=self.random.getrandbits(128), version=4))
-
-
-@dataclass(frozen=True)
-class Admitted:
-    peer_id: str
-    room_id: str
-    metadata: Any
-
-
-@dataclass(frozen=True)
-class Admission:
-    """May this `register` come in, and into which room? The order of the questions is the real server's."""
-
-    generation: Generation
-    identities: Identities
-    api_keys: Mapping[str, ApiKey]
-    rows: Mapping[str, Room]
-    store_fails: Callable[[], bool]
+        return str(UUID(int=self._random.getrandbits(128), version=4))
 
     def admit(self, message: Message, now: float) -> Admitted | Message:
         """Who comes in; or the error for who does not."""
-        if self.generation == "v3":
+        if self._generation == "v3":
             api_key = message.get("api_key")
             if api_key and api_key.startswith("slp_"):
                 return self._by_api_key(api_key, message, now)
@@ -122,12 +120,12 @@ class Admission:
     def _by_id_token(self, message: Message, now: float) -> Admitted | Message:
         if not all(message.get(name) for name in ("peer_id", "room_id", "token", "id_token")):
             return refused("Missing required fields during registration.")
-        if self.identities.refusal(message["id_token"], now) is not None:
+        if self.refusal(message["id_token"], now) is not None:
             return BAD_IDENTITY
         peer_id, room_id = message["peer_id"], message["room_id"]
-        if not isinstance(peer_id, str) or not isinstance(room_id, str) or self.store_fails():
+        if not isinstance(peer_id, str) or not isinstance(room_id, str) or self._registry.fails():
             return STORE_FAILED
-        room = self.rows.get(room_id)
+        room = self._registry.rows.get(room_id)
         if room is not None and message["token"] != room.token:
             return refused("Invalid token")
         return self._into(room, now) or Admitted(peer_id, room_id, message.get("metadata", {}))
@@ -138,13 +136,13 @@ class Admission:
             return refused("Invalid API key")
         if (refusal := key.refusal(now)) is not None:
             return refused(refusal)
-        peer_id = message.get("peer_id") or f"worker-{key.worker_name}-{self.identities.new_uuid()[:4]}"
+        peer_id = message.get("peer_id") or f"worker-{key.worker_name}-{self.new_uuid()[:4]}"
         metadata = message.get("metadata", {})
-        if not isinstance(peer_id, str) or not isinstance(metadata, dict) or self.store_fails():
+        if not isinstance(peer_id, str) or not isinstance(metadata, dict) or self._registry.fails():
             return refused("API key validation failed")
         # Yes: every peer of the room gets to see the keys of all the others.
         stamped = {**metadata, "_worker_name": key.worker_name, "_token_id": api_key}
-        return self._into(self.rows.get(key.room_id), now) or Admitted(peer_id, key.room_id, stamped)
+        return self._into(self._registry.rows.get(key.room_id), now) or Admitted(peer_id, key.room_id, stamped)
 
     def _into(self, room: Room | None, now: float) -> Message | None:
         """The error of a room that is not there (any more)."""

@@ -15,7 +15,7 @@ from worker_state.devserver.web import Response
 from worker_state.tools.roster import id_length, read_entry
 
 FROM_RECORD = ("status", "job_id", "gpu_model", "gpu_memory_mb", "hostname", "tags")
-SAFE = (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("cache-control", "no-store"))
+SAFE = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store"}
 
 
 @cache
@@ -26,7 +26,7 @@ def page() -> Response:
         f"default-src 'none'; script-src {_hash_of('script', html)}; style-src {_hash_of('style', html)};"
         " connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return Response(200, html, "text/html; charset=utf-8", (("content-security-policy", policy), *SAFE))
+    return Response(200, html, "text/html; charset=utf-8", {"content-security-policy": policy, **SAFE})
 
 
 def _hash_of(element: str, html: bytes) -> str:

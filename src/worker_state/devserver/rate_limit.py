@@ -13,7 +13,8 @@ from typing import Literal
 
 import trio
 
-from worker_state.devserver.faults import FaultyStream, Refusal
+from worker_state.devserver.faults import FaultyStream
+from worker_state.integrations.http_server import Response
 
 STOPPED = 1.0
 """Seconds. A slot noticed later than this was missed because the process stood still: it is not made up for."""
@@ -47,14 +48,10 @@ class Limits:
 class Slots:
     """What the slots were spent on, once that is known."""
 
-    used: int = 0
-    """A registration was answered."""
-    dead: int = 0
-    """The client had gone."""
-    idle: int = 0
-    """Nobody was there."""
-    missed: int = 0
-    """The process was stopped."""
+    used: int = 0  # a registration was answered
+    dead: int = 0  # the client had gone
+    idle: int = 0  # no client was there
+    missed: int = 0  # the process was stopped
 
 
 @dataclass
@@ -63,17 +60,13 @@ class Gate:
 
     limits: Limits
     slots: Slots = field(default_factory=Slots)
-    granted: int = 0
-    """Slots that have come: used, dead and idle ones, and those of which it is not known yet."""
-    refused: int = 0
-    """503s said."""
-    latest: float = 0.0
-    """Seconds by which the latest slot came too late."""
+    granted: int = 0  # slots that have come, whether or not it is known yet what they were spent on
+    refused: int = 0  # 503s
+    latest: float = 0.0  # seconds by which the latest slot came too late
     _opened: float = 0.0
     _next: int = 0
     _promised: int = 0
-    _inside: set[FaultyStream] = field(default_factory=set, repr=False)
-    """Accepted and not registered yet."""
+    _inside: set[FaultyStream] = field(default_factory=set, repr=False)  # accepted and not registered yet
     _waiting: deque[tuple[FaultyStream, trio.Event]] = field(default_factory=deque, repr=False)
 
     def listen(self, host: str, port: int) -> "SlottedListener | trio.SocketListener":
@@ -129,7 +122,7 @@ class Gate:
             self.slots.dead += at_accept and stream in self._inside
             self._inside.discard(stream)
 
-    def refusal(self, stream: FaultyStream) -> Refusal | None:
+    def refusal(self, stream: FaultyStream) -> Response | None:
         """What this connection gets in place of the 101; None when it may come in."""
         if self.limits.room is None:
             return None
@@ -138,7 +131,7 @@ class Gate:
             return None
         self.refused += 1
         hint = self._hint()
-        return Refusal(503, {} if hint is None else {"Retry-After": str(math.ceil(hint))}, b"")
+        return Response(503, b"", headers={} if hint is None else {"Retry-After": str(math.ceil(hint))})
 
     async def admit(self, stream: FaultyStream) -> None:
         """Return when the `register` that has come from there may be answered."""

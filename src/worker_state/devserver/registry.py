@@ -3,9 +3,8 @@
 Room rows live in a store of their own and survive a restart of the server; registrations do not.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 
@@ -34,8 +33,10 @@ class Peer:
 
 
 class Registry:
-    def __init__(self, rows: Iterable[Room] = ()) -> None:
-        self.rows = {room.room_id: room for room in rows}
+    def __init__(self) -> None:
+        self.rows: dict[str, Room] = {}
+        #: How many accesses to the store of the rows fail; late: after the registration that they belong to.
+        self.failures, self.fails_late = 0, False
         self.admins: dict[str, str] = {}
         # Two tables, because they can disagree: a peer that registers in two rooms is a ghost in the first.
         self._peers: dict[str, dict[str, Peer]] = {}
@@ -44,12 +45,18 @@ class Registry:
     def __len__(self) -> int:
         return len(self._room_of)
 
+    def fails(self, *, late: bool = False) -> bool:
+        """Does the store fail now?"""
+        failing = self.failures > 0 and late == self.fails_late
+        self.failures -= failing
+        return failing
+
     def room_of(self, peer_id: Any) -> str | None:
         return self._room_of.get(peer_id)
 
     def peers(self, room_id: str) -> Mapping[str, Peer]:
         """Who is registered in this room now, by peer id."""
-        return MappingProxyType(self._peers.get(room_id, {}))
+        return self._peers.get(room_id, {})
 
     def occupied(self) -> list[str]:
         """The rooms in which somebody is registered, in order."""

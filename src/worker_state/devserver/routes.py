@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from worker_state.devserver.effects import JSON, Reply, unprocessable
@@ -21,30 +22,19 @@ async def respond(server: "DevServer", request: Request) -> Response:
     fault = await server.http_fault(request.path)
     if fault is not None:
         return fault
-    is_page = request.path in PAGES
-    allowed = ("GET", "HEAD") if is_page else ("POST",)
-    if not is_page and request.path not in CALLS:
+    if request.path not in ROUTES:
         return Response.json(404, {"detail": "Not Found"})
-    if request.method not in allowed:
-        return Response.json(405, {"detail": "Method Not Allowed"}, headers=(("allow", ", ".join(allowed)),))
+    methods, handle = ROUTES[request.path]
+    if request.method not in methods:
+        return Response.json(405, {"detail": "Method Not Allowed"}, {"allow": ", ".join(methods)})
     try:
-        if is_page:
-            return PAGES[request.path](server.rooms, server.clock())  # a look changes nothing
-        reply = CALLS[request.path](server.rooms, request, server.clock())
-        response = Response.json(reply.status, reply.body)
+        answer = handle(server.rooms, request, server.clock())
+        return answer if isinstance(answer, Response) else Response.json(answer.status, answer.body)
     except Exception as error:  # noqa: BLE001 - any internal error is a 500 in plain text, as on the real server
         log.error("internal error: %s", type(error).__name__, extra=event("server_error"))
-        response = Response(500, b"Internal Server Error", "text/plain; charset=utf-8")
-    server.note_change()
-    return response
-
-
-def _sign_in(rooms: Rooms, request: Request, now: float) -> Reply:
-    return rooms.sign_in(now)
-
-
-def _create_room(rooms: Rooms, request: Request, now: float) -> Reply:
-    return rooms.create_room(request.headers.get("authorization"), now)
+        return Response(500, b"Internal Server Error", "text/plain; charset=utf-8")
+    finally:
+        server.note_change()
 
 
 def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:
@@ -55,5 +45,11 @@ def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:
     return rooms.delete_peer(body, now)
 
 
-PAGES = {"/": lambda rooms, now: page(), "/workers.json": workers}
-CALLS = {"/anonymous-signin": _sign_in, "/create-room": _create_room, "/delete-peer": _delete_peer}
+LOOK, CALL = ("GET", "HEAD"), ("POST",)
+ROUTES: dict[str, tuple[tuple[str, ...], Callable[[Rooms, Request, float], Reply | Response]]] = {
+    "/": (LOOK, lambda rooms, request, now: page()),
+    "/workers.json": (LOOK, lambda rooms, request, now: workers(rooms, now)),
+    "/anonymous-signin": (CALL, lambda rooms, request, now: rooms.sign_in(now)),
+    "/create-room": (CALL, lambda rooms, request, now: rooms.create_room(request.headers.get("authorization"), now)),
+    "/delete-peer": (CALL, _delete_peer),
+}

@@ -8,21 +8,11 @@ import json
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from random import Random
-from types import MappingProxyType
 from typing import Any
 
 from worker_state.devserver.admission import STORE_FAILED, Admitted, Doorkeeper, Generation
 from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
-from worker_state.devserver.identities import (
-    RECORDED_API_KEYS,
-    STORE_FAILED,
-    Admission,
-    Admitted,
-    ApiKey,
-    Generation,
-    Identities,
-    User,
-)
+from worker_state.devserver.identities import STORE_FAILED, Admitted, ApiKey, Generation, Identities
 from worker_state.devserver.registry import Peer, Registry, Room
 from worker_state.devserver.relays import MESH, SIGNALS, Relays
 from worker_state.devserver.search import matches
@@ -44,34 +34,17 @@ class Rooms:
         room_life: float = ROOM_LIFE,
         api_keys: Mapping[str, ApiKey] | None = None,
     ) -> None:
-        self.generation: Generation = generation
+        self._generation = generation
         self._room_life = room_life
-        self._identities = Identities(random, token_life)
-        keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
-        # API keys are given out for rooms that exist.
-        self._registry = Registry(Room(key.room_id, token=None, expires_at=None) for key in keys.values())
-        self._store_failures = 0
-        self._store_fails_late = False
+        self._registry = Registry()
+        self._identities = Identities(random, token_life, generation, api_keys, self._registry)
         # For each live connection the peer id of the last `register` that it sent, and of the one before.
         self._bound: dict[Hashable, tuple[str | None, str | None]] = {}
-        self._admission = Admission(generation, self._identities, keys, self._registry.rows, self._store_fails)
         self._relay = Relay(self._registry, alive=self._bound)
-        # Who is registered in a room now, by peer id; and the rooms in which somebody is registered, in order.
+        # What tests and pages may look at.
+        self.users: Mapping[str, float] = self._identities.users
+        self.rooms: Mapping[str, Room] = self._registry.rows
         self.peers, self.occupied = self._registry.peers, self._registry.occupied
-
-    def __repr__(self) -> str:
-        users, rooms, peers = len(self.users), len(self.rooms), len(self._registry)
-        return f"<Rooms {self.generation}: {users} users, {rooms} rooms, {peers} peers>"
-
-    # What tests and pages may look at.
-
-    @property
-    def users(self) -> Mapping[str, User]:
-        return MappingProxyType(self._identities.users)
-
-    @property
-    def rooms(self) -> Mapping[str, Room]:
-        return MappingProxyType(self._registry.rows)
 
     def peer(self, peer_id: str) -> Peer | None:
         """The registration of this peer, wherever it is."""
@@ -86,7 +59,7 @@ class Rooms:
 
     def fail_store(self, times: int = 1, *, registered: bool = False) -> None:
         """The next `times` registers get "DynamoDB error"; with `registered` they take effect even so."""
-        self._store_failures, self._store_fails_late = times, registered
+        self._registry.failures, self._registry.fails_late = times, registered
 
     def stale_keys(self, stale: bool = True) -> None:
         """While stale, every ID token is refused, however fresh."""
@@ -192,7 +165,7 @@ class Rooms:
                 yield error(connection, "UNKNOWN_MESSAGE_TYPE", f"Unknown message type: {unknown}")
 
     def _register(self, connection: Hashable, message: Message, now: float) -> Iterator[Effect]:
-        admitted = self._admission.admit(message, now)
+        admitted = self._identities.admit(message, now)
         if not isinstance(admitted, Admitted):
             yield Send(connection, admitted)
             return
@@ -200,7 +173,7 @@ class Rooms:
         since = _since(self.peers(room_id).get(peer_id), admitted.metadata, now)
         peer = Peer(connection, message.get("role", "peer"), admitted.metadata, connected_at=now, since=since)
         self._registry.enlist(peer_id, room_id, peer)
-        if self._store_fails(registered=True):
+        if self._registry.fails(late=True):
             yield Send(connection, STORE_FAILED)
             return
         admins = self._registry.admins
@@ -216,7 +189,7 @@ class Rooms:
             "peer_list": list(others),
             "peer_metadata": others,
         }
-        if self.generation == "v3":
+        if self._generation == "v3":
             answer |= {"ice_servers": [], "mesh_ice_servers": []}
         yield Send(connection, answer)
 
@@ -247,12 +220,6 @@ class Rooms:
             if peer_id != seeker and matches(filters, role=peer.role, metadata=peer.metadata)
         ]
         yield Send(connection, {"type": "peer_list", "to_peer_id": seeker, "peers": found, "count": len(found)})
-
-    def _store_fails(self, *, registered: bool = False) -> bool:
-        if not self._store_failures or registered != self._store_fails_late:
-            return False
-        self._store_failures -= 1
-        return True
 
 
 def _since(before: Peer | None, metadata: Any, now: float) -> float:

@@ -15,13 +15,13 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 
 from worker_state.devserver.effects import Effect, Send
-from worker_state.devserver.faults import Faults, FaultyStream, Refusal
+from worker_state.devserver.faults import Faults, FaultyStream
 from worker_state.devserver.identities import Generation
 from worker_state.devserver.rate_limit import Gate, SlottedListener
 from worker_state.devserver.routes import respond
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import Connection, serve_socket
-from worker_state.integrations.http_server import serve_requests
+from worker_state.integrations.http_server import Response, serve_requests
 from worker_state.logs import event
 
 EXPOSE = "WORKER_STATE_DEVSERVER_EXPOSE"
@@ -73,7 +73,7 @@ class DevServer(Faults):
         self.note_change()
         return message.get("type") == "register"
 
-    def refusal(self, stream: FaultyStream) -> Refusal | None:
+    def refusal(self, stream: FaultyStream) -> Response | None:
         """What this connection gets instead of the 101."""
         return self.next_refusal() or (self.gate.refusal(stream) if self.gate is not None else None)
 
@@ -121,7 +121,7 @@ async def serve(
     ws_port, http_port = (listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners))
     server = DevServer(address, ws_port, http_port, rooms, clock, gate)
     serve_ws = partial(serve_socket, server)
-    serve_http = partial(serve_requests, respond=partial(respond, server), headers=(("server", "devserver"),))
+    serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"})
     async with trio.open_nursery() as nursery:
         if gate is not None:
             serve_ws = partial(gate.guard, serve_ws)

@@ -6,9 +6,10 @@ request costs its own connection only.
 
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import h11
@@ -20,14 +21,14 @@ IDLE_SECONDS = 75.0  # between two requests
 REQUEST_SECONDS = 30.0  # for a request to arrive, and again for its response to leave
 DRAIN_SECONDS, DRAIN_BYTES = 1.0, 16 * 2**20
 
-Headers = tuple[tuple[str, str], ...]
+Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     method: str
     path: str
-    headers: dict[str, str] = field(repr=False)
+    headers: Headers = field(repr=False)
     """By name in lower case; of several with one name, the first."""
     body: bytes = field(repr=False)
 
@@ -37,10 +38,10 @@ class Response:
     status: int
     body: bytes = field(repr=False)
     content_type: str = "application/json"
-    headers: Headers = ()
+    headers: Headers = field(default_factory=dict)
 
     @classmethod
-    def json(cls, status: int, body: Any, headers: Headers = ()) -> "Response":
+    def json(cls, status: int, body: Any, headers: Headers = MappingProxyType({})) -> "Response":
         return cls(status, json.dumps(body).encode(), headers=headers)
 
 
@@ -48,7 +49,7 @@ async def serve_requests(
     stream: trio.abc.HalfCloseableStream,
     respond: Callable[[Request], Awaitable[Response]],
     *,
-    headers: Headers = (),
+    headers: Headers = MappingProxyType({}),
     seconds: float = math.inf,
 ) -> None:
     """Answer the requests of one connection in order, until one side ends it or `seconds` have passed.
@@ -94,7 +95,7 @@ class _Exchange:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             detail = {"detail": HTTPStatus(status).phrase}
             with trio.move_on_after(REQUEST_SECONDS):
-                await self._send_response(Response.json(status, detail, (("connection", "close"),)), body=True)
+                await self._send_response(Response.json(status, detail, {"connection": "close"}), body=True)
 
     async def _receive_request(self) -> Request | None:
         """The next request; None when there is none."""
@@ -130,9 +131,9 @@ class _Exchange:
         self._http.receive_data(bytes(await self._stream.receive_some()))
 
     async def _send_response(self, response: Response, *, body: bool) -> None:
-        headers = dict(self._headers)
-        headers |= {"content-type": response.content_type, "content-length": str(len(response.body))}
-        head = h11.Response(status_code=response.status, headers=list((headers | dict(response.headers)).items()))
+        content = {"content-type": response.content_type, "content-length": str(len(response.body))}
+        headers = {**self._headers, **content, **response.headers}
+        head = h11.Response(status_code=response.status, headers=list(headers.items()))
         await self._send(head, *([h11.Data(data=response.body)] if body else []), h11.EndOfMessage())
 
     async def _send(self, *events: h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage) -> None:

@@ -6,7 +6,7 @@ No response holds a secret; the snapshot's JSON is `core.readiness.account`.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +17,7 @@ from worker_state.core.errors import ConfigError
 from worker_state.core.lag import BOUND, Lag
 from worker_state.extras import extra
 from worker_state.facade import Manager
-from worker_state.integrations.http_server import Headers, Request, Response
+from worker_state.integrations.http_server import Request, Response
 
 GetManager = Callable[[], Manager | str]
 """The manager, or in words why there is none (yet, or any more)."""
@@ -30,7 +30,12 @@ class Routes:
         self.lag = lag
         self._get_manager = get_manager
         self._began = trio.current_time()
-        self._metrics = _load_metrics()
+        try:
+            with extra("health"):
+                from worker_state.integrations import metrics  # big: loaded before anybody waits for a response
+            self._metrics: ModuleType | str = metrics
+        except ConfigError as missing:
+            self._metrics = str(missing)
         self._of_worker = {"/ready": self._ready, "/worker": self._worker, "/metrics": self._numbers}
 
     async def respond(self, request: Request) -> Response:
@@ -38,7 +43,7 @@ class Routes:
         if request.path not in paths:
             return _json(404, {"error": "there is no such path", "paths": paths})
         if request.method not in ("GET", "HEAD"):
-            return _json(405, {"error": "only GET and HEAD can be asked"}, (("allow", "GET, HEAD"),))
+            return _json(405, {"error": "only GET and HEAD can be asked"}, {"allow": "GET, HEAD"})
         if request.path == "/health":
             lag = self.lag.worst(now)
             alive = lag <= BOUND
@@ -68,15 +73,5 @@ class Routes:
         return Response(200, text, content_type)
 
 
-def _load_metrics() -> ModuleType | str:
-    """The module, loaded before anybody waits for a response because it is big; or the sentence that it is missing."""
-    try:
-        with extra("health"):
-            from worker_state.integrations import metrics
-    except ConfigError as missing:
-        return str(missing)
-    return metrics
-
-
-def _json(status: int, body: dict[str, Any], headers: Headers = ()) -> Response:
-    return Response(status, json.dumps(body).encode() + b"\n", headers=headers)
+def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(status, json.dumps(body).encode() + b"\n", headers=headers or {})

@@ -14,7 +14,7 @@ CLIENTS = 32
 """Connections at once. Each ends within `DEADLINE`, so a crowd of slow clients is soon over."""
 DEADLINE = 5.0
 """Seconds for a whole connection."""
-HEADERS = (("cache-control", "no-store"), ("connection", "close"))
+HEADERS = {"cache-control": "no-store", "connection": "close"}
 
 log = logging.getLogger("worker_state.health")
 
