@@ -267,6 +267,7 @@ async def test_other_paths_and_methods() -> None:
         (b"GET / HTTP/1.1\r\n\r\n", b"400"),  # without a Host
         (b"GET \xff HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
         (b"GET http://x/health HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n", b"405"),  # whose body never comes
     ],
 )
 async def test_bad_requests(sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

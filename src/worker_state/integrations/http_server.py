@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +19,7 @@ MAX_BODY = 64 * 1024
 IDLE_SECONDS = 75.0  # between two requests
 REQUEST_SECONDS = 30.0  # for a request to arrive, and again for its response to leave
 DRAIN_SECONDS, DRAIN_BYTES = 1.0, 16 * 2**20
+REFUSALS = {408: "Request Timeout", 413: "Request Entity Too Large"}
 
 Headers = Mapping[str, str]
 
@@ -51,14 +51,15 @@ async def serve_requests(
     *,
     headers: Headers = MappingProxyType({}),
     seconds: float = math.inf,
+    bodies: bool = True,
 ) -> None:
     """Answer the requests of one connection in order, until one side ends it or `seconds` have passed.
 
-    `headers` are sent with every response. Raises trio's errors of a stream whose other end is gone, and what `respond`
-    raises; the caller closes the stream.
+    `headers` are sent with every response. Without `bodies` a request is answered when its head is there. Raises trio's
+    errors of a stream whose other end is gone, and what `respond` raises; the caller closes the stream.
     """
     with trio.move_on_after(seconds):
-        await _Exchange(stream, headers).run(respond)
+        await _Exchange(stream, headers, bodies).run(respond)
         await drain(stream)
 
 
@@ -72,10 +73,11 @@ async def drain(stream: trio.abc.HalfCloseableStream) -> None:
 
 
 class _Exchange:
-    def __init__(self, stream: trio.abc.HalfCloseableStream, headers: Headers) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream, headers: Headers, bodies: bool) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._stream = stream
         self._headers = headers
+        self._bodies = bodies
 
     async def run(self, respond: Callable[[Request], Awaitable[Response]]) -> None:
         try:
@@ -89,11 +91,11 @@ class _Exchange:
         except h11.RemoteProtocolError as error:
             await self._refuse(error.error_status_hint)
         except trio.TooSlowError:
-            await self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+            await self._refuse(408)
 
     async def _refuse(self, status: int) -> None:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            detail = {"detail": HTTPStatus(status).phrase}
+            detail = {"detail": REFUSALS.get(status, "Bad Request")}
             with trio.move_on_after(REQUEST_SECONDS):
                 await self._send_response(Response.json(status, detail, {"connection": "close"}), body=True)
 
@@ -109,10 +111,10 @@ class _Exchange:
             if not isinstance(head, h11.Request):
                 return None
             body = bytearray()
-            while isinstance(event := await self._next_event(), h11.Data):
+            while self._bodies and isinstance(event := await self._next_event(), h11.Data):
                 body += event.data
                 if len(body) > MAX_BODY:
-                    raise h11.RemoteProtocolError("the body is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                    raise h11.RemoteProtocolError("the body is too large", 413)
         return Request(
             head.method.decode("ascii"),
             head.target.decode("ascii").partition("?")[0],

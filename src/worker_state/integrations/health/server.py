@@ -49,7 +49,7 @@ async def serve(
             return  # trio closes the connection
         clients += 1
         try:
-            await serve_requests(stream, routes.respond, headers=HEADERS, seconds=DEADLINE)
+            await serve_requests(stream, routes.respond, headers=HEADERS, seconds=DEADLINE, bodies=False)
         except trio.BrokenResourceError:
             pass  # the client is gone
         except Exception:
