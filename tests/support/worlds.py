@@ -23,8 +23,7 @@ from worker_state import Config, Manager, run_state_manager
 from worker_state.core.http_api import HttpAnswer
 from worker_state.core.pace import PaceParameters
 from worker_state.core.verdict import Closed
-from worker_state.devserver.rules import Rooms
-from worker_state.devserver.server import DevServer, serve
+from worker_state.devserver import DevServer, Rooms, serve
 from worker_state.devserver.sockets import Connection
 from worker_state.manager import run_in_world
 from worker_state.world import World as Outside

@@ -16,8 +16,6 @@ from worker_state.core.words import masked, shown
 ANSWER = Timing().answer
 """Seconds that an answer may take beyond the probe's period; a server slower than that confirms nothing in time."""
 
-"""API keys, and JSON Web Tokens, which all begin like this: a close reason is the server's text, unmasked so far."""
-
 
 @dataclass(frozen=True, slots=True)
 class Readiness:

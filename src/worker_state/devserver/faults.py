@@ -3,15 +3,20 @@
 import json
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import trio
 
+from worker_state.devserver.effects import Effect, Send
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import Connection
 from worker_state.integrations.http_server import Response
 
+if TYPE_CHECKING:
+    from worker_state.devserver.rate_limit import Gate
+
+FRAMES_KEPT = 10_000
 SEND_SECONDS = 36.0  # for a client to read what it is sent: the real server's keepalive drops it then
 ABORT = struct.pack("ii", 1, 0)
 
@@ -76,19 +81,27 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
-class Faults:
-    """The faults of a `DevServer`. Each method takes effect at once; each fault ends by a call or by a count."""
+class DevServer:
+    """A running server as its owner holds it: where it is, what it knows, and every fault that it can be asked for.
 
-    def __init__(self, rooms: Rooms, clock: Callable[[], float]) -> None:
+    Each fault takes effect at once, and ends by a call or by a count.
+    """
+
+    def __init__(
+        self, address: str, ports: Sequence[int], rooms: Rooms, clock: Callable[[], float], gate: "Gate | None" = None
+    ) -> None:
+        authority = f"[{address}]" if ":" in address else address
+        self.host, (self.ws_port, self.http_port) = address, ports
+        self.ws_url, self.http_url = f"ws://{authority}:{self.ws_port}", f"http://{authority}:{self.http_port}"
         self.rooms = rooms
         self.clock = clock
-        #: The WebSocket connections that the server believes to be alive.
-        self.connections: set[Connection] = set()
-        #: All TCP connections, those of HTTP and those not yet upgraded too.
-        self.streams: set[FaultyStream] = set()
-        #: How many registers are being held right now.
-        self.held_registers = 0
-        self.handling = self.answering = True
+        self.gate = gate
+        #: The frames received last, oldest first, each with the peer id of its connection or else its own.
+        self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)
+        self.connections: set[Connection] = set()  #: the WebSockets that the server believes to be alive
+        self.streams: set[FaultyStream] = set()  #: all TCP connections, those of HTTP and those not yet upgraded too
+        self.held_registers = 0  #: registers that are being held right now
+        self.handling = self._answering = True
         self._refusals: deque[Response] = deque()
         self._failures: dict[str, deque[Response]] = {}
         self._hung: dict[str, trio.Event] = {}
@@ -101,14 +114,37 @@ class Faults:
         while not condition():
             await self._changes.park()
 
-    def note_change(self) -> None:
+    def notify(self) -> None:
+        """Something has changed that `until` may wait for."""
         self._changes.unpark_all()
 
     def lose(self, connection: Connection) -> None:
         """The server knows that this connection is over."""
         self.connections.discard(connection)
         self.rooms.gone(connection, self.clock())
-        self.note_change()
+        self.notify()
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            connection = effect.connection
+            if not isinstance(connection, Connection):
+                continue  # registered at the same `Rooms` without a socket
+            if not isinstance(effect, Send):
+                connection.close(effect.code, effect.reason)
+            elif self._answering:
+                connection.send(json.dumps(effect.message))
+
+    def record_frame(self, connection: Connection, text: str | bytes) -> bool:
+        """Keep the frame for `frames`; the rules parse it for themselves. Is it a `register`?"""
+        try:
+            message = json.loads(text)
+        except (ValueError, RecursionError):
+            message = {}
+        message = message if isinstance(message, dict) else {}
+        peer_id = self.rooms.peer_of(connection) or message.get("peer_id") or message.get("from_peer_id")
+        self.frames.append((peer_id, message))
+        self.notify()
+        return message.get("type") == "register"
 
     # Faults of TCP connections.
 
@@ -121,8 +157,7 @@ class Faults:
             stream.thaw()
 
     def freeze(self, peer_id: str) -> None:
-        """The server neither reads nor writes nor notices anything on this peer's connections. Ends with `thaw`, as if
-        nothing had been, or with `notice`."""
+        """The server stands still on this peer's connections, until `thaw`, as if nothing had been, or `notice`."""
         for connection in self._connections_of(peer_id):
             connection.stream.freeze()
 
@@ -151,7 +186,7 @@ class Faults:
         """Cut everything and forget all registrations. Users and rooms stay."""
         self.cut()
         self.rooms.forget_peers()
-        self.note_change()
+        self.notify()
 
     def _connections_of(self, peer_id: str | None) -> Iterator[Connection]:
         for connection in list(self.connections):
@@ -175,15 +210,18 @@ class Faults:
         """Take back what `refuse_upgrades` has still to refuse."""
         self._refusals.clear()
 
-    def next_refusal(self) -> Response | None:
-        return self._refusals.popleft() if self._refusals else None
+    def next_refusal(self, stream: FaultyStream) -> Response | None:
+        """What this connection gets instead of a 101."""
+        if self._refusals:
+            return self._refusals.popleft()
+        return self.gate.refusal(stream) if self.gate is not None else None
 
     def mute(self, *, handling: bool = False) -> None:
         """Frames are accepted and never answered; with `handling` they take effect all the same. Ends with `unmute`."""
-        self.handling, self.answering = handling, False
+        self.handling, self._answering = handling, False
 
     def unmute(self) -> None:
-        self.handling = self.answering = True
+        self.handling = self._answering = True
 
     def hold_registers(self, times: int = 1) -> None:
         """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
@@ -194,12 +232,16 @@ class Faults:
         self._registers_released.set()
         self._registers_released = trio.Event()
 
-    async def hold_register(self) -> None:
+    async def register_may_proceed(self, connection: Connection) -> None:
         """Return when the `register` that has come may be handled."""
+        if self.gate is not None:
+            await self.gate.admit(connection.stream)
+        # A Close frame that came in the same breath has to be seen before the answer is sent.
+        await trio.lowlevel.checkpoint()
         if self._registers_to_hold:
             self._registers_to_hold -= 1
             self.held_registers += 1
-            self.note_change()
+            self.notify()
             try:
                 await self._registers_released.wait()
             finally:
@@ -216,8 +258,7 @@ class Faults:
         times: int = 1,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """The next `times` requests for this path get this answer, and take no effect. Text and bytes are sent as they
-        are, anything else as JSON."""
+        """The next `times` requests for this path get this answer, in JSON unless it is text, and take no effect."""
         content = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
         response = Response(status, content, content_type, headers or {})
         self._failures.setdefault(path, deque()).extend([response] * times)

@@ -1,9 +1,9 @@
-"""Who may register, and how they prove it: users, ID tokens, API keys. What Cognito does for the real server. Pure."""
+"""Users, ID tokens, API keys, and which `register` they admit. What Cognito does for the real server. Pure."""
 
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -56,31 +56,21 @@ class Admitted:
     metadata: Any
 
 
+@dataclass(eq=False, repr=False)
 class Identities:
-    """Signs users in, checks their tokens, and decides who may register. The order of the checks is the real server's.
+    """Signs users in, checks their tokens, and admits registrations. The order of the checks is the real server's.
 
     A token outlives its user: like a signed JWT it is good until it expires, even if the user is deleted.
     """
 
-    def __init__(
-        self,
-        random: Random,
-        token_life: float,
-        generation: Generation,
-        api_keys: Mapping[str, ApiKey] | None,
-        registry: Registry,
-    ) -> None:
-        self.users: dict[str, float] = {}
-        """When each user signed in, by name."""
-        self.keys_stale = False
-        self.api_keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
-        self._random = random
-        self.token_life = token_life
-        self._generation = generation
-        self._registry = registry
-        self._expiry: dict[str, float] = {}
-        # API keys are given out for rooms that exist.
-        registry.rows.update((key.room_id, Room(key.room_id, None, None)) for key in self.api_keys.values())
+    random: Random
+    token_life: float
+    generation: Generation
+    api_keys: dict[str, ApiKey]
+    registry: Registry
+    users: dict[str, float] = field(default_factory=dict)  # when each one signed in, by name
+    keys_stale: bool = False
+    _expiry: dict[str, float] = field(default_factory=dict)
 
     def sign_in(self, now: float) -> tuple[str, str]:
         """Create a user; return the name and an ID token."""
@@ -88,7 +78,7 @@ class Identities:
         claims = {"sub": name, "cognito:username": name, "token_use": "id", "iat": int(now), "exp": int(expires_at)}
         header = {"alg": "RS256", "typ": "JWT", "kid": "devserver"}
         # Nothing is signed: the last part only has to be there, and to make the token unguessable.
-        parts = (json.dumps(header).encode(), json.dumps(claims).encode(), self._random.randbytes(32))
+        parts = (json.dumps(header).encode(), json.dumps(claims).encode(), self.random.randbytes(32))
         token = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
         self.users[name] = now
         self._expiry[token] = expires_at
@@ -103,11 +93,11 @@ class Identities:
         return "Signature has expired." if now > self._expiry[token] else None
 
     def new_uuid(self) -> str:
-        return str(UUID(int=self._random.getrandbits(128), version=4))
+        return str(UUID(int=self.random.getrandbits(128), version=4))
 
     def admit(self, message: Message, now: float) -> Admitted | Message:
-        """Who comes in; or the error for who does not."""
-        if self._generation == "v3":
+        """May this `register` come in, and into which room? Else its error."""
+        if self.generation == "v3":
             api_key = message.get("api_key")
             if api_key and api_key.startswith("slp_"):
                 return self._by_api_key(api_key, message, now)
@@ -123,9 +113,9 @@ class Identities:
         if self.refusal(message["id_token"], now) is not None:
             return BAD_IDENTITY
         peer_id, room_id = message["peer_id"], message["room_id"]
-        if not isinstance(peer_id, str) or not isinstance(room_id, str) or self._registry.fails():
+        if not isinstance(peer_id, str) or not isinstance(room_id, str) or self.registry.fails():
             return STORE_FAILED
-        room = self._registry.rows.get(room_id)
+        room = self.registry.rows.get(room_id)
         if room is not None and message["token"] != room.token:
             return refused("Invalid token")
         return self._into(room, now) or Admitted(peer_id, room_id, message.get("metadata", {}))
@@ -138,11 +128,11 @@ class Identities:
             return refused(refusal)
         peer_id = message.get("peer_id") or f"worker-{key.worker_name}-{self.new_uuid()[:4]}"
         metadata = message.get("metadata", {})
-        if not isinstance(peer_id, str) or not isinstance(metadata, dict) or self._registry.fails():
+        if not isinstance(peer_id, str) or not isinstance(metadata, dict) or self.registry.fails():
             return refused("API key validation failed")
         # Yes: every peer of the room gets to see the keys of all the others.
         stamped = {**metadata, "_worker_name": key.worker_name, "_token_id": api_key}
-        return self._into(self._registry.rows.get(key.room_id), now) or Admitted(peer_id, key.room_id, stamped)
+        return self._into(self.registry.rows.get(key.room_id), now) or Admitted(peer_id, key.room_id, stamped)
 
     def _into(self, room: Room | None, now: float) -> Message | None:
         """The error of a room that is not there (any more)."""

@@ -22,7 +22,7 @@ STOPPED = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How fast a gate lets in, and what it does with those who have to wait."""
+    """How fast a gate admits, and what it does with clients that have to wait."""
 
     capacity: float
     """Admissions a second."""

@@ -1,4 +1,4 @@
-"""Which rooms exist, and who is registered where: the server's memory, without its rules. Pure.
+"""Which rooms exist, and which peers are registered there: the server's memory, without its rules. Pure.
 
 Room rows live in a store of their own and survive a restart of the server; registrations do not.
 """
@@ -55,11 +55,11 @@ class Registry:
         return self._room_of.get(peer_id)
 
     def peers(self, room_id: str) -> Mapping[str, Peer]:
-        """Who is registered in this room now, by peer id."""
+        """The registrations of this room, by peer id."""
         return self._peers.get(room_id, {})
 
     def occupied(self) -> list[str]:
-        """The rooms in which somebody is registered, in order."""
+        """The rooms that have registrations, in order."""
         return sorted(self._peers)
 
     def enlist(self, peer_id: str, room_id: str, peer: Peer) -> None:

@@ -55,7 +55,7 @@ class Relay:
             yield error(connection, "NOT_IN_ROOM", "Sender not in any room")
         elif (to := self._reachable(room_id, target)) is not None:
             yield Send(to, {"type": kind, "from_peer_id": sender, content: message[content]})
-        elif kind != "ice_candidate":  # candidates arrive late by nature, and nobody is told
+        elif kind != "ice_candidate":  # candidates arrive late by nature: no error
             yield Send(connection, {"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"})
 
     def _reachable(self, room_id: str | None, peer_id: str) -> Hashable | None:

@@ -12,7 +12,7 @@ from worker_state.integrations.http_server import Request, Response
 from worker_state.logs import event
 
 if TYPE_CHECKING:
-    from worker_state.devserver.server import DevServer
+    from worker_state.devserver.faults import DevServer
 
 log = logging.getLogger("worker_state.devserver")
 
@@ -34,7 +34,7 @@ async def respond(server: "DevServer", request: Request) -> Response:
         log.error("internal error: %s", type(error).__name__, extra=event("server_error"))
         return Response(500, b"Internal Server Error", "text/plain; charset=utf-8")
     finally:
-        server.note_change()
+        server.notify()
 
 
 def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:

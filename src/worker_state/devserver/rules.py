@@ -12,7 +12,7 @@ from typing import Any
 
 from worker_state.devserver.admission import STORE_FAILED, Admitted, Doorkeeper, Generation
 from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
-from worker_state.devserver.identities import STORE_FAILED, Admitted, ApiKey, Generation, Identities
+from worker_state.devserver.identities import RECORDED_API_KEYS, STORE_FAILED, Admitted, ApiKey, Generation, Identities
 from worker_state.devserver.registry import Peer, Registry, Room
 from worker_state.devserver.relays import MESH, SIGNALS, Relays
 from worker_state.devserver.search import matches
@@ -37,7 +37,10 @@ class Rooms:
         self._generation = generation
         self._room_life = room_life
         self._registry = Registry()
-        self._identities = Identities(random, token_life, generation, api_keys, self._registry)
+        keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
+        # API keys are given out for rooms that exist.
+        self._registry.rows.update((key.room_id, Room(key.room_id, None, None)) for key in keys.values())
+        self._identities = Identities(random, token_life, generation, keys, self._registry)
         # For each live connection the peer id of the last `register` that it sent, and of the one before.
         self._bound: dict[Hashable, tuple[str | None, str | None]] = {}
         self._relay = Relay(self._registry, alive=self._bound)
@@ -87,7 +90,7 @@ class Rooms:
         return Reply(200, {"room_id": room_id, "token": token})
 
     def delete_peer(self, body: JSON, now: float) -> Reply:
-        """Deletes the user, and with the last registered peer of a room the room. Everybody may."""
+        """Delete the user, and with the last registered peer of a room the room. No token is asked for."""
         if body is None:
             return unprocessable("missing", ["body"], "Field required", None)
         if not isinstance(body, dict):
@@ -121,7 +124,7 @@ class Rooms:
         return effects
 
     def unanswered(self, connection: Hashable) -> None:
-        """The answer to a `register` met a Close frame: the server forgets whom this socket registered.
+        """The answer to a `register` met a Close frame: the server forgets which peer this socket registered.
 
         The entry stays, bound to a dead socket, and nothing will ever remove it: a ghost.
         """
@@ -129,9 +132,9 @@ class Rooms:
         self._bound[connection] = (before, before)
 
     def gone(self, connection: Hashable, now: float) -> list[Effect]:
-        """The server has noticed that a socket is dead; nobody is told.
+        """The server has noticed that a socket is dead. No other peer hears of it, so there are no effects.
 
-        Whoever is listed under the socket's peer id is removed, even if a newer socket has registered it.
+        The peer listed under the socket's peer id is removed, even if a newer socket has registered it.
         """
         peer_id, _ = self._bound.pop(connection, (None, None))
         room_id = None if peer_id is None else self._registry.unlist(peer_id)
@@ -148,7 +151,7 @@ class Rooms:
         match message.get("type"):
             case "register":
                 yield from self._register(connection, message, now)
-                # Refused or not: the close of this socket will remove whoever has that id.
+                # Refused or not: the close of this socket removes the peer that has that id.
                 peer_id = message.get("peer_id")
                 self._bound[connection] = peer_id if isinstance(peer_id, str) else None, self.peer_of(connection)
             case "update_metadata":
@@ -194,7 +197,7 @@ class Rooms:
         yield Send(connection, answer)
 
     def _update_metadata(self, connection: Hashable, message: Message, now: float) -> Iterator[Effect]:
-        """Anybody may update anybody, and only the sender is told."""
+        """Any peer may update any other, and only the sender gets an answer."""
         peer_id, update = message.get("peer_id"), message.get("metadata")
         if not peer_id or not update:
             yield error(connection, "INVALID_MESSAGE", "Missing required fields: peer_id, metadata")

@@ -1,88 +1,30 @@
 """The development server on the network: two ports. What goes wrong on a connection ends that connection only."""
 
 import ipaddress
-import json
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Any
 
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 
-from worker_state.devserver.effects import Effect, Send
-from worker_state.devserver.faults import Faults, FaultyStream
+from worker_state.devserver.effects import Send
+from worker_state.devserver.faults import DevServer, FaultyStream
 from worker_state.devserver.identities import Generation
 from worker_state.devserver.rate_limit import Gate, SlottedListener
 from worker_state.devserver.routes import respond
 from worker_state.devserver.rules import Rooms
-from worker_state.devserver.sockets import Connection, serve_socket
-from worker_state.integrations.http_server import Response, serve_requests
+from worker_state.devserver.sockets import serve_socket
+from worker_state.integrations.http_server import serve_requests
 from worker_state.logs import event
 
 EXPOSE = "WORKER_STATE_DEVSERVER_EXPOSE"
-FRAMES_KEPT = 10_000
 NETWORK_TROUBLE = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 log = logging.getLogger("worker_state.devserver")
-
-
-class DevServer(Faults):
-    """A running server as its owner holds it: where it is, what it knows, and the faults that it can be asked for."""
-
-    def __init__(
-        self,
-        host: str,
-        ws_port: int,
-        http_port: int,
-        rooms: Rooms,
-        clock: Callable[[], float],
-        gate: Gate | None = None,
-    ) -> None:
-        super().__init__(rooms, clock)
-        authority = f"[{host}]" if ":" in host else host
-        self.host, self.ws_port, self.http_port = host, ws_port, http_port
-        self.ws_url, self.http_url = f"ws://{authority}:{ws_port}", f"http://{authority}:{http_port}"
-        self.gate = gate
-        #: The frames received last, oldest first, each with the peer id of its connection or else its own.
-        self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)
-
-    def perform(self, effects: Iterable[Effect]) -> None:
-        for effect in effects:
-            connection = effect.connection
-            if not isinstance(connection, Connection):
-                continue  # registered by somebody who talks to the same `Rooms` without a socket
-            if not isinstance(effect, Send):
-                connection.close(effect.code, effect.reason)
-            elif self.answering:
-                connection.send(json.dumps(effect.message))
-
-    def note_frame(self, connection: Connection, text: str | bytes) -> bool:
-        """Keep the frame for `frames`; the rules parse it for themselves. Is it a `register`?"""
-        try:
-            message = json.loads(text)
-        except (ValueError, RecursionError):
-            message = {}
-        message = message if isinstance(message, dict) else {}
-        peer_id = self.rooms.peer_of(connection) or message.get("peer_id") or message.get("from_peer_id")
-        self.frames.append((peer_id, message))
-        self.note_change()
-        return message.get("type") == "register"
-
-    def refusal(self, stream: FaultyStream) -> Response | None:
-        """What this connection gets instead of the 101."""
-        return self.next_refusal() or (self.gate.refusal(stream) if self.gate is not None else None)
-
-    async def register_may_proceed(self, connection: Connection) -> None:
-        if self.gate is not None:
-            await self.gate.admit(connection.stream)
-        # A Close frame that came in the same breath has to be seen before the answer is sent.
-        await trio.lowlevel.checkpoint()
-        await self.hold_register()
 
 
 async def serve(
@@ -118,8 +60,8 @@ async def serve(
         for listener in http_listeners:
             listener.socket.close()
         raise
-    ws_port, http_port = (listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners))
-    server = DevServer(address, ws_port, http_port, rooms, clock, gate)
+    ports = [listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners)]
+    server = DevServer(address, ports, rooms, clock, gate)
     serve_ws = partial(serve_socket, server)
     serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"})
     async with trio.open_nursery() as nursery:
@@ -171,7 +113,7 @@ async def contain(
         finally:
             stream.close()
             server.streams.discard(stream)
-            server.note_change()
+            server.notify()
             # trio-websocket can raise an old Cancelled again. Here it ends, and the other connections live.
             scope.cancel()
 

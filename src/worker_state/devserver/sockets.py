@@ -16,8 +16,7 @@ from worker_state.integrations.http_server import DRAIN_SECONDS, drain
 from worker_state.logs import event
 
 if TYPE_CHECKING:
-    from worker_state.devserver.faults import FaultyStream
-    from worker_state.devserver.server import DevServer
+    from worker_state.devserver.faults import DevServer, FaultyStream
 
 HANDSHAKE_SECONDS = 10.0
 MAX_MESSAGE = 2**20  # the real server's limit; more is answered with 1009
@@ -107,7 +106,7 @@ async def _handshake(server: "DevServer", nursery: trio.Nursery, stream: "Faulty
         # trio-websocket would wait until the deadline for a client that goes before its request is complete.
         nursery.start_soon(cancel_at_end)
         request = await wrap_server_stream(nursery, stream, max_message_size=MAX_MESSAGE)
-        refusal = server.refusal(stream)
+        refusal = server.next_refusal(stream)
         if refusal is None:
             return await request.accept()
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in refusal.headers.items()]
@@ -127,13 +126,13 @@ async def _take_frames(server: "DevServer", connection: Connection) -> None:
             return
         if connection not in server.connections:
             return  # it was cut, and what it had sent before counts no more
-        is_register = server.note_frame(connection, text)
+        is_register = server.record_frame(connection, text)
         if is_register:
             await server.register_may_proceed(connection)
         server.perform(_effects(server, connection, text))
         if is_register and connection.closed_politely:
             server.rooms.unanswered(connection)
-        server.note_change()
+        server.notify()
 
 
 def _effects(server: "DevServer", connection: Connection, text: str | bytes) -> list[Effect]:
