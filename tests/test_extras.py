@@ -35,8 +35,10 @@ def test_without_h11_the_extra_is_named(name: str, program: str) -> None:
 def test_a_package_is_named_as_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     sentence = "The package prometheus-client is not installed: pip install 'worker-state[health]'"
-    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"), extra("health"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$") as caught, extra("health"):
         import prometheus_client  # noqa: F401
+    assert isinstance(caught.value, ModuleNotFoundError)
+    assert caught.value.name == "prometheus_client"
 
 
 def test_a_module_of_our_own_that_is_missing_is_no_missing_extra() -> None:

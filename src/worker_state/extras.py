@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from worker_state.core.errors import ConfigError
 
 
+class MissingExtra(ModuleNotFoundError, ConfigError):
+    """A package of an extra is not installed; `name` is its module, and the text the line that installs it."""
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Put around imports that need this extra. Raises `ConfigError` when one of its packages is not installed."""
+    """Put around imports that need this extra. Raises `MissingExtra` when one of its packages is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", __name__.partition(".")[0]):
+        module = (error.name or "").partition(".")[0]
+        if module in ("", __name__.partition(".")[0]):
             raise
-        raise ConfigError(
-            f"The package {package.replace('_', '-')} is not installed: pip install 'worker-state[{name}]'"
-        ) from None
+        sentence = f"The package {module.replace('_', '-')} is not installed: pip install 'worker-state[{name}]'"
+        raise MissingExtra(sentence, name=module) from None

@@ -13,9 +13,8 @@ from typing import Any
 import trio
 
 from worker_state.core import readiness
-from worker_state.core.errors import ConfigError
 from worker_state.core.lag import BOUND, Lag
-from worker_state.extras import extra
+from worker_state.extras import MissingExtra, extra
 from worker_state.facade import Manager
 from worker_state.integrations.http_server import Request, Response
 
@@ -34,7 +33,7 @@ class Routes:
             with extra("health"):
                 from worker_state.integrations import metrics  # big: loaded before anybody waits for a response
             self._metrics: ModuleType | str = metrics
-        except ConfigError as missing:
+        except MissingExtra as missing:
             self._metrics = str(missing)
         self._of_worker = {"/ready": self._ready, "/worker": self._worker, "/metrics": self._numbers}
 
