@@ -25,8 +25,10 @@ from worker_state.core.lag import BOUND, Lag
 from worker_state.core.probe import longest_unproved
 from worker_state.core.readiness import ANSWER, judge
 from worker_state.devserver import DevServer, serve
-from worker_state.health import CLIENTS, http, listen, pages, url_of
-from worker_state.health import serve as serve_looked_at
+from worker_state.integrations.health.routes import Routes
+from worker_state.integrations.health.server import CLIENTS, listen, url_of
+from worker_state.integrations.health.server import serve as serve_looked_at
+from worker_state.integrations.http_server import MAX_HEAD, Request
 
 PATHS = ("/health", "/ready", "/worker", "/metrics")
 METRICS = {
@@ -272,7 +274,7 @@ async def test_other_paths_and_methods() -> None:
 )
 async def test_bad_requests(sent: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no request gets a refusal, or nothing, and costs its own connection only."""
-    monkeypatch.setattr(http, "DEADLINE", 0.3)
+    monkeypatch.setattr(health, "DEADLINE", 0.3)
     async with served(showing(State())) as client:
         raw = await read(str(client.base_url).rstrip("/"), sent)
         assert raw[9:12] == status or (status == b"" and raw[9:12] in (b"", b"400"))
@@ -281,7 +283,7 @@ async def test_bad_requests(sent: bytes, status: bytes, monkeypatch: pytest.Monk
 
 async def test_slow_clients_stall_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that say nothing, or half a line, hinder nobody; beyond a number of them nobody is let in."""
-    monkeypatch.setattr(http, "DEADLINE", 300.0)  # so that it is their number that ends the last one
+    monkeypatch.setattr(health, "DEADLINE", 300.0)  # so that it is their number that ends the last one
     async with served(showing(State())) as client:
         host, _, port = str(client.base_url).rstrip("/").removeprefix("http://").rpartition(":")
         slow = [await trio.open_tcp_stream(host, int(port)) for _ in range(CLIENTS - 1)]
@@ -297,7 +299,7 @@ async def test_slow_clients_stall_nobody(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_a_slow_client_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not finish asking is let go."""
-    monkeypatch.setattr(http, "DEADLINE", 0.05)
+    monkeypatch.setattr(health, "DEADLINE", 0.05)
     async with served(showing(State())) as client:
         assert await read(str(client.base_url).rstrip("/"), b"GET /hea") == b""
 

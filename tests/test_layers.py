@@ -58,16 +58,16 @@ PLACES = {
     "tools/checks": place("core"),
     "tools/roster": place("core"),
     "tools": place("core tools tools/checks tools/roster logs watched background net reach web", "trio"),
-    "devserver": place("core devserver logs tools/roster", "trio trio_websocket h11"),
+    "devserver": place("core devserver extras integrations logs tools/roster", "trio trio_websocket"),
     "blocking": place("core manager", "trio anyio"),
-    "health": place("core manager health logs", "trio h11 prometheus_client"),
-    "systemd": place("core manager logs", "trio"),
+    "extras": place("core"),
+    "integrations": place("core extras manager integrations logs", "trio h11 prometheus_client"),
     # Everything comes in when it is asked for.
-    "__init__": place(for_types_only="core manager health manager config_files systemd"),
+    "__init__": place(for_types_only="config_files core integrations manager"),
     # It looks for what the command line needs, once a Ctrl-C is no traceback any more.
     "__main__": place("cli", "rich"),
     "cli": place(
-        "__init__ cli config_files core devserver health logs manager settings systemd tools tools/checks tools/roster "
+        "__init__ cli config_files core devserver integrations logs manager settings tools tools/checks tools/roster "
         "watched",
         "trio typer rich",
     ),
@@ -248,7 +248,7 @@ def test_the_checker_objects_to_an_arrow_that_is_not_in_the_picture(file: str, t
         ("actors/status.py", "if TYPE_CHECKING:\n    from ..web import Http"),
         ("net/websocket.py", "import trio\nfrom trio_websocket import wrap_client_stream"),
         ("supervisor.py", "from .actors import connection, status\nfrom . import world"),
-        ("devserver/app.py", "import h11\nfrom .rooms import Rooms\nfrom worker_state.core import session"),
+        ("devserver/routes.py", "import trio\nfrom .rules import Rooms\nfrom worker_state.core import session"),
         (
             "__init__.py",
             "if TYPE_CHECKING:\n    from .core.config import Config\n    from .manager import open_state_manager",

@@ -176,7 +176,9 @@ async def test_nobody_listens(
     async with notifying(states):
         await changed(states, *PROVED)
         await trio.sleep(100)
-    assert [record.levelno for record in caplog.records if record.name == "worker_state.systemd"] == [logging.WARNING]
+    assert [record.levelno for record in caplog.records if record.name == "worker_state.integrations.systemd"] == [
+        logging.WARNING
+    ]
 
 
 async def test_a_full_queue(systemd: Systemd, autojump_clock: object) -> None:

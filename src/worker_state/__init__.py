@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from worker_state.core.session import SessionString
     from worker_state.core.state import State
     from worker_state.core.status import WorkerStatus
-    from worker_state.health import serve_health
+    from worker_state.integrations.health import serve_health
+    from worker_state.integrations.systemd import notify_systemd
     from worker_state.manager import Manager, open_state_manager, run_state_manager
-    from worker_state.systemd import notify_systemd
 
 __all__ = [
     "Config",
@@ -68,9 +68,9 @@ _HOMES = {
     "core.session": ("SessionString",),
     "core.state": ("State",),
     "core.status": ("WorkerStatus",),
-    "health": ("serve_health",),
+    "integrations.health": ("serve_health",),
     "manager": ("Manager", "open_state_manager", "run_state_manager"),
-    "systemd": ("notify_systemd",),
+    "integrations.systemd": ("notify_systemd",),
 }
 
 

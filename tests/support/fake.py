@@ -15,7 +15,7 @@ from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.core.pace import Deadlines
 from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Close, Effect, Reply, Send
-from worker_state.devserver.rooms import Rooms
+from worker_state.devserver.rules import Rooms
 from worker_state.net.websocket import Socket
 
 EPOCH = 1_800_000_000.0

@@ -12,7 +12,7 @@ from worker_state import Manager
 from worker_state.cli import address_files
 from worker_state.cli.errors import bad_usage
 from worker_state.cli.screen import Screen
-from worker_state.health import listen, serve, url_of
+from worker_state.integrations.health.server import listen, serve, url_of
 from worker_state.logs import About
 
 Listeners = Sequence[trio.SocketListener]

@@ -10,8 +10,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
-from worker_state.devserver.rooms import Rooms
-from worker_state.devserver.web import Response
+from worker_state.devserver.rules import Rooms
+from worker_state.integrations.http_server import Response
 from worker_state.tools.roster import id_length, read_entry
 
 FROM_RECORD = ("status", "job_id", "gpu_model", "gpu_memory_mb", "hostname", "tags")

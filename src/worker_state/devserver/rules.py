@@ -10,12 +10,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from worker_state.devserver.admission import STORE_FAILED, Admitted, Doorkeeper, Generation
 from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
 from worker_state.devserver.identities import RECORDED_API_KEYS, STORE_FAILED, Admitted, ApiKey, Generation, Identities
 from worker_state.devserver.registry import Peer, Registry, Room
-from worker_state.devserver.relays import MESH, SIGNALS, Relays
-from worker_state.devserver.search import matches
+from worker_state.devserver.relay import MESH, SIGNALS, Relay
 from worker_state.tools.roster import read_entry
 
 ROOM_LIFE = 2 * 3600.0

@@ -6,7 +6,7 @@ Nothing that goes wrong here reaches the worker.
 import trio
 
 from worker_state.extras import extra
-from worker_state.facade import Manager
+from worker_state.manager import Manager
 
 
 async def serve_health(

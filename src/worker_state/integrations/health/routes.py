@@ -15,8 +15,8 @@ import trio
 from worker_state.core import readiness
 from worker_state.core.lag import BOUND, Lag
 from worker_state.extras import MissingExtra, extra
-from worker_state.facade import Manager
 from worker_state.integrations.http_server import Request, Response
+from worker_state.manager import Manager
 
 GetManager = Callable[[], Manager | str]
 """The manager, or in words why there is none (yet, or any more)."""
