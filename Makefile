@@ -63,10 +63,10 @@ lock: ## resolve the dependencies again and write requirements.lock
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -qq uv; }
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--group dev pyproject.toml --output-file requirements.lock
+		--extra all --group dev pyproject.toml --output-file requirements.lock
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--constraint requirements.lock --group bench pyproject.toml --output-file requirements-bench.lock
+		--constraint requirements.lock --extra all --group bench pyproject.toml --output-file requirements-bench.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \

@@ -1,6 +1,6 @@
 """The same worker for a program that is written for asyncio (as aiortc is), on `worker_state.blocking`.
 
-    worker-state serve                   # in one terminal
+    worker-state serve                   # in one terminal; it comes with pip install 'worker-state[cli]'
     python examples/asyncio_worker.py    # in another; --ws and --http name a server elsewhere
 
 The manager runs around asyncio, in a thread of its own: everything of asyncio has ended when the worker leaves. Ctrl-C

@@ -1,6 +1,6 @@
 """A worker to start from: one job at a time, with progress, cancellation by the client, and a good end.
 
-    worker-state serve           # in one terminal
+    worker-state serve           # in one terminal; it comes with pip install 'worker-state[cli]'
     python examples/worker.py    # in another; --ws and --http name a server elsewhere
 
 Ctrl-C leaves at once. SIGTERM lets the running job finish first; a second one does not wait for it.
