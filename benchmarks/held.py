@@ -20,14 +20,14 @@ from benchmarks.clients import hold_bare, hold_worker
 from benchmarks.server import Seat
 
 CLIENTS = {"worker_state": hold_worker, "bare": hold_bare}
-STATUS = Path("/proc/self/status")
 
 
-def memory() -> dict[str, float] | None:
+def memory(process: int | str = "self") -> dict[str, float] | None:
     """KiB resident now, and at most so far."""
-    if not STATUS.exists():
+    status = Path(f"/proc/{process}/status")
+    if not status.exists():
         return None
-    fields = dict(line.split(":", 1) for line in STATUS.read_text("ascii", "replace").splitlines() if ":" in line)
+    fields = dict(line.split(":", 1) for line in status.read_text("ascii", "replace").splitlines() if ":" in line)
     return {"now": float(fields["VmRSS"].split()[0]), "peak": float(fields["VmHWM"].split()[0])}
 
 

@@ -87,6 +87,10 @@ class Server:
         """Read and write nothing more on this peer's connection."""
         self._ask("freeze", peer_id)
 
+    def cut(self, peer_id: str) -> None:
+        """Reset this peer's connection."""
+        self._ask("cut", peer_id)
+
     def _ask(self, command: str, argument: object) -> Any:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([command, argument]).encode() + b"\n")
@@ -182,6 +186,7 @@ COMMANDS: dict[str, Callable[[DevServer, Any], object]] = {
     "seats": _make_seats,
     "frames": _frames_of,
     "freeze": DevServer.freeze,
+    "cut": DevServer.cut,
 }
 
 if __name__ == "__main__":

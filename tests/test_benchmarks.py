@@ -79,7 +79,26 @@ def test_importtime_shows_every_share_and_nothing_unwanted(tmp_path: Path) -> No
     assert not {"typer", "rich", "worker_state.devserver"} & set(report["unwanted"])
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("cycle", ["--cycles", "0"]), ("importtime", ["--repeat", "0"])])
+def test_one_sets_one_worker_beside_a_bare_client_and_an_older_checkout(tmp_path: Path) -> None:
+    file, before = tmp_path / "one.json", tmp_path / "src"
+    before.mkdir()
+    (before / "worker_state").symlink_to(ROOT / "src" / "worker_state")
+    sizes = ["--settle", 0, "--idle", 1, "--changes", 3, "--reconnects", 1, "--live", 0, "--repeat", 2]
+    printed = run("one", *sizes, "--before", before, "--json", file)
+    for text in ("against bare", "CPU s of an idle hour", "from a cut to true again", "at most 1.9 times: "):
+        assert text in printed
+    report = results(file, "one")
+    assert list(report["clients"]) == ["worker_state", "before", "bare"]
+    for figures in report["clients"].values():
+        assert {"idle", "frames", "change", "reconnect", "back"} <= set(figures)
+        assert all(len(figure["values"]) == len(figure["against_bare"]["values"]) == 2 for figure in figures.values())
+        assert min(figures[name]["min"] for name in ("idle", "change", "reconnect", "back")) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("cycle", ["--cycles", "0"]), ("importtime", ["--repeat", "0"]), ("one", ["--changes", "0"])],
+)
 def test_a_size_that_measures_nothing_is_refused(name: str, arguments: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *arguments],
