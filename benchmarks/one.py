@@ -61,7 +61,7 @@ class Figure:
 FIGURES = {
     "memory": Figure("MiB resident", 1, goal=4.0),
     "idle": Figure("CPU s of an idle hour", 2, goal=0.6),
-    "frames": Figure("frames sent in an idle hour", 0),
+    "frames": Figure("messages sent in an idle hour", 0),
     "change": Figure("CPU ms of a status change", 2, ratio=True),
     "reconnect": Figure("CPU ms of a reconnect", 2, ratio=True, goal=1.9),
     "back": Figure("s from a cut to true again", 3),
@@ -212,11 +212,11 @@ def run(options: argparse.Namespace) -> Found:
     """All repeats; who begins changes with each."""
     sources = {OURS: options.src, **({BEFORE: options.before} if options.before else {}), BARE: options.src}
     runs = []
-    with Server() as server:
-        for number in range(options.repeat):
-            if sys.stderr.isatty():
-                print(f"{number + 1} of {options.repeat}", file=sys.stderr, flush=True)
-            order = list(sources) if number % 2 == 0 else list(reversed(sources))
+    for number in range(options.repeat):
+        if sys.stderr.isatty():
+            print(f"{number + 1} of {options.repeat}", file=sys.stderr, flush=True)
+        order = list(sources) if number % 2 == 0 else list(reversed(sources))
+        with Server() as server:
             runs.append(measure(server, {name: sources[name] for name in order}, options))
     return {
         name: {key: Sample(tuple(each[name][key] for each in runs)) for key in FIGURES if key in runs[0][name]}

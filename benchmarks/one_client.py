@@ -32,6 +32,8 @@ EARLY, STEADY = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0), (20.0, 29.0)
 """When worker_state proves its registration, in seconds after it, and between two proofs from then on."""
 PING_EVERY = 8.0
 """Seconds without a sign of life, after which worker_state pings."""
+STUCK = 60.0
+"""Seconds after which a change or a reconnect will not come any more."""
 
 
 class Client(Protocol):
@@ -224,9 +226,11 @@ async def execute(client: Client, command: dict[str, Any]) -> None:
             await trio.sleep(seconds)
         case {"do": "change", "count": int(count)}:
             for number in range(count):
-                await client.change(None if number % 2 else JOB)
+                with trio.fail_after(STUCK):
+                    await client.change(None if number % 2 else JOB)
         case {"do": "reconnect"}:
-            await client.returned(epoch)
+            with trio.fail_after(STUCK):
+                await client.returned(epoch)
         case _:
             raise ValueError(f"no such command: {command}")
     reply({"cpu": time.process_time() - began})
