@@ -23,7 +23,6 @@ FOUR = {"anyio", "httpx", "trio", "trio-websocket"}
 EXTRAS = {"cli": {"h11", "rich", "typer"}, "health": {"h11", "prometheus-client"}}
 EXTRA_OF = {"cli": "cli", "devserver": "cli", "health": "health", "http_server.py": "health", "metrics.py": "health"}
 """The extra that the files in or under this name may use."""
-NOT_YET = {"transport.py": {"wsproto"}}
 """What is still imported and must not be; an entry that has no more use may stay behind."""
 
 
@@ -53,7 +52,7 @@ def imported(file: Path) -> set[str]:
 def test_a_file_imports_what_its_extra_names(file: str) -> None:
     """h11 and wsproto come with two of the four, so a missing requirement would be noticed nowhere else."""
     extras = {EXTRA_OF[part] for part in Path(file).parts if part in EXTRA_OF}
-    assert imported(SOURCE / file) <= FOUR.union(NOT_YET.get(file, ()), *(EXTRAS[extra] for extra in extras))
+    assert imported(SOURCE / file) <= FOUR.union(*(EXTRAS[extra] for extra in extras))
 
 
 def closure(requirements: set[str]) -> dict[str, metadata.Distribution]:

@@ -25,6 +25,7 @@ from worker_state.core.lag import BOUND, Lag
 from worker_state.core.probe import longest_unproved
 from worker_state.core.readiness import ANSWER, judge
 from worker_state.devserver import DevServer, serve
+from worker_state.integrations.health import server as health
 from worker_state.integrations.health.routes import Routes
 from worker_state.integrations.health.server import CLIENTS, listen, url_of
 from worker_state.integrations.health.server import serve as serve_looked_at
