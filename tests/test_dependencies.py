@@ -21,9 +21,15 @@ SOURCE = ROOT / "src" / "worker_state"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 FOUR = {"anyio", "httpx", "trio", "trio-websocket"}
 EXTRAS = {"cli": {"h11", "rich", "typer"}, "health": {"h11", "prometheus-client"}}
-EXTRA_OF = {"cli": "cli", "devserver": "cli", "health": "health", "http_server.py": "health", "metrics.py": "health"}
+EXTRA_OF = {
+    "__main__.py": "cli",
+    "cli": "cli",
+    "devserver": "cli",
+    "health": "health",
+    "http_server.py": "health",
+    "metrics.py": "health",
+}
 """The extra that the files in or under this name may use."""
-"""What is still imported and must not be; an entry that has no more use may stay behind."""
 
 
 def names(requirements: list[str]) -> set[str]:
