@@ -2,7 +2,6 @@
 
 import errno
 import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,11 +13,9 @@ from trio.testing import MockClock, memory_stream_pair
 from tests.support.peers import SOON, Peer, nobody_listening, serving
 from worker_state.core.verdict import Cause, DialFailure
 from worker_state.net.tcp import (
-    Watching,
     abort,
     give_up_after,
     open_tcp_stream,
-    unacknowledged,
     why_not_connected,
 )
 
@@ -158,55 +155,6 @@ async def test_kernel_gives_up() -> None:
             assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 15_000
         await stream.aclose()
     give_up_after(memory_stream_pair()[0], 15.0)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be asked for it like this")
-async def test_unacknowledged() -> None:
-    """What the peer has no room for is not acknowledged; what it has read is."""
-    read_on = trio.Event()
-
-    async def script(peer: Peer) -> None:
-        await read_on.wait()
-        await peer.end()
-
-    async with serving(script) as port:
-        stream = await open_tcp_stream("127.0.0.1", port, 10.0)
-        assert unacknowledged(stream) == 0
-        with trio.move_on_after(0.2):
-            await stream.send_all(bytes(64 * 2**20))
-        assert unacknowledged(stream) > 0
-        read_on.set()
-        with trio.fail_after(SOON):
-            while unacknowledged(stream):
-                await trio.sleep(0.01)
-        await stream.aclose()
-    assert unacknowledged(memory_stream_pair()[0]) == 0
-
-
-async def test_first_bytes_lost(autojump_clock: MockClock) -> None:
-    """When our bytes are not acknowledged in time, reading fails with that; when they are, it goes on for as long as
-    it takes, and nothing that comes later is watched."""
-    near, far = memory_stream_pair()
-    lost = Watching(near, 2.0, unacknowledged=lambda stream: 7)
-    with pytest.raises(trio.BrokenResourceError, match="in 2 s"):
-        await lost.receive_some()
-    assert lost.lost
-    assert trio.current_time() == 2.0
-
-    answers = [0, 7]
-    slow = Watching(near, 2.0, unacknowledged=lambda stream: answers.pop(0))
-    for expected in (102.0, 202.0):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send_later, far, 100.0)
-            assert await slow.receive_some() == b"late"
-        assert trio.current_time() == slow.heard_at == expected
-    assert not slow.lost
-    assert answers == [7]
-
-
-async def send_later(stream: trio.abc.SendStream, seconds: float) -> None:
-    await trio.sleep(seconds)
-    await stream.send_all(b"late")
 
 
 # --- the abort --------------------------------------------------------------------------------------------------------

@@ -288,6 +288,64 @@ async def test_silent_peer_on_a_socket() -> None:
         await done.wait()
 
 
+class Swallowed(trio.abc.Stream):
+    """The client's end of a connection whose bytes the peer's kernel drops: ours gives up after a while."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.sleep(14)
+        raise trio.BrokenResourceError from TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_bytes_that_nobody_acknowledges(scheme: str, autojump_clock: MockClock) -> None:
+    """A connection that a full server's kernel has never accepted is told from one that is not answered."""
+
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
+        return Swallowed()
+
+    async with Dialled(WebSocketDial(f"{scheme}://h/", open_stream=open_stream), register=60)() as made:
+        assert made == DialFailure(Cause.UNACKNOWLEDGED)
+    assert trio.current_time() == 14
+
+
+async def test_how_long_the_kernel_goes_on() -> None:
+    """The kernel gives a dial up after the time for acknowledgements, and an open connection after its own."""
+    if not hasattr(socket, "TCP_USER_TIMEOUT"):
+        pytest.skip("this system cannot be told")
+    opened = list[trio.SocketStream]()
+    seconds = list[float]()
+
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
+        opened.append(await trio.open_tcp_stream(host, port))
+        return opened[0]
+
+    def note() -> None:
+        milliseconds = opened[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert isinstance(milliseconds, int)
+        seconds.append(milliseconds / 1000)
+
+    async def script(peer: Peer) -> None:
+        head = await peer.head()
+        note()
+        await peer.send(switching(head))
+        await peer.end()
+
+    async with serving(script) as port:
+        dial = WebSocketDial(f"ws://127.0.0.1:{port}", open_stream=open_stream, unacknowledged_within=15.0)
+        async with Dialled(dial, acknowledge=3.0)():
+            note()
+    assert seconds == [3.0, 15.0]
+
+
 ENDINGS: dict[str, Callable[[Peer], Awaitable[None]]] = {
     "EOF": lambda peer: peer.stream.aclose(),
     "RST": lambda peer: peer.reset(),

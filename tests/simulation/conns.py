@@ -24,7 +24,7 @@ class End:
         return self._name
 
 
-FIN, RST = End("FIN"), End("RST")
+FIN, RST, TIMED_OUT = End("FIN"), End("RST"), End("TIMED_OUT")
 
 
 class Ping:
@@ -124,7 +124,7 @@ class Conn:
         """What the worker sends is acknowledged by nobody: its kernel ends the connection after a while."""
         if not self._given_up:
             self._given_up = True
-            self._net.after(UNACKNOWLEDGED, lambda: self.to_client(RST))
+            self._net.after(UNACKNOWLEDGED, lambda: self.to_client(TIMED_OUT))
 
     # what the network does
 

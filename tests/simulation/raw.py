@@ -21,7 +21,7 @@ from wsproto.events import (
 from wsproto.events import Ping as WebSocketPing
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item
+from tests.simulation.conns import FIN, RST, TIMED_OUT, CloseFrame, Conn, Item
 from tests.simulation.server import Server
 from worker_state.devserver.effects import Message
 from worker_state.net.websocket import WebSocketDial
@@ -155,7 +155,7 @@ class MemoryStream(trio.abc.Stream):
                 self._received += item
             else:
                 self._end = item
-                if item is RST:
+                if item is not FIN:
                     self._received.clear()
         self._tell()
 
@@ -174,19 +174,21 @@ class MemoryStream(trio.abc.Stream):
                 return taken
             if self._end is FIN:
                 return b""
-            if self._end is RST:
-                raise trio.BrokenResourceError
+            self._raise_if_broken()
             await self._news.wait()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
-        while not self._closed and self._end is not RST and self.conn.up.full:
+        while not self._closed and self._end in (None, FIN) and self.conn.up.full:
             await self.conn.up.wait_for_room()
         if self._closed:
             raise trio.ClosedResourceError
-        if self._end is RST:
-            raise trio.BrokenResourceError
+        self._raise_if_broken()
         self.conn.up.push(bytes(data))
+
+    def _raise_if_broken(self) -> None:
+        if self._end not in (None, FIN):
+            raise trio.BrokenResourceError from (TimeoutError() if self._end is TIMED_OUT else None)
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -199,16 +201,11 @@ class MemoryStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
 
-def _unacknowledged(stream: trio.abc.Stream) -> int:
-    assert isinstance(stream, MemoryStream)
-    return int(stream.conn.up.cut)
-
-
 class ByteDial(WebSocketDial):
     """The product's dial, with streams of ours under it."""
 
     def __init__(self, server: Server, owner: str, chance: Random) -> None:
-        super().__init__("ws://127.0.0.1", open_stream=self._open, unacknowledged=_unacknowledged)
+        super().__init__("ws://127.0.0.1", open_stream=self._open)
         self._server = server
         self._owner = owner
         self._chance = chance

@@ -3,11 +3,9 @@
 Nothing of WebSocket or HTTP, and no decision about what a failure leads to.
 """
 
-import math
 import socket
 import ssl
 import struct
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cache
@@ -16,10 +14,6 @@ import trio
 
 from worker_state.core.verdict import Cause, DialFailure
 from worker_state.core.words import shown
-
-if sys.platform == "linux":
-    from fcntl import ioctl
-    from termios import TIOCOUTQ
 
 ASK_AFTER, ASK_AGAIN = 10, 5
 """Seconds. The kernel asks a silent connection whether it lives, first and then again (TCP keep-alive)."""
@@ -83,19 +77,14 @@ async def secure(
     try:
         await secured.do_handshake()
     except (trio.BrokenResourceError, ssl.SSLError) as error:
+        if gave_up(error):
+            return DialFailure(Cause.UNACKNOWLEDGED)
         return DialFailure(Cause.TLS, shown(str(error.__cause__ or "the connection broke off")))
     return secured
 
 
-def unacknowledged(stream: trio.abc.Stream) -> int:
-    """Sent bytes that the peer's kernel has not acknowledged; 0 where that cannot be asked."""
-    if sys.platform != "linux" or not isinstance(stream, trio.SocketStream) or stream.socket.fileno() < 0:
-        return 0
-    return int(struct.unpack("i", ioctl(stream.socket.fileno(), TIOCOUTQ, b"\0\0\0\0"))[0])
-
-
 def give_up_after(stream: trio.abc.Stream, seconds: float) -> None:
-    """Have the kernel end the connection when the peer's is not heard of for so long, where it can do that.
+    """Have the kernel end the connection when the peer's does not acknowledge for so long, where it can do that.
 
     Linux would repeat lost bytes for a quarter of an hour, and ask nobody at all while there is nothing to send.
     """
@@ -109,6 +98,11 @@ def give_up_after(stream: trio.abc.Stream, seconds: float) -> None:
             stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
+def gave_up(error: BaseException) -> bool:
+    """Whether the stream broke for that."""
+    return isinstance(error.__cause__, TimeoutError)
+
+
 async def abort(stream: trio.abc.Stream) -> None:
     """Close at once, with RST: no Close frame, no FIN behind unread data, nothing waited for (T4, T5, T7)."""
     if isinstance(stream, trio.SocketStream):
@@ -118,41 +112,3 @@ async def abort(stream: trio.abc.Stream) -> None:
         return
     with trio.CancelScope(shield=True):
         await trio.aclose_forcefully(stream)
-
-
-class Watching(trio.abc.ReceiveStream):
-    """The receiving half of a stream: notes when bytes come, and waits for the first of them only as long as ours are
-    acknowledged.
-
-    A SYN-ACK is no acceptance: with its accept queue full the peer's kernel drops what follows, while the socket looks
-    connected here (STORMS, finding 3).
-    """
-
-    def __init__(
-        self,
-        stream: trio.abc.Stream,
-        within: float,
-        unacknowledged: Callable[[trio.abc.Stream], int] = unacknowledged,
-    ) -> None:
-        self._stream = stream
-        self._within = within
-        self._unacknowledged = unacknowledged
-        self.heard_at = trio.current_time()
-        """When the last bytes came."""
-        self.lost = False
-        """Our first bytes were not acknowledged."""
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        with trio.move_on_after(self._within) as scope:
-            data = await self._stream.receive_some(max_bytes)
-        if scope.cancelled_caught:
-            self.lost = self._unacknowledged(self._stream) > 0
-            if self.lost:
-                raise trio.BrokenResourceError(f"our bytes were not acknowledged in {self._within:g} s")
-            data = await self._stream.receive_some(max_bytes)
-        self._within = math.inf
-        self.heard_at = trio.current_time()
-        return data
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()

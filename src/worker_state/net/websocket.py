@@ -99,7 +99,6 @@ class WebSocketDial:
         *,
         unacknowledged_within: float = 15.0,
         open_stream: tcp.OpenStream = tcp.open_tcp_stream,
-        unacknowledged: Callable[[trio.abc.Stream], int] = tcp.unacknowledged,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -113,23 +112,23 @@ class WebSocketDial:
         self._host_header = name if self._port == (443 if self._secure else 80) else f"{name}:{self._port}"
         self._unacknowledged_within = unacknowledged_within
         self._open_stream = open_stream
-        self._unacknowledged = unacknowledged
         self._ssl_context = ssl_context
 
     async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
         below = await tcp.connect(self._host, self._port, deadlines.connect, self._open_stream)
         if isinstance(below, DialFailure):
             return below
-        tcp.give_up_after(below, self._unacknowledged_within)
-        watching = tcp.Watching(below, deadlines.acknowledge, self._unacknowledged)
-        socket = _WebSocket(below, watching, nursery)
+        # A SYN-ACK is no acceptance: a kernel whose accept queue is full drops what follows (STORMS, finding 3).
+        tcp.give_up_after(below, deadlines.acknowledge)
+        socket = _WebSocket(below, nursery)
         failure: DialFailure | None = DialFailure(Cause.DROPPED)  # for a cancel
         try:
-            failure = await self._shake_hands(socket, trio.StapledStream(below, watching), deadlines.register)
+            failure = await self._shake_hands(socket, below, deadlines.register)
         finally:
             if failure is not None:
                 await socket.abort()
-        return DialFailure(Cause.UNACKNOWLEDGED) if watching.lost else failure or socket
+        tcp.give_up_after(below, self._unacknowledged_within)
+        return failure or socket
 
     async def _shake_hands(self, socket: "_WebSocket", stream: trio.abc.Stream, within: float) -> DialFailure | None:
         came = "no TLS" if self._secure else "nothing"
@@ -187,9 +186,9 @@ class _Stream:
     """What trio-websocket gets for a stream: reads the head of the HTTP answer itself, and watches what goes out."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
-        self.answered = False
-        """Some bytes have come."""
-        self.rejection: DialFailure | None = None
+        self.heard_at = trio.current_time()
+        self.failure = DialFailure(Cause.CLOSED, "before the handshake was done")
+        """Why there is no connection, if there is none."""
         self.cut = False
         """Half a frame is out."""
         self.closing = False
@@ -201,25 +200,35 @@ class _Stream:
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.closing and self.cut:  # the library would wait for more bytes before it says so
             raise trio.BrokenResourceError("our Close frame is not taken")
-        if self._upgraded:
-            return await self._stream.receive_some(max_bytes)
-        # Of a refusal only the head is read: what follows can be endless (T3).
-        received = bytearray()
+        data = await (self._stream.receive_some(max_bytes) if self._upgraded else self._head())
+        self.heard_at = trio.current_time()
+        return data
+
+    async def _head(self) -> bytes:
+        """The head of a 101 and what came behind it. Of a refusal nothing else is read: it can be endless (T3)."""
+        received = b""
         while (end := _HEAD_END.search(received)) is None:
             if len(received) > LONGEST_HEAD:
                 raise trio.BrokenResourceError("no end of the head")
-            data = await self._stream.receive_some()
+            try:
+                data = await self._stream.receive_some()
+            except trio.BrokenResourceError as error:
+                if tcp.gave_up(error):
+                    self.failure = DialFailure(Cause.UNACKNOWLEDGED)
+                raise
+            if not data:
+                raise trio.BrokenResourceError("the end")
             received += data
-            self.answered = bool(received)
-            if not data or received[0] <= ord(" "):
+            self.failure = DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
+            if received[0] <= ord(" "):
                 raise trio.BrokenResourceError("no HTTP")
         status = _STATUS.match(received)
         self._upgraded = status is not None and status[1] == b"101"
-        if self._upgraded:
-            return received
-        if status is not None:
-            self.rejection = _rejection(int(status[1]), bytes(received[: end.end()]))
-        raise trio.BrokenResourceError("no upgrade")
+        if not self._upgraded:
+            if status is not None:
+                self.failure = _rejection(int(status[1]), received[: end.end()])
+            raise trio.BrokenResourceError("no 101")
+        return received
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._turn:  # `_WebSocket.close` comes here past the library's own lock
@@ -251,10 +260,9 @@ def _rejection(status: int, head: bytes) -> DialFailure:
 class _WebSocket:
     """`Socket` on a trio-websocket connection."""
 
-    def __init__(self, below: trio.abc.Stream, watching: tcp.Watching, nursery: trio.Nursery) -> None:
+    def __init__(self, below: trio.abc.Stream, nursery: trio.Nursery) -> None:
         self.connected_at = trio.current_time()
         self._below = below
-        self._watching = watching
         self._reader = _Reader(nursery)
         self._stream: _Stream
         self._connection: WebSocketConnection
@@ -272,15 +280,11 @@ class _WebSocket:
                 max_message_size=MAX_MESSAGE,
             )
             return None
-        if self._stream.rejection is not None:
-            return self._stream.rejection
-        if self._stream.answered:
-            return DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
-        return DialFailure(Cause.CLOSED, "before the handshake was done")
+        return self._stream.failure
 
     @property
     def heard_at(self) -> float:
-        return self._watching.heard_at
+        return self._stream.heard_at
 
     async def send(self, text: str) -> Closed | None:
         return await self._try(partial(self._connection.send_message, text))
