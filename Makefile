@@ -30,7 +30,7 @@ demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in
 test: lint ## check style and types, run the tests (all but the slow ones)
 	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow" $(ARGS)
 
-PURE := src/worker_state/core/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
+PURE := src/worker_state/protocol/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
 coverage: $(READY) ## run every test, slowly, and hold the coverage thresholds
 	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export COVERAGE_FILE="$$data/coverage" && \

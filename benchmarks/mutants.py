@@ -53,7 +53,7 @@ MUTANTS = (
         "actors/status.py",
         "proof is Proof.FULL or self._refusals.in_force",
         "self._refusals.in_force",
-        by=("tests/core/test_readiness.py", "tests/test_health.py"),
+        by=("tests/integrations/test_readiness.py", "tests/integrations/test_health.py"),
     ),
     Mutant(
         "ignore a lost echo",
@@ -69,13 +69,13 @@ MUTANTS = (
     ),
     Mutant(
         "forget the tags in updates",
-        "core/wire.py",
+        "protocol/frames.py",
         '{"type": "update_metadata", "peer_id": peer_id, "metadata": record}',
         '{"type": "update_metadata", "peer_id": peer_id, "metadata": {"properties": record["properties"]}}',
     ),
     Mutant(
         "no null for the job that is over",
-        "core/status.py",
+        "protocol/status.py",
         '        "current_job_id": truth.job_id if isinstance(truth, Busy) else None,',
         '        **({"current_job_id": truth.job_id} if isinstance(truth, Busy) else {}),',
     ),
@@ -101,29 +101,34 @@ MUTANTS = (
     ),
     Mutant(
         "no renewal of the ID token in time",
-        "core/lease.py",
+        "protocol/lease.py",
         "RENEW_TOKEN = (0.80, 0.85)",
         "RENEW_TOKEN = (80.0, 85.0)",
     ),
     Mutant(
-        "renew the ID token all the time", "core/lease.py", "RENEW_TOKEN = (0.80, 0.85)", "RENEW_TOKEN = (0.10, 0.12)"
+        "renew the ID token all the time",
+        "protocol/lease.py",
+        "RENEW_TOKEN = (0.80, 0.85)",
+        "RENEW_TOKEN = (0.10, 0.12)",
     ),
-    Mutant("keep the room until it is over", "core/lease.py", "RENEW_ROOM = (0.90, 0.92)", "RENEW_ROOM = (90.0, 92.0)"),
+    Mutant(
+        "keep the room until it is over", "protocol/lease.py", "RENEW_ROOM = (0.90, 0.92)", "RENEW_ROOM = (90.0, 92.0)"
+    ),
     Mutant(
         "a refused ID token is tried again",
-        "core/verdict.py",
+        "protocol/error_policy.py",
         'return Renew(Lease.IDENTITY, "the ID token is refused")',
         'return Retry(TRANSIENT_PAUSE, "the ID token is refused")',
     ),
     Mutant(
         "a lost room is waited for",
-        "core/verdict.py",
+        "protocol/error_policy.py",
         "return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)",
         "return GiveUp(meaning)",
     ),
     Mutant(
         "a 401 for a room is no refusal of the token",
-        "core/renewals.py",
+        "protocol/renewals.py",
         "self._credentials.id_token.refuse(now) if token_refused else None",
         "None",
     ),
@@ -147,16 +152,16 @@ MUTANTS = (
         "self._pending.sent(now, self._link.epoch, self._revision, math.inf,",
         by=("tests/faults/test_exchange.py",),
     ),
-    Mutant("no delay between dials", "core/pace.py", "return max(pause, p.shortest)", "return 0.0"),
+    Mutant("no delay between dials", "protocol/reconnect.py", "return max(pause, p.shortest)", "return 0.0"),
     Mutant(
         "backoff is reset when a link opens",
-        "core/pace.py",
+        "protocol/reconnect.py",
         "if self._answered_at is None or now - self._answered_at < p.lived:",
         "if False:",
     ),
     Mutant(
         "HTTP is tried again at once",
-        "core/renewals.py",
+        "protocol/renewals.py",
         "now + max(self._random.uniform(0.5, 1.0) * pause, asked_for(hint, self._random))",
         "now + 1.0",
     ),
@@ -169,8 +174,8 @@ MUTANTS = (
     Mutant(
         "pay only the first identity",
         "actors/cleanup.py",
-        "for username in ledger.owed if",
-        "for username in ledger.owed[:1] if",
+        "for username in self._undeleted if username not in tried",
+        "for username in self._undeleted[:1] if username not in tried",
     ),
     Mutant(
         "a room is left without a goodbye",
@@ -192,11 +197,11 @@ MUTANTS = (
     Mutant(
         "close before the deletion",
         "actors/cleanup.py",
-        "            over_at = ",
-        "            publish(m.CloseLink(0.5))\n"
-        "            with trio.CancelScope(shield=True):\n"
-        "                await trio.sleep(0.3)\n"
-        "            over_at = ",
+        "        over_at = ",
+        "        self._publish(m.CloseLink(0.5))\n"
+        "        with trio.CancelScope(shield=True):\n"
+        "            await trio.sleep(0.3)\n"
+        "        over_at = ",
     ),
     Mutant(
         "no time limit for the deletion",
@@ -207,8 +212,8 @@ MUTANTS = (
     Mutant(
         "an exit does not wait for the sign-in under way",
         "actors/cleanup.py",
-        "        if not ledger.awaited:",
-        "        if True:",
+        "            if not self._awaited:",
+        "            if True:",
     ),
     Mutant(
         "a Close frame behind an unanswered register",
@@ -233,18 +238,18 @@ MUTANTS = (
     Mutant(
         "a given room is left as one of its own",
         "actors/cleanup.py",
-        "                    if keeps_room:",
-        "                    if False:",
+        "                if self._keeps_room:",
+        "                if False:",
     ),
     Mutant(
         "the deletion does not wait until the server has let go",
         "actors/cleanup.py",
-        "    while ledger.linked:",
-        "    while False:",
+        "        while self._linked:",
+        "        while False:",
     ),
     Mutant(
         "an identity is deleted although the server may list it",
-        "core/listing.py",
+        "protocol/peer_listing.py",
         "            self.until = now + LETS_GO",
         "            self.until = now + NOTICE",
     ),
@@ -254,25 +259,25 @@ MUTANTS = (
         "if isinstance(event, m.IdentityCreated):",
         "if False:",
     ),
-    Mutant("no echo behind a register", "core/pending.py", "now + FIRST_ECHO, False", "math.inf, False"),
-    Mutant("a month for a room of one's own", "core/lease.py", "ROOM_LIFE = 7200.0", "ROOM_LIFE = 30 * 86400.0"),
+    Mutant("no echo behind a register", "protocol/pending_register.py", "now + FIRST_ECHO, False", "math.inf, False"),
+    Mutant("a month for a room of one's own", "protocol/lease.py", "ROOM_LIFE = 7200.0", "ROOM_LIFE = 30 * 86400.0"),
     Mutant(
         "a forger has the first minute to himself",
-        "core/probe.py",
+        "protocol/probe.py",
         "return Proof.ECHO if first else Proof.LOOK",
         "return Proof.ECHO",
         by=("tests/faults/test_real_server.py",),
     ),
     Mutant(
         "an error with a code refuses a register",
-        "core/wire.py",
+        "protocol/frames.py",
         'case {"type": "error", "code": code} if code is not None:',
         'case {"type": "error", "code": code} if code == 7:',
         by=("tests/faults/test_real_server.py",),
     ),
     Mutant(
         "an exception for a frame of a strange shape",
-        "core/wire.py",
+        "protocol/frames.py",
         '    except RecursionError:\n        return Malformed("JSON, nested too deeply")\n',
         "",
     ),
@@ -314,8 +319,8 @@ MUTANTS = (
     Mutant(
         "an exit waits for a refused sign-in",
         "actors/cleanup.py",
-        "case m.IdentityRefused():\n            ledger.awaited -= 1",
-        "case m.IdentityRefused():\n            pass",
+        "case m.IdentityFailed():\n                self._awaited -= 1",
+        "case m.IdentityFailed():\n                pass",
         by=STALE,
     ),
 )

@@ -26,8 +26,8 @@ from random import Random
 from typing import Literal
 
 from benchmarks.rules import Rule
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause
+from worker_state.protocol.error_policy import Cause
+from worker_state.protocol.reconnect import Deadlines
 
 SYN_AGAIN = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0, 19.0, 35.0)
 """Seconds after the first SYN (Linux 6.5 and later: `tcp_syn_linear_timeouts` is 4)."""

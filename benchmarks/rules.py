@@ -14,8 +14,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
-from worker_state.core.pace import Deadlines, Pace, PaceParameters
-from worker_state.core.verdict import Cause
+from worker_state.protocol.error_policy import Cause
+from worker_state.protocol.reconnect import Deadlines, ReconnectParameters, ReconnectPolicy
 
 
 class Rule(Protocol):
@@ -344,17 +344,17 @@ class TwoClocks:
 # --- ours, whole and with one thing taken away ------------------------------------------------------------------------
 
 
-class ResetsOnConnect(Pace):
+class ResetsOnConnect(ReconnectPolicy):
     """Ablation: an open link is taken for a success, as most libraries do."""
 
     def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
-        self.answered(now - 2 * PaceParameters().lived)
+        self.answered(now - 2 * ReconnectParameters().lived)
         return super().lost(now, cause, code, hint)
 
 
 def _with(**changes: Any) -> Callable[[Random], Rule]:
-    parameters = PaceParameters(**changes)
-    return lambda random: Pace(random, parameters)
+    parameters = ReconnectParameters(**changes)
+    return lambda random: ReconnectPolicy(random, parameters)
 
 
 OURS = "worker_state"
@@ -385,7 +385,7 @@ PEERS: dict[str, Callable[[Random], Rule]] = {
     "nats": Nats,
 }
 
-RULES: dict[str, Callable[[Random], Rule]] = {OURS: Pace, **PEERS, **ABLATIONS}
+RULES: dict[str, Callable[[Random], Rule]] = {OURS: ReconnectPolicy, **PEERS, **ABLATIONS}
 
 RESETS = frozenset({OURS, *ABLATIONS, "two clocks", "patient full jitter"})
 """Whose clients give up with RST. All others close their sockets as their libraries do, with FIN."""

@@ -35,9 +35,9 @@ from benchmarks.held import memory
 from benchmarks.report import Table, write_json
 from benchmarks.server import end
 from worker_state import Config, Manager
-from worker_state.core.pace import PaceParameters
 from worker_state.devserver import DevServer, serve
 from worker_state.manager import run_in_world
+from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.world import World
 
 EVERY = 1000
@@ -90,7 +90,7 @@ def _slope(points: list[tuple[int, float | None]]) -> float | None:
     return statistics.linear_regression(*zip(*known, strict=True)).slope * 1000
 
 
-AT_ONCE = PaceParameters(shortest=0.0005, blip=0.0005, lived=0.0001, most=10**6)
+AT_ONCE = ReconnectParameters(shortest=0.0005, blip=0.0005, lived=0.0001, most=10**6)
 """Every link counts as one that had lived, and the next follows at once."""
 
 

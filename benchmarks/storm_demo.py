@@ -23,9 +23,9 @@ from worker_state import Config, Manager, State
 from worker_state.cli.errors import bad_usage, fail
 from worker_state.cli.screen import Screen
 from worker_state.cli.signals import ending_on_signal
-from worker_state.core.pace import PaceParameters
 from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
 from worker_state.manager import run_in_world
+from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.world import World
 
 MOST_WORKERS = 2000
@@ -115,7 +115,7 @@ class Crowd:
     async def start(self, nursery: trio.Nursery, server: DevServer, count: int) -> None:
         """Start `count` workers, and return when all are proved."""
         config = Config(server.ws_url, server.http_url)
-        world = replace(World.real(config), pace=PaceParameters(lived=LIVED))
+        world = replace(World.real(config), pace=ReconnectParameters(lived=LIVED))
         together = trio.CapacityLimiter(TOGETHER)
 
         async def start_one() -> None:

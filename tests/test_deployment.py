@@ -12,12 +12,12 @@ import trio
 import typer
 from typer.testing import CliRunner
 
+from tests.integrations.test_health import PATHS, served
 from tests.support.showing import showing
-from tests.test_health import PATHS, served
 from worker_state import State, Timing
 from worker_state.cli.errors import ExitCode
 from worker_state.cli.run import DRAIN_TIMEOUT, run_command
-from worker_state.core.lag import BOUND, REMEMBERED
+from worker_state.integrations.loop_lag import BOUND, REMEMBERED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 UNIT = (EXAMPLES / "worker-state.service").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker_state.core.phase import mermaid
+from worker_state.protocol.registration_fsm import mermaid
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "NOTES.md", "docs", "benchmarks/results/README.md")

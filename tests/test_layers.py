@@ -37,43 +37,62 @@ def place(inside: str = "", outside: str = "", for_types_only: str = "") -> Plac
 
 
 PLACES = {
-    "core": place("core"),
+    # The leaves: what everything may use.
+    "config": place("errors"),
+    "errors": place(),
+    "session_string": place("errors"),
+    "redact": place(),
+    "logs": place(),  # only the standard library: every caller may say what the line is about
+    "extras": place("errors"),
     "watched": place(outside="trio"),
     "background": place(outside="trio"),
-    # Only the standard library: whoever logs may say what the line is about.
-    "logs": place(),
-    "actors/runner": place("core", "trio"),
-    "actors/link": place("core announce", "trio", for_types_only="net"),
+    # The component, from the bottom up.
+    "protocol": place("protocol config errors session_string redact"),
+    "net/http_client": place("net protocol redact", "trio httpx"),
+    "net": place("net protocol redact", "trio trio_websocket", for_types_only="net/http_client"),
+    "actors/runner": place("protocol", "trio"),
+    "actors/log_lines": place("protocol logs redact session_string"),
+    "actors/link": place("protocol config redact actors/log_lines", "trio", for_types_only="net"),
     # An actor's siblings are absent on purpose: actors know each other's events, not each other.
-    "actors": place("actors/runner actors/link core announce logs net", "trio", for_types_only="web"),
-    "announce": place("core logs"),
-    "world": place("core net web", "trio"),
-    "net": place("core net", "trio trio_websocket", for_types_only="web"),
-    "web": place("core net", "trio httpx"),
-    "supervisor": place("core watched actors actors/runner world logs", "trio"),
-    "manager": place("core watched background supervisor world logs", "trio"),
-    "settings": place("core"),
-    "config_files": place("core logs settings"),
-    "reach": place("core net tools/checks", "trio"),
-    "tools/checks": place("core"),
-    "tools/roster": place("core"),
-    "tools": place("core tools tools/checks tools/roster logs watched background net reach web", "trio"),
-    "devserver": place("core devserver extras integrations logs tools/roster", "trio trio_websocket"),
-    "blocking": place("core manager", "trio anyio"),
-    "extras": place("core"),
-    "integrations": place("core extras manager integrations logs", "trio h11 prometheus_client"),
+    "actors": place(
+        "actors/runner actors/link actors/log_lines protocol config errors session_string redact logs",
+        "trio",
+        for_types_only="net",
+    ),
+    "world": place("config protocol net net/http_client", "trio"),
+    "supervisor": place("actors actors/runner protocol config errors logs watched world", "trio"),
+    "manager": place("supervisor protocol config errors redact logs watched background world", "trio"),
+    # What is built on it.
+    "blocking": place("manager protocol config errors session_string", "trio anyio"),
+    "integrations": place(
+        "integrations manager protocol config errors session_string redact logs extras", "trio h11 prometheus_client"
+    ),
+    "settings": place("config errors protocol redact session_string"),
+    "config_files": place("config errors logs settings"),
+    "tools/checks": place("protocol config redact"),
+    "tools/roster": place("protocol"),
+    "tools": place(
+        "tools tools/checks tools/roster net net/http_client protocol config errors redact session_string logs watched "
+        "background",
+        "trio",
+    ),
+    "devserver": place(
+        "devserver tools/roster integrations protocol session_string redact extras logs", "trio trio_websocket"
+    ),
     # Everything comes in when it is asked for.
-    "__init__": place(for_types_only="config_files core integrations manager"),
+    "__init__": place(
+        for_types_only="config config_files errors session_string protocol integrations manager",
+    ),
     # It looks for what the command line needs, once a Ctrl-C is no traceback any more.
     "__main__": place("cli", "rich"),
     "cli": place(
-        "__init__ cli config_files core devserver integrations logs manager settings tools tools/checks tools/roster "
-        "watched",
+        "__init__ cli config config_files devserver errors integrations logs manager protocol redact session_string "
+        "settings tools tools/checks tools/roster watched",
         "trio typer rich",
     ),
 }
 
-PURE = names("core settings tools/checks tools/roster")
+PURE = names("protocol settings tools/checks tools/roster")
 # Beyond third-party packages, what is pure knows no clock, no log, no chance and no operating system.
 IMPURE = names(
     "asyncio datetime logging multiprocessing os queue secrets select selectors signal socket ssl subprocess "
@@ -83,7 +102,7 @@ IMPURE = names(
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name, absolute: `from ..core import wire` in an actor is `worker_state.core.wire`."""
+    """One imported name, absolute: `from ..core import wire` in an actor is `worker_state.protocol.frames`."""
 
     name: str
     line: int
@@ -201,23 +220,23 @@ def test_an_extra_of_the_integrations_is_imported_by_one_file() -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("core/pace.py", "import trio"),
-        ("core/pace.py", "from time import monotonic"),
-        ("core/pace.py", "import logging.handlers"),
+        ("protocol/reconnect.py", "import trio"),
+        ("protocol/reconnect.py", "from time import monotonic"),
+        ("protocol/reconnect.py", "import logging.handlers"),
         ("settings.py", "import os"),
-        ("core/pace.py", "from random import uniform"),
-        ("core/pace.py", "import random\nx = random.random()"),
-        ("core/pace.py", "from ..watched import Watched"),
-        ("core/pace.py", "from worker_state import Config"),
-        ("core/pace.py", "def late():\n    import httpx"),
+        ("protocol/reconnect.py", "from random import uniform"),
+        ("protocol/reconnect.py", "import random\nx = random.random()"),
+        ("protocol/reconnect.py", "from ..watched import Watched"),
+        ("protocol/reconnect.py", "from worker_state import Config"),
+        ("protocol/reconnect.py", "def late():\n    import httpx"),
         ("tools/roster.py", "import trio"),
         ("tools/checks.py", "import time"),
         ("tools/checks.py", "from worker_state.tools import observer"),
         ("devserver/page.py", "from worker_state.tools.observer import open_roster"),
-        ("watched.py", "from worker_state.core import state"),
+        ("watched.py", "from worker_state.protocol import state"),
         ("actors/status.py", "from .connection import run"),
         ("actors/status.py", "from worker_state.actors import connection"),
-        ("actors/status.py", "from worker_state.web import Http"),
+        ("actors/status.py", "from worker_state.net.http_client import Http"),
         ("actors/status.py", "import wsproto"),
         ("net/websocket.py", "from .. import manager"),
         ("net/websocket.py", "import httpx"),
@@ -226,7 +245,7 @@ def test_an_extra_of_the_integrations_is_imported_by_one_file() -> None:
         ("devserver/app.py", "from ..manager import Manager"),
         ("devserver/app.py", "import worker_state"),
         ("__init__.py", "from .net.websocket import Dial"),
-        ("__init__.py", "from .core.config import Config"),
+        ("__init__.py", "from .config import Config"),
         ("cli.py", "from .actors import status"),
         ("cli.py", "import httpx"),
         ("surprise.py", ""),
@@ -239,19 +258,19 @@ def test_the_checker_objects_to_an_arrow_that_is_not_in_the_picture(file: str, t
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("core/pace.py", "from random import Random"),
-        ("core/pace.py", "import random\nx: random.Random"),
-        ("core/pace.py", "from random import Random\ndef wait(random: Random): random.uniform(0, 1)"),
-        ("core/wire.py", "import json\nfrom . import status\nfrom worker_state.core import errors"),
+        ("protocol/reconnect.py", "from random import Random"),
+        ("protocol/reconnect.py", "import random\nx: random.Random"),
+        ("protocol/reconnect.py", "from random import Random\ndef wait(random: Random): random.uniform(0, 1)"),
+        ("protocol/frames.py", "import json\nfrom . import status\nfrom worker_state.protocol import state"),
         ("watched.py", "import trio"),
-        ("actors/status.py", "import logging\nimport trio\nfrom ..core import wire\nfrom .runner import Inbox"),
-        ("actors/status.py", "if TYPE_CHECKING:\n    from ..web import Http"),
+        ("actors/status.py", "import logging\nimport trio\nfrom ..protocol import frames\nfrom .runner import Inbox"),
+        ("actors/status.py", "if TYPE_CHECKING:\n    from ..net.websocket import Dial"),
         ("net/websocket.py", "import trio\nfrom trio_websocket import wrap_client_stream"),
         ("supervisor.py", "from .actors import connection, status\nfrom . import world"),
-        ("devserver/routes.py", "import trio\nfrom .rules import Rooms\nfrom worker_state.core import session"),
+        ("devserver/routes.py", "import trio\nfrom .rules import Rooms\nfrom worker_state.protocol import frames"),
         (
             "__init__.py",
-            "if TYPE_CHECKING:\n    from .core.config import Config\n    from .manager import open_state_manager",
+            "if TYPE_CHECKING:\n    from .config import Config\n    from .manager import open_state_manager",
         ),
         ("cli.py", "import worker_state\nfrom worker_state import Config, devserver"),
     ],

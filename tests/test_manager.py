@@ -11,8 +11,8 @@ from trio.testing import MockClock
 
 from tests.support.fake import FakeServer
 from worker_state import Config, Manager
-from worker_state.core.http_api import HttpFailure
 from worker_state.manager import run_in_world
+from worker_state.protocol.http_api import HttpFailure
 from worker_state.world import World
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from tests.support.worlds import World, scenario
-from worker_state.core.phase import mermaid
+from worker_state.protocol.registration_fsm import mermaid
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -18,9 +18,9 @@ from benchmarks.storm.seats import furnish, make_seats
 from benchmarks.storm.tally import Tally
 from benchmarks.storm_live import free_ports, main, names
 from tests.support.processes import environment
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause
 from worker_state.devserver import DevServer, Rooms, serve
+from worker_state.protocol.error_policy import Cause
+from worker_state.protocol.reconnect import Deadlines
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 120.0

@@ -11,8 +11,8 @@ from benchmarks import storm_virtual
 from benchmarks.queues import Storm, run
 from benchmarks.rules import ABLATIONS, OURS, PEERS, RESETS, RULES, Published
 from benchmarks.virtual_storms import HELD_OUT, LARGE, SHORT, TUNED, UNSEEN, drawn
-from worker_state.core.pace import Pace
-from worker_state.core.verdict import Cause
+from worker_state.protocol.error_policy import Cause
+from worker_state.protocol.reconnect import ReconnectPolicy
 
 
 class Steady(Published):
@@ -126,7 +126,7 @@ def test_clocks() -> None:
 def test_same_seed() -> None:
     """The same seed gives the same storm, another one does not."""
     storm = Storm(workers=300, capacity=50, backlog=32)
-    one, same, other = (run(storm, Pace, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (run(storm, ReconnectPolicy, seed=seed) for seed in (1, 1, 2))
     assert one == same != other
 
 
@@ -183,7 +183,7 @@ def test_ours_survives() -> None:
         Storm(workers=1_000, capacity=50, room=64, retry_after="ticket"),
         Storm(workers=1_000, capacity=50, down=60, front="closes"),
     ):
-        outcome = run(storm, Pace, seed=3)
+        outcome = run(storm, ReconnectPolicy, seed=3)
         assert (outcome.never, outcome.dead) == (0, 0)
         assert outcome.r99(storm) < 1.3
 
@@ -193,7 +193,7 @@ def test_a_full_queue_costs_few_dials() -> None:
     as it must, since the kernels repeat their SYNs ever more rarely."""
     for workers, backlog in ((2_000, 128), (1_000, 64)):
         storm = Storm(workers=workers, capacity=50, backlog=backlog)
-        outcome = run(storm, Pace, seed=3)
+        outcome = run(storm, ReconnectPolicy, seed=3)
         assert outcome.dials <= 1.5
         assert outcome.r99(storm) <= 1.5
 

@@ -8,10 +8,10 @@ import trio
 
 from tests.support.fake import FakeServer
 from worker_state import Config
-from worker_state.core import messages as m
-from worker_state.core import wire
-from worker_state.core.status import Busy
-from worker_state.core.verdict import Closed
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Closed
+from worker_state.protocol.status import Busy
 from worker_state.supervisor import ACTORS, API_CALLS, FRAME_ROUTES, ROUTES, SIGNALS, Supervisor
 from worker_state.world import World
 
@@ -33,7 +33,7 @@ def opened(epoch: int) -> m.LinkOpened:
 def test_every_event_has_a_route() -> None:
     """Every command and event stands in the table of routes, and every frame in that of frames."""
     assert set(ROUTES) | {m.FrameReceived} == set(get_args(m.Command)) | set(get_args(m.Happened))
-    assert set(FRAME_ROUTES) == set(get_args(wire.Frame))
+    assert set(FRAME_ROUTES) == set(get_args(frames.Frame))
 
 
 def test_routes_lead_somewhere() -> None:
@@ -46,8 +46,8 @@ OLDER: list[m.Event] = [
     m.LinkLost(1, Closed(), None),
     m.DropLink(1, "why"),
     m.SendFrame(1, {"type": "register"}),
-    m.FrameReceived(1, wire.NotInRoom("NOT_IN_ROOM"), True),
-    m.RegistrationForgotten(1, "why"),
+    m.FrameReceived(1, frames.NotInRoom("NOT_IN_ROOM"), True),
+    m.RegistrationLost(1, "why"),
     m.WorkerRegistered(1, 0, "me", "room", None, 0, settled=True, at=0.0),
     m.PresenceProved(1, 1.0),
     m.SignalSent(1, 1.0),
@@ -69,7 +69,7 @@ async def test_an_event_of_a_link_that_is_being_dropped() -> None:
     """Nothing of a link means anything once it is to be dropped, but that it is lost."""
     one = supervisor()
     one.publish(opened(1))
-    frame = m.FrameReceived(1, wire.NotInRoom("NOT_IN_ROOM"))
+    frame = m.FrameReceived(1, frames.NotInRoom("NOT_IN_ROOM"))
     assert not one.is_stale(frame)
     drop = m.DropLink(1, "why")
     one.publish(drop)

@@ -23,8 +23,8 @@ from benchmarks.rules import Rule
 from benchmarks.server import Seat
 from benchmarks.storm.frames import Truth, echo, register, update
 from benchmarks.storm.tally import Tally
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, hint
+from worker_state.protocol.error_policy import Cause, hint
+from worker_state.protocol.reconnect import Deadlines
 
 LIVED = 3600.0
 """Seconds that every rule is told its link has lived for when the storm begins."""

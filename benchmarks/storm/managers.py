@@ -12,10 +12,10 @@ from benchmarks.clients import CAPABILITIES, SeatedHttp
 from benchmarks.server import Seat
 from benchmarks.storm.tally import Tally
 from worker_state import Config, Manager
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import DialFailure
 from worker_state.manager import run_in_world
 from worker_state.net.websocket import Dial, Socket
+from worker_state.protocol.error_policy import DialFailure
+from worker_state.protocol.reconnect import Deadlines
 from worker_state.world import World
 
 

@@ -8,9 +8,9 @@ TYPE_CHECKING = False  # as `typing` has it, which would be loaded for this alon
 if TYPE_CHECKING:
     from typing import Any
 
+    from worker_state.config import Config, Timing
     from worker_state.config_files import load_config
-    from worker_state.core.config import Config, Timing
-    from worker_state.core.errors import (
+    from worker_state.errors import (
         ConfigError,
         Disconnected,
         RegistrationRefused,
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
         StartupFailed,
         WorkerStateError,
     )
-    from worker_state.core.session import SessionString
-    from worker_state.core.state import State
-    from worker_state.core.status import WorkerStatus
     from worker_state.integrations.health import serve_health
     from worker_state.integrations.systemd import notify_systemd
     from worker_state.manager import Manager, open_state_manager, run_state_manager
+    from worker_state.protocol.state import State
+    from worker_state.protocol.status import WorkerStatus
+    from worker_state.session_string import SessionString
 
 __all__ = [
     "Config",
@@ -53,8 +53,8 @@ __all__ = [
 
 _HOMES = {
     "config_files": ("load_config",),
-    "core.config": ("Config", "Timing"),
-    "core.errors": (
+    "config": ("Config", "Timing"),
+    "errors": (
         "ConfigError",
         "Disconnected",
         "RegistrationRefused",
@@ -65,9 +65,9 @@ _HOMES = {
         "StartupFailed",
         "WorkerStateError",
     ),
-    "core.session": ("SessionString",),
-    "core.state": ("State",),
-    "core.status": ("WorkerStatus",),
+    "session_string": ("SessionString",),
+    "protocol.state": ("State",),
+    "protocol.status": ("WorkerStatus",),
     "integrations.health": ("serve_health",),
     "manager": ("Manager", "open_state_manager", "run_state_manager"),
     "integrations.systemd": ("notify_systemd",),

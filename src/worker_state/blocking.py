@@ -16,12 +16,12 @@ from typing import Any, Generic, TypeVar, cast
 import trio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from worker_state.core.config import Config
-from worker_state.core.errors import ManagerEnded
-from worker_state.core.state import State
-from worker_state.core.status import Busy, WorkerStatus
-from worker_state.core.wire import Message
+from worker_state.config import Config
+from worker_state.errors import ManagerEnded
 from worker_state.manager import Manager, run_state_manager
+from worker_state.protocol.frames import Message
+from worker_state.protocol.state import State
+from worker_state.protocol.status import Busy, WorkerStatus
 
 __all__ = ["BlockingManager", "ManagerEnded", "Stream", "start_state_manager"]
 

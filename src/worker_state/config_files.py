@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker_state.core.config import Config
-from worker_state.core.errors import ConfigError
+from worker_state.config import Config
+from worker_state.errors import ConfigError
 from worker_state.logs import event
 from worker_state.settings import ADDRESSES, ENVIRONMENT_VARIABLE, KEYS, Layer, Setting, Settings, resolve
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from worker_state.core.errors import ConfigError
+from worker_state.errors import ConfigError
 
 
 class MissingExtra(ModuleNotFoundError, ConfigError):

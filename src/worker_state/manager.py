@@ -13,15 +13,15 @@ from typing import Any
 import trio
 
 from worker_state.background import open_background
-from worker_state.core import messages as m
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.counts import Counts
-from worker_state.core.errors import Disconnected
-from worker_state.core.state import State
-from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
-from worker_state.core.words import shown
+from worker_state.config import Config
+from worker_state.errors import Disconnected
 from worker_state.logs import event
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.counters import Counters
+from worker_state.protocol.state import State
+from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
+from worker_state.redact import shown
 from worker_state.supervisor import Supervisor
 from worker_state.watched import Watched, settled
 from worker_state.world import World
@@ -29,16 +29,16 @@ from worker_state.world import World
 log = logging.getLogger(__name__)
 
 
-class Signals(trio.abc.ReceiveChannel[wire.Message]):
+class Signals(trio.abc.ReceiveChannel[frames.Message]):
     """The messages of a memory channel; their end is told only to those whom it does not cancel."""
 
-    def __init__(self, channel: trio.MemoryReceiveChannel[wire.Message]) -> None:
+    def __init__(self, channel: trio.MemoryReceiveChannel[frames.Message]) -> None:
         self._channel = channel
         self.receive_nowait = channel.receive_nowait
         self.statistics = channel.statistics
         self.close = channel.close
 
-    async def receive(self) -> wire.Message:
+    async def receive(self) -> frames.Message:
         """The next message. Raises `trio.EndOfChannel` when the manager has ended and all of them are read."""
         try:
             return await self._channel.receive()
@@ -135,7 +135,7 @@ class Manager:
         again. Raises `trio.ClosedResourceError` when the manager has ended.
         """
         if not self.state.draining:
-            self._supervisor.publish(m.BeginDrain())
+            self._supervisor.publish(m.StartDraining())
             if self.job_id is None:
                 self._change(self.state.idle)
         await self._supervisor.state.wait_for(lambda state: state.job_id is None)
@@ -184,7 +184,7 @@ class Manager:
         return self._supervisor.backlog()
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> Counters:
         """What has happened since the start, counted: what metrics are made of."""
         return self._supervisor.counts
 
@@ -205,14 +205,14 @@ class Manager:
         """
         if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
             raise ValueError("a signal must be a mapping with a 'type', a string")
-        if message["type"] in wire.OURS:
+        if message["type"] in frames.OURS:
             raise ValueError(f"{message['type']!r} is sent by worker_state itself")
         kind, ours = message["type"], self.state.peer_id
         # The server would answer that it does not know the sender, which is how it says that it has forgotten us.
-        if ours is not None and message.get("from_peer_id", None if kind in wire.SIGNED else ours) != ours:
+        if ours is not None and message.get("from_peer_id", None if kind in frames.SIGNED else ours) != ours:
             raise ValueError(f"'from_peer_id' of {kind!r} must be this worker's peer id")
         try:
-            text = wire.encode(dict(message))  # now, for it may change while it waits for its turn
+            text = frames.encode(dict(message))  # now, for it may change while it waits for its turn
         except RecursionError:
             raise ValueError("a signal must not be nested so deeply") from None
         link = self._supervisor.link

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
-from worker_state.core.config import LISTS, NUMBERS, TEXTS, Config, Timing
-from worker_state.core.errors import ConfigError
-from worker_state.core.words import shown
+from worker_state.config import LISTS, NUMBERS, TEXTS, Config, Timing
+from worker_state.errors import ConfigError
+from worker_state.redact import shown
 
 ENVIRONMENT_VARIABLE, DEFAULT_ENVIRONMENT = "SLEAP_RTC_ENV", "production"
 SESSION_VARIABLE = "WORKER_STATE_SESSION"

@@ -15,20 +15,20 @@ from typing import Any
 import trio
 
 from worker_state import logs
-from worker_state.actors import cleanup
 from worker_state.actors.api_calls import ApiCalls
+from worker_state.actors.cleanup import CleanupActor
 from worker_state.actors.connection import ConnectionActor
 from worker_state.actors.registration import RegistrationActor
 from worker_state.actors.runner import run_actor
 from worker_state.actors.status import StatusActor
-from worker_state.core import messages as m
-from worker_state.core import verdict as v
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.counts import Counts
-from worker_state.core.errors import StartupFailed
-from worker_state.core.pace import Pace
-from worker_state.core.state import State, fold
+from worker_state.config import Config
+from worker_state.errors import StartupFailed
+from worker_state.protocol import error_policy as v
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.counters import Counters
+from worker_state.protocol.reconnect import ReconnectPolicy
+from worker_state.protocol.state import State, fold
 from worker_state.watched import Watched
 from worker_state.world import World
 
@@ -40,13 +40,13 @@ API_CALLS, SIGNALS = "API calls", "signals"
 ROUTES: dict[type[m.Event], tuple[str, ...]] = {
     m.ChangeStatus: (REGISTRATION, STATUS),
     m.Reregister: (REGISTRATION,),
-    m.BeginDrain: (STATUS,),
+    m.StartDraining: (STATUS,),
     m.RequestIdentity: (CLEANUP, API_CALLS),
     m.RequestRoom: (API_CALLS,),
-    m.OpenLinks: (CONNECTION,),
+    m.StartDialing: (CONNECTION,),
     m.SendFrame: (CONNECTION,),
     m.DropLink: (CONNECTION,),
-    m.BeginLeave: (CONNECTION, REGISTRATION, STATUS, API_CALLS),
+    m.StartLeaving: (CONNECTION, REGISTRATION, STATUS, API_CALLS),
     m.CloseLink: (CONNECTION, REGISTRATION, STATUS),
     m.SendClose: (CONNECTION,),
     m.DialFailed: (REGISTRATION,),
@@ -55,34 +55,34 @@ ROUTES: dict[type[m.Event], tuple[str, ...]] = {
     m.LinkReleased: (CLEANUP,),
     m.RegisterWithdrawn: (REGISTRATION,),
     m.IdentityCreated: (REGISTRATION, CLEANUP),
-    m.IdentityRefused: (REGISTRATION, CLEANUP),
+    m.IdentityFailed: (REGISTRATION, CLEANUP),
     m.RoomCreated: (REGISTRATION,),
-    m.RoomRefused: (REGISTRATION,),
+    m.RoomFailed: (REGISTRATION,),
     m.WorkerRegistered: (CONNECTION, STATUS),
-    m.RegistrationHeld: (),
-    m.RegistrationForgotten: (REGISTRATION,),
+    m.RegistrationRejected: (),
+    m.RegistrationLost: (REGISTRATION,),
     m.StatusConfirmed: (),
     m.UpdateFailed: (),
     m.PresenceProved: (),
-    m.MachineSlept: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
+    m.MachineSuspended: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
     m.FrameIgnored: (),
     m.SignalSent: (STATUS,),
-    m.SignalsHeard: (CLEANUP,),
+    m.SignalsFlushed: (CLEANUP,),
     m.SignalDropped: (),
     m.StartupAborted: (CLEANUP,),
 }
 """Which actors get which event. Every event also reaches the snapshot (`core.state.fold`). A test holds both to be
 total."""
 
-FRAME_ROUTES: dict[type[wire.Frame], tuple[str, ...]] = {
-    wire.RegistrationAccepted: (REGISTRATION,),
-    wire.MetadataStored: (STATUS,),
-    wire.Refusal: (REGISTRATION, SIGNALS),
-    wire.NotInRoom: (REGISTRATION, STATUS, SIGNALS),
-    wire.Echo: (REGISTRATION, STATUS),
-    wire.Foreign: (STATUS, SIGNALS),  # an error of an unknown kind may be the refusal of an echo
-    wire.Ping: (),
-    wire.Malformed: (),
+FRAME_ROUTES: dict[type[frames.Frame], tuple[str, ...]] = {
+    frames.RegistrationAccepted: (REGISTRATION,),
+    frames.MetadataUpdated: (STATUS,),
+    frames.RegisterError: (REGISTRATION, SIGNALS),
+    frames.NotInRoom: (REGISTRATION, STATUS, SIGNALS),
+    frames.Echo: (REGISTRATION, STATUS),
+    frames.OtherMessage: (STATUS, SIGNALS),  # an error of an unknown kind may be the refusal of an echo
+    frames.Ping: (),
+    frames.Malformed: (),
 }
 """The same for `FrameReceived`, by what was received."""
 
@@ -93,7 +93,7 @@ class Supervisor:
     def __init__(self, config: Config, world: World) -> None:
         began = trio.current_time()
         self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
-        self.counts = Counts()
+        self.counts = Counters()
         self.link: m.Link | None = None
         self.failure: StartupFailed | None = None
         self.on_registered: Callable[[], None] | None = None
@@ -109,7 +109,7 @@ class Supervisor:
         self._waiting: deque[m.Event] = deque()
         self._publishing = False
         self._channels = {name: trio.open_memory_channel[m.Event](math.inf) for name in ACTORS}
-        self._signals, self.signals = trio.open_memory_channel[wire.Message](config.signal_buffer)
+        self._signals, self.signals = trio.open_memory_channel[frames.Message](config.signal_buffer)
         self._receivers: dict[str, Callable[[m.Event], None]] = {
             name: send.send_nowait for name, (send, _) in self._channels.items()
         }
@@ -150,7 +150,7 @@ class Supervisor:
         for name in FRAME_ROUTES[type(event.frame)] if isinstance(event, m.FrameReceived) else ROUTES[type(event)]:
             self._receivers[name](event)
         match event:
-            case m.FrameReceived(_, wire.Malformed(why)):
+            case m.FrameReceived(_, frames.Malformed(why)):
                 self.publish(m.FrameIgnored(why))
             case m.FrameIgnored(why) if _worth_a_line(count := self.state.value.frames_ignored + 1):
                 about = logs.event("frame_ignored", count=count, reason=why)
@@ -164,7 +164,7 @@ class Supervisor:
                 self.link = None
             case m.StartupAborted(error):
                 self.failure = self.failure or error
-            case m.BeginLeave():
+            case m.StartLeaving():
                 self.on_registered = None
             case _:
                 pass
@@ -177,11 +177,11 @@ class Supervisor:
     def _hand_on(self, event: m.Event) -> None:
         """Queue a message for the worker's other parts; an error only if it may answer one of their frames."""
         match event:
-            case m.FrameReceived(_, wire.Foreign(message)):
+            case m.FrameReceived(_, frames.OtherMessage(message)):
                 pass
-            case m.FrameReceived(_, wire.NotInRoom(message=message), True):
+            case m.FrameReceived(_, frames.NotInRoom(message=message), True):
                 pass
-            case m.FrameReceived(_, wire.Refusal(message=message) as refusal):
+            case m.FrameReceived(_, frames.RegisterError(message=message) as refusal):
                 if self._registration.unanswered and v.surely_answers(refusal):
                     return
             case _:
@@ -202,10 +202,10 @@ class Supervisor:
     async def run(self) -> None:
         """Run the actors until cancelled, or until the start fails: then raise its `StartupFailed`.
 
-        The cancel reaches the cleanup actor alone. It publishes `BeginLeave` and `CloseLink`, by which the others end.
+        The cancel reaches the cleanup actor alone. It publishes `StartLeaving` and `CloseLink`, which end the others.
         """
         config, world = self._config, self._world
-        api_calls = partial(ApiCalls, world.http, publish=self.publish, exit_within=config.timing.exit)
+        api_calls = partial(ApiCalls, world.api, publish=self.publish, exit_within=config.timing.exit)
         try:
             async with trio.open_nursery() as nursery:
                 self._receivers[API_CALLS] = api_calls(nursery).handle
@@ -214,13 +214,8 @@ class Supervisor:
                     inbox = self._channels[name][1]
                     run = partial(run_actor, actor, inbox, publish=self.publish, is_stale=self.is_stale)
                     nursery.start_soon(run, name=f"worker_state {name}")
-                await cleanup.run(
-                    self._channels[CLEANUP][1],
-                    http=world.http,
-                    timing=config.timing,
-                    keeps_room=config.keeps_room,
-                    publish=self.publish,
-                )
+                cleanup = CleanupActor(world.api, config.timing, keeps_room=config.keeps_room, publish=self.publish)
+                await cleanup.run(self._channels[CLEANUP][1])
         finally:
             self.state.close()
             self._signals.close()
@@ -232,7 +227,7 @@ class Supervisor:
         """The link is the last to end: then there is nothing left to decide."""
         actor = ConnectionActor(
             self._world.dial,
-            Pace(self._world.random, self._world.pace),
+            ReconnectPolicy(self._world.random, self._world.pace),
             self._config.timing,
             publish=self.publish,
             is_stale=self.is_stale,

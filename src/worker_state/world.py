@@ -9,10 +9,11 @@ from random import Random, SystemRandom
 
 import trio
 
-from worker_state.core.config import Config
-from worker_state.core.pace import PaceParameters
+from worker_state.config import Config
+from worker_state.net.api import ServerApi
+from worker_state.net.http_client import Http, HttpxHttp
 from worker_state.net.websocket import Dial, WebSocketDial
-from worker_state.web import Http, HttpxHttp
+from worker_state.protocol.reconnect import ReconnectParameters
 
 _CHANCE = SystemRandom()
 """From the operating system, which forked workers share without drawing alike (FAULTS T17). One for all workers of a
@@ -27,9 +28,14 @@ class World:
     http: Http
     random: Random
     nonce: Callable[[], str]
-    pace: PaceParameters = field(default_factory=PaceParameters)
+    pace: ReconnectParameters = field(default_factory=ReconnectParameters)
     awake: Callable[[], float] = trio.current_time
     """A clock in seconds that goes on while the machine is suspended (trio's own does not, FAULTS T18)."""
+
+    @property
+    def api(self) -> ServerApi:
+        """The server's HTTP API."""
+        return ServerApi(self.http)
 
     @classmethod
     def real(cls, config: Config) -> "World":
@@ -45,7 +51,7 @@ class World:
         )
 
 
-_patient = cache(PaceParameters.patient)
+_patient = cache(ReconnectParameters.patient)
 """One for all workers of a process that are equally patient: they never change."""
 
 

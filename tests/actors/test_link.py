@@ -11,13 +11,13 @@ import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from tests.support.peers import TEXT, Peer, frame
-from worker_state import announce
+from worker_state.actors import log_lines
 from worker_state.actors.link import ServedLink, _Outgoing
-from worker_state.core import messages as m
-from worker_state.core.config import Timing
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.config import Timing
 from worker_state.net.websocket import WebSocketDial
+from worker_state.protocol import events as m
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.reconnect import Deadlines
 
 DEADLINES = Deadlines(connect=1.0, acknowledge=1.0, register=60.0)
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
@@ -66,7 +66,7 @@ async def served(socket: Held) -> AsyncIterator[tuple[ServedLink, m.Link]]:
             links.append(event.link)
 
     async with trio.open_nursery() as nursery:
-        link = ServedLink(1, socket, Timing(), announce.Dials())
+        link = ServedLink(1, socket, Timing(), log_lines.Dials())
 
         async def serve() -> None:
             await link.serve(DEADLINES, publish)
@@ -121,7 +121,7 @@ async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> Non
         nursery.start_soon(serve)
         socket = await WebSocketDial("ws://h/", open_stream=open_stream)(DEADLINES, nursery)
         assert not isinstance(socket, DialFailure)
-        link = ServedLink(1, socket, Timing(), announce.Dials())
+        link = ServedLink(1, socket, Timing(), log_lines.Dials())
         with trio.move_on_at(49.5):
             await link.serve(DEADLINES, received.append)
         assert trio.current_time() == 49.5

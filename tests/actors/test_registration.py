@@ -5,14 +5,14 @@ from random import Random
 import pytest
 
 from worker_state.actors.registration import RegistrationActor
-from worker_state.core import messages as m
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.verdict import Cause, Closed
+from worker_state.config import Config
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Cause, Closed
 
 CONFIG = Config("ws://fake", "http://fake", api_key="slp_x")
-BUSY = m.FrameReceived(1, wire.Refusal("DynamoDB error", True))
-UNKNOWN = m.FrameReceived(1, wire.Refusal("out of order", True))
+BUSY = m.FrameReceived(1, frames.RegisterError("DynamoDB error", True))
+UNKNOWN = m.FrameReceived(1, frames.RegisterError("out of order", True))
 
 
 async def send(kind: str, text: str) -> bool:
@@ -35,10 +35,10 @@ def registering(actor: RegistrationActor) -> m.FrameReceived:
     published = given(actor, m.LinkOpened(m.Link(1, 60.0, send)))
     (register,) = [event.message for event in published if isinstance(event, m.SendFrame)]
     assert register["type"] == "register"
-    return m.FrameReceived(1, wire.RegistrationAccepted(register["peer_id"], "room", None, 0))
+    return m.FrameReceived(1, frames.RegistrationAccepted(register["peer_id"], "room", None, 0))
 
 
-CLOSE, LEAVE = m.CloseLink(0.5), m.BeginLeave()
+CLOSE, LEAVE = m.CloseLink(0.5), m.StartLeaving()
 
 
 def test_a_close_frame_at_once(actor: RegistrationActor) -> None:
@@ -69,7 +69,7 @@ def test_no_close_frame_behind_an_answer_that_may_be_another_one(actor: Registra
 
 def registering_again(actor: RegistrationActor) -> m.FrameReceived:
     (register,) = [event.message for event in actor.wake(100.0) if isinstance(event, m.SendFrame)]
-    return m.FrameReceived(1, wire.RegistrationAccepted(register["peer_id"], "room", None, 0))
+    return m.FrameReceived(1, frames.RegistrationAccepted(register["peer_id"], "room", None, 0))
 
 
 def test_an_unanswered_register_is_of_its_own_link(actor: RegistrationActor) -> None:
@@ -113,12 +113,12 @@ def test_nothing_registers_while_leaving(actor: RegistrationActor) -> None:
     given(actor, accepted, LEAVE)
     late: list[m.Event] = [
         m.Reregister(),
-        m.RegistrationForgotten(1, "why"),
-        m.FrameReceived(1, wire.NotInRoom("NOT_IN_ROOM")),
+        m.RegistrationLost(1, "why"),
+        m.FrameReceived(1, frames.NotInRoom("NOT_IN_ROOM")),
         UNKNOWN,
         BUSY,
         accepted,
-        m.IdentityRefused("why"),
+        m.IdentityFailed("why"),
     ]
     assert given(actor, *late, now=3600.0) == []
     assert actor.next_deadline() > 1e9

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from worker_state.actors.runner import PureActor, run_actor
-from worker_state.core import messages as m
+from worker_state.protocol import events as m
 
 
 class Recorder(PureActor):
@@ -49,10 +49,10 @@ async def test_events_come_before_the_deadline(autojump_clock: MockClock) -> Non
     """All events that have come are handled before the actor is woken; stale ones are not handled at all."""
     actor = Recorder(math.inf)
     async with running(actor) as (send, published):
-        send.send_nowait(m.BeginDrain())
-        send.send_nowait(m.BeginLeave())
+        send.send_nowait(m.StartDraining())
+        send.send_nowait(m.StartLeaving())
         await wait_all_tasks_blocked()
-        assert [event for event, _ in actor.calls] == [m.BeginDrain(), m.BeginLeave(), None]
+        assert [event for event, _ in actor.calls] == [m.StartDraining(), m.StartLeaving(), None]
         assert published == [m.SignalDropped()]
 
 
@@ -72,5 +72,5 @@ async def test_a_cancel_does_not_reach_it(autojump_clock: MockClock) -> None:
             scope.cancel()
             with trio.CancelScope(shield=True):
                 await trio.sleep(1)
-            send.send_nowait(m.BeginLeave())
-    assert [event for event, _ in actor.calls] == [m.BeginLeave()]
+            send.send_nowait(m.StartLeaving())
+    assert [event for event, _ in actor.calls] == [m.StartLeaving()]

@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 from worker_state.actors.status import StatusActor
-from worker_state.core import messages as m
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.status import Available, Busy, Maintenance, Reserved
-from worker_state.core.verdict import Closed
+from worker_state.config import Config
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Closed
+from worker_state.protocol.status import Available, Busy, Maintenance, Reserved
 
 CONFIG = Config("ws://fake", "http://fake", reservation_limit=60.0)
 
@@ -59,29 +59,29 @@ def test_the_end_of_a_reservation(actor: StatusActor) -> None:
     given(actor, OPENED, REGISTERED, m.ChangeStatus(1, Reserved("job-1")), now=10.0)
     assert m.ChangeStatus(2, Available()) not in given(actor, now=69.9)
     assert m.ChangeStatus(2, Available()) in actor.wake(70.0)
-    given(actor, m.BeginDrain(), m.ChangeStatus(3, Reserved("job-2")), now=80.0)
+    given(actor, m.StartDraining(), m.ChangeStatus(3, Reserved("job-2")), now=80.0)
     assert m.ChangeStatus(4, Maintenance()) in actor.wake(140.0)
 
 
 def test_leaving_without_a_signal(actor: StatusActor) -> None:
     """A worker that has sent no signal has nothing to flush."""
     given(actor, OPENED, REGISTERED)
-    assert given(actor, m.BeginLeave()) == [m.SignalsHeard()]
+    assert given(actor, m.StartLeaving()) == [m.SignalsFlushed()]
 
 
 @pytest.mark.parametrize(
-    "ending", [m.FrameReceived(1, wire.Echo("me", "1")), m.LinkLost(1, Closed(), None), m.CloseLink(0.5)]
+    "ending", [m.FrameReceived(1, frames.Echo("me", "1")), m.LinkLost(1, Closed(), None), m.CloseLink(0.5)]
 )
 def test_leaving_behind_a_signal(actor: StatusActor, ending: m.Event) -> None:
     """The last signal is flushed by an echo; its return, the end of the link or of the time says so, once."""
     given(actor, OPENED, REGISTERED, m.SignalSent(1, 5.0), now=5.0)
-    assert sent(given(actor, m.BeginLeave(), now=6.0)) == ["peer_message"]
-    assert given(actor, m.FrameReceived(1, wire.Echo("me", "0")), now=6.1) == []
-    assert given(actor, ending, now=6.2) == [m.SignalsHeard()]
+    assert sent(given(actor, m.StartLeaving(), now=6.0)) == ["peer_message"]
+    assert given(actor, m.FrameReceived(1, frames.Echo("me", "0")), now=6.1) == []
+    assert given(actor, ending, now=6.2) == [m.SignalsFlushed()]
 
 
 def test_the_end_that_comes_together_with_the_leave(actor: StatusActor) -> None:
     """An actor that is told in one breath to leave and to close (something blocked the loop) waits for nothing."""
     given(actor, OPENED, REGISTERED, m.SignalSent(1, 5.0), now=5.0)
-    assert m.SignalsHeard() in given(actor, m.BeginLeave(), m.CloseLink(0.5), now=6.0)
+    assert m.SignalsFlushed() in given(actor, m.StartLeaving(), m.CloseLink(0.5), now=6.0)
     assert actor.next_deadline() > 6.0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worker_state import State
 from worker_state.cli import state_text
-from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
+from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
 
 DISCOVERABLE = State(
     connected=True, revision=3, registered_since=1.0, confirmed_revision=3, discoverable_since=2.0, peer_id="me"

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.core.test_state import PROVED, after
+from tests.integrations.test_systemd import Systemd
+from tests.protocol.test_state import PROVED, after
 from tests.support.processes import Server, Spawn
-from tests.test_systemd import Systemd
 from worker_state.cli import address_files, status
 from worker_state.cli.app import app
-from worker_state.core.readiness import account
+from worker_state.integrations.readiness import account
 
 PID = os.getpid()
 READY: dict[str, Any] = {"pid": PID, **account(after(*PROVED), 7.0)}

@@ -11,8 +11,8 @@ from benchmarks import storm_demo
 from tests.support.processes import Spawn
 from worker_state import State
 from worker_state.cli.app import app
-from worker_state.core.status import Busy
 from worker_state.devserver import Gate, Limits
+from worker_state.protocol.status import Busy
 
 SMALL = ["storm", "--workers", "5", "--capacity", "50", "--down", "0.2"]
 

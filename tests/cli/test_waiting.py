@@ -17,8 +17,8 @@ import trio
 from typer.testing import CliRunner
 
 from tests.cli.test_run_worker import Kept, plan, working
+from tests.integrations.test_systemd import bound
 from tests.support.processes import Spawn
-from tests.test_systemd import bound
 from worker_state.cli import run_worker
 from worker_state.cli.app import app
 from worker_state.devserver import ApiKey, Rooms, serve

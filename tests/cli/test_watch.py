@@ -20,8 +20,8 @@ from worker_state.cli import watch_loop
 from worker_state.cli.app import app
 from worker_state.cli.screen import Screen
 from worker_state.cli.watch_loop import print_changes, watch
-from worker_state.core.session import SessionString
 from worker_state.devserver import DevServer, serve
+from worker_state.session_string import SessionString
 from worker_state.tools.roster import Entry, Roster, answered, lost
 from worker_state.watched import Watched
 

@@ -129,7 +129,7 @@ def client(world: World, worker: Someone) -> Someone:
     return client
 
 
-def masked(opcode: int, payload: bytes) -> bytes:
+def redacted(opcode: int, payload: bytes) -> bytes:
     """A client's frame as bytes, under a mask of zeros: for those who want to decide what is sent together."""
     length = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
     return bytes([0x80 | opcode]) + length + bytes(4) + payload
@@ -145,7 +145,7 @@ class Client:
 
     async def send_and_close(self, frame: Json) -> None:
         """Both in one segment."""
-        await self.stream.send_all(masked(1, json.dumps(frame).encode()) + masked(8, (1000).to_bytes(2, "big")))
+        await self.stream.send_all(redacted(1, json.dumps(frame).encode()) + redacted(8, (1000).to_bytes(2, "big")))
 
     async def receive(self) -> Json:
         with trio.fail_after(PATIENCE):

@@ -90,7 +90,7 @@ async def test_a_binary_frame_is_taken_like_text(witness: Member, dial: Dial) ->
 
 async def test_text_that_is_no_utf_8_ends_the_connection(witness: Member, dial: Dial) -> None:
     client = await dial()
-    await client.stream.send_all(b"\x81\x83\0\0\0\0\xff\xfe\xfd")  # a masked text frame of three bytes
+    await client.stream.send_all(b"\x81\x83\0\0\0\0\xff\xfe\xfd")  # a redacted text frame of three bytes
     assert (await client.closed())[0] in (1006, 1007)
 
 

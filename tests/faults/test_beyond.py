@@ -21,11 +21,11 @@ from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import SignInFailed, Timing
 from worker_state.actors.connection import ConnectionActor
 from worker_state.actors.runner import Inbox
-from worker_state.core import messages as m
-from worker_state.core.pace import Deadlines, Pace
-from worker_state.core.verdict import Closed
 from worker_state.devserver.identities import ApiKey
 from worker_state.net.websocket import Dial
+from worker_state.protocol import events as m
+from worker_state.protocol.error_policy import Closed
+from worker_state.protocol.reconnect import Deadlines, ReconnectPolicy
 
 Frame = dict[str, Any]
 
@@ -187,7 +187,7 @@ class Quiet:
 
 async def run_connection(inbox: Inbox, dial: Dial, timing: Timing, publish: m.Publish) -> None:
     """The connection actor alone."""
-    pace = Pace(Random(1))
+    pace = ReconnectPolicy(Random(1))
     await ConnectionActor(dial, pace, timing, publish=publish, is_stale=lambda event: False).run(inbox)
 
 
@@ -203,10 +203,10 @@ async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:
     def publish(event: m.Event) -> None:
         if isinstance(event, m.LinkLost):
             lost_at.append(trio.current_time())
-            inbox.send_nowait(m.BeginLeave())
+            inbox.send_nowait(m.StartLeaving())
             inbox.send_nowait(m.CloseLink(0.5))
 
-    inbox.send_nowait(m.OpenLinks())
+    inbox.send_nowait(m.StartDialing())
     with trio.fail_after(300):
         await run_connection(receive, dial, timing, publish)
     gaps = [after - before for before, after in zip(socket.pings[:-1], socket.pings[1:], strict=True)]
@@ -236,11 +236,11 @@ async def test_leaving_behind_a_frame_that_never_goes_out(autojump_clock: MockCl
     def publish(event: m.Event) -> None:
         if isinstance(event, m.LinkOpened):
             inbox.send_nowait(m.SendFrame(1, {"type": "update_metadata"}))
-            inbox.send_nowait(m.BeginLeave())
+            inbox.send_nowait(m.StartLeaving())
             inbox.send_nowait(m.CloseLink(0.5))
             inbox.send_nowait(m.SendClose(1))
 
-    inbox.send_nowait(m.OpenLinks())
+    inbox.send_nowait(m.StartDialing())
     await run_connection(receive, dial, timing, publish)
     assert trio.current_time() == pytest.approx(timing.close)
 

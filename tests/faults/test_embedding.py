@@ -29,8 +29,8 @@ from tests.support.showing import showing
 from tests.support.worlds import FakeWorld, RealWorld, World, given_room, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.background import open_background
-from worker_state.core.status import Available, Busy, Maintenance, Reserved, Truth
 from worker_state.devserver import DevServer, serve
+from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
 from worker_state.tools.observer import Outside, open_roster
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
@@ -381,7 +381,7 @@ async def test_g51_an_error_of_a_watcher(world: World) -> None:
             raise OSError("disk full")
 
 
-OURS = re.compile(r"/src/worker_state/(actors/|supervisor|streams|transport|web)")
+OURS = re.compile(r"/src/worker_state/(actors/|supervisor|net/)")
 
 
 @scenario
@@ -409,7 +409,7 @@ async def test_g51_ctrl_c_strikes_in_no_task_of_ours(world: World) -> None:
         await world.stop(manager)
     finally:
         sys.setprofile(None)
-    assert {"ServedLink._write", "ApiCalls._create_room", "run_actor", "_delete"} <= set(called)
+    assert {"ServedLink._write", "ApiCalls._create_room", "run_actor", "CleanupActor._delete"} <= set(called)
     assert [name for name, protected in called.items() if not protected] == []
 
 

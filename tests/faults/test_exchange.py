@@ -16,11 +16,11 @@ from tests.support.fake import FakeSocket
 from tests.support.right import assert_right, back, name_of, started, stays
 from tests.support.worlds import FakeWorld, RealWorld, World, scenario
 from worker_state import Config, ConfigError, Manager, RegistrationRefused, Timing
-from worker_state.core.http_api import HttpAnswer
-from worker_state.core.lease import STALE
-from worker_state.core.pace import PaceParameters
-from worker_state.core.verdict import Closed
 from worker_state.devserver.registry import Peer
+from worker_state.protocol.error_policy import Closed
+from worker_state.protocol.http_api import HttpAnswer
+from worker_state.protocol.lease import STALE
+from worker_state.protocol.reconnect import ReconnectParameters
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -277,7 +277,7 @@ async def test_f22_answer_beyond_every_limit(world: World) -> None:
     await trio.sleep(10 * MINUTE)
     assert len(server.dials) - dials <= 25
     server.answer_instead = rules
-    await assert_right(world, manager, PaceParameters().busy_most + 5)
+    await assert_right(world, manager, ReconnectParameters().busy_most + 5)
 
 
 @pytest.mark.parametrize("begins", [0.0, 3.0, 100.0, 110.0])
@@ -311,7 +311,7 @@ async def test_f23_server_stands_still(world: World) -> None:
     world.server.dials_hang = False
     world.server.thaw()
     # A dial that began in the dark may hang for a minute, and the pause after it is another.
-    await assert_right(world, manager, 60 + PaceParameters().busy_most)
+    await assert_right(world, manager, 60 + ReconnectParameters().busy_most)
 
 
 @scenario
@@ -636,7 +636,7 @@ async def test_f36_websocket_port_is_dead(world: World) -> None:
     world.go_down()
     await trio.sleep(25 * MINUTE)
     world.come_back()
-    await assert_right(world, manager, PaceParameters().busy_most + 5)
+    await assert_right(world, manager, ReconnectParameters().busy_most + 5)
     assert not world.logged(logging.ERROR, "refused")
     assert len(set(tokens(world))) == 2
 

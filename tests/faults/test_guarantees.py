@@ -12,7 +12,7 @@ from tests.support.fake import FakeSocket
 from tests.support.right import BOUND, assert_right, name_of, stays
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Manager, WorkerStatus
-from worker_state.core.probe import TICK
+from worker_state.protocol.probe import TICK
 
 HOUR = 3600.0
 

@@ -11,9 +11,9 @@ from tests.support.dialled import Dialled
 from tests.support.right import assert_right
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Timing
-from worker_state.core.pace import PaceParameters
-from worker_state.core.verdict import Cause, DialFailure
 from worker_state.net.websocket import WebSocketDial
+from worker_state.protocol.error_policy import Cause, DialFailure
+from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.world import World as Outside
 
 
@@ -27,7 +27,7 @@ async def test_t10_frame_that_cannot_be_sent(world: World) -> None:
     manager.set_busy("job-1")
     await world.until(lambda: manager.state.epoch == 2)
     world.server.stuck = False
-    await assert_right(world, manager, PaceParameters().busy_most)
+    await assert_right(world, manager, ReconnectParameters().busy_most)
     assert world.logged(30, "connection lost: not reading (a frame took 20 s)")
 
 

@@ -16,8 +16,8 @@ from tests.support.fake import FakeSocket
 from tests.support.right import assert_right, back, name_of, started, stays
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Manager, WorkerStatus
-from worker_state.core.lease import ROOM_LIFE
-from worker_state.core.probe import TICK
+from worker_state.protocol.lease import ROOM_LIFE
+from worker_state.protocol.probe import TICK
 
 Frame = dict[str, Any]
 MINUTE = 60.0

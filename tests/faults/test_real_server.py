@@ -20,9 +20,9 @@ from worker_state import (
     Timing,
     open_state_manager,
 )
-from worker_state.core.http_api import HttpFailure
 from worker_state.devserver.identities import ApiKey
 from worker_state.logs import About
+from worker_state.protocol.http_api import HttpFailure
 
 HOUR = 3600.0
 UNHURRIED = Timing(exit=10.0, close=5.0)

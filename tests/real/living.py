@@ -19,8 +19,8 @@ from tests.real.proxy import Proxy, proxying
 from tests.support.peers import only_cancelled
 from tests.support.worlds import Client
 from worker_state import Config, Manager, SessionString, Timing
-from worker_state.core.pace import PaceParameters
 from worker_state.manager import run_in_world
+from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.world import World
 
 BOUND = 120.0
@@ -116,7 +116,7 @@ def as_slow_as(server: Server, timing: Timing) -> Timing:
 
 def hurried_world(config: Config, random: SystemRandom | None = None) -> World:
     seconds = config.timing.register
-    pace = PaceParameters(
+    pace = ReconnectParameters(
         blip=0.1,
         announced=0.2,
         lived=0.001,

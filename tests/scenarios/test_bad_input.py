@@ -114,7 +114,7 @@ async def test_neighbour_with_a_number_that_is_none(world: World) -> None:
 RAW = {
     "invalid UTF-8": b"\x81\x02\xff\xfe",
     "a reserved opcode": b"\x83\x00",
-    "a masked frame": b"\x81\x81\x00\x00\x00\x00a",
+    "a redacted frame": b"\x81\x81\x00\x00\x00\x00a",
     "a continuation of nothing": b"\x80\x01a",
     "an oversized control frame": b"\x89\x7e\x01\x00" + b"x" * 256,
     "no WebSocket at all": b"HTTP/1.1 500 Internal Server Error\r\n\r\n",

@@ -10,10 +10,10 @@ import trio
 
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.server import Server
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Message
 from worker_state.net.websocket import Socket
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.reconnect import Deadlines
 
 SHUT_DOORS = {
     "refused": DialFailure(Cause.REFUSED),

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from tests.simulation.conns import Conn
-from tests.simulation.office import DEEPEST
-from worker_state.core import messages as m
-from worker_state.core.config import TAGS
-from worker_state.core.lease import STALE
-from worker_state.core.session import SessionString
-from worker_state.core.verdict import Cause, Closed, DialFailure
+from tests.simulation.overheard import DEEPEST
+from worker_state.config import TAGS
+from worker_state.protocol import events as m
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.lease import STALE
+from worker_state.session_string import SessionString
 
 if TYPE_CHECKING:
     from tests.simulation.worker import Worker
@@ -36,13 +36,13 @@ def patience_for(note: m.Event, heard: list[tuple[float, str]], now: float) -> t
         case m.DialFailed(DialFailure(cause=Cause.UNANSWERED)) | m.LinkLost(closed=Closed(cause=Cause.UNREGISTERED)):
             patience = min(1200.0, 240 * 2.0 ** _heard(heard, now, "time-outs"))
             return BOUND + patience, "after time-outs it waits longer for an answer: giving up feeds a storm"
-        case m.RegistrationForgotten():
+        case m.RegistrationLost():
             pause = 0.1 * 2.0 ** _heard(heard, now, "forgotten")
             if pause > 40:
                 return BOUND + min(120.0, pause), "after many evictions it registers ever more slowly"
         case (
-            m.RegistrationHeld("the ID token is refused" | "room expired" | "wrong room token" | "room not found")
-            | m.RoomRefused(status=401)
+            m.RegistrationRejected("the ID token is refused" | "room expired" | "wrong room token" | "room not found")
+            | m.RoomFailed(status=401)
         ):
             refused = _heard(heard, now, "refused")
             if refused > 2:
@@ -208,7 +208,7 @@ async def found_by_a_client(sim: "Simulation", worker: "Worker") -> str | None:
 
 CALM = frozenset(
     {
-        "BeginLeave",
+        "StartLeaving",
         "ChangeStatus",
         "CloseLink",
         "IdentityCreated",
@@ -216,12 +216,12 @@ CALM = frozenset(
         "RequestRoom",
         "LinkOpened",
         "LinkReleased",
-        "OpenLinks",
+        "StartDialing",
         "PresenceProved",
         "RoomCreated",
         "SendClose",
         "SignalSent",
-        "SignalsHeard",
+        "SignalsFlushed",
         "StatusConfirmed",
         "WorkerRegistered",
         "link dropped: a new room needs a new socket",

@@ -14,8 +14,8 @@ import trio
 
 from tests.simulation.conns import Conn
 from tests.simulation.server import Server
-from worker_state.core.http_api import HttpAnswer, HttpFailure
 from worker_state.devserver.effects import Reply
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 
 BAD_ANSWERS = {
     "500": HttpAnswer(500, "text/plain", b"Internal Server Error"),

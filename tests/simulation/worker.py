@@ -18,11 +18,11 @@ from tests.simulation.server import KEY
 from tests.simulation.trace import current_worker
 from tests.simulation.web import Web
 from worker_state import Config, Manager
-from worker_state.core.errors import Disconnected, StartupFailed
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Closed, DialFailure
+from worker_state.errors import Disconnected, StartupFailed
 from worker_state.manager import run_in_world
 from worker_state.net.websocket import Dial, Socket
+from worker_state.protocol.error_policy import Closed, DialFailure
+from worker_state.protocol.reconnect import Deadlines
 from worker_state.world import World
 
 if TYPE_CHECKING:

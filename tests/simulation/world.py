@@ -20,14 +20,14 @@ from tests.simulation.determinism import determined
 from tests.simulation.faults import DOORS
 from tests.simulation.leaving import FAULTS
 from tests.simulation.net import Net
-from tests.simulation.office import recorded
+from tests.simulation.overheard import recorded
 from tests.simulation.plan import Plan
 from tests.simulation.result import Result, Violation
 from tests.simulation.server import Server
 from tests.simulation.shared import SharedRooms
 from tests.simulation.trace import Trace, logging_into
 from tests.simulation.worker import Worker, new_config
-from worker_state.core import messages as m
+from worker_state.protocol import events as m
 
 
 class Simulation:
@@ -169,7 +169,7 @@ class Simulation:
 
     def overhear(self, name: str, note: m.Event) -> None:
         """What a worker's actors tell each other, as far as it matters to the judges."""
-        if isinstance(note, m.BeginLeave):
+        if isinstance(note, m.StartLeaving):
             # At this very moment something may still be on its way.
             worker = self.living[name]
             worker.leaving_since = min(worker.leaving_since, trio.current_time())

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import DialFailure
 from worker_state.net.websocket import Dial, Socket
+from worker_state.protocol.error_policy import DialFailure
+from worker_state.protocol.reconnect import Deadlines
 
 PATIENT = 20.0
 """Seconds: long enough on any machine."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import trio
 
-from worker_state.core.http_api import HttpAnswer, HttpFailure
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
 from worker_state.devserver.effects import Close, Effect, Reply, Send
 from worker_state.devserver.rules import Rooms
 from worker_state.net.websocket import Socket
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.protocol.reconnect import Deadlines
 
 EPOCH = 1_800_000_000.0
 

@@ -8,7 +8,7 @@ from trio_websocket import ConnectionClosed, HandshakeError
 
 from tests.support.worlds import FakeWorld, World
 from worker_state import Manager, SessionString
-from worker_state.core.status import properties
+from worker_state.protocol.status import properties
 
 SOON = 35.0
 """Seconds after the last fault: what nearly every fault is healed in."""

@@ -6,9 +6,9 @@ from typing import Any
 import trio
 
 from worker_state import Manager
-from worker_state.core import messages as m
-from worker_state.core.counts import Counts
-from worker_state.core.state import State, fold
+from worker_state.protocol import events as m
+from worker_state.protocol.counters import Counters
+from worker_state.protocol.state import State, fold
 from worker_state.supervisor import Supervisor
 from worker_state.watched import Watched
 
@@ -16,7 +16,7 @@ from worker_state.watched import Watched
 class Shown(Supervisor):
     """Stands in for the supervisor of a running worker; runs nothing."""
 
-    def __init__(self, states: Watched[State], counts: Counts) -> None:
+    def __init__(self, states: Watched[State], counts: Counters) -> None:
         self.state = states
         self.counts = counts
         self.link = None
@@ -29,6 +29,6 @@ class Shown(Supervisor):
         return {}
 
 
-def showing(states: Watched[State] | State, counts: Counts | None = None) -> Manager:
+def showing(states: Watched[State] | State, counts: Counters | None = None) -> Manager:
     """A manager that shows these states."""
-    return Manager(Shown(states if isinstance(states, Watched) else Watched(states), counts or Counts()))
+    return Manager(Shown(states if isinstance(states, Watched) else Watched(states), counts or Counters()))

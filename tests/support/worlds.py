@@ -20,12 +20,12 @@ from trio_websocket import ConnectionClosed, open_websocket_url
 
 from tests.support.fake import FakeServer, FakeSocket
 from worker_state import Config, Manager, run_state_manager
-from worker_state.core.http_api import HttpAnswer
-from worker_state.core.pace import PaceParameters
-from worker_state.core.verdict import Closed
 from worker_state.devserver import DevServer, Rooms, serve
 from worker_state.devserver.sockets import Connection
 from worker_state.manager import run_in_world
+from worker_state.protocol.error_policy import Closed
+from worker_state.protocol.http_api import HttpAnswer
+from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.world import World as Outside
 
 Frame = dict[str, Any]
@@ -216,7 +216,7 @@ class FakeWorld(World):
             http=self.server,
             random=self.random,
             nonce=lambda: f"{self.random.getrandbits(64)}",
-            pace=PaceParameters.patient(config.timing.register),
+            pace=ReconnectParameters.patient(config.timing.register),
             awake=lambda: trio.current_time() + self.suspended,
         )
         await run_in_world(config, outside, task_status=task_status)

@@ -3,9 +3,9 @@
 import pytest
 
 from worker_state import Config
-from worker_state.core import wire
-from worker_state.core.http_api import HttpAnswer, HttpFailure
-from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 from worker_state.tools import checks as c
 from worker_state.tools.checks import Endpoint, Finding, Outcome, Result, Step
 
@@ -111,7 +111,7 @@ def test_upgrade(trouble: DialFailure | Closed, advice: str) -> None:
 )
 def test_registration(reason: str, typed: bool, config: Config, detail: str, advice: str) -> None:
     """Each refusal says which of the person's values is wrong, or that none is."""
-    finding = c.of_register(wire.Refusal(reason, typed), config)
+    finding = c.of_register(frames.RegisterError(reason, typed), config)
     assert finding.detail == detail
     assert finding.advice.startswith(advice)
 
@@ -142,9 +142,9 @@ def test_search() -> None:
         ({"type": "ping"}, None),
     ],
 )
-def test_found(message: wire.Message, outcome: Outcome | None) -> None:
+def test_found(message: frames.Message, outcome: Outcome | None) -> None:
     """Only a list with this very worker in it is a discovery; what is no answer says nothing."""
-    finding = c.found(wire.read(wire.encode(message)), "me")
+    finding = c.found(frames.read(frames.encode(message)), "me")
     assert (finding and finding.outcome) == outcome
 
 

@@ -11,9 +11,9 @@ import trio
 from tests.support.fake import FakeSocket
 from tests.support.worlds import FakeWorld, World, given_room, scenario
 from worker_state import Config, ConfigError, Manager, Timing
-from worker_state.core.errors import ObservationFailed
-from worker_state.core.http_api import HttpFailure
-from worker_state.core.verdict import Closed
+from worker_state.errors import ObservationFailed
+from worker_state.protocol.error_policy import Closed
+from worker_state.protocol.http_api import HttpFailure
 from worker_state.tools.observer import Outside, open_roster
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched

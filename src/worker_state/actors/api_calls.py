@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from worker_state.core import messages as m
-from worker_state.core import verdict as v
-from worker_state.core.http_api import HttpFailure, Identity, Room
-from worker_state.net import api
+from worker_state.protocol import error_policy as v
+from worker_state.protocol import events as m
+from worker_state.protocol.http_api import HttpFailure, Identity, Room
 
 if TYPE_CHECKING:
-    from worker_state.web import Http
+    from worker_state.net.api import ServerApi
 
 CUT_SHORT = HttpFailure("it was cut short")
 """The worker leaves, and the exit is bounded."""
@@ -24,9 +23,9 @@ CUT_SHORT = HttpFailure("it was cut short")
 class ApiCalls:
     """The calls of one worker, one at a time. They are shielded: what they create is owed, whatever is cancelled."""
 
-    def __init__(self, http: "Http", nursery: trio.Nursery, publish: m.Publish, exit_within: float) -> None:
+    def __init__(self, api: "ServerApi", nursery: trio.Nursery, publish: m.Publish, exit_within: float) -> None:
         """`exit_within`: seconds that a call may still take once the worker leaves."""
-        self._http = http
+        self._api = api
         self._nursery = nursery
         self._publish = publish
         self._exit_within = exit_within
@@ -40,16 +39,16 @@ class ApiCalls:
                 self._nursery.start_soon(self._sign_in)
             case m.RequestRoom(id_token):
                 self._nursery.start_soon(self._create_room, id_token)
-            case m.BeginLeave():
+            case m.StartLeaving():
                 self._scope.deadline = self._end_by = trio.current_time() + self._exit_within
 
     @trio.lowlevel.enable_ki_protection
     async def _sign_in(self) -> None:
         identity: Identity | HttpFailure = CUT_SHORT
         with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
-            identity = await api.sign_in(self._http)
+            identity = await self._api.sign_in()
         if isinstance(identity, HttpFailure):
-            self._publish(m.IdentityRefused(identity.why, v.hint(identity.retry_after)))
+            self._publish(m.IdentityFailed(identity.why, v.hint(identity.retry_after)))
         else:
             self._publish(m.IdentityCreated(identity))
 
@@ -57,8 +56,8 @@ class ApiCalls:
     async def _create_room(self, id_token: str) -> None:
         room: Room | HttpFailure = CUT_SHORT
         with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
-            room = await api.create_room(self._http, id_token)
+            room = await self._api.create_room(id_token)
         if isinstance(room, HttpFailure):
-            self._publish(m.RoomRefused(room.why, room.status, v.hint(room.retry_after)))
+            self._publish(m.RoomFailed(room.why, room.status, v.hint(room.retry_after)))
         else:
             self._publish(m.RoomCreated(room))

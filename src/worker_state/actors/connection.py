@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from worker_state import announce
+from worker_state.actors import log_lines
 from worker_state.actors.link import ServedLink
 from worker_state.actors.runner import Inbox, IsStale
-from worker_state.core import messages as m
-from worker_state.core import verdict as v
-from worker_state.core import wire
-from worker_state.core.config import Timing
-from worker_state.core.pace import Pace
-from worker_state.core.verdict import Cause, Closed, DialFailure
+from worker_state.config import Timing
+from worker_state.protocol import error_policy as v
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
     from worker_state.net.websocket import Dial, Socket
@@ -30,12 +30,12 @@ LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
 
 class ConnectionActor:
-    """Keeps one link from `OpenLinks` to `CloseLink`."""
+    """Keeps one link from `StartDialing` to `CloseLink`."""
 
     def __init__(
         self,
         dial: "Dial",
-        pace: Pace,
+        pace: ReconnectPolicy,
         timing: Timing,
         *,
         publish: m.Publish,
@@ -48,7 +48,7 @@ class ConnectionActor:
         self._timing = timing
         self._publish = publish
         self._is_stale = is_stale
-        self._say = announce.Dials(once=not waits)
+        self._say = log_lines.Dials(once=not waits)
         self._epoch = 0
         self._link: ServedLink | None = None
         self._registered = False
@@ -78,7 +78,7 @@ class ConnectionActor:
 
     def _handle(self, event: m.Event) -> None:
         match event:
-            case m.OpenLinks():
+            case m.StartDialing():
                 self._keeping = True
                 self._nursery.start_soon(self._keep_link)
             case m.WorkerRegistered(at=at) if not self._registered:
@@ -89,7 +89,7 @@ class ConnectionActor:
                 self._send(message)
             case m.DropLink(_, why, cause, polite) if self._link is not None:
                 self._drop(self._link, Closed(reason=why, cause=cause), polite=polite)
-            case m.BeginLeave():
+            case m.StartLeaving():
                 self._leave()
             case m.CloseLink(within):
                 self._closing = True
@@ -100,7 +100,7 @@ class ConnectionActor:
             case _:
                 pass
 
-    def _send(self, message: wire.Message) -> None:
+    def _send(self, message: frames.Message) -> None:
         if self._leaving and message["type"] == "register":
             # One behind `/delete-peer` would bring the worker back (FAULTS F32).
             self._publish(m.RegisterWithdrawn(self._epoch))

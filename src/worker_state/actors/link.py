@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from worker_state import announce
-from worker_state.core import messages as m
-from worker_state.core import wire
-from worker_state.core.config import Timing
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed
-from worker_state.core.words import masked
+from worker_state.actors import log_lines
+from worker_state.config import Timing
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Cause, Closed
+from worker_state.protocol.reconnect import Deadlines
+from worker_state.redact import redacted
 
 if TYPE_CHECKING:
     from worker_state.net.websocket import Socket
@@ -43,7 +43,7 @@ class _Outgoing:
 class ServedLink:
     """The link of one epoch: a reader, a writer while something is to be sent, and a watch for silence."""
 
-    def __init__(self, epoch: int, socket: "Socket", timing: Timing, say: announce.Dials) -> None:
+    def __init__(self, epoch: int, socket: "Socket", timing: Timing, say: log_lines.Dials) -> None:
         self.over: Closed | None = None
         self._epoch = epoch
         self._socket = socket
@@ -85,16 +85,16 @@ class ServedLink:
                     self.over = replace(self.over, code=received.code)  # our Close frame is answered
                 self.end(received)
                 return
-            frame = wire.read(received)
-            if isinstance(frame, wire.Refusal):
-                frame = replace(frame, reason=masked(frame.reason, self._secrets))
+            frame = frames.read(received)
+            if isinstance(frame, frames.RegisterError):
+                frame = replace(frame, reason=redacted(frame.reason, self._secrets))
             publish(m.FrameReceived(self._epoch, frame, self._others_spoke))
             del received, frame  # an idle link must not hold on to the last one, which may be megabytes (FAULTS F22)
 
     def end(self, closed: Closed) -> None:
         """The link is over, at once."""
         if self.over is None:
-            self.over = replace(closed, reason=masked(closed.reason, self._secrets))
+            self.over = replace(closed, reason=redacted(closed.reason, self._secrets))
         self._hearing.cancel()
 
     def end_within(self, closed: Closed, seconds: float) -> None:
@@ -117,11 +117,11 @@ class ServedLink:
         self._unsent = [each for each in self._unsent if each not in registers]
         return len(registers)
 
-    def post(self, message: wire.Message) -> None:
+    def post(self, message: frames.Message) -> None:
         """Send a frame of ours as soon as those before it are sent, without waiting for that."""
         if self.over is None:
-            self._secrets.update(wire.secrets(message))
-            self._queue(_Outgoing(str(message["type"]), partial(self._socket.send, wire.encode(message))))
+            self._secrets.update(frames.secrets(message))
+            self._queue(_Outgoing(str(message["type"]), partial(self._socket.send, frames.encode(message))))
 
     async def _send(self, kind: str, text: str) -> bool:
         outgoing = _Outgoing(kind, partial(self._socket.send, text), trio.Event())

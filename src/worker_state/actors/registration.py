@@ -10,27 +10,28 @@ from collections.abc import Callable
 from random import Random
 from uuid import UUID
 
-from worker_state import announce
+from worker_state import redact
+from worker_state.actors import log_lines
 from worker_state.actors.runner import PureActor
-from worker_state.core import messages as m
-from worker_state.core import verdict as v
-from worker_state.core import wire, words
-from worker_state.core.config import Config
-from worker_state.core.credentials import Credentials
-from worker_state.core.errors import (
+from worker_state.config import Config
+from worker_state.errors import (
     RegistrationRefused,
     RoomCreationFailed,
     ServerUnreachable,
     SignInFailed,
     StartupFailed,
 )
-from worker_state.core.holds import MANY_EVICTIONS, Holds
-from worker_state.core.pending import PendingRegister
-from worker_state.core.phase import Phase, Step, after
-from worker_state.core.probe import OVERSLEPT, crowd
-from worker_state.core.renewals import Renewals
-from worker_state.core.session import SessionString
-from worker_state.core.status import Available, Truth, engaged, word
+from worker_state.protocol import error_policy as v
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.backoff import MANY_EVICTIONS, RegistrationBackoff
+from worker_state.protocol.credentials import Credentials
+from worker_state.protocol.pending_register import PendingRegister
+from worker_state.protocol.probe import OVERSLEPT, crowd
+from worker_state.protocol.registration_fsm import Phase, Step, after
+from worker_state.protocol.renewals import Renewals
+from worker_state.protocol.status import Available, Truth, engaged, word
+from worker_state.session_string import SessionString
 
 SLOWLY = (20.0, 40.0)
 """Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say): one frame
@@ -49,8 +50,8 @@ class RegistrationActor(PureActor):
         self._awake = awake
         self._credentials = Credentials(config)
         self._renewals = Renewals(self._credentials, random)
-        self._holds = Holds(random)
-        self._log = announce.Registrations(show_session_string=config.show_session_string)
+        self._holds = RegistrationBackoff(random)
+        self._log = log_lines.Registrations(show_session_string=config.show_session_string)
         # With an API key no sign-in gives a peer id: a random one, so that no two workers share it (FAULTS F06).
         self._peer_id = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
         self._truth: Truth = Available()
@@ -96,10 +97,10 @@ class RegistrationActor(PureActor):
             self._closing = False
             self._publish(m.SendClose(self._link.epoch))
 
-    def _answers_register(self, frame: wire.Frame) -> bool:
+    def _answers_register(self, frame: frames.Frame) -> bool:
         """Whether this frame surely answers a `register`: that one is not unanswered any more."""
-        surely = isinstance(frame, wire.RegistrationAccepted) or (
-            isinstance(frame, wire.Refusal) and self.unanswered and v.surely_answers(frame)
+        surely = isinstance(frame, frames.RegistrationAccepted) or (
+            isinstance(frame, frames.RegisterError) and self.unanswered and v.surely_answers(frame)
         )
         if surely:
             self._pending.answered()
@@ -122,26 +123,26 @@ class RegistrationActor(PureActor):
             case m.LinkLost(_, closed) if self._link is not None:
                 self._lose_link(now)
                 self._fail_unless_waiting(str(closed))
-            case m.RegistrationForgotten(_, why) if self._phase is Phase.REGISTERED:
+            case m.RegistrationLost(_, why) if self._phase is Phase.REGISTERED:
                 self._evicted(why, now)
             case m.IdentityCreated(identity):
                 self._peer_id = self._peer_id or identity.username
-                self._log.errand_done(announce.SIGN_IN)
+                self._log.call_succeeded(log_lines.SIGN_IN)
                 self._renewals.signed_in(identity.id_token, now)
             case m.RoomCreated(room):
-                self._log.errand_done(announce.ROOM_CREATION)
+                self._log.call_succeeded(log_lines.ROOM_CREATION)
                 self._renewals.room_created(room, now)
-            case m.IdentityRefused(why, hint):
-                self._log.errand_failed(announce.SIGN_IN, why)
+            case m.IdentityFailed(why, hint):
+                self._log.call_failed(log_lines.SIGN_IN, why)
                 self._renewals.failed(now, hint)
                 if not (self._log.started or self._config.wait_for_server):
                     self._fail_start(SignInFailed(f"the server gave this worker no identity: {why}"))
-            case m.RoomRefused(why, status, hint):
-                self._log.errand_failed(announce.ROOM_CREATION, why)
+            case m.RoomFailed(why, status, hint):
+                self._log.call_failed(log_lines.ROOM_CREATION, why)
                 self._renewals.failed(now, hint, token_refused=v.refuses_token(status))
                 if not (self._log.started or self._config.wait_for_server):
                     self._fail_start(RoomCreationFailed(f"the server created no room: {why}", status))
-            case m.BeginLeave():
+            case m.StartLeaving():
                 self._step(Step.LEAVE_BEGUN)
 
     def _step(self, step: Step) -> None:
@@ -173,27 +174,27 @@ class RegistrationActor(PureActor):
         self._pending.over()
         self._step(Step.LINK_LOST)
 
-    def _apply_frame(self, frame: wire.Frame, now: float, *, answers: bool) -> None:
+    def _apply_frame(self, frame: frames.Frame, now: float, *, answers: bool) -> None:
         match frame:
-            case wire.RegistrationAccepted(peer_id, room_id):
+            case frames.RegistrationAccepted(peer_id, room_id):
                 ours = peer_id == self._peer_id and self._credentials.names(room_id)
                 if ours and (self._phase is Phase.REGISTERING or self._pending.doubtful):
                     self._accept(frame, now)
                 else:
                     self._publish(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
-            case wire.Echo(nonce=nonce) if self._pending.overtaken_by(nonce):
+            case frames.Echo(nonce=nonce) if self._pending.overtaken_by(nonce):
                 self._register_again(now)
-            case wire.NotInRoom() if self._pending.overtaken_by(None):
+            case frames.NotInRoom() if self._pending.overtaken_by(None):
                 self._register_again(now)
-            case wire.Refusal() if self._phase is Phase.REGISTERING:
+            case frames.RegisterError() if self._phase is Phase.REGISTERING:
                 self._refused(frame, now)
-            case wire.Refusal(reason) if answers:
-                self._publish(m.FrameIgnored(f"an error that answers nothing of ours: {words.shown(reason)}"))
+            case frames.RegisterError(reason) if answers:
+                self._publish(m.FrameIgnored(f"an error that answers nothing of ours: {redact.shown(reason)}"))
 
     def _register_again(self, now: float) -> None:
         """The server answers what was sent behind the `register`: it has swallowed the `register` itself (G05)."""
         why = "the server has swallowed a register"
-        self._publish(m.RegistrationHeld(why))
+        self._publish(m.RegistrationRejected(why))
         self._log.swallowed(self._pending.epoch)
         self._step(Step.SWALLOWED)
         self._register_at = now
@@ -201,7 +202,7 @@ class RegistrationActor(PureActor):
         if self._pending.swallowed():
             self._drop_link(f"{why} twice", now, v.Cause.DROPPED)
 
-    def _accept(self, frame: wire.RegistrationAccepted, now: float) -> None:
+    def _accept(self, frame: frames.RegistrationAccepted, now: float) -> None:
         assert self._link is not None
         assert self._peer_id is not None
         self._step(Step.ACCEPTED)
@@ -229,13 +230,13 @@ class RegistrationActor(PureActor):
             )
         )
 
-    def _refused(self, refusal: wire.Refusal, now: float) -> None:
+    def _refused(self, refusal: frames.RegisterError, now: float) -> None:
         """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
         self._step(Step.REFUSED)
         self._pending.over(doubtful=True)
         config = self._config
-        verdict = v.of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-        self._publish(m.RegistrationHeld(verdict.reason))
+        verdict = v.decide(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+        self._publish(m.RegistrationRejected(verdict.reason))
         if isinstance(verdict, v.Renew) and self._renewals.leased(verdict.what).is_newer_than(self._pending.sent_at):
             return  # its renewal was under way, and has come: the newer one has not been refused by anybody
         self._log.refused(verdict.reason)
@@ -285,14 +286,14 @@ class RegistrationActor(PureActor):
             if now >= self._pending.answer_by:
                 self._drop_link("no answer to a register", now, v.Cause.UNREGISTERED)
             elif now >= self._pending.echo_at and self._peer_id is not None:
-                self._send(wire.echo(self._peer_id, self._pending.nonce))
+                self._send(frames.echo(self._peer_id, self._pending.nonce))
                 self._pending.echo_sent(now)
             return self._pending.due
         if not self._credentials.complete:
             return math.inf
         if not self._dialing:
             self._dialing = True
-            self._publish(m.OpenLinks())
+            self._publish(m.StartDialing())
         if self._phase is Phase.UNREGISTERED or (self._phase is Phase.REGISTERED and self._asked):
             if now < self._register_at:
                 return self._register_at
@@ -303,7 +304,7 @@ class RegistrationActor(PureActor):
         assert self._link is not None
         assert self._peer_id is not None
         config, timing = self._config, self._config.timing
-        record = wire.metadata(config.tags, config.capabilities, self._truth)
+        record = frames.metadata(config.tags, config.capabilities, self._truth)
         self._step(Step.REGISTER_SENT)
         self._asked = False
         first = self._pending.epoch != self._link.epoch
@@ -311,6 +312,6 @@ class RegistrationActor(PureActor):
         self._pending.sent(now, self._link.epoch, self._revision, answer_by, self._nonce())
         self._send(self._credentials.register(self._peer_id, record))
 
-    def _send(self, message: wire.Message) -> None:
+    def _send(self, message: frames.Message) -> None:
         assert self._link is not None
         self._publish(m.SendFrame(self._link.epoch, message))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from worker_state.core import messages as m
+from worker_state.protocol import events as m
 
 Inbox = trio.MemoryReceiveChannel[m.Event]
 IsStale = Callable[[m.Event], bool]

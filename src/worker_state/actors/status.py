@@ -10,16 +10,16 @@ import math
 from collections.abc import Callable
 from random import Random
 
-from worker_state import announce
+from worker_state.actors import log_lines
 from worker_state.actors.runner import PureActor
-from worker_state.core import messages as m
-from worker_state.core import verdict as v
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.flush import SignalFlush
-from worker_state.core.owed import Owed
-from worker_state.core.pending import ECHO_PREFIX
-from worker_state.core.probe import (
+from worker_state.config import Config
+from worker_state.protocol import error_policy as v
+from worker_state.protocol import events as m
+from worker_state.protocol import frames
+from worker_state.protocol.flush import SignalFlush
+from worker_state.protocol.late_acks import LateAcks
+from worker_state.protocol.pending_register import ECHO_PREFIX
+from worker_state.protocol.probe import (
     OVERSLEPT,
     TICK,
     EchoRefusals,
@@ -27,10 +27,10 @@ from worker_state.core.probe import (
     Proof,
     RepairPauses,
     Schedule,
-    Suspends,
+    SuspendDetector,
 )
-from worker_state.core.registered import Registered, Update
-from worker_state.core.status import Available, Maintenance, Reserved, Truth, word
+from worker_state.protocol.registered import Registered, Update
+from worker_state.protocol.status import Available, Maintenance, Reserved, Truth, word
 
 
 class StatusActor(PureActor):
@@ -57,13 +57,13 @@ class StatusActor(PureActor):
         self._repairs = RepairPauses()
         self._forgery_said = False
         self._unsent_said = False
-        self._suspends = Suspends()
+        self._suspends = SuspendDetector()
 
-    def _send(self, registered: Registered, message: wire.Message) -> None:
+    def _send(self, registered: Registered, message: frames.Message) -> None:
         self._publish(m.SendFrame(registered.epoch, message))
 
-    def _record(self) -> wire.Message:
-        return wire.metadata(self._config.tags, self._config.capabilities, self._truth)
+    def _record(self) -> frames.Message:
+        return frames.metadata(self._config.tags, self._config.capabilities, self._truth)
 
     # --- what has happened --------------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class StatusActor(PureActor):
                 self._reserved_until = math.inf if limit is None else now + limit
                 if self._registered is None:
                     self._postpone("the worker is not registered")
-            case m.BeginDrain():
+            case m.StartDraining():
                 self._draining = True
             case m.LinkOpened():
                 self._registered, self._flush = None, SignalFlush()
@@ -92,13 +92,13 @@ class StatusActor(PureActor):
                 self._begin_registration(event, now)
             case m.FrameReceived(_, frame) if self._registered is not None:
                 self._apply_frame(self._registered, frame, now)
-            case m.BeginLeave():
+            case m.StartLeaving():
                 self._leaving = True
                 self._begin_flush()
 
     def _begin_registration(self, event: m.WorkerRegistered, now: float) -> None:
         before, schedule = self._registered, Schedule(self._random, now, event.crowd or event.peers)
-        owed = Owed() if before is None else before.owed
+        owed = LateAcks() if before is None else before.owed
         if before is not None and before.update is not None:
             owed.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
         self._registered = Registered(event.epoch, event.peer_id, schedule, event.revision, event.revision, owed)
@@ -107,7 +107,7 @@ class StatusActor(PureActor):
     def _begin_flush(self) -> None:
         registered = self._registered
         if registered is None or not self._flush.needed:
-            self._publish(m.SignalsHeard())
+            self._publish(m.SignalsFlushed())
             return
         record = self._record() if self._refusals.in_force else None
         earlier = int(registered.update is not None)
@@ -116,33 +116,33 @@ class StatusActor(PureActor):
     def _finish_flush(self, event: m.Event) -> None:
         match event:
             case m.LinkLost() | m.CloseLink():
-                self._publish(m.SignalsHeard())
+                self._publish(m.SignalsFlushed())
             case m.FrameReceived(_, frame) if self._flush.ended_by(frame):
-                self._publish(m.SignalsHeard())
+                self._publish(m.SignalsFlushed())
 
     def _postpone(self, why: str) -> None:
         if not self._unsent_said:
             self._unsent_said = True
-            announce.status_postponed(word(self._truth), why)
+            log_lines.status_postponed(word(self._truth), why)
 
-    def _apply_frame(self, registered: Registered, frame: wire.Frame, now: float) -> None:
+    def _apply_frame(self, registered: Registered, frame: frames.Frame, now: float) -> None:
         match frame:
-            case wire.MetadataStored(peer_id, stored) if peer_id == registered.peer_id:
+            case frames.MetadataUpdated(peer_id, stored) if peer_id == registered.peer_id:
                 self._take_answer(registered, stored, now)
-            case wire.MetadataStored():
+            case frames.MetadataUpdated():
                 self._publish(m.FrameIgnored("an acknowledgement of somebody else's update"))
-            case wire.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
+            case frames.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
                 self._flush.echoed(registered.echo_by - self._config.timing.answer)
                 registered.nonce, registered.echo_by = None, math.inf
                 if self._refusals.in_force:
-                    announce.echo_taken()
+                    log_lines.echo_taken()
                 self._refusals.disproved()
                 self._prove(registered, now)
-            case wire.Echo(_, nonce) if not nonce.startswith(ECHO_PREFIX):
+            case frames.Echo(_, nonce) if not nonce.startswith(ECHO_PREFIX):
                 self._publish(m.FrameIgnored("an echo that is not ours, or comes too late"))
-            case wire.NotInRoom(code):
+            case frames.NotInRoom(code):
                 self._forget(registered, f"the server has forgotten this worker: it answers {code}")
-            case wire.Foreign({"type": "error", "code": str(code)} as message):
+            case frames.OtherMessage({"type": "error", "code": str(code)} as message):
                 meaning = v.of_error_code(message, registered.peer_id)
                 if meaning is v.CodeMeaning.NO_SUCH_PEER and registered.update is not None:
                     registered.schedule.hurry(now)  # its answer, or another part's: the echo decides
@@ -158,10 +158,10 @@ class StatusActor(PureActor):
         self._refusals.proved()
         self._publish(m.PresenceProved(registered.epoch, now))
 
-    def _take_answer(self, registered: Registered, stored: wire.Message, now: float) -> None:
+    def _take_answer(self, registered: Registered, stored: frames.Message, now: float) -> None:
         """An update was answered: is what the server has stored what we know to be true?"""
         update = registered.update
-        differences = () if update is None else wire.differences(stored, update.record)
+        differences = () if update is None else frames.differences(stored, update.record)
         if registered.owed.settles(stored, fits=update is not None and not differences):
             return
         if update is None:
@@ -176,7 +176,7 @@ class StatusActor(PureActor):
             self._publish(m.UpdateFailed(drifted=True))
             if not self._forgery_said:
                 self._forgery_said = True
-                announce.record_repaired(differences, forged=update.is_look)
+                log_lines.record_repaired(differences, forged=update.is_look)
         elif update.is_look:
             self._repairs.none()
             self._forgery_said = False
@@ -187,17 +187,17 @@ class StatusActor(PureActor):
 
     def _forget(self, registered: Registered, why: str) -> None:
         self._registered = None
-        self._publish(m.RegistrationForgotten(registered.epoch, why))
+        self._publish(m.RegistrationLost(registered.epoch, why))
 
     def _look_at_the_clock(self, now: float) -> None:
         """After the process was stopped or the machine suspended: prove at once, blame nobody for the time between."""
         slept = self._suspends.since(now, self._awake())
         if slept >= OVERSLEPT:
-            self._publish(m.MachineSlept(slept))
+            self._publish(m.MachineSuspended(slept))
         stopped = max(self._overslept(now), slept)
         if (registered := self._registered) is None or stopped < OVERSLEPT:
             return
-        announce.woken(stopped)
+        log_lines.woken(stopped)
         registered.schedule.hurry(now)
         if registered.nonce is not None:
             registered.echo_by = now + self._config.timing.answer
@@ -210,7 +210,7 @@ class StatusActor(PureActor):
         """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
         if now >= self._reserved_until:
             self._reserved_until = math.inf
-            announce.reservation_over(self._config.reservation_limit)
+            log_lines.reservation_over(self._config.reservation_limit)
             idle = Maintenance() if self._draining else Available()
             self._publish(m.ChangeStatus(self._revision + 1, idle))
         return self._reserved_until
@@ -255,7 +255,7 @@ class StatusActor(PureActor):
             if not self._refusals.count():
                 registered.misses.add(sent, now)
             elif self._refusals.in_force:
-                announce.echo_refused()
+                log_lines.echo_refused()
 
     def _give_up(self, registered: Registered) -> None:
         """Answers are missing: register again on the same link; the second time the link itself is of no use."""
@@ -274,7 +274,7 @@ class StatusActor(PureActor):
         if self._refusals.worth_an_echo():
             registered.nonce = self._nonce()
             registered.echo_by = now + self._config.timing.answer
-            self._send(registered, wire.echo(registered.peer_id, registered.nonce))
+            self._send(registered, frames.echo(registered.peer_id, registered.nonce))
 
     def _update_when_due(self, registered: Registered, now: float) -> float:
         """Send the one update that is due: the truth at once, a repair at its pace, a look before a full one."""
@@ -289,6 +289,8 @@ class StatusActor(PureActor):
         if not is_look:
             registered.full_due, registered.written = False, self._revision
         registered.update = Update(self._revision, record, now + self._config.timing.answer, is_look)
-        frame = wire.look(registered.peer_id, record) if is_look else wire.update_metadata(registered.peer_id, record)
+        frame = (
+            frames.look(registered.peer_id, record) if is_look else frames.update_metadata(registered.peer_id, record)
+        )
         self._send(registered, frame)
         return math.inf

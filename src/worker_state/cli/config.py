@@ -7,7 +7,7 @@ import typer
 
 from worker_state.cli.options import HIDDEN, WORKER_OPTIONS, Json, checked_settings, with_options, without_query
 from worker_state.config_files import FILES
-from worker_state.core.words import shown
+from worker_state.redact import shown
 from worker_state.settings import ADDRESSES, KEYS, Setting
 
 

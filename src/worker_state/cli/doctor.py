@@ -8,7 +8,7 @@ import typer
 
 from worker_state.cli.errors import ExitCode, bad_usage
 from worker_state.cli.options import WORKER_OPTIONS, Json, checked_settings, described_server, server_of, with_options
-from worker_state.core.words import shown
+from worker_state.redact import shown
 
 if TYPE_CHECKING:
     from worker_state.tools.checks import Result

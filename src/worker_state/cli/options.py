@@ -10,7 +10,7 @@ import typer
 
 from worker_state.cli.errors import bad_usage
 from worker_state.config_files import load_settings
-from worker_state.core.errors import ConfigError
+from worker_state.errors import ConfigError
 from worker_state.settings import ADDRESSES, KEYS, Setting, Settings
 
 HIDDEN = "(hidden)"

@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from worker_state.core.words import shown
+from worker_state.redact import shown
 from worker_state.tools.roster import Change, Entry, Roster, Row, id_length
 
 LONGEST = 40

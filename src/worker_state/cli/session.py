@@ -8,9 +8,9 @@ import typer
 
 from worker_state.cli.errors import bad_usage
 from worker_state.cli.options import TOKEN_VARIABLE, Json
-from worker_state.core.errors import SessionStringError
-from worker_state.core.session import SessionString
-from worker_state.core.words import shown
+from worker_state.errors import SessionStringError
+from worker_state.redact import shown
+from worker_state.session_string import SessionString
 
 session_app = typer.Typer(
     no_args_is_help=True,

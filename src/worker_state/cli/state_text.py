@@ -1,9 +1,9 @@
 """How a worker's state and its messages read. A line depends on one snapshot alone: snapshots may be skipped."""
 
-from worker_state.core.state import State
-from worker_state.core.wire import Message
-from worker_state.core.words import shown
 from worker_state.logs import About
+from worker_state.protocol.frames import Message
+from worker_state.protocol.state import State
+from worker_state.redact import shown
 
 STATUS_STYLES = {"available": "green", "reserved": "yellow", "busy": "blue", "maintenance": "magenta"}
 

@@ -8,7 +8,7 @@ import typer
 from worker_state.cli import address_files
 from worker_state.cli.errors import ExitCode, fail
 from worker_state.cli.options import Json
-from worker_state.core.words import shown
+from worker_state.redact import shown
 
 TIMEOUT = 3.0
 """Seconds until a worker's answer begins, and for each piece of it."""

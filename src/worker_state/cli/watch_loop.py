@@ -18,8 +18,8 @@ from worker_state.cli.options import warn
 from worker_state.cli.screen import Screen
 from worker_state.cli.signals import ending_on_signal
 from worker_state.cli.state_text import STATUS_STYLES
-from worker_state.core.config import Config
-from worker_state.core.errors import ObservationFailed
+from worker_state.config import Config
+from worker_state.errors import ObservationFailed
 from worker_state.tools.observer import Outside, open_roster
 from worker_state.tools.roster import Roster, Row, changes
 from worker_state.watched import Watched

@@ -11,14 +11,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from worker_state.core import counts as c
-from worker_state.core.readiness import last_acknowledged
-from worker_state.core.state import State
+from worker_state.integrations.readiness import last_acknowledged
+from worker_state.protocol import counters as c
+from worker_state.protocol.state import State
 
 PREFIX = "worker_state_"
 
 
-def exposition(state: State, counts: c.Counts, *, lag: float, wall_ahead: float) -> tuple[str, bytes]:
+def exposition(state: State, counts: c.Counters, *, lag: float, wall_ahead: float) -> tuple[str, bytes]:
     """Content type and text. `wall_ahead`: Unix time less trio's, in seconds."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Scrape(state, counts, lag, wall_ahead))
@@ -28,7 +28,7 @@ def exposition(state: State, counts: c.Counts, *, lag: float, wall_ahead: float)
 @dataclass(frozen=True)
 class _Scrape(Collector):
     state: State
-    counts: c.Counts
+    counts: c.Counters
     lag: float
     wall_ahead: float
 

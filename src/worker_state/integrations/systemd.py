@@ -10,11 +10,11 @@ import socket
 
 import trio
 
-from worker_state.core.readiness import line
+from worker_state.integrations.readiness import line
 from worker_state.logs import event
 from worker_state.manager import Manager
 
-log = logging.getLogger("worker_state.integrations.systemd")
+log = logging.getLogger("worker_state.systemd")
 
 LOOK_EVERY = 5.0
 """Seconds. No event says that a proof is overdue, so the status line is looked at again."""

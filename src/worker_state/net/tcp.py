@@ -12,8 +12,8 @@ from functools import cache
 
 import trio
 
-from worker_state.core.verdict import Cause, DialFailure
-from worker_state.core.words import shown
+from worker_state.protocol.error_policy import Cause, DialFailure
+from worker_state.redact import shown
 
 ASK_AFTER, ASK_AGAIN = 10, 5
 """Seconds. The kernel asks a silent connection whether it lives, first and then again (TCP keep-alive)."""

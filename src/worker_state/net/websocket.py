@@ -16,10 +16,10 @@ from urllib.parse import quote, urlsplit
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.core.words import shown
 from worker_state.net import tcp
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.reconnect import Deadlines
+from worker_state.redact import shown
 
 MAX_MESSAGE = 8 * 2**20
 """Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (FAULTS F22)."""
@@ -34,7 +34,7 @@ LAST_WORD = 0.5
 LONGEST_HEAD = 2**14
 """Bytes of an HTTP answer without an end of its head."""
 CLOSE = b"\x88\x82\0\0\0\0"
-"""The head of a Close frame, masked by zeros; a code of two bytes follows."""
+"""The head of a Close frame, redacted by zeros; a code of two bytes follows."""
 NORMAL = (1000).to_bytes(2)
 
 _HEAD_END = re.compile(rb"\n\r?\n")

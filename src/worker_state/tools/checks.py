@@ -7,12 +7,12 @@ from functools import partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.http_api import HttpAnswer, HttpFailure
-from worker_state.core.status import Maintenance, Truth, properties
-from worker_state.core.verdict import Cause, Closed, DialFailure, GiveUp, Lease, Renew, of_refusal
-from worker_state.core.words import shown
+from worker_state.config import Config
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Lease, Renew, decide
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.protocol.status import Maintenance, Truth, properties
+from worker_state.redact import shown
 
 TRUTH: Truth = Maintenance()
 TRUTH_SHOWN = "maintenance, so that nobody uses it"
@@ -170,9 +170,9 @@ def of_room(trouble: HttpFailure) -> Finding:
     return failed(trouble.why, "The server creates no room: ask its operator, or join one with --room and --token.")
 
 
-def of_register(refusal: wire.Refusal, config: Config) -> Finding:
-    """A refused `register`; secrets in it are masked already."""
-    verdict = of_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
+    """A refused `register`; secrets in it are redacted already."""
+    verdict = decide(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
     match verdict:
         case GiveUp() if config.api_key is not None:
             advice = "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0."
@@ -185,22 +185,22 @@ def of_register(refusal: wire.Refusal, config: Config) -> Finding:
     return failed(f"refused: {verdict.reason}", advice)
 
 
-def search(peer_id: str, tags: Sequence[str]) -> wire.Message:
+def search(peer_id: str, tags: Sequence[str]) -> frames.Message:
     """What this client sends to find a worker like the doctor's: by role, tags and status."""
     status = {"status": properties(TRUTH)["status"]}
     filters = {"role": "worker", "tags": list(tags), "properties": status}
     return {"type": "discover_peers", "from_peer_id": peer_id, "filters": filters}
 
 
-def found(frame: wire.Frame, peer_id: str) -> Finding | None:
+def found(frame: frames.Frame, peer_id: str) -> Finding | None:
     """What a search says about this worker; None when the frame is no answer."""
     match frame:
-        case wire.Foreign({"type": "peer_list", "peers": list(peers)}):
+        case frames.OtherMessage({"type": "peer_list", "peers": list(peers)}):
             if any(isinstance(peer, dict) and peer.get("peer_id") == peer_id for peer in peers):
                 return ok("a second identity has found the worker by role, tag and status")
             advice = "The server has accepted the registration and does not show it: clients will not find this worker."
             return failed(f"the search found {len(peers)} workers, and not this one", advice)
-        case wire.NotInRoom(code):
+        case frames.NotInRoom(code):
             advice = "The server has forgotten a registration at once: try again."
             return failed(f"the search was refused: {code}", advice)
         case _:

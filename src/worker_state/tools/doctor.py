@@ -6,18 +6,18 @@ from uuid import uuid4
 
 import trio
 
-from worker_state import reach
-from worker_state.core import http_api, wire
-from worker_state.core.config import Config
-from worker_state.core.http_api import HttpFailure
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.net import api
+from worker_state.config import Config
+from worker_state.net.api import ServerApi
+from worker_state.net.http_client import HttpxHttp
 from worker_state.net.websocket import WebSocketDial
+from worker_state.protocol import frames, http_api
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.http_api import HttpFailure
+from worker_state.protocol.reconnect import Deadlines
 from worker_state.tools import checks as c
+from worker_state.tools import reachability as reach
 from worker_state.tools.checks import Endpoint, Finding, Result, Step
 from worker_state.tools.room_client import GracefulCancel, RoomClient
-from worker_state.web import HttpxHttp
 
 WITHIN = 10.0
 """Seconds for each step: a server that needs longer has a fault worth showing."""
@@ -28,7 +28,7 @@ DELETING = 5.0
 CLOSING = 1.0
 """Seconds for a server to answer a Close frame."""
 LISTED = HttpFailure("left, for the server may still list it, and would delete a room that is somebody else's with it")
-CLIENT: wire.Message = {"tags": ["worker-state-doctor"], "properties": {}}
+CLIENT: frames.Message = {"tags": ["worker-state-doctor"], "properties": {}}
 
 Tell = Callable[[Result], None]
 
@@ -48,10 +48,10 @@ class _Exam:
         self._config = config
         self._tell = tell
         self._within = within
-        self._http = HttpxHttp(config.http_url, within=within)
+        self._api = ServerApi(HttpxHttp(config.http_url, within=within))
         self.cancel = GracefulCancel(LEAVING)
         dial = WebSocketDial(config.websocket_url)
-        self._clients = [RoomClient(config, dial, self._http, self.cancel, str(uuid4())) for _ in range(2)]
+        self._clients = [RoomClient(config, dial, self._api, self.cancel, str(uuid4())) for _ in range(2)]
         self._worker, self._client = self._clients
         self._alive: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
         self._findings: dict[Step, Finding] = {}
@@ -110,7 +110,7 @@ class _Exam:
             else:
                 self._say(Step.ROOM, c.skipped("it is given" if self._config.room_id else "the API key has its own"))
             needs = self._missing(Step.SIGN_IN, Step.UPGRADE, Step.ROOM)
-            record = wire.metadata(self._config.tags, self._config.capabilities, c.TRUTH)
+            record = frames.metadata(self._config.tags, self._config.capabilities, c.TRUTH)
             await self._try(Step.REGISTRATION, partial(self._register, self._worker, record, "worker"), needs)
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._try(Step.DISCOVERY, self._discover, self._missing(Step.REGISTRATION))
@@ -142,7 +142,7 @@ class _Exam:
         self._say(step, c.of_way(outcomes), trio.current_time() - began)
 
     async def _ask_http(self) -> Finding:
-        return c.of_http(await api.post(self._http, http_api.create_room(None)))
+        return c.of_http(await self._api.post(http_api.create_room(None)))
 
     async def _sign_in(self, client: RoomClient) -> Finding:
         failure = await client.sign_in()
@@ -159,18 +159,18 @@ class _Exam:
     async def _create_room(self) -> Finding:
         assert self._worker.identity is not None
         self._room_asked = True
-        room = await api.create_room(self._http, self._worker.identity.id_token)
+        room = await self._api.create_room(self._worker.identity.id_token)
         if isinstance(room, HttpFailure):
             self._room_asked = room.status is None
             return c.of_room(room)
         self._worker.room = self._client.room = room
         return c.ok("one room, for now")
 
-    async def _register(self, client: RoomClient, record: wire.Message, role: str) -> Finding:
+    async def _register(self, client: RoomClient, record: frames.Message, role: str) -> Finding:
         match await client.register(record, role):
             case Closed() as closed:
                 return c.of_dial(closed)
-            case wire.Refusal() as refusal:
+            case frames.RegisterError() as refusal:
                 return c.of_register(refusal, self._config)
             case accepted:
                 return c.ok(f"as {c.TRUTH_SHOWN}; {accepted.peers} others in the room")

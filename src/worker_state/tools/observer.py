@@ -10,27 +10,28 @@ from random import Random, SystemRandom
 import trio
 
 from worker_state.background import open_background
-from worker_state.core import verdict as v
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.errors import ConfigError, ObservationFailed
-from worker_state.core.pace import Pace
-from worker_state.core.verdict import Cause, Closed, DialFailure
-from worker_state.core.words import shown
+from worker_state.config import Config
+from worker_state.errors import ConfigError, ObservationFailed
 from worker_state.logs import event
+from worker_state.net.api import ServerApi
+from worker_state.net.http_client import Http, HttpxHttp
 from worker_state.net.websocket import Dial, WebSocketDial
+from worker_state.protocol import error_policy as v
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.reconnect import ReconnectPolicy
+from worker_state.redact import shown
 from worker_state.tools import roster
 from worker_state.tools.room_client import GracefulCancel, RoomClient
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
-from worker_state.web import Http, HttpxHttp
 
 log = logging.getLogger(__name__)
 
 LEAST, MOST = 0.5, 300.0
 """Seconds between two searches: what a server can be asked for without being pressed, and what is still watching."""
 ROOM_GONE = ". A worker whose room is gone makes another, with another session string"
-RECORD: wire.Message = {"tags": ["sleap-rtc", "worker-state-watch"], "properties": {}}
+RECORD: frames.Message = {"tags": ["sleap-rtc", "worker-state-watch"], "properties": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class _Observer:
         self._config = config
         self._every = every
         self._outside = outside
-        self._pace = Pace(outside.random)
+        self._pace = ReconnectPolicy(outside.random)
         self._cancel = GracefulCancel(config.timing.exit)
         self._task_status: trio.TaskStatus[Watched[Roster]] = trio.TASK_STATUS_IGNORED
         self._clients: list[RoomClient] = []
@@ -105,7 +106,7 @@ class _Observer:
 
     def _add_client(self) -> None:
         peer_id = f"watch-{secrets.token_hex(4)}"
-        client = RoomClient(self._config, self._outside.dial, self._outside.http, self._cancel, peer_id)
+        client = RoomClient(self._config, self._outside.dial, ServerApi(self._outside.http), self._cancel, peer_id)
         self._clients.append(client)
 
     @trio.lowlevel.enable_ki_protection
@@ -162,7 +163,7 @@ class _Observer:
 
     async def _enter(self, client: RoomClient, until: float) -> _End | None:
         """Register; None when the server has let us in."""
-        answer: wire.RegistrationAccepted | wire.Refusal | Closed | None = None
+        answer: frames.RegistrationAccepted | frames.RegisterError | Closed | None = None
         with trio.move_on_at(until):
             answer = await client.register(RECORD, "client")
         match answer:
@@ -170,8 +171,8 @@ class _Observer:
                 return _End(str(Cause.UNREGISTERED), Cause.UNREGISTERED)
             case Closed():
                 return _ended(answer)
-            case wire.Refusal(reason=reason):
-                verdict = v.of_refusal(answer, own_room=False)
+            case frames.RegisterError(reason=reason):
+                verdict = v.decide(answer, own_room=False)
                 if isinstance(verdict, v.Renew) and client.identity is not None:
                     # Tokens live for an hour, and watching may take longer: the next link has a new identity.
                     await client.abort()
@@ -188,13 +189,13 @@ class _Observer:
         """Ask, and publish what is answered, until the link ends."""
         while True:
             asked_at = trio.current_time()
-            answer: tuple[roster.Entry, ...] | wire.NotInRoom | Closed | None = None
+            answer: tuple[roster.Entry, ...] | frames.NotInRoom | Closed | None = None
             with trio.move_on_at(asked_at + self._config.timing.answer):
-                answer = await client.ask(wire.discover_workers(client.peer_id), _search_answer)
+                answer = await client.ask(frames.discover_workers(client.peer_id), _search_answer)
             match answer:
                 case None:
                     return _End(f"no answer in {self._config.timing.answer:g} s", Cause.SILENT)
-                case wire.NotInRoom():
+                case frames.NotInRoom():
                     return _End("the server does not know us any more", Cause.DROPPED)
                 case Closed():
                     return _ended(answer)
@@ -207,7 +208,7 @@ class _Observer:
                 return _ended(await client.receive(lambda _: None))
 
 
-def _search_answer(frame: wire.Frame) -> tuple[roster.Entry, ...] | wire.NotInRoom | None:
-    if isinstance(frame, wire.NotInRoom):
+def _search_answer(frame: frames.Frame) -> tuple[roster.Entry, ...] | frames.NotInRoom | None:
+    if isinstance(frame, frames.NotInRoom):
         return frame
-    return roster.read_answer(frame.message) if isinstance(frame, wire.Foreign) else None
+    return roster.read_answer(frame.message) if isinstance(frame, frames.OtherMessage) else None

@@ -7,16 +7,15 @@ from typing import TypeVar
 
 import trio
 
-from worker_state.core import wire
-from worker_state.core.config import Config
-from worker_state.core.http_api import HttpFailure, Identity, Room
-from worker_state.core.listing import Listing
-from worker_state.core.pace import Deadlines
-from worker_state.core.verdict import Closed, DialFailure
-from worker_state.core.words import masked
-from worker_state.net import api
+from worker_state.config import Config
+from worker_state.net.api import ServerApi
 from worker_state.net.websocket import Dial, Socket, close
-from worker_state.web import Http
+from worker_state.protocol import frames
+from worker_state.protocol.error_policy import Closed, DialFailure
+from worker_state.protocol.http_api import HttpFailure, Identity, Room
+from worker_state.protocol.peer_listing import PeerListing
+from worker_state.protocol.reconnect import Deadlines
+from worker_state.redact import redacted
 
 T = TypeVar("T")
 
@@ -62,7 +61,7 @@ class GracefulCancel:
 class RoomClient:
     """One peer: an identity or an API key, at most one link, and whether the server may list it in a room."""
 
-    def __init__(self, config: Config, dial: Dial, http: Http, cancel: GracefulCancel, peer_id: str) -> None:
+    def __init__(self, config: Config, dial: Dial, api: ServerApi, cancel: GracefulCancel, peer_id: str) -> None:
         self.peer_id = peer_id
         """Of a peer with an API key; a sign-in gives another."""
         self.identity: Identity | None = None
@@ -75,12 +74,12 @@ class RoomClient:
         """The room to enter, where there is no API key that stands for one."""
         self._api_key = config.api_key
         self._dial = dial
-        self._http = http
+        self._api = api
         self._cancel = cancel
         self._socket: Socket | None = None
         self._closed = Closed()
         """How the link has ended, if it has."""
-        self._listing = Listing()
+        self._listing = PeerListing()
 
     async def sign_in(self) -> HttpFailure | None:
         """Get an identity, where one is needed and there is none."""
@@ -88,7 +87,7 @@ class RoomClient:
             return None
         with self._cancel.creating():
             self.signing_in = True
-            identity = await api.sign_in(self._http)
+            identity = await self._api.sign_in()
             self.signing_in = False
             if isinstance(identity, HttpFailure):
                 return identity
@@ -103,33 +102,37 @@ class RoomClient:
             self._socket, self._closed = socket, Closed()
         return socket
 
-    async def register(self, record: wire.Message, role: str) -> wire.RegistrationAccepted | wire.Refusal | Closed:
+    async def register(
+        self, record: frames.Message, role: str
+    ) -> frames.RegistrationAccepted | frames.RegisterError | Closed:
         """Enter the room. A refusal comes without the secrets that it may repeat."""
         if self.identity is None:
-            frame = wire.register_by_key(self.peer_id, self._api_key or "", record, role)
+            frame = frames.register_by_key(self.peer_id, self._api_key or "", record, role)
         else:
             room, id_token = self.room, self.identity.id_token
-            frame = wire.register(self.peer_id, room.room_id, room.token, id_token, record, role)
+            frame = frames.register(self.peer_id, room.room_id, room.token, id_token, record, role)
         self._unanswered = True
-        answer: wire.RegistrationAccepted | wire.Refusal | Closed = await self.ask(frame, _registration_answer)
+        answer: frames.RegistrationAccepted | frames.RegisterError | Closed = await self.ask(
+            frame, _registration_answer
+        )
         if not isinstance(answer, Closed):
             self._unanswered = False
-            self.registered = isinstance(answer, wire.RegistrationAccepted)
-        if isinstance(answer, wire.Refusal):
-            answer = replace(answer, reason=masked(answer.reason, wire.secrets(frame)))
+            self.registered = isinstance(answer, frames.RegistrationAccepted)
+        if isinstance(answer, frames.RegisterError):
+            answer = replace(answer, reason=redacted(answer.reason, frames.secrets(frame)))
         return answer
 
-    async def ask(self, frame: wire.Message, pick: Callable[[wire.Frame], T | None]) -> T | Closed:
+    async def ask(self, frame: frames.Message, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
         """Send a frame, and wait for its answer."""
         assert self._socket is not None
-        await self._socket.send(wire.encode(frame))
+        await self._socket.send(frames.encode(frame))
         return await self.receive(pick)
 
-    async def receive(self, pick: Callable[[wire.Frame], T | None]) -> T | Closed:
+    async def receive(self, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
         """Wait for what `pick` takes, past whatever else comes."""
         assert self._socket is not None
         while not isinstance(received := await self._socket.receive(), Closed):
-            if (answer := pick(wire.read(received))) is not None:
+            if (answer := pick(frames.read(received))) is not None:
                 return answer
         self._closed = received
         return received
@@ -156,8 +159,8 @@ class RoomClient:
         if not self._listing.ends_soon(trio.current_time()):
             return None
         await trio.sleep_until(self._listing.until)
-        return await api.delete_peer(self._http, self.peer_id)
+        return await self._api.delete_peer(self.peer_id)
 
 
-def _registration_answer(frame: wire.Frame) -> wire.RegistrationAccepted | wire.Refusal | None:
-    return frame if isinstance(frame, wire.RegistrationAccepted | wire.Refusal) else None
+def _registration_answer(frame: frames.Frame) -> frames.RegistrationAccepted | frames.RegisterError | None:
+    return frame if isinstance(frame, frames.RegistrationAccepted | frames.RegisterError) else None

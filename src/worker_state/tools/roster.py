@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker_state.core.wire import Message
+from worker_state.protocol.frames import Message
 
 KEPT = 60.0
 """Seconds for which a worker that is found no more keeps its row."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import trio
 
-from worker_state.core import readiness
-from worker_state.core.lag import BOUND, Lag
 from worker_state.extras import MissingExtra, extra
+from worker_state.integrations import readiness
 from worker_state.integrations.http_server import Request, Response
+from worker_state.integrations.loop_lag import BOUND, Lag
 from worker_state.manager import Manager
 
 GetManager = Callable[[], Manager | str]

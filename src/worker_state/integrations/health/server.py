@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import trio
 
-from worker_state.core.lag import Lag
 from worker_state.integrations.health.routes import GetManager, Routes
 from worker_state.integrations.http_server import serve_requests
+from worker_state.integrations.loop_lag import Lag
 from worker_state.logs import event
 
 CLIENTS = 32

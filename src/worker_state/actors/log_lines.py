@@ -1,0 +1,215 @@
+"""What the actors say in the log, with the event's name and fields: the first failure loud, repeats quiet and counted,
+one line on recovery with the time that it took. Nothing is decided here, and no secret comes in but the session string,
+which the specification wants said.
+"""
+
+import logging
+
+from worker_state import redact
+from worker_state.logs import event
+from worker_state.protocol import error_policy as v
+from worker_state.session_string import SessionString
+
+log = logging.getLogger(__name__)
+
+SIGN_IN, ROOM_CREATION = "sign-in", "room creation"
+"""The HTTP calls that are tried again."""
+
+
+class Dials:
+    """What the connection actor says: of links that were lost, and of dials until there is one again."""
+
+    __slots__ = ("failures", "once")
+
+    def __init__(self, *, once: bool = False) -> None:
+        self.failures = 0
+        """Dials in a row that gave no link."""
+        self.once = once
+        """No dial follows any trouble: the start fails with it."""
+
+    def lost(self, epoch: int, closed: v.Closed, pause: float) -> None:
+        """A link has ended; the next dial begins in `pause` seconds."""
+        then = None if self.once else pause
+        about = event("connection_lost", epoch=epoch, cause=closed.cause.name.lower(), code=closed.code, pause=then)
+        log.warning(
+            "connection lost: %s%s", closed, "" if self.once else f"; dialling again in {pause:.1f} s", extra=about
+        )
+
+    def failed(self, epoch: int, failure: v.DialFailure, pause: float) -> None:
+        """A dial gave no link."""
+        self.failures += 1
+        level = logging.INFO if _worth_repeating(self.failures) else logging.DEBUG
+        level = logging.WARNING if self.failures == 1 else level
+        then = None if self.once else pause
+        about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=self.failures, pause=then)
+        following = "" if self.once else f"; dial {self.failures + 1} follows in {pause:.1f} s"
+        log.log(level, "no connection: %s%s", failure, following, extra=about)
+
+    def opened(self, epoch: int) -> None:
+        """A dial gave a link."""
+        if self.failures > 1:
+            about = event("connected", epoch=epoch, attempt=self.failures + 1)
+            log.info("connected again after %d failed dials", self.failures, extra=about)
+        self.failures = 0
+
+    def send_failed(self, epoch: int, frame: str, closed: v.Closed) -> None:
+        """A frame of the worker's other parts, of this type, could not be sent."""
+        frame = redact.shown(frame)
+        log.error("could not send %s: %s", frame, closed, extra=event("send_failed", epoch=epoch, frame=frame))
+
+
+def _worth_repeating(failures: int) -> bool:
+    """After a minute or two, and then ever more rarely: long silence looks like a program that hangs."""
+    return failures >= 16 and failures & (failures - 1) == 0
+
+
+class Registrations:
+    """What the registration actor says: of its registrations, and of the HTTP calls beside them."""
+
+    __slots__ = (
+        "_epoch",
+        "_failures",
+        "_lost_at",
+        "_refusal",
+        "_room",
+        "_show",
+        "_unsent_said",
+        "started",
+    )
+
+    def __init__(self, *, show_session_string: bool) -> None:
+        self.started = False
+        """The server has accepted this worker at least once."""
+        self._show = show_session_string
+        self._room = ""
+        self._epoch = 0
+        self._lost_at: float | None = None
+        self._refusal: str | None = None
+        self._failures = 0
+        self._unsent_said = False
+
+    def accepted(self, epoch: int, session: SessionString | None, room_id: str, now: float) -> None:
+        """The server has accepted a `register`; `session` is None when it is not known."""
+        downtime = 0.0 if self._lost_at is None else now - self._lost_at
+        about = event("registered", epoch=epoch, attempt=max(1, epoch - self._epoch), downtime=downtime)
+        if self.started:
+            log.info("Worker re-registered with signaling server", extra=about)
+        elif session is None or not self._show:
+            log.info("worker registered in room %s", redact.shown(room_id), extra=about)
+        else:
+            log.info("worker registered, session string: %s", session, extra=about)
+        if self.started and room_id != self._room:
+            about = event("session_string_changed", room=redact.shown(room_id))
+            new = f", the new one is: {session}" if self._show and session is not None else ": the room is a new one"
+            log.warning("the old session string is of no use any more%s", new, extra=about)
+        self.started, self._room, self._epoch = True, room_id, epoch
+        self._lost_at = self._refusal = None
+        self._unsent_said = False
+
+    def lost(self, now: float) -> None:
+        """There is no registration any more, for whatever reason; that was said by whoever noticed."""
+        if self.started and self._lost_at is None:
+            self._lost_at = now
+
+    def refused(self, reason: str) -> None:
+        """The server has refused a `register`: said once for each reason, until one is accepted."""
+        if reason != self._refusal:
+            self._refusal = reason
+            about = event("registration_refused", reason=reason)
+            # What somebody else has to mend is waited for without a further word: then this is what stands in the log.
+            more = "; it is tried again until it is accepted" if self.started else ""
+            log.error("registration refused: %s%s", reason, more, extra=about)
+
+    def renewing(self, what: str, reason: str, pause: float) -> None:
+        """A credential is of no use any more; a new one is fetched in `pause` seconds."""
+        about = event("credential_refused", credential=what, reason=reason, pause=pause)
+        log.warning("the %s of this worker is of no use any more (%s): creating a new one", what, reason, extra=about)
+
+    def evicted(self, why: str, pause: float, in_an_hour: int, many: int) -> None:
+        """The server knows this worker no longer, or is silent; it registers again in `pause` seconds."""
+        about = event("evicted", reason=why, pause=pause, in_an_hour=in_an_hour)
+        log.warning("%s: registering again", why, extra=about)
+        if in_an_hour == many:
+            log.error(
+                "forgotten %d times within an hour: somebody else may be using this worker's identity, or evicting it; "
+                "registering again ever more slowly",
+                in_an_hour,
+                extra=event("evicted_often", in_an_hour=in_an_hour),
+            )
+
+    def postponed(self) -> None:
+        """`reregister` without a link."""
+        log.error(
+            "cannot register again just now, there is no link: it is done as soon as there is one",
+            extra=event("registration_postponed"),
+        )
+        self._unsent_said = True
+
+    def unsent(self, epoch: int, status: str) -> None:
+        """The link was lost before a `register` was answered: said once, until one is accepted."""
+        if self.started and not self._unsent_said:
+            self._unsent_said = True
+            about = event("send_failed", epoch=epoch, frame="register", status=status)
+            log.error("could not register again, the connection was lost: it is done on the next one", extra=about)
+
+    def swallowed(self, epoch: int) -> None:
+        """The server answers what was sent behind a `register`, and not that."""
+        about = event("register_swallowed", epoch=epoch)
+        log.warning(
+            "the server has swallowed a register, it answers what came after it: registering again", extra=about
+        )
+
+    def call_failed(self, what: str, why: str) -> None:
+        """An HTTP call ("sign-in", "room creation") has failed; it is tried again."""
+        self._failures += 1
+        level = logging.ERROR if self._failures == 1 else logging.DEBUG
+        about = event("http_failed", call=what.replace(" ", "_").replace("-", "_"), reason=why, attempt=self._failures)
+        log.log(level, "%s failed: %s", what, why, extra=about)
+
+    def call_succeeded(self, what: str) -> None:
+        """It has succeeded."""
+        if self._failures:
+            about = event("http_recovered", call=what.replace(" ", "_").replace("-", "_"), attempt=self._failures + 1)
+            log.info("%s has succeeded after %d failures", what, self._failures, extra=about)
+        elif self.started:
+            what_for = "the ID token was renewed" if what == SIGN_IN else "a new room was created"
+            log.info("%s", what_for, extra=event("renewed", call=what.replace(" ", "_").replace("-", "_")))
+        self._failures = 0
+
+
+def status_postponed(status: str, why: str) -> None:
+    """The status could not be sent, or nobody has confirmed it: said once until there is a registration."""
+    about = event("status_postponed", status=status)
+    log.error("status %s cannot be sent, %s: the next registration carries it", status, why, extra=about)
+
+
+def record_repaired(differences: tuple[str, ...], *, forged: bool) -> None:
+    """The server has stored something else than what is true; said once until a look finds nothing."""
+    what = "somebody has changed" if forged else "the server does not keep"
+    about = event("record_repaired", fields=",".join(differences), forged=forged)
+    log.warning("%s this worker's record (%s): repairing it", what, ", ".join(differences), extra=about)
+
+
+def reservation_over(limit: float | None) -> None:
+    """A reservation has lasted for as long as one may, in seconds."""
+    about = event("reservation_over", limit=limit)
+    log.warning("reserved for %g s and no job has begun: available again", limit, extra=about)
+
+
+def woken(stopped: float) -> None:
+    """This process, or the whole machine, stood still for so many seconds."""
+    about = event("woken", stopped=stopped)
+    log.info(
+        "this process stood still for %.0f s: proving at once that the worker is discoverable", stopped, extra=about
+    )
+
+
+def echo_refused() -> None:
+    """The server does not hand on messages to oneself."""
+    about = event("echo_refused")
+    log.warning("the server refuses messages to oneself: its answers to updates have to do as proof", extra=about)
+
+
+def echo_taken() -> None:
+    """It does so after all."""
+    log.info("the server hands on messages to oneself again: they are the proof", extra=event("echo_taken"))

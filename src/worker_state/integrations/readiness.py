@@ -1,0 +1,95 @@
+"""Whether the worker can be found as it is: decided from the snapshot and the time, for probes and for people.
+
+Pure. Times that come in are of trio's clock, in seconds; those that go out in JSON are ages. No text that leaves here
+holds a token: the session string is left out, and what a server may have repeated is redacted.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker_state.config import Timing
+from worker_state.protocol.probe import longest_unconfirmed, longest_unproved
+from worker_state.protocol.state import State
+from worker_state.redact import redacted, shown
+from worker_state.session_string import SessionString
+
+ANSWER = Timing().answer
+"""Seconds that an answer may take beyond the probe's period; a server slower than that confirms nothing in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether clients find this worker with its true status, as far as the server has confirmed it."""
+
+    ready: bool
+    reason: str
+    """In words, for a person."""
+    since: float
+    """Ready: since when clients can find it. Else: since when they cannot, or it is not known."""
+
+
+def judge(state: State, now: float) -> Readiness:
+    """Ready only while registration and true status were confirmed within the last probe period."""
+    if state.registered_since is None:
+        return Readiness(False, f"not registered: {_safe(state) or 'starting'}", state.unregistered_since or 0.0)
+    if not state.confirmed:
+        why = f"the server has not confirmed the status {state.status.value}"
+        return Readiness(False, why, state.unconfirmed_since or 0.0)
+    if state.discoverable_since is None:
+        return Readiness(False, "registered, and no echo has proved it yet", state.registered_since)
+    unproved_from = (state.proved_at or 0.0) + longest_unproved(state.crowd) + ANSWER
+    unconfirmed_from = (state.confirmed_at or 0.0) + longest_unconfirmed(state.crowd) + ANSWER
+    if now >= unproved_from:
+        return Readiness(False, "registered, and the next proof of it is overdue", unproved_from)
+    if now >= unconfirmed_from:
+        return Readiness(False, "registered, and the next confirmation of the status is overdue", unconfirmed_from)
+    return Readiness(True, "discoverable", state.discoverable_since)
+
+
+def line(state: State, now: float) -> str:
+    """Status and readiness in one line: "busy (job 17), discoverable"."""
+    job = f" (job {shown(state.job_id)})" if state.job_id is not None else ""
+    return f"{state.status.value}{job}, {shown(judge(state, now).reason)}"
+
+
+def account(state: State, now: float) -> dict[str, Any]:
+    """The snapshot as JSON values, readiness included. Ages in seconds, null for what is not the case."""
+    readiness = judge(state, now)
+    return {
+        "status": state.status.value,
+        "job_id": state.job_id,
+        "status_seconds": _age(state.status_since, now),
+        "ready": readiness.ready,
+        "reason": readiness.reason,
+        "reason_seconds": _age(readiness.since, now),
+        "connected": state.connected,
+        "link": state.epoch,
+        "registered_seconds": _age(state.registered_since, now),
+        "discoverable_seconds": _age(state.discoverable_since, now),
+        "proved_seconds": _age(state.proved_at, now),
+        "confirmed_seconds": _age(state.confirmed_at, now),
+        "unconfirmed_seconds": _age(state.unconfirmed_since, now),
+        "peer_id": state.peer_id,
+        "room_id": state.room_id,
+        "peers": state.peers,
+        "evictions": state.evictions,
+        "trouble": _safe(state),
+        "signals_dropped": state.signals_dropped,
+        "frames_ignored": state.frames_ignored,
+    }
+
+
+def last_acknowledged(state: State) -> float | None:
+    """When the server last answered something of ours (a registration, an update, an echo); None: never."""
+    return max((at for at in (state.confirmed_at, state.proved_at) if at is not None), default=None)
+
+
+def _safe(state: State) -> str | None:
+    if state.trouble is None:
+        return None
+    token = None if state.session_string is None else SessionString.parse(state.session_string).token
+    return redacted(state.trouble, [token])
+
+
+def _age(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(0.0, now - at), 3)

@@ -1,0 +1,106 @@
+"""HTTP behind one small protocol, `Http`: the ONLY file that touches httpx.
+
+Whatever the network does comes out as a value, never as an exception; nothing of what is asked or answered is known.
+"""
+
+import json
+import ssl
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Protocol
+
+import httpx
+import trio
+
+from worker_state.net import tcp
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.redact import redacted, shown
+
+MAX_BODY = 64 * 2**10
+"""Bytes of an HTTP answer that are read (FAULTS T12). Real ones have some hundred."""
+HTTP_AT_ONCE = 20
+"""Requests under way in one process, all workers together: thousands at once cost more CPU each (FAULTS T24)."""
+
+
+class Http(Protocol):
+    """The HTTP side of the server."""
+
+    async def post(
+        self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
+    ) -> HttpAnswer | HttpFailure:
+        """One `POST`, bounded in time and size. Redirects are not followed: a token would go along with them."""
+
+
+_at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
+
+
+def _limiter() -> trio.CapacityLimiter:
+    try:
+        return _at_once.get()
+    except LookupError:
+        _at_once.set(trio.CapacityLimiter(HTTP_AT_ONCE))
+        return _at_once.get()
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """One for all requests: a fresh one costs 18 ms of CPU (FAULTS T26). Not the WebSocket's: httpx sets ALPN on it."""
+    return ssl.create_default_context()
+
+
+class HttpxHttp:
+    """`Http` with a short-lived client for each request: no pool is shared, so none can clog (FAULTS T13, T24, T25)."""
+
+    __slots__ = ("_base", "_within")
+
+    def __init__(self, url: str, *, within: float) -> None:
+        self._base = url.rstrip("/")
+        self._within = within
+
+    async def post(
+        self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
+    ) -> HttpAnswer | HttpFailure:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "worker_state"}
+        if bearer is not None:
+            if not (bearer.isascii() and bearer.isprintable()) or bearer != bearer.strip():
+                return HttpFailure("the token cannot stand in a header")  # and must not stand in a complaint
+            headers["Authorization"] = f"Bearer {bearer}"
+        content = b""
+        if body is not None:
+            headers["Content-Type"], content = "application/json", json.dumps(body).encode("ascii")
+        # The one deadline is the scope around the whole request: httpx's own are per read (FAULTS T11).
+        client = httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None)
+        with trio.move_on_after(self._within):
+            async with _limiter(), client:
+                try:
+                    async with client.stream("POST", self._base + path, content=content, headers=headers) as response:
+                        return await _read(response)
+                except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:  # the last for an impossible host
+                    return HttpFailure(_why(exc, bearer))
+        return HttpFailure(f"no whole answer in {self._within:g} s")
+
+
+async def _read(response: httpx.Response) -> HttpAnswer | HttpFailure:
+    body = b""
+    with trio.CancelScope() as enough:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_BODY:
+                enough.cancel()  # not `break`: only a cancel closes httpx's nested generators, innermost first
+    if len(body) > MAX_BODY:
+        return HttpFailure(f"HTTP {response.status_code} with more than {MAX_BODY} bytes")
+    headers = response.headers
+    return HttpAnswer(response.status_code, headers.get("content-type", ""), body, headers.get("retry-after"))
+
+
+def _why(exc: Exception, bearer: str | None) -> str:
+    """In words for a person. The libraries quote what came from the server, which may repeat what it was asked with."""
+    causes: list[BaseException] = [exc]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:  # httpx's pool raises `from None`
+        causes.append(cause)
+    if isinstance(exc, httpx.ConnectError):
+        for cause in causes:
+            if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+                return str(tcp.why_not_connected(cause))
+    said = next((str(cause) for cause in causes if str(cause)), "")
+    return shown(redacted(f"{type(exc).__name__}: {said}" if said else type(exc).__name__, [bearer]))

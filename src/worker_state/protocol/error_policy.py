@@ -1,0 +1,187 @@
+"""What a failure means: the ONE place that turns an answer's text, a close code or a cause into what is to be done.
+
+Pure classification. How long a pause becomes with repetition is `pace`'s business; carrying a verdict out is the
+actors'. Unknown trouble always means trying again (FAULTS F19).
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker_state.protocol.frames import Message, RegisterError
+from worker_state.redact import shown
+
+
+class Cause(StrEnum):
+    """Why a dial or a link ended, told apart by the stage that it had reached. The values read well in a log line."""
+
+    REFUSED = "connection refused"
+    UNREACHABLE = "host not reached"
+    NO_ANSWER = "no answer to the connection request"
+    TLS = "TLS failed"
+    UNACKNOWLEDGED = "our bytes are not acknowledged"
+    UNANSWERED = "upgrade not answered"
+    SHED = "sent away for now"
+    REJECTED = "upgrade rejected"
+    GARBAGE = "no WebSocket server there"
+    CLOSED = "closed"
+    UNREGISTERED = "register not answered"
+    SILENT = "silent"
+    STUCK = "not reading"
+    DROPPED = "dropped by us"
+    MOVED = "left for a new room"
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailure:
+    """A dial that gave no link."""
+
+    cause: Cause
+    detail: str = ""
+    status: int | None = None
+    retry_after: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.cause} ({self.detail})" if self.detail else str(self.cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A link that is over. `code` is the WebSocket close code; 1006 stands for "without a Close frame"."""
+
+    code: int = 1006
+    reason: str = ""
+    cause: Cause = Cause.CLOSED
+
+    @property
+    def by_server(self) -> bool:
+        """The server has said so, in a Close frame; else it may not know yet that the link is over."""
+        return self.code != 1006
+
+    def __str__(self) -> str:
+        if self.cause is not Cause.CLOSED:
+            return f"{self.cause} ({self.reason})" if self.reason else str(self.cause)
+        return f"closed with {self.code}" + (f" ({self.reason})" if self.reason else "")
+
+
+def hint(retry_after: str | None) -> float | None:
+    """The seconds of a `Retry-After`, or None: the form with a date would need both clocks to agree."""
+    return float(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None
+
+
+_SECONDS = re.compile(r"(?:retry|again|after)\D{0,20}(\d{1,6})(?!\d)", re.ASCII | re.IGNORECASE)
+
+
+def hint_in(reason: str) -> float | None:
+    """The seconds that a close reason asks for ("server restarts, retry after 12"), or None."""
+    if reason.isascii() and reason.isdigit():
+        return float(reason)
+    found = _SECONDS.search(reason)
+    return None if found is None else float(found[1])
+
+
+class Lease(StrEnum):
+    """What can run out and be renewed."""
+
+    IDENTITY = "identity"
+    ROOM = "room"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Send the same `register` again on the same link, not sooner than `after` seconds from now."""
+
+    after: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """The registration needs a new identity or room first."""
+
+    what: Lease
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nothing that the worker can do by itself mends this: at start-up it fails, later it is retried slowly."""
+
+    reason: str
+
+
+Decision = Retry | Renew | GiveUp
+
+TRANSIENT_PAUSE = 5.0
+"""Seconds. For what passes by itself in the server's store (F20): long enough not to press it, short for a client."""
+
+_IDENTITY_RENEWALS = frozenset({"Invalid token"})
+_ROOM_REFUSED = frozenset({"Invalid token", "Room not found", "Room expired"})
+_PASSES_BY_ITSELF = frozenset({"DynamoDB error", "API key validation failed"})
+_OUR_FAULT = frozenset(
+    {
+        "Missing required fields during registration.",
+        "No authentication provided. Use api_key, jwt, or id_token.",
+        "Invalid API key",
+        "Token revoked",
+        "Token expired",
+    }
+)
+
+
+def decide(refusal: RegisterError, *, own_room: bool, by_key: bool = False) -> Decision:
+    """What an answer to `register` that is no acceptance calls for (PROTOCOL.md, `register` rows; FAULTS F16, F17)."""
+    reason = shown(refusal.reason)
+    if not refusal.typed:
+        # With an API key there is no identity that could be renewed, and whoever says so is not who checks keys.
+        if refusal.reason in _IDENTITY_RENEWALS and not by_key:
+            return Renew(Lease.IDENTITY, "the ID token is refused")
+        return Retry(TRANSIENT_PAUSE, reason)
+    match refusal.reason:
+        case known if known in _ROOM_REFUSED:
+            meaning = "wrong room token" if refusal.reason == "Invalid token" else reason.lower()
+            return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)
+        case known if known in _OUR_FAULT:
+            return GiveUp(reason)
+        case _:
+            # Those of `_PASSES_BY_ITSELF`; and whatever is unknown might.
+            return Retry(TRANSIENT_PAUSE, reason)
+
+
+_ANSWERS = _IDENTITY_RENEWALS | _ROOM_REFUSED | _OUR_FAULT | _PASSES_BY_ITSELF
+
+
+class CodeMeaning(StrEnum):
+    """What an error with a code says to a registered worker. Codes that only answer other frames say nothing."""
+
+    NO_SUCH_PEER = "no such peer"
+    """The answer to an update, or to another part's message."""
+    FORGOTTEN = "forgotten"
+    """The server does not know this worker, or cannot reach it."""
+    NOTHING = "nothing"
+    UNKNOWN = "unknown"
+    """It may refuse an echo."""
+
+
+def of_error_code(message: Message, peer_id: str) -> CodeMeaning:
+    """What an error frame with a `code` says to the worker of this peer id."""
+    code, text = message.get("code"), message.get("message")
+    if code == "PEER_NOT_FOUND":
+        return CodeMeaning.NO_SUCH_PEER
+    if not isinstance(text, str):
+        return CodeMeaning.NOTHING
+    if code in ("PEER_NOT_IN_ROOM", "DELIVERY_FAILED"):
+        return CodeMeaning.FORGOTTEN if peer_id in text else CodeMeaning.NOTHING
+    if code == "INVALID_JSON" or (code == "UNKNOWN_MESSAGE_TYPE" and "peer_message" not in text):
+        return CodeMeaning.NOTHING
+    return CodeMeaning.UNKNOWN
+
+
+def refuses_token(status: int | None) -> bool:
+    """Whether an HTTP answer of this status says that the ID token is not good enough."""
+    return status == 401
+
+
+def surely_answers(refusal: RegisterError) -> bool:
+    """Whether this error answers a `register`, being one of its rows in PROTOCOL.md, and not another part's frame."""
+    return refusal.reason in _ANSWERS

@@ -1,0 +1,124 @@
+"""The server's three HTTP calls, request and response of each: `/anonymous-signin`, `/create-room`, `/delete-peer`.
+
+Pure. Whatever the network sends becomes a value: nothing in here raises, and nothing decides what to do about it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from worker_state.redact import redacted, shown
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A `POST`."""
+
+    path: str
+    bearer: str | None = field(default=None, repr=False)
+    body: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """An HTTP answer as it came, at most 64 KiB of it."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpFailure:
+    """There was no usable HTTP answer: refused, reset, too slow, too large, another status than 200.
+
+    `why` is a phrase; `status` is that of an answer with another status than 200.
+    """
+
+    why: str
+    status: int | None = None
+    retry_after: str | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        """The next try may well succeed: the network, or a server in trouble, and no refusal of what was asked."""
+        return self.status is None or self.status == 429 or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a sign-in gives. The username is the peer id, and what `/delete-peer` takes."""
+
+    username: str
+    id_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room and its token."""
+
+    room_id: str
+    token: str = field(repr=False)
+
+
+def sign_in() -> HttpRequest:
+    """Creates an identity."""
+    return HttpRequest("/anonymous-signin")
+
+
+def read_identity(answer: HttpAnswer | HttpFailure) -> Identity | HttpFailure:
+    """What `sign_in` brings; status, content and types are checked before use (FAULTS F25)."""
+    match _read_body(answer):
+        case HttpFailure() as failure:
+            return failure
+        case {"username": str(username), "id_token": str(id_token)} if username and id_token:
+            return Identity(username, id_token)
+        case _:
+            return HttpFailure("HTTP 200, but no username and id_token in it")
+
+
+def create_room(id_token: str | None) -> HttpRequest:
+    """Creates a room. Without a token it creates nothing: only this server answers that with 422."""
+    return HttpRequest("/create-room", bearer=id_token)
+
+
+def read_room(answer: HttpAnswer | HttpFailure, id_token: str) -> Room | HttpFailure:
+    """What `create_room` brings. The `id_token` is redacted, should the server repeat it."""
+    match _read_body(answer, secret=id_token):
+        case HttpFailure() as failure:
+            return failure
+        case {"room_id": str(room_id), "token": str(token)} if room_id and token:
+            return Room(room_id, token)
+        case _:
+            return HttpFailure("HTTP 200, but no room_id and token in it")
+
+
+def delete_peer(peer_id: str) -> HttpRequest:
+    """Deletes an identity, and with the last registered one of a room that room (FAULTS G01)."""
+    return HttpRequest("/delete-peer", body={"peer_id": peer_id})
+
+
+def read_deletion(answer: HttpAnswer | HttpFailure) -> str | HttpFailure:
+    """The report of `delete_peer`. The server says 200 even when it failed: this proves nothing (FAULTS F34)."""
+    match _read_body(answer):
+        case HttpFailure() as failure:
+            return failure
+        case {"status": str(text)}:
+            return shown(redacted(text, []))
+        case _:
+            return HttpFailure("HTTP 200, but no status in it")
+
+
+def _read_body(answer: HttpAnswer | HttpFailure, secret: str | None = None) -> object:
+    if isinstance(answer, HttpFailure):
+        return answer
+    if answer.status != 200:
+        text = answer.body.decode("utf-8", "replace")
+        said = f": {shown(redacted(text, [secret]))}" if text else ""
+        return HttpFailure(f"HTTP {answer.status}{said}", answer.status, answer.retry_after)
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        kind = shown(redacted(answer.content_type, [secret]), 40) or "no content type"
+        return HttpFailure(f"HTTP 200, but the body is no JSON ({kind})")

@@ -1,0 +1,37 @@
+"""Whether the server may still list a peer whose socket is over: then its deletion may take the room along.
+
+`/delete-peer` for the last registered peer of a room deletes the room, whoever has created it (FAULTS G01). Pure.
+"""
+
+import math
+
+NOTICE = 0.2
+"""Seconds from the server's Close frame until it has forgotten what was registered through that socket."""
+LETS_GO = 60.0
+"""Seconds until a server has noticed that a socket is dead (seen: 25 to 47, FAULTS F01)."""
+
+
+class PeerListing:
+    """The registrations of one peer, as far as the ends of its sockets tell. Times are of the caller's clock."""
+
+    __slots__ = ("_late", "until")
+
+    def __init__(self) -> None:
+        self._late = -math.inf
+        self.until = -math.inf
+        """The server may list the peer until then."""
+
+    def lost(self, now: float, *, closed: bool, unanswered: bool) -> None:
+        """A socket is over through which the peer has registered. `closed`: the server has sent a Close frame;
+        `unanswered`: a `register` was not answered, and may take effect yet (FAULTS F03)."""
+        if not closed:
+            self.until = now + LETS_GO
+            if unanswered:
+                self._late = self.until
+        else:
+            # With an answered one the server forgets the peer, whoever has registered it; with another it may not.
+            self.until = max(self.until if unanswered else self._late, now + NOTICE)
+
+    def ends_soon(self, now: float) -> bool:
+        """It is worth waiting until the server surely lists the peer no more."""
+        return self.until - now < 2 * NOTICE

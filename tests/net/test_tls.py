@@ -1,0 +1,205 @@
+"""The transport under TLS, where a program to make certificates is at hand: who is trusted, and how it ends."""
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.dialled import PATIENT, Dialled
+from tests.support.peers import CLOSE, SOON, TEXT, Peer, Script, close_frame, frame, nobody_listening, serving
+from worker_state.net.http_client import HttpxHttp
+from worker_state.net.tcp import ssl_context
+from worker_state.net.websocket import WebSocketDial
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.http_api import HttpFailure
+from worker_state.tools import reachability as reach
+from worker_state.tools.checks import Endpoint
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that only itself vouches for, with its key in the same file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("certificate")
+    key = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout key.pem -out cert.pem"
+    made = subprocess.run(
+        [openssl, *key.split(), "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip("this openssl makes no certificate with these options")
+    both = folder / "both.pem"
+    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    return both
+
+
+@asynccontextmanager
+async def secured(script: Script, certificate: Path) -> AsyncIterator[int]:
+    """Run the script behind TLS for every connection; gives the port."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+
+    async def under_tls(peer: Peer) -> None:
+        await script(Peer(trio.SSLStream(peer.stream, context, server_side=True)))
+
+    async with serving(under_tls) as port:
+        yield port
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate)
+
+
+def dialling(port: int, *, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> Dialled:
+    url = f"wss://{host}:{port}/"
+    return Dialled(WebSocketDial(url, ssl_context=context))
+
+
+async def upgraded(peer: Peer) -> None:
+    await peer.upgrade()
+    await peer.end()
+
+
+async def test_conversation(certificate: Path) -> None:
+    """Under a certificate that is trusted frames go both ways, and a polite close works."""
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        assert await peer.frame() == (TEXT, b"hello")
+        await peer.send(frame(TEXT, b"hello yourself"))
+        assert (await peer.frame())[0] == CLOSE
+        await peer.send(close_frame(1000))
+        await peer.end()
+
+    async with secured(script, certificate) as port, dialling(port, context=trusting(certificate))() as made:
+        assert not isinstance(made, DialFailure), made
+        assert await made.send("hello") is None
+        assert await made.receive() == "hello yourself"
+        await made.close()
+        assert await made.receive() == Closed(1000)
+
+
+async def test_unknown_authority(certificate: Path) -> None:
+    """A certificate that nobody vouches for is a TLS failure that says so, at once."""
+    async with secured(upgraded, certificate) as port:
+        begun = trio.current_time()
+        async with dialling(port)() as made:
+            assert isinstance(made, DialFailure)
+        assert trio.current_time() - begun < SOON
+    assert made.cause is Cause.TLS
+    assert "certificate verify failed" in made.detail.lower()
+
+
+async def test_other_host(certificate: Path) -> None:
+    """A trusted certificate for another host is a TLS failure that says so."""
+    async with (
+        secured(upgraded, certificate) as port,
+        dialling(port, host="localhost", context=trusting(certificate))() as made,
+    ):
+        assert isinstance(made, DialFailure)
+    assert made.cause is Cause.TLS
+    assert "hostname mismatch" in made.detail.lower()
+
+
+async def test_close_with_the_connection_kept_open(certificate: Path) -> None:
+    """A peer that sends a Close frame and then nothing, not even TLS's own end, holds nothing up."""
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.send(close_frame(1001, "going away"))
+        await trio.sleep_forever()
+
+    async with secured(script, certificate) as port:
+        begun = trio.current_time()
+        async with dialling(port, context=trusting(certificate))() as made:
+            assert not isinstance(made, DialFailure), made
+            assert await made.receive() == Closed(1001, "going away")
+        assert trio.current_time() - begun < SOON
+
+
+async def test_cancelled(certificate: Path) -> None:
+    """Cancelled while it is open, a connection under TLS is ended at once, without a word."""
+    begun, ended = trio.Event(), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        begun.set()
+        await peer.end()
+        ended.set()
+
+    async def client() -> None:
+        async with dialling(port, context=trusting(certificate))() as made:
+            assert not isinstance(made, DialFailure), made
+            await made.receive()
+
+    async with secured(script, certificate) as port, trio.open_nursery() as nursery:
+        nursery.start_soon(client)
+        await begun.wait()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await ended.wait()
+
+
+async def test_http_unknown_authority(certificate: Path) -> None:
+    """The HTTP side does not talk to a server that nobody vouches for either."""
+    heads = list[bytes]()
+
+    async def script(peer: Peer) -> None:
+        heads.append(await peer.head())
+
+    async with secured(script, certificate) as port:
+        outcome = await HttpxHttp(f"https://127.0.0.1:{port}", within=PATIENT).post("/create-room", bearer="s3cr3t")
+    assert isinstance(outcome, HttpFailure)
+    assert heads == []
+
+
+async def test_http_says_why(certificate: Path) -> None:
+    """The HTTP side says that it is the certificate, for nothing else helps whoever has to mend it."""
+    async with secured(upgraded, certificate) as port:
+        outcome = await HttpxHttp(f"https://127.0.0.1:{port}", within=PATIENT).post("/create-room")
+    assert isinstance(outcome, HttpFailure)
+    assert "certificate verify failed" in outcome.why.lower()
+
+
+# --- the doctor's look at TLS -----------------------------------------------------------------------------------------
+
+
+def tls_endpoint(port: int) -> Endpoint:
+    return Endpoint("--ws", "127.0.0.1", port, secure=True)
+
+
+async def quiet(peer: Peer) -> None:
+    await peer.end()
+
+
+async def test_looked_at(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An authority of one's own, named in SSL_CERT_FILE, is trusted; without it the failure speaks of certificates."""
+    async with secured(quiet, certificate) as port:
+        refused = await reach.secure(tls_endpoint(port), PATIENT)
+        assert isinstance(refused, DialFailure)
+        assert refused.cause is Cause.TLS
+        assert "certificate" in refused.detail
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        ssl_context.cache_clear()
+        try:
+            assert await reach.secure(tls_endpoint(port), PATIENT) == (
+                "127.0.0.1 has a certificate that is trusted here"
+            )
+        finally:
+            ssl_context.cache_clear()
+
+
+async def test_looked_at_in_vain() -> None:
+    """Where nobody listens, or nobody answers in time, there is no TLS to look at."""
+    async with nobody_listening() as port:
+        assert await reach.secure(tls_endpoint(port), PATIENT) == DialFailure(Cause.REFUSED)
+        assert await reach.connect(tls_endpoint(port), 0.0) == DialFailure(Cause.NO_ANSWER, "in 0 s")

@@ -1,0 +1,110 @@
+"""Backoff: the pauses before registering again on a link that is up."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker_state.protocol.backoff import (
+    EVICTED,
+    HINT_MOST,
+    LONGEST_REFUSED,
+    MISSING,
+    RENEWING,
+    CallBackoff,
+    RegistrationBackoff,
+    asked_for,
+)
+
+
+@given(seed=st.integers(), first=st.floats(min_value=0.01, max_value=10))
+def test_pauses_after_refusals_grow(seed: int, first: float) -> None:
+    """Each pause is drawn from the upper half of its range, which doubles up to half a minute and is never 0."""
+    holds = RegistrationBackoff(Random(seed))
+    for count in range(40):
+        longest = min(LONGEST_REFUSED, first * 2.0 ** min(count, 20))
+        assert 0 < longest / 2 <= holds.refused(first) <= longest
+
+
+@given(seed=st.integers())
+def test_pauses_after_evictions_grow(seed: int) -> None:
+    """The same after evictions, from a tenth of a second up to two minutes: two may share an identity for ever."""
+    holds = RegistrationBackoff(Random(seed))
+    first, longest = EVICTED
+    for count in range(40):
+        span = min(longest, first * 2.0 ** min(count, 20))
+        assert 0 < span / 2 <= holds.evicted(0.0, lived=1.0) <= span
+
+
+def test_a_registration_that_lived() -> None:
+    """A registration that lived for over two minutes makes the next pause short again."""
+    holds = RegistrationBackoff(Random(1))
+    for _ in range(10):
+        holds.evicted(0.0, lived=5.0)
+    assert holds.evicted(0.0, lived=119.0) > 10
+
+    assert holds.evicted(0.0, lived=121.0) <= 0.1
+
+
+def test_evictions_of_the_last_hour() -> None:
+    """Evictions are counted over one hour."""
+    holds, counts = RegistrationBackoff(Random(1)), []
+    for at in (0.0, 10.0, 3599.0, 3605.0, 9000.0):
+        holds.evicted(at, lived=0.0)
+        counts.append(holds.evictions)
+    assert counts == [1, 2, 3, 3, 1]
+
+
+def test_refusals_and_evictions_do_not_add_up() -> None:
+    """Pauses after refusals make no pause after an eviction longer, and an acceptance makes them short again."""
+    holds = RegistrationBackoff(Random(1))
+    for _ in range(10):
+        holds.refused(5.0)
+    assert holds.evicted(0.0, lived=1.0) <= 0.1
+
+    holds.accepted()
+    assert holds.refused(5.0) <= 5.0
+
+
+def test_repr() -> None:
+    """The `repr` tells how far it has come."""
+    holds = RegistrationBackoff(Random(1))
+    holds.refused(1.0)
+    holds.evicted(0.0, lived=0.0)
+    assert repr(holds) == "<RegistrationBackoff 1 refusals, 1 evictions within an hour>"
+
+
+def test_evictions_that_have_nothing_to_do_with_each_other() -> None:
+    """A link that dies every few minutes evicts each new registration half a minute later: no quarrel."""
+    holds = RegistrationBackoff(Random(1))
+    for at in range(0, 20 * 393, 393):
+        assert holds.evicted(float(at), lived=30.0) <= 0.1
+    pauses = [holds.evicted(float(at), lived=30.0) for at in range(8000, 8000 + 20 * 240, 240)]
+    assert pauses[-1] >= 60.0
+
+
+def test_http_calls_that_fail() -> None:
+    """What is missing is asked for soon, what is only due for renewal later, and both ever more slowly."""
+    tries = CallBackoff()
+    for missing, (first, longest) in ((True, MISSING), (False, RENEWING)):
+        assert [tries.failed(missing=missing) for _ in range(3)] == [first, 2 * first, 4 * first]
+        assert repr(tries) == "<CallBackoff 3 failures>"
+        assert max(tries.failed(missing=missing) for _ in range(100)) == longest
+        tries.done()
+
+
+def test_one_http_call_at_a_time() -> None:
+    """A call is under way until it has succeeded or brought nothing."""
+    tries = CallBackoff()
+    for end in (tries.ended, tries.done):
+        tries.begin()
+        assert tries.under_way
+        end()
+        assert not tries.under_way
+
+
+@given(seed=st.integers(), hint=st.floats(min_value=0, max_value=1e9))
+def test_a_hint_is_waited_for(seed: int, hint: float) -> None:
+    """What the server asks for is overrun a little, bounded, and nothing without a hint."""
+    assert asked_for(None, Random(seed)) == 0.0
+    assert min(hint, HINT_MOST) <= asked_for(hint, Random(seed)) <= min(hint, HINT_MOST) + 15.0

@@ -1,0 +1,426 @@
+"""The frames and bodies of the protocol: what we send, letter by letter, and how whatever comes is read."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker_state.protocol import frames
+from worker_state.protocol.frames import (
+    Around,
+    Echo,
+    Frame,
+    Malformed,
+    MetadataUpdated,
+    NotInRoom,
+    OtherMessage,
+    Ping,
+    RegisterError,
+    RegistrationAccepted,
+    read,
+)
+from worker_state.protocol.status import Available, Busy, Reserved
+from worker_state.tools.roster import read_answer
+
+RECORDED = Path(__file__).parents[1] / "recorded"
+DEEP = 100_000
+ME = "me"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+words = st.sampled_from(
+    ["registered_auth", "metadata_updated", "error", "ping", "peer_message", "offer", "NOT_IN_ROOM", "PEER_NOT_FOUND"]
+)
+keys = st.sampled_from(
+    ["type", "error", "reason", "code", "peer_id", "room_id", "token", "metadata", "payload", "peer_list"]
+) | st.sampled_from(["from_peer_id", "peer_metadata"])
+near_misses = st.dictionaries(keys, words | json_values | st.dictionaries(st.just(frames.ECHO_KEY), json_values))
+
+
+# --- what we send -----------------------------------------------------------------------------------------------------
+
+
+def test_metadata() -> None:
+    """A record has the tags, the capabilities and all three status properties, nulls included."""
+    assert frames.metadata(("a", "b"), {"gpu_memory_mb": 24576}, Available()) == {
+        "tags": ["a", "b"],
+        "properties": {
+            "gpu_memory_mb": 24576,
+            "status": "available",
+            "current_job_id": None,
+            "pending_job_id": None,
+        },
+    }
+
+
+def test_metadata_prefers_the_truth() -> None:
+    """A capability cannot hide what the worker is doing."""
+    record = frames.metadata(("a",), {"status": "available"}, Busy("job"))
+    assert record["properties"]["status"] == "busy"
+
+
+def recorded(step: str, generation: str = "v2") -> dict[str, Any]:
+    (found,) = [entry for entry in entries(generation) if entry["step"] == step]
+    return found
+
+
+def entries(generation: str) -> Iterator[dict[str, Any]]:
+    for line in (RECORDED / f"{generation}.jsonl").read_text("utf-8").splitlines():
+        yield json.loads(line)
+
+
+def test_register_as_recorded() -> None:
+    """A registration has exactly the keys that the real server accepted, and no other."""
+    sent = recorded("register")["sent"]
+    assert frames.register("PEER_1", "ROOM_1", "TOKEN_1", "ID_TOKEN_1", sent["metadata"]) == sent
+
+
+def test_a_client_as_recorded() -> None:
+    """A client registers under its own role, and `read_answer` reads what its search is answered."""
+    sent = recorded("register the client")["sent"]
+    assert frames.register("PEER_2", "ROOM_1", "TOKEN_1", "ID_TOKEN_2", sent["metadata"], role="client") == sent
+    assert frames.register_by_key("PEER_2", "slp_good", {}, role="client")["role"] == "client"
+    search = recorded("found again")
+    assert frames.discover_workers("PEER_2") == search["sent"]
+    (answer,) = search["received"]
+    (entry,) = read_answer(answer) or ()
+    assert (entry.peer_id, entry.status, entry.gpu_memory_mb) == ("PEER_1", "available", 24576)
+
+
+def test_register_by_key() -> None:
+    """A registration by API key names neither room nor token."""
+    assert frames.register_by_key("PEER_1", "slp_good", {"tags": []}) == {
+        "type": "register",
+        "peer_id": "PEER_1",
+        "api_key": "slp_good",
+        "role": "worker",
+        "metadata": {"tags": []},
+    }
+
+
+def test_update_as_recorded() -> None:
+    """An update has exactly the keys that the real server accepted."""
+    sent = recorded("busy, with tags")["sent"]
+    assert frames.update_metadata("PEER_1", sent["metadata"]) == sent
+
+
+def test_look_as_recorded() -> None:
+    """The least update that changes nothing is one that the real server has answered with all that it has stored."""
+    record = frames.metadata(("a", "b"), {"gpu_memory_mb": 1}, Reserved("job"))
+    assert frames.look("PEER_1", record) == {
+        "type": "update_metadata",
+        "peer_id": "PEER_1",
+        "metadata": {"tags": ["a", "b"], "properties": {"pending_job_id": "job"}},
+    }
+    assert frames.look("PEER_1", record).keys() == recorded("the worker's next probe shows it")["sent"].keys()
+
+
+def test_echo_comes_back() -> None:
+    """The message to ourselves is read as the echo of the same sender and nonce."""
+    assert read(frames.encode(frames.echo(ME, "nonce"))) == Echo(ME, "nonce")
+    assert frames.echo(ME, "nonce")["to_peer_id"] == ME
+
+
+def test_ours() -> None:
+    """Everything that only we may send is among the types that `send_signal` refuses."""
+    record = frames.metadata(("a",), {}, Available())
+    registers = (frames.register("", "", "", "", record), frames.register_by_key("", "", record))
+    assert {frame["type"] for frame in (*registers, frames.update_metadata("", record))} == frames.OURS
+
+
+def test_encode() -> None:
+    """A frame's text is compact ASCII, tuples as lists."""
+    assert frames.encode({"a": ("é", None), "b": 1.5}) == '{"a":["\\u00e9",null],"b":1.5}'
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x", object()])
+def test_encode_refuses(value: Any) -> None:
+    """What JSON cannot say is refused before it reaches a socket."""
+    with pytest.raises((TypeError, ValueError)):
+        frames.encode({"type": "x", "value": value})
+
+
+# --- what we get: frames ----------------------------------------------------------------------------------------------
+
+
+FRAMES: list[tuple[str, Frame]] = [
+    (
+        '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": ["a", "b"]}',
+        RegistrationAccepted("p", "r", "t", 2, around=Around(("a", "b"))),
+    ),
+    (
+        '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "ice_servers": []}',
+        RegistrationAccepted("p", "r", "t", 0),
+    ),
+    (
+        '{"type": "registered_auth", "room_id": "r", "token": null, "peer_id": "p"}',
+        RegistrationAccepted("p", "r", None, 0),
+    ),
+    (
+        '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": {"a": 1}}',
+        RegistrationAccepted("p", "r", "t", 0),
+    ),
+    (
+        (
+            '{"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", "peer_list": ["a", 1, null],'
+            ' "ice_servers": [{"urls": "turn:x"}, "y"], "mesh_ice_servers": {"urls": "z"}}'
+        ),
+        RegistrationAccepted("p", "r", "t", 3, around=Around(peer_list=("a",), ice_servers=({"urls": "turn:x"},))),
+    ),
+    ('{"type": "registered_auth"}', Malformed("a registered_auth without peer_id, room_id or token")),
+    (
+        '{"type": "registered_auth", "room_id": 1, "token": "t", "peer_id": "p"}',
+        Malformed("a registered_auth without peer_id, room_id or token"),
+    ),
+    (
+        '{"type": "registered_auth", "room_id": "r", "peer_id": "p"}',
+        Malformed("a registered_auth without peer_id, room_id or token"),
+    ),
+    (
+        '{"type": "registered_auth", "room_id": "r", "token": 7, "peer_id": "p"}',
+        Malformed("a registered_auth without peer_id, room_id or token"),
+    ),
+    ('{"type": "metadata_updated", "peer_id": "p", "metadata": {"tags": []}}', MetadataUpdated("p", {"tags": []})),
+    (
+        '{"type": "metadata_updated", "peer_id": "p", "metadata": null}',
+        Malformed("a metadata_updated without peer_id or metadata"),
+    ),
+    (
+        '{"type": "metadata_updated", "metadata": {}}',
+        Malformed("a metadata_updated without peer_id or metadata"),
+    ),
+    ('{"type": "error", "code": "NOT_IN_ROOM", "message": "…"}', NotInRoom("NOT_IN_ROOM")),
+    (
+        '{"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}',
+        OtherMessage({"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}),
+    ),
+    ('{"type": "error", "reason": "Room not found"}', RegisterError("Room not found", typed=True)),
+    ('{"type": "error", "reason": null}', OtherMessage({"type": "error", "reason": None})),
+    (
+        '{"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"}',
+        OtherMessage({"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"}),
+    ),
+    ('{"type": "error", "code": null, "reason": "Room expired"}', RegisterError("Room expired", typed=True)),
+    ('{"error": "Invalid token"}', RegisterError("Invalid token", typed=False)),
+    ('{"error": 500}', Malformed("a message without a type")),
+    ('{"type": "ping"}', Ping()),
+    ('{"type": "ping", "at": 1}', Ping()),
+    (
+        '{"type": "peer_message", "from_peer_id": "me", "payload": {"worker_state_echo": "n"}}',
+        Echo("me", "n"),
+    ),
+    (
+        '{"type": "peer_message", "from_peer_id": "me", "payload": {"worker_state_echo": 1}}',
+        Malformed("an echo without sender or nonce"),
+    ),
+    (
+        '{"type": "peer_message", "payload": {"worker_state_echo": "n"}}',
+        Malformed("an echo without sender or nonce"),
+    ),
+    ("{}", Malformed("a message without a type")),
+    ('{"type": null}', Malformed("a message whose type is no text")),
+    ('{"type": ["error"], "reason": "x"}', Malformed("a message whose type is no text")),
+    ("[]", Malformed("JSON, but no object")),
+    ('"registered_auth"', Malformed("JSON, but no object")),
+    ("null", Malformed("JSON, but no object")),
+    ("", Malformed("no JSON")),
+    ('{"type": "ping"', Malformed("no JSON")),
+    ('{"type": "ping"}{}', Malformed("no JSON")),
+    ('{"type": "offer", "at": [NaN, Infinity, -Infinity]}', OtherMessage({"type": "offer", "at": [None, None, None]})),
+    ('{"type": "ping", "at": nan}', Malformed("no JSON")),
+    ('{"type": "ping", "at": ' + "9" * 10_000 + "}", Malformed("no JSON")),
+    ("[" * DEEP, Malformed("JSON, nested too deeply")),
+    ('{"type":' * DEEP, Malformed("JSON, nested too deeply")),
+]
+
+
+@pytest.mark.parametrize(("text", "frame"), FRAMES, ids=[text[:60] for text, _ in FRAMES])
+def test_read(text: str, frame: Frame) -> None:
+    """Every shape of the protocol is read as what it is, and every near miss as malformed."""
+    assert read(text) == frame
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "offer", "sender": "client", "sdp": "v=0"},
+        {"type": "peer_message", "from_peer_id": "a", "to_peer_id": "b", "payload": {"app_message_type": "job"}},
+        {"type": "peer_message", "from_peer_id": "a", "payload": "text"},
+        {"type": "error", "code": "PEER_NOT_IN_ROOM", "message": "…"},
+        {"type": "error", "code": "UNKNOWN_MESSAGE_TYPE", "message": "…"},
+        {"type": "error"},
+        {"type": "admin_conflict", "room_id": "r", "current_admin": "x"},
+        {"type": "quit"},
+        {"type": "", "error": "Invalid token"},
+        {"type": "error", "code": ["NOT_IN_ROOM"]},
+        {"type": "of a later version", "\ud800": "\udfff"},
+    ],
+)
+def test_foreign(message: frames.Message) -> None:
+    """What is not the state manager's is handed on with every key as it came."""
+    assert read(json.dumps(message)) == OtherMessage(message)
+
+
+def test_binary() -> None:
+    """A binary frame is malformed, whatever is in it."""
+    assert read(b'{"type": "ping"}') == Malformed("a binary frame")
+
+
+@given(st.text() | st.binary() | json_values.map(json.dumps) | near_misses.map(json.dumps))
+@example("\ud800")
+@example('"\\ud800"')
+@example("\ufeff{}")
+@example("-" * 5_000)
+@example('{"type": "error", "reason": "\\ud800"}')
+@example('{"a": 1e999}')
+def test_read_is_total(text: str | bytes) -> None:
+    """No text and no bytes at all make the reader raise, and everything it returns is one of the declared types."""
+    assert isinstance(read(text), get_args(Frame))
+
+
+@given(near_misses)
+def test_declared_field_types(message: frames.Message) -> None:
+    """What the reader returns has the types that it declares, whatever types came."""
+    match read(json.dumps(message)):
+        case RegistrationAccepted(peer_id, room_id, token, peers, around):
+            assert isinstance(peer_id, str)
+            assert isinstance(room_id, str)
+            assert token is None or isinstance(token, str)
+            assert isinstance(peers, int)
+            assert all(isinstance(peer, str) for peer in around.peer_list)
+            assert all(isinstance(server, dict) for server in (*around.ice_servers, *around.mesh_ice_servers))
+        case MetadataUpdated(peer_id, metadata):
+            assert isinstance(peer_id, str)
+            assert isinstance(metadata, dict)
+        case Echo(sender, nonce):
+            assert isinstance(sender, str)
+            assert isinstance(nonce, str)
+        case RegisterError(reason, typed):
+            assert isinstance(reason, str)
+            assert typed is ("type" in message)
+        case OtherMessage(kept):
+            assert isinstance(kept["type"], str)
+        case Malformed(why):
+            assert isinstance(why, str)
+        case NotInRoom() | Ping():
+            pass
+
+
+def kind_of(message: frames.Message) -> type[Frame]:
+    """What PROTOCOL.md calls this frame; the recordings contain no echo of ours."""
+    match message:
+        case {"type": "registered_auth"}:
+            return RegistrationAccepted
+        case {"type": "metadata_updated"}:
+            return MetadataUpdated
+        case {"type": "error", "code": "NOT_IN_ROOM"}:
+            return NotInRoom
+        case {"type": "error", "reason": _} | {"error": _}:
+            return RegisterError
+        case _:
+            return OtherMessage
+
+
+RECEIVED = [
+    pytest.param(message, id=f"{generation}: {entry['step']}")
+    for generation in ("v2", "v3")
+    for entry in entries(generation)
+    for message in entry.get("received", ())
+]
+
+
+@pytest.mark.parametrize("message", RECEIVED)
+def test_recorded_frames(message: frames.Message) -> None:
+    """Every frame that the real server was seen to send is read to its type, with its content."""
+    frame = read(json.dumps(message))
+    assert type(frame) is kind_of(message)
+    match frame:
+        case RegistrationAccepted():
+            assert frame == RegistrationAccepted(
+                message["peer_id"],
+                message["room_id"],
+                message["token"],
+                len(message["peer_list"]),
+                around=Around(tuple(message["peer_list"])),
+            )
+        case MetadataUpdated():
+            assert frame == MetadataUpdated(message["peer_id"], message["metadata"])
+        case RegisterError():
+            assert frame == RegisterError(message.get("reason") or message["error"], typed="type" in message)
+        case OtherMessage():
+            assert frame.message == message
+
+
+def test_recordings_are_there() -> None:
+    """The recordings contain every kind of answer that the state manager has to know, in both generations."""
+    for generation in ("v2", "v3"):
+        kinds = {kind_of(message) for entry in entries(generation) for message in entry.get("received", ())}
+        assert kinds == {RegistrationAccepted, MetadataUpdated, NotInRoom, RegisterError, OtherMessage}
+
+
+# --- what the server has against what is true -------------------------------------------------------------------------
+
+WANTED: frames.Message = {
+    "tags": ["a", "b"],
+    "properties": {"status": "busy", "current_job_id": "j", "pending_job_id": None, "models": ("x", "y")},
+}
+STORED: frames.Message = {
+    "tags": ["a", "b"],
+    "properties": {"status": "busy", "current_job_id": "j", "pending_job_id": None, "models": ["x", "y"]},
+}
+
+
+def stored(**properties: Any) -> frames.Message:
+    return {"tags": STORED["tags"], "properties": {**STORED["properties"], **properties}}
+
+
+def without(name: str) -> frames.Message:
+    kept = {key: value for key, value in STORED["properties"].items() if key != name}
+    return {"tags": STORED["tags"], "properties": kept}
+
+
+DIFFERENCES: list[tuple[str, frames.Message, tuple[str, ...]]] = [
+    ("the same", STORED, ()),
+    ("a tuple that is stored as a list", stored(models=["x", "y"]), ()),
+    ("tags in another order", {**STORED, "tags": ["b", "a"]}, ()),
+    ("tags of others", {**STORED, "tags": ["z", "b", "a", "a"]}, ()),
+    ("properties of others", stored(owner="somebody"), ()),
+    ("a tag lost", {**STORED, "tags": ["a"]}, ("tags",)),
+    ("no tags", {"properties": STORED["properties"]}, ("tags",)),
+    ("tags that are null", {**STORED, "tags": None}, ("tags",)),
+    ("tags that are text", {**STORED, "tags": "ab"}, ("tags",)),
+    ("another status", stored(status="available"), ("status",)),
+    ("a job id that should be null", stored(pending_job_id="old"), ("pending_job_id",)),
+    ("a null that is not stored", without("pending_job_id"), ("pending_job_id",)),
+    ("a list in another order", stored(models=["y", "x"]), ("models",)),
+    ("a list that is text", stored(models="xy"), ("models",)),
+    ("several", stored(status="available", current_job_id=None), ("status", "current_job_id")),
+    ("no properties", {"tags": ["a", "b"]}, ("status", "current_job_id", "pending_job_id", "models")),
+    ("properties that are a list", {"tags": ["a"], "properties": []}, ("tags", *WANTED["properties"])),
+    ("nothing", {}, ("tags", *WANTED["properties"])),
+]
+
+
+@pytest.mark.parametrize(("record", "names"), [row[1:] for row in DIFFERENCES], ids=[row[0] for row in DIFFERENCES])
+def test_differences(record: frames.Message, names: tuple[str, ...]) -> None:
+    """What is ours and stored otherwise is named; what others have added is not."""
+    assert frames.differences(record, WANTED) == names
+
+
+@given(json_values.map(lambda value: {"tags": value, "properties": value}) | near_misses)
+def test_differences_is_total(record: frames.Message) -> None:
+    """Whatever a server has stored can be compared."""
+    assert set(frames.differences(record, WANTED)) <= {"tags", *WANTED["properties"]}
+
+
+def test_nothing_differs_from_what_was_sent() -> None:
+    """A record that the server stores as it was sent differs in nothing."""
+    record = frames.metadata(("a",), {"models": ("x",), "memory": 1.5}, Busy("job"))
+    assert frames.differences(json.loads(frames.encode(record)), record) == ()
