@@ -88,7 +88,7 @@ class Published:
 class TodaysWorker(Published):
     """min(2ⁿ⁻¹, 300) s after the n-th failure, without jitter; an open link resets; `websockets.connect` waits 10 s.
 
-    Source: STORMS.md; sleap-rtc, `run_worker` and its tests/test_worker_reconnection.py (v3.0's worker).
+    Source: docs/storms.md; sleap-rtc, `run_worker` and its tests/test_worker_reconnection.py (v3.0's worker).
     """
 
     def pause(self, now: float) -> float:
@@ -269,7 +269,7 @@ class Nats(Published):
 class PatientFullJitter(FullJitter60):
     """Full jitter 1–60 s, 60 s to be answered, only the answer resets, gives up with RST.
 
-    Source: STORMS.md, "the one-line alternative".
+    Source: storms.md, "The one-line alternative".
     """
 
     patience = 60.0
@@ -277,7 +277,7 @@ class PatientFullJitter(FullJitter60):
 
 
 class TwoClocks:
-    """What `core.pace` started from. Source: STORMS.md, "The rule to start from"."""
+    """What `core.pace` started from. Source: storms.md, "The rule to start from"."""
 
     def __init__(self, random: Random) -> None:
         self._random = random

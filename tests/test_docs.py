@@ -13,7 +13,8 @@ PAGES = ("README.md", "NOTES.md", "docs", "benchmarks/results/README.md")
 FILES = sorted(file for page in PAGES for file in ([*(ROOT / page).glob("*.md")] or [ROOT / page]))
 FAULTS = (ROOT / "docs" / "faults.md").read_text("utf-8")
 NAMED = re.compile(r"(tests/[\w/]+\.py)?(?:::(test_[\w*]+))?")
-CITED = re.compile(r"docs/(\w+)\.md, (\w+)((?:, [A-Z]?\d+)*)")
+CITED = re.compile(r"\b(faults|protocol|storms)\.md, ([A-Z]?\d+|[A-G]\b)((?:, [A-Z]?\d+)*)")
+BARE = re.compile(r"\(([FGT]\d{1,2}(?:, [FGT]\d{1,2})*)[):]")
 
 
 def anchors(text: str) -> set[str]:
@@ -48,14 +49,21 @@ def test_the_catalogue_names_tests_that_exist() -> None:
 
 
 def test_what_the_sources_cite_is_there() -> None:
-    """A comment that cites "docs/faults.md, F31" finds that heading; so do numbers and letters of the other pages."""
+    """A comment that cites "faults.md, F31" finds that heading; so do numbers and letters of the other pages."""
     for folder in ("src", "tests", "benchmarks"):
         for source in (ROOT / folder).rglob("*.py"):
             for page, first, more in CITED.findall(source.read_text("utf-8")):
                 text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
                 for name in [first, *re.findall(r"\w+", more)]:
                     heading = rf"^(?:#+ {name}(?:\.|$)|{name}\. )"
-                    assert re.search(heading, text, re.MULTILINE), f"{source.name}: docs/{page}.md, {name}"
+                    assert re.search(heading, text, re.MULTILINE), f"{source.name}: {page}.md, {name}"
+
+
+def test_what_the_sources_cite_by_its_id_alone_is_there() -> None:
+    """An id like (F31) is an entry of the fault catalogue."""
+    for source in (ROOT / "src").rglob("*.py"):
+        for name in re.findall(r"\w+", " ".join(BARE.findall(source.read_text("utf-8")))):
+            assert re.search(rf"^### {name}$", FAULTS, re.MULTILINE), f"{source.name}: {name}"
 
 
 def test_the_picture_is_the_table_s() -> None:

@@ -34,7 +34,7 @@ def kept(asked: Plan, record: Record) -> Run:
 def ssl_context_ms(times: int = 10) -> float:
     """CPU of one `ssl.create_default_context()` on this machine at this hour: a yardstick that others have, too.
 
-    What a start costs was asked for in milliseconds of a machine on which this takes 18 (FAULTS, T26).
+    What a start costs was asked for in milliseconds of a machine on which this takes 18 (faults.md, T26).
     """
     ssl.create_default_context()
     begun = time.process_time()

@@ -110,8 +110,7 @@ class _Claim:
 
     def __init__(self, give_back: Callable[[Any], None] | None) -> None:
         self.scope = trio.CancelScope()
-        self.taken = False
-        """It has reached who waits, who says so himself, in his own thread."""
+        self.taken = False  # it has reached who waits, who says so himself, in his own thread
         self._give_back = give_back
         self._brought: list[Any] = []
 

@@ -1,7 +1,7 @@
 """What a worker is told about itself and its server: checked once, at construction, and never changed after.
 
 Every refusal is a `ConfigError` whose sentence names the field. Types are strict because a wrong one would not hurt us
-but the searches of every client in the room (FAULTS F27).
+but the searches of every client in the room (faults.md, F27).
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,10 @@ from urllib.parse import urlsplit
 from worker_state.errors import ConfigError
 
 TAGS = ("sleap-rtc", "training-worker", "inference-worker")
-"""The tags that clients in the field search for (PROTOCOL.md, "How clients discover a worker")."""
+"""The tags that clients in the field search for (protocol.md, G)."""
 
-LONGEST_TIME = 365 * 86400.0
-"""Seconds. Whoever means "for ever" has mistaken a field."""
-LARGEST_NUMBER = 2**63
-"""What every JSON parser of the field can hold."""
+LONGEST_TIME = 365 * 86400.0  # seconds. Whoever means "for ever" has mistaken a field.
+LARGEST_NUMBER = 2**63  # what every JSON parser of the field can hold
 
 _STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
 # The capabilities that clients in the field know, by the type that they compare.
@@ -38,21 +36,16 @@ class Timing:
     may take is `core.pace`'s to say, for it depends on what happened before."""
     answer: float = 12.0
     """From an `update_metadata` or an echo to its answer; two misses are needed before anything is concluded (F23)."""
-    http: float = 30.0
-    """One HTTP request as a whole, body included (FAULTS T11)."""
-    send: float = 20.0
-    """One frame into the socket; a server that has stopped reading costs the link after this."""
+    http: float = 30.0  # one HTTP request as a whole, body included (faults.md, T11)
+    send: float = 20.0  # one frame into the socket; a server that has stopped reading costs the link after this
     unacknowledged: float = 15.0
     """Bytes that the kernel over there does not acknowledge for so long: the network is gone (on Linux)."""
-    ping_every: float = 8.0
-    """Between WebSocket pings, when nothing else shows that the link lives."""
+    ping_every: float = 8.0  # between WebSocket pings, when nothing else shows that the link lives
     silence: float = 25.0
     """Without a pong or a frame after a ping: the link is dead. Below 25 s a paused server would be abandoned (F23).
     A dead link is noticed `ping_every + silence` seconds after its last sign of life."""
-    exit: float = 2.0
-    """Everything that is owed at the exit, all together (`/delete-peer` for each identity)."""
-    close: float = 0.5
-    """The closing handshake after that, before the socket is aborted."""
+    exit: float = 2.0  # everything that is owed at the exit, all together (`/delete-peer` for each identity)
+    close: float = 0.5  # the closing handshake after that, before the socket is aborted
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -68,8 +61,7 @@ class Config:
     Raises `ConfigError` (a `ValueError`) with a sentence that names the field.
     """
 
-    websocket_url: str = field(repr=False)
-    """Its query may hold a token, hence not in `repr`."""
+    websocket_url: str = field(repr=False)  # its query may hold a token, hence not in `repr`
     http_url: str
     room_id: str | None = None
     room_token: str | None = field(default=None, repr=False)
@@ -83,7 +75,7 @@ class Config:
     """Whether a start that cannot reach the server waits, as after a lost connection, or fails (`StartupFailed`)."""
     delete_given_room: bool = False
     """Whether a room that was given to the worker is deleted at its exit if it is the last one in it, as a room of its
-    own is. Whoever else has the room's token, or an API key of it, is refused from then on (FAULTS G01)."""
+    own is. Whoever else has the room's token, or an API key of it, is refused from then on (faults.md, G01)."""
     reservation_limit: float | None = None
     """Seconds after which a reservation whose client never came ends by itself; None: only the worker ends it (F15)."""
     signal_buffer: int = 256

@@ -12,8 +12,7 @@ from worker_state.errors import ConfigError
 from worker_state.logs import event
 from worker_state.settings import ADDRESSES, ENVIRONMENT_VARIABLE, KEYS, Layer, Setting, Settings, resolve
 
-FILES = ("sleap-rtc.toml", "~/.sleap-rtc/config.toml")
-"""The paths, nearest first; messages name them like this."""
+FILES = ("sleap-rtc.toml", "~/.sleap-rtc/config.toml")  # the paths, nearest first; messages name them like this
 
 log = logging.getLogger(__name__)
 

@@ -33,8 +33,7 @@ class RoomCreationFailed(StartupFailed):
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
-        self.status = status
-        """The HTTP status, or None when there was no answer at all."""
+        self.status = status  # the HTTP status, or None when there was no answer at all
 
 
 class RegistrationRefused(StartupFailed):

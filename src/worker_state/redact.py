@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterable
 
-_TOKENS = re.compile(r"slp_[\w-]+|eyJ[\w.=-]+")
-"""How API keys and ID tokens look, whoever's they are."""
+_TOKENS = re.compile(r"slp_[\w-]+|eyJ[\w.=-]+")  # how API keys and ID tokens look, whoever's they are
 
 
 def redacted(text: str, secrets: Iterable[str | None]) -> str:

@@ -1,7 +1,7 @@
 """The session string that a worker shows and a client types in: its encoding and its parser.
 
 Clients in the field decode it with a plain urlsafe base64 and JSON parser, so prefix, key names, alphabet and padding
-are fixed (PROTOCOL.md, "Session string"). It contains the room token: it is a secret of its own.
+are fixed (protocol.md, F). It contains the room token: it is a secret of its own.
 """
 
 import base64

@@ -15,8 +15,7 @@ from worker_state.redact import shown
 
 ENVIRONMENT_VARIABLE, DEFAULT_ENVIRONMENT = "SLEAP_RTC_ENV", "production"
 SESSION_VARIABLE = "WORKER_STATE_SESSION"
-OTHER_VARIABLES = (SESSION_VARIABLE, "WORKER_STATE_BROWSER")
-"""Variables for `watch` and for the tests."""
+OTHER_VARIABLES = (SESSION_VARIABLE, "WORKER_STATE_BROWSER")  # variables for `watch` and for the tests
 PREFIX, DEVSERVER_PREFIX = "WORKER_STATE_", "WORKER_STATE_DEVSERVER_"
 SHARED_PREFIX = "SLEAP_RTC_"
 """Other programs use it too: an unknown variable is reported only if its name nearly is a known one."""
@@ -25,8 +24,7 @@ ADDRESSES = ("signaling_websocket", "signaling_http")
 """The keys of `[environments.NAME]`; all others belong to `[worker_state]`."""
 GROUPS = ("timing", "capabilities")
 """Tables in `[worker_state]`; the key `timing.http` is `http` in `[worker_state.timing]`."""
-ALTERNATIVES = (("room_id", "room_token"), ("api_key",))
-"""A worker uses one of these; the stronger layer decides which."""
+ALTERNATIVES = (("room_id", "room_token"), ("api_key",))  # A worker uses one of these; the stronger layer decides which
 DEFAULT_RANK = 1_000
 
 
@@ -97,8 +95,7 @@ class Setting:
 
     value: Any = field(repr=False)
     origin: str = "default"
-    rank: int = DEFAULT_RANK
-    """0 is the command line, 1 the environment; files follow, the nearer one first."""
+    rank: int = DEFAULT_RANK  # 0 is the command line, 1 the environment; files follow, the nearer one first
 
     @property
     def given(self) -> bool:

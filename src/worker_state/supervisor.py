@@ -96,10 +96,8 @@ class Supervisor:
         self.counts = Counters()
         self.link: m.Link | None = None
         self.failure: StartupFailed | None = None
-        self.on_registered: Callable[[], None] | None = None
-        """Called once, at the first registration."""
-        self._epoch = 0
-        """Of the newest link."""
+        self.on_registered: Callable[[], None] | None = None  # called once, at the first registration
+        self._epoch = 0  # of the newest link
         chance: dict[str, Any] = {"random": world.random, "nonce": world.nonce, "awake": world.awake}
         self._registration = RegistrationActor(config, **chance)
         self._status = StatusActor(config, **chance)

@@ -16,7 +16,7 @@ from worker_state.net.websocket import Dial, WebSocketDial
 from worker_state.protocol.reconnect import ReconnectParameters
 
 _CHANCE = SystemRandom()
-"""From the operating system, which forked workers share without drawing alike (FAULTS T17). One for all workers of a
+"""From the operating system, which forked workers share without drawing alike (T17). One for all workers of a
 process: an object of this kind weighs 2.5 KiB, and has no state of its own."""
 
 
@@ -30,7 +30,7 @@ class World:
     nonce: Callable[[], str]
     pace: ReconnectParameters = field(default_factory=ReconnectParameters)
     awake: Callable[[], float] = trio.current_time
-    """A clock in seconds that goes on while the machine is suspended (trio's own does not, FAULTS T18)."""
+    """A clock in seconds that goes on while the machine is suspended (trio's own does not, faults.md, T18)."""
 
     @property
     def api(self) -> ServerApi:

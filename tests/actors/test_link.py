@@ -86,7 +86,7 @@ def test_a_frame_that_waits_shows_no_secret() -> None:
 
 
 async def test_bytes_are_signs_of_life(autojump_clock: MockClock) -> None:
-    """A link over which a long message trickles in is neither pinged nor silent; without a byte it is (FAULTS G21)."""
+    """A link over which a long message trickles in is neither pinged nor silent; without a byte it is (G21)."""
     socket, timing = Held(), Timing()
     async with served(socket) as (link, _):
         for _ in range(60):
@@ -102,7 +102,7 @@ async def test_bytes_are_signs_of_life(autojump_clock: MockClock) -> None:
 
 
 async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> None:
-    """1.2 MB at 25 kB/s take 48 s, arrive whole, and are no silence although no pong comes meanwhile (FAULTS G21)."""
+    """1.2 MB at 25 kB/s take 48 s, arrive whole, and are no silence although no pong comes meanwhile (G21)."""
     ours, theirs = memory_stream_pair()
     text = "x" * 1_200_000
     received: list[m.Event] = []
@@ -130,7 +130,7 @@ async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> Non
 
 
 async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> None:
-    """A ping that waits behind a long message for its pong costs no link as long as that comes in (FAULTS G21)."""
+    """A ping that waits behind a long message for its pong costs no link as long as that comes in (faults.md, G21)."""
     socket, timing = Held(), Timing()
     async with served(socket) as (link, _):
         await trio.sleep(timing.ping_every + timing.silence - 1.0)

@@ -31,7 +31,7 @@ def test_every_step_has_its_line(server: Server) -> None:
         "deletion",
     ]
     assert "sleap-rtc.toml [environments.lab]" in lines[0]
-    # What the server answers, and no more: it proves nothing (FAULTS G08).
+    # What the server answers, and no more: it proves nothing (faults.md, G08).
     assert "2 identities; the server answers: peer deleted successfully. Room status: " in lines[-1]
 
 

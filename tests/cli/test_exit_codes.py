@@ -1,4 +1,4 @@
-"""Exit code 3 (FAULTS G39): all was well, and an identity may be left on the server."""
+"""Exit code 3 (faults.md, G39): all was well, and an identity may be left on the server."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""A start without its server (FAULTS G06): what a person, a probe and systemd are told, with --wait and without."""
+"""A start without its server (faults.md, G06): what a person, a probe and systemd are told, with --wait and without."""
 
 import signal
 import socket

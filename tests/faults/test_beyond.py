@@ -103,7 +103,7 @@ async def test_echoes_that_were_refused_for_a_while(world: World) -> None:
     before = len(world.sent("peer_message"))
     await trio.sleep(120)
     assert len(world.sent("peer_message")) >= before + 4
-    # Somebody registers as us, which only an echo can tell (FAULTS F06).
+    # Somebody registers as us, which only an echo can tell (faults.md, F06).
     thief = FakeSocket(world.server)
     world.server.sockets.append(thief)
     world.server.receive(thief, json.dumps(world.sent("register")[-1]))
@@ -137,7 +137,7 @@ async def test_a_troubled_start_is_over_when_the_link_has_lived(world: World) ->
 
 @scenario(only="fake")  # two hours
 async def test_a_refused_register_does_not_make_the_move_impolite(world: World) -> None:
-    """Refused is answered: the room is left with a closing handshake (FAULTS F30, F31)."""
+    """Refused is answered: the room is left with a closing handshake (faults.md, F30, F31)."""
     assert isinstance(world, FakeWorld)
     left = 1
 

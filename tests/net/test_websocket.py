@@ -1,4 +1,4 @@
-"""The WebSocket side of the transport, against peers that do what the libraries cannot stand (FAULTS, part T)."""
+"""The WebSocket side of the transport, against peers that do what the libraries cannot stand (faults.md, T1 to T28)."""
 
 import errno
 import logging
@@ -746,7 +746,7 @@ async def test_close_that_is_not_answered() -> None:
 
 
 async def test_ping_while_closing() -> None:
-    """A ping of the peer's while we are closing is no error and gets no pong: the close goes on (FAULTS T9)."""
+    """A ping of the peer's while we are closing is no error and gets no pong: the close goes on (faults.md, T9)."""
     more = bytearray()
 
     async def script(peer: Peer) -> None:
@@ -805,7 +805,7 @@ async def test_ping_behind_unread_frames() -> None:
 
 
 async def test_ping_behind_sixty_unread_messages() -> None:
-    """A ping is answered although nobody has read what came before it (FAULTS T8, T28)."""
+    """A ping is answered although nobody has read what came before it (faults.md, T8, T28)."""
     answered = trio.Event()
 
     async def script(peer: Peer) -> None:

@@ -23,7 +23,7 @@ from worker_state.protocol.error_policy import (
 )
 from worker_state.protocol.frames import RegisterError, read
 
-# The `register` rows of PROTOCOL.md: the frame, what it means in a room of our own, and in one that was given.
+# The `register` rows of protocol.md, C: the frame, what it means in a room of our own, and in one that was given.
 ROWS: list[tuple[str, Decision, Decision]] = [
     (
         '{"error": "Invalid token"}',

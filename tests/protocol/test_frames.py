@@ -314,7 +314,7 @@ def test_declared_field_types(message: frames.Message) -> None:
 
 
 def kind_of(message: frames.Message) -> type[Frame]:
-    """What PROTOCOL.md calls this frame; the recordings contain no echo of ours."""
+    """What protocol.md, C calls this frame; the recordings contain no echo of ours."""
     match message:
         case {"type": "registered_auth"}:
             return RegistrationAccepted

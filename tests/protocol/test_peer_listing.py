@@ -20,7 +20,7 @@ def test_a_close_frame() -> None:
 
 
 def test_a_register_that_may_come_late() -> None:
-    """A `register` of a lost socket may take effect after a later socket was closed (FAULTS F03)."""
+    """A `register` of a lost socket may take effect after a later socket was closed (faults.md, F03)."""
     listing = PeerListing()
     listing.lost(10.0, closed=False, unanswered=True)
     listing.lost(20.0, closed=True, unanswered=False)

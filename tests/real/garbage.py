@@ -80,7 +80,7 @@ def switches_and_says(said: bytes) -> Script:
 
 
 async def switches_and_answers_pings_only(peer: Peer) -> None:
-    """A proxy before a dead backend (FAULTS F13)."""
+    """A proxy before a dead backend (faults.md, F13)."""
     await peer.upgrade()
     while True:
         opcode, payload = await peer.frame()
@@ -140,7 +140,7 @@ ERRORS: dict[str, object] = {
     "no room": {"type": "error", "code": "NOT_IN_ROOM", "message": "Peer not in any room"},
     "unknown": {"type": "error", "reason": "Out of cheese"},
 }
-"""What a `register` may be answered with other than an acceptance (PROTOCOL.md)."""
+"""What a `register` may be answered with other than an acceptance (protocol.md, C)."""
 
 
 def refuses(answer: object, count: Callable[[], None]) -> Script:

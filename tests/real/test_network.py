@@ -123,7 +123,7 @@ async def _cut_after(up: int | None, down: int | None, worker: Worker, proxy: Pr
 
 async def half_open_at_the_server(worker: Worker, proxy: Proxy) -> None:
     """The old connection dies on the server after the worker has registered anew, and takes the new entry along: the
-    worker is not told, its socket is fine, its pings are answered (FAULTS F01)."""
+    worker is not told, its socket is fine, its pings are answered (faults.md, F01)."""
     proxy.hide_ends()
     proxy.cut("RST", only="worker")
     await unregistered(worker)
@@ -141,7 +141,7 @@ async def half_open_at_the_worker(worker: Worker, proxy: Proxy) -> None:
 
 async def a_register_that_comes_late(worker: Worker, proxy: Proxy) -> None:
     """A `register` of an abandoned socket arrives when that of the present one is long accepted: the entry belongs to
-    the dead socket from then on, and updates are acknowledged all the same (FAULTS F03)."""
+    the dead socket from then on, and updates are acknowledged all the same (faults.md, F03)."""
     proxy.detain()
     worker.manager.reregister()
     await trio.sleep(0.15)

@@ -79,7 +79,7 @@ async def watch(sim: "Simulation") -> None:
         if not sim.plan.faults:
             for worker in sim.living.values():
                 if len(owed := worker.web.known.keys() & sim.server.rooms.users.keys()) > 3:
-                    sim.violate("calm", worker.name, f"it owes the server {len(owed)} identities (FAULTS G09)")
+                    sim.violate("calm", worker.name, f"it owes the server {len(owed)} identities (faults.md, G09)")
             before = suspects
             suspects = {each.name: reason for each in sim.living.values() if (reason := wrong(sim, each))}
             for name in sorted(before.keys() & suspects.keys()):

@@ -60,7 +60,7 @@ class Net:
         """The workers' process does nothing for so long, everything else goes on.
 
         A stopped process (SIGSTOP) sees that its clock has jumped; on a suspended machine the monotonic clock stood
-        still as well (FAULTS T18).
+        still as well (faults.md, T18).
         """
         self._run_until(self.now + seconds)
         if their_clock_runs:

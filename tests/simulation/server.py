@@ -63,11 +63,11 @@ class Server:
         self.web: list[tuple[str, str]] = []
         """What HTTP requests meet: (mood, path or "")."""
         self.deaf: set[str] = set()
-        """The workers whose frames are taken and never answered, while pings are (FAULTS F13)."""
+        """The workers whose frames are taken and never answered, while pings are (faults.md, F13)."""
         self.swallowing: set[str] = set()
-        """The workers whose registers are taken and never answered, while all else is (FAULTS G05)."""
+        """The workers whose registers are taken and never answered, while all else is (faults.md, G05)."""
         self.skew = 0.0
-        """Seconds that the server's wall clock is wrong by (FAULTS F38)."""
+        """Seconds that the server's wall clock is wrong by (faults.md, F38)."""
         self.resumed = trio.Event()
         self.resumed.set()
         self.refusals: Counter[str] = Counter()
@@ -86,7 +86,7 @@ class Server:
         self.strangers: dict[Hashable, list[Message]] = {}
         """What was sent to those who talk to the rules without a connection."""
         self.before_answer: dict[str, list[str | bytes]] = {}
-        """By worker: frames that are sent before the next answer to a `register` (FAULTS F24)."""
+        """By worker: frames that are sent before the next answer to a `register` (faults.md, F24)."""
         self._count = 0
         self._held: deque[tuple[Conn, Item]] = deque()
 
@@ -173,7 +173,7 @@ class Server:
         else:
             effects = self.rooms.receive(conn, text, self.wall)
             if any(isinstance(each, CloseFrame) for each in desk.waiting):
-                self.rooms.unanswered(conn)  # FAULTS F31
+                self.rooms.unanswered(conn)  # faults.md, F31
                 self.trace.branches["ghost by a Close frame"] += 1
             conn.registers += 1
             for effect in effects:

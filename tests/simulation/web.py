@@ -1,6 +1,6 @@
 """HTTP of the simulation: the real rules behind requests that can be refused, hang, be answered badly, or be lost.
 
-A request that was sent takes effect even if nobody waits for its answer any more, as on the real server (FAULTS F26).
+A request that was sent takes effect even if nobody waits for its answer any more, as on the real server (F26).
 """
 
 import json
@@ -149,7 +149,7 @@ class Web:
             self._blame(f"{len(self._asked)} sign-ins and rooms asked for in a minute")
 
     def _judge_deletion(self, username: str) -> None:
-        """A worker never deletes the last one in a room that is somebody else's (FAULTS G01), unless an impostor is."""
+        """A worker never deletes the last one in a room that is somebody else's (G01), unless an impostor is."""
         rooms = self._server.rooms
         peer, room_id = rooms.peer(username), rooms._registry.room_of(username)
         if peer is not None and isinstance(peer.connection, Conn) and room_id != self.own_room:

@@ -16,8 +16,7 @@ from worker_state.protocol.http_api import HttpFailure, Identity, Room
 if TYPE_CHECKING:
     from worker_state.net.api import ServerApi
 
-CUT_SHORT = HttpFailure("it was cut short")
-"""The worker leaves, and the exit is bounded."""
+CUT_SHORT = HttpFailure("it was cut short")  # the worker leaves, and the exit is bounded
 
 
 class ApiCalls:

@@ -4,8 +4,8 @@ It is the one actor that the worker's cancel reaches, and so the one that publis
 
 One sign-in is one user on the server, and each needs its own `/delete-peer`: replaced identities at once, the last one
 and the one that gives the peer id at the exit, after the last signals have arrived, which the deletion would overtake.
-A room of our own goes with it if the deletion comes **before** the socket is closed (FAULTS F33). A room that was given
-to the worker stays if it comes **after** (FAULTS G01). The exit is shielded and bounded, and it never fails.
+A room of our own goes with it if the deletion comes **before** the socket is closed (F33). A room that was given
+to the worker stays if it comes **after** (faults.md, G01). The exit is shielded and bounded, and it never fails.
 """
 
 import logging
@@ -42,18 +42,14 @@ class CleanupActor:
         self._timing = timing
         self._keeps_room = keeps_room
         self._publish = publish
-        self._undeleted: list[str] = []
-        """Usernames, the oldest first."""
+        self._undeleted: list[str] = []  # usernames, the oldest first
         self._peer_id: str | None = None
         """The first of all usernames: the worker registers under it for as long as it lives."""
-        self._awaited = 0
-        """Sign-ins under way: users that may exist, whose names are not known yet."""
-        self._asked: set[str] = set()
-        """Those whose deletion is under way."""
+        self._awaited = 0  # sign-ins under way: users that may exist, whose names are not known yet
+        self._asked: set[str] = set()  # those whose deletion is under way
         self._linked = False
         self._listing = PeerListing()
-        self._flushed = False
-        """Nothing that was sent is on its way any more."""
+        self._flushed = False  # nothing that was sent is on its way any more
 
     async def run(self, inbox: Inbox) -> None:
         """Collect until the worker leaves, which is a cancel, or cannot start. Then publish `StartLeaving`, delete
@@ -123,7 +119,7 @@ class CleanupActor:
                 pass
 
     def _replaced(self) -> list[str]:
-        """Those that nobody needs: ID tokens are good without their user, and only the newest is used (FAULTS G09)."""
+        """Those that nobody needs: ID tokens are good without their user, and only the newest is used (G09)."""
         return [username for username in self._undeleted[:-1] if username not in (self._peer_id, *self._asked)]
 
     async def _until_unlisted(self, inbox: Inbox) -> None:
@@ -170,7 +166,7 @@ class CleanupActor:
             log.error("an identity could not be deleted: %s", report.why, extra=about)
             return
         self._undeleted.remove(username)
-        # A 200 proves nothing: the server says it also when it could not delete the identity (FAULTS F34, G08).
+        # A 200 proves nothing: the server says it also when it could not delete the identity (faults.md, F34, G08).
         log.info("asked to delete an identity, the server answers: %s", report, extra=logs.event("identity_deleted"))
 
     def _log_left(self, *, for_the_room: bool) -> None:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 TOO_BIG = 1009
 TOO_BIG_PAUSE = 60.0
-"""Seconds. An answer to `register` that was too big will be as big on the next link (FAULTS F22)."""
-MOVE = 5.0
-"""Seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses."""
+"""Seconds. An answer to `register` that was too big will be as big on the next link (faults.md, F22)."""
+MOVE = 5.0  # seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
 
@@ -51,15 +50,11 @@ class ConnectionActor:
         self._say = log_lines.Dials(once=not waits)
         self._epoch = 0
         self._link: ServedLink | None = None
-        self._registered = False
-        """A registration was acknowledged on the present link, or the last one."""
+        self._registered = False  # A registration was acknowledged on the present link, or the last one
         self._nursery: trio.Nursery
-        self._keeping = False
-        """`_keep_link` runs."""
-        self._leaving = False
-        """No further dial."""
-        self._closing = False
-        """No further event is of interest once the link is over."""
+        self._keeping = False  # `_keep_link` runs
+        self._leaving = False  # no further dial
+        self._closing = False  # no further event is of interest once the link is over
         self._cuttable: trio.CancelScope | None = None
         """The waiting between dials, or the dial itself: cut short when the worker leaves."""
         self._receiving = trio.CancelScope()
@@ -102,7 +97,7 @@ class ConnectionActor:
 
     def _send(self, message: frames.Message) -> None:
         if self._leaving and message["type"] == "register":
-            # One behind `/delete-peer` would bring the worker back (FAULTS F32).
+            # One behind `/delete-peer` would bring the worker back (faults.md, F32).
             self._publish(m.RegisterWithdrawn(self._epoch))
         elif self._link is not None:
             self._link.post(message)
@@ -112,7 +107,7 @@ class ConnectionActor:
             link.end(closed)
             return
         # In order: the server has to let go of this registration before it gets one in another room, or the late end
-        # of this socket takes that one away and leaves a ghost here (FAULTS F30).
+        # of this socket takes that one away and leaves a ghost here (faults.md, F30).
         link.end_within(closed, MOVE)
         link.send_close()
 
@@ -164,7 +159,7 @@ class ConnectionActor:
         socket: Socket | DialFailure | None = None
         with trio.CancelScope() as self._cuttable:
             socket = await self._dial(deadlines, self._nursery)
-        self._cuttable = None  # the exit keeps an open link until the identities are deleted (FAULTS F33)
+        self._cuttable = None  # the exit keeps an open link until the identities are deleted (faults.md, F33)
         if socket is None or isinstance(socket, DialFailure):
             return socket
         if self._leaving:  # it was open before the cut was felt

@@ -31,10 +31,8 @@ Deliver = Callable[[], Awaitable[Closed | None]]
 class _Outgoing:
     """A frame that is to be sent."""
 
-    kind: str
-    """The message's type; nothing for the Close frame."""
-    deliver: Deliver = field(repr=False)
-    """It holds the frame, which may hold tokens."""
+    kind: str  # the message's type; nothing for the Close frame
+    deliver: Deliver = field(repr=False)  # it holds the frame, which may hold tokens
     taken: trio.Event | None = None
     """For a frame of the worker's other parts: set when the socket has taken it, or never will."""
     sent: bool = False
@@ -49,17 +47,14 @@ class ServedLink:
         self._socket = socket
         self._timing = timing
         self._say = say
-        self._others_spoke = False
-        """A frame of the worker's other parts was sent: an error may be the answer to that."""
-        self._secrets: set[str] = set()
-        """What was sent here that the server's own words must not bring into a log."""
+        self._others_spoke = False  # A frame of the worker's other parts was sent: an error may be the answer to that
+        self._secrets: set[str] = set()  # what was sent here that the server's own words must not bring into a log
         # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for
         # their turn, so that a slow socket slows them down and nobody else.
         self._unsent: list[_Outgoing] = []
         self._closing: Closed | None = None
         """Why the link is over as soon as its Close frame is answered, or its time is up."""
-        self._hearing = trio.CancelScope()
-        """Cancelled when the link is over."""
+        self._hearing = trio.CancelScope()  # cancelled when the link is over
         self._tasks: trio.Nursery
         self._writing = False
 
@@ -89,7 +84,10 @@ class ServedLink:
             if isinstance(frame, frames.RegisterError):
                 frame = replace(frame, reason=redacted(frame.reason, self._secrets))
             publish(m.FrameReceived(self._epoch, frame, self._others_spoke))
-            del received, frame  # an idle link must not hold on to the last one, which may be megabytes (FAULTS F22)
+            del (
+                received,
+                frame,
+            )  # an idle link must not hold on to the last one, which may be megabytes (faults.md, F22)
 
     def end(self, closed: Closed) -> None:
         """The link is over, at once."""

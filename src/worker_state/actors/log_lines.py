@@ -12,8 +12,7 @@ from worker_state.session_string import SessionString
 
 log = logging.getLogger(__name__)
 
-SIGN_IN, ROOM_CREATION = "sign-in", "room creation"
-"""The HTTP calls that are tried again."""
+SIGN_IN, ROOM_CREATION = "sign-in", "room creation"  # the HTTP calls that are tried again
 
 
 class Dials:
@@ -22,10 +21,8 @@ class Dials:
     __slots__ = ("failures", "once")
 
     def __init__(self, *, once: bool = False) -> None:
-        self.failures = 0
-        """Dials in a row that gave no link."""
-        self.once = once
-        """No dial follows any trouble: the start fails with it."""
+        self.failures = 0  # dials in a row that gave no link
+        self.once = once  # no dial follows any trouble: the start fails with it
 
     def lost(self, epoch: int, closed: v.Closed, pause: float) -> None:
         """A link has ended; the next dial begins in `pause` seconds."""
@@ -78,8 +75,7 @@ class Registrations:
     )
 
     def __init__(self, *, show_session_string: bool) -> None:
-        self.started = False
-        """The server has accepted this worker at least once."""
+        self.started = False  # the server has accepted this worker at least once
         self._show = show_session_string
         self._room = ""
         self._epoch = 0

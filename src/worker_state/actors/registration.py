@@ -52,28 +52,25 @@ class RegistrationActor(PureActor):
         self._renewals = Renewals(self._credentials, random)
         self._holds = RegistrationBackoff(random)
         self._log = log_lines.Registrations(show_session_string=config.show_session_string)
-        # With an API key no sign-in gives a peer id: a random one, so that no two workers share it (FAULTS F06).
+        # With an API key no sign-in gives a peer id: a random one, so that no two workers share it (faults.md, F06).
         self._peer_id = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
         self._truth: Truth = Available()
         self._revision = 0
         self._link: m.Link | None = None
         self._phase = Phase.OFFLINE
         self._pending = PendingRegister()
-        self._asked = False
-        """A registration is wanted although there is one."""
-        self._register_at = 0.0
-        """No `register` before this: the pause after a refusal or an eviction."""
+        self._asked = False  # A registration is wanted although there is one
+        self._register_at = 0.0  # no `register` before this: the pause after a refusal or an eviction
         self._accepted_at = math.inf
-        self._crowd = 0
-        """So many others are to be reckoned with in the room."""
+        self._crowd = 0  # so many others are to be reckoned with in the room
         self._dialing = False
         self._given_up = False
         self._closing = False
-        """The link is to be closed, with a Close frame as soon as no `register` is unanswered (FAULTS F31)."""
+        """The link is to be closed, with a Close frame as soon as no `register` is unanswered (faults.md, F31)."""
 
     @property
     def unanswered(self) -> bool:
-        """A `register` on the present link, or the last one, has no answer yet. Nobody else knows (FAULTS F31)."""
+        """A `register` on the present link, or the last one, has no answer yet. Nobody else knows (faults.md, F31)."""
         return self._pending.unanswered > 0
 
     # --- what has happened --------------------------------------------------------------------------------------------
@@ -149,7 +146,7 @@ class RegistrationActor(PureActor):
         self._phase = after(self._phase, step)
 
     def _fail_unless_waiting(self, why: str) -> None:
-        """The worker has no link, or no more: that ends a start which does not wait for its server (FAULTS G06)."""
+        """The worker has no link, or no more: that ends a start which does not wait for its server (faults.md, G06)."""
         if not (self._log.started or self._given_up or self._config.wait_for_server):
             where = self._config.websocket_url.partition("?")[0]
             self._fail_start(ServerUnreachable(f"no connection to {where}: {why}"))
@@ -273,7 +270,7 @@ class RegistrationActor(PureActor):
             return math.inf
         is_engaged = engaged(self._truth)
         if self._credentials.move(self._random, engaged=is_engaged) and self._link is not None:
-            # One socket in two rooms would leave a ghost in the old one (FAULTS F30).
+            # One socket in two rooms would leave a ghost in the old one (faults.md, F30).
             self._drop_link("a new room needs a new socket", now, v.Cause.MOVED)
         fetch_at = self._renewals.due(idle=self._phase is Phase.REGISTERED and not is_engaged)
         if now >= fetch_at:

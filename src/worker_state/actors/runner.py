@@ -13,8 +13,7 @@ import trio
 from worker_state.protocol import events as m
 
 Inbox = trio.MemoryReceiveChannel[m.Event]
-IsStale = Callable[[m.Event], bool]
-"""Whether an event belongs to an older link; the supervisor knows."""
+IsStale = Callable[[m.Event], bool]  # whether an event belongs to an older link; the supervisor knows
 
 
 class PureActor(ABC):

@@ -2,8 +2,8 @@
 
 It sends the newest truth only: nothing is queued, nothing replayed. There are no correlation ids, so one update is
 under way at a time and its answer is compared by content. It also proves, by an echo to the worker itself, that clients
-reach it through this very socket (PROTOCOL.md, "The proof of being discoverable"). It is silent until the registration
-actor says that the worker is registered: an update before that only earns NOT_IN_ROOM (FAULTS F12).
+reach it through this very socket (protocol.md, E). It is silent until the registration
+actor says that the worker is registered: an update before that only earns NOT_IN_ROOM (faults.md, F12).
 """
 
 import math
@@ -207,7 +207,7 @@ class StatusActor(PureActor):
     # --- what is to be done -------------------------------------------------------------------------------------------
 
     def _end_reservation(self, now: float) -> float:
-        """A client that vanished must not keep the worker reserved for ever (FAULTS F15)."""
+        """A client that vanished must not keep the worker reserved for ever (faults.md, F15)."""
         if now >= self._reserved_until:
             self._reserved_until = math.inf
             log_lines.reservation_over(self._config.reservation_limit)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LONGEST = 4096
-"""Bytes. Our files are shorter."""
+LONGEST = 4096  # bytes. Our files are shorter.
 
 
 def directories() -> list[Path]:

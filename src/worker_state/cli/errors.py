@@ -10,8 +10,7 @@ class ExitCode(IntEnum):
 
     FAILED = 1
     BAD_USAGE = 2
-    LEFT_SOMETHING = 3
-    """All was well, but the server may still have an identity of ours."""
+    LEFT_SOMETHING = 3  # all was well, but the server may still have an identity of ours
 
 
 def fail(sentence: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:

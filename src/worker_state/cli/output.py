@@ -15,10 +15,8 @@ from typing import Any, TextIO
 
 from worker_state.cli.errors import fail
 
-ASCII = {"≥": ">=", "…": "...", "→": "->"}
-"""For our own texts; other letters become JSON escapes."""
-ERRORS = "worker_state.ascii"
-"""The name of that rule among Python's own (`strict`, `replace`, …)."""
+ASCII = {"≥": ">=", "…": "...", "→": "->"}  # for our own texts; other letters become JSON escapes
+ERRORS = "worker_state.ascii"  # the name of that rule among Python's own (`strict`, `replace`, …)
 
 
 class File(io.FileIO):

@@ -7,10 +7,8 @@ from typing import Any
 from worker_state.redact import shown
 from worker_state.tools.roster import Change, Entry, Roster, Row, id_length
 
-LONGEST = 40
-"""Characters in a cell."""
-LATE = 3.0
-"""Seconds by which an answer may be late before the view counts as old."""
+LONGEST = 40  # characters in a cell
+LATE = 3.0  # seconds by which an answer may be late before the view counts as old
 HEADINGS = ("worker", "host", "status", "job", "gpu", "memory", "for", "last change")
 
 

@@ -11,8 +11,7 @@ from worker_state.cli import options
 from worker_state.cli.errors import bad_usage
 from worker_state.cli.options import Quiet, Verbose
 
-DRAIN_TIMEOUT = 20.0
-"""Seconds, within the 30 that Kubernetes gives and systemd can be told."""
+DRAIN_TIMEOUT = 20.0  # seconds, within the 30 that Kubernetes gives and systemd can be told
 
 
 @options.with_options(options.WORKER_OPTIONS)

@@ -7,8 +7,7 @@ from worker_state.cli.screen import Screen
 from worker_state.devserver import DevServer
 from worker_state.logs import About
 
-PAUSE = 0.6
-"""Seconds between two steps."""
+PAUSE = 0.6  # seconds between two steps
 
 
 async def walk(manager: Manager, server: DevServer, screen: Screen) -> None:

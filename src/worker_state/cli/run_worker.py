@@ -28,12 +28,10 @@ class Plan:
 
     configure: Callable[..., Config]
     """Makes the configuration from `websocket_url` and `http_url`; a server inside has them once it listens."""
-    addresses: tuple[str, str] | None
-    """Of the server; None starts one inside."""
+    addresses: tuple[str, str] | None  # of the server; None starts one inside
     demo: bool
     show_session_string: bool
-    health: tuple[int, str | None] | None = None
-    """Port and host of the health pages."""
+    health: tuple[int, str | None] | None = None  # port and host of the health pages
     drain_timeout: float = DRAIN_TIMEOUT
     demo_timeout: float = 30.0
 

@@ -10,10 +10,8 @@ from worker_state.cli.errors import ExitCode, fail
 from worker_state.cli.options import Json
 from worker_state.redact import shown
 
-TIMEOUT = 3.0
-"""Seconds until a worker's answer begins, and for each piece of it."""
-LONGEST = 64 * 1024
-"""Bytes of an answer."""
+TIMEOUT = 3.0  # seconds until a worker's answer begins, and for each piece of it
+LONGEST = 64 * 1024  # bytes of an answer
 
 NOBODY = "No worker was found on this machine; one that can be asked is started with: worker-state run --health 0"
 

@@ -24,16 +24,12 @@ from worker_state.tools.observer import Outside, open_roster
 from worker_state.tools.roster import Roster, Row, changes
 from worker_state.watched import Watched
 
-TICK = 1.0
-"""Seconds between two drawings of an unchanged view: its times go on."""
-OTHER_LINES = 8
-"""Lines of the live screen beside its rows."""
+TICK = 1.0  # seconds between two drawings of an unchanged view: its times go on
+OTHER_LINES = 8  # lines of the live screen beside its rows
 WIDE, NARROW = 110, 70
 """Columns. Below the first the last change stands under the table, below the second host and memory are left out."""
-WHOLE = ("worker", "status", "memory", "for")
-"""Cells that are never cut off."""
-UNBOUNDED = 10_000
-"""Columns of a table that goes into a pipe or a file."""
+WHOLE = ("worker", "status", "memory", "for")  # cells that are never cut off
+UNBOUNDED = 10_000  # columns of a table that goes into a pipe or a file
 
 
 Form = Literal["json", "table", "changes"]

@@ -24,8 +24,7 @@ STOPPED = 1.0
 class Limits:
     """How fast a gate admits, and what it does with clients that have to wait."""
 
-    capacity: float
-    """Admissions a second."""
+    capacity: float  # admissions a second
     backlog: int = 4096
     """Of `listen`: how many connections the kernel keeps until they are accepted; it may know a lower bound itself."""
     at: Literal["accept", "register"] = "accept"

@@ -28,8 +28,7 @@ Headers = Mapping[str, str]
 class Request:
     method: str
     path: str
-    headers: Headers = field(repr=False)
-    """By name in lower case; of several with one name, the first."""
+    headers: Headers = field(repr=False)  # by name in lower case; of several with one name, the first
     body: bytes = field(repr=False)
 
 

@@ -5,8 +5,7 @@ Pure: times are arguments, in seconds of whatever clock the caller uses.
 
 from collections import deque
 
-EVERY = 0.5
-"""Seconds between two measurements."""
+EVERY = 0.5  # seconds between two measurements
 REMEMBERED = 10.0
 """Seconds for which a late waking counts: as long as a usual probe's period, so that the next one sees it."""
 BOUND = 5.0
@@ -18,8 +17,7 @@ class Lag:
     """The latest wakings of one task."""
 
     def __init__(self, now: float) -> None:
-        self.due = now + EVERY
-        """When the task is to wake."""
+        self.due = now + EVERY  # when the task is to wake
         self._late: deque[tuple[float, float]] = deque()
 
     def woke(self, now: float) -> None:

@@ -22,10 +22,8 @@ class Readiness:
     """Whether clients find this worker with its true status, as far as the server has confirmed it."""
 
     ready: bool
-    reason: str
-    """In words, for a person."""
-    since: float
-    """Ready: since when clients can find it. Else: since when they cannot, or it is not known."""
+    reason: str  # in words, for a person
+    since: float  # ready: since when clients can find it. Else: since when they cannot, or it is not known.
 
 
 def judge(state: State, now: float) -> Readiness:

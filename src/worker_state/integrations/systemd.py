@@ -16,10 +16,8 @@ from worker_state.manager import Manager
 
 log = logging.getLogger("worker_state.systemd")
 
-LOOK_EVERY = 5.0
-"""Seconds. No event says that a proof is overdue, so the status line is looked at again."""
-RETRY = 0.2
-"""Seconds between tries while systemd's queue is full: READY must not get lost."""
+LOOK_EVERY = 5.0  # seconds. No event says that a proof is overdue, so the status line is looked at again.
+RETRY = 0.2  # seconds between tries while systemd's queue is full: READY must not get lost
 
 
 async def notify_systemd(manager: Manager) -> None:

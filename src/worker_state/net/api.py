@@ -24,7 +24,7 @@ class ServerApi:
         return http_api.read_room(await self.post(http_api.create_room(id_token)), id_token)
 
     async def delete_peer(self, peer_id: str) -> str | HttpFailure:
-        """Ask for the deletion of an identity; gives the server's report, which proves nothing (FAULTS F34)."""
+        """Ask for the deletion of an identity; gives the server's report, which proves nothing (faults.md, F34)."""
         return http_api.read_deletion(await self.post(http_api.delete_peer(peer_id)))
 
     async def post(self, request: HttpRequest) -> HttpAnswer | HttpFailure:

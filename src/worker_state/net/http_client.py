@@ -16,10 +16,9 @@ from worker_state.net import tcp
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 from worker_state.redact import redacted, shown
 
-MAX_BODY = 64 * 2**10
-"""Bytes of an HTTP answer that are read (FAULTS T12). Real ones have some hundred."""
+MAX_BODY = 64 * 2**10  # bytes of an HTTP answer that are read (faults.md, T12). Real ones have some hundred.
 HTTP_AT_ONCE = 20
-"""Requests under way in one process, all workers together: thousands at once cost more CPU each (FAULTS T24)."""
+"""Requests under way in one process, all workers together: thousands at once cost more CPU each (faults.md, T24)."""
 
 
 class Http(Protocol):
@@ -44,12 +43,12 @@ def _limiter() -> trio.CapacityLimiter:
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
-    """One for all requests: a fresh one costs 18 ms of CPU (FAULTS T26). Not the WebSocket's: httpx sets ALPN on it."""
+    """One for all requests: a fresh one costs 18 ms of CPU (T26). Not the WebSocket's: httpx sets ALPN on it."""
     return ssl.create_default_context()
 
 
 class HttpxHttp:
-    """`Http` with a short-lived client for each request: no pool is shared, so none can clog (FAULTS T13, T24, T25)."""
+    """`Http` with a short-lived client for each request: no pool is shared, so none can clog (T13, T24, T25)."""
 
     __slots__ = ("_base", "_within")
 
@@ -68,7 +67,7 @@ class HttpxHttp:
         content = b""
         if body is not None:
             headers["Content-Type"], content = "application/json", json.dumps(body).encode("ascii")
-        # The one deadline is the scope around the whole request: httpx's own are per read (FAULTS T11).
+        # The one deadline is the scope around the whole request: httpx's own are per read (faults.md, T11).
         client = httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None)
         with trio.move_on_after(self._within):
             async with _limiter(), client:

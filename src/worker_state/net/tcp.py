@@ -29,7 +29,7 @@ async def open_tcp_stream(host: str, port: int, within: float) -> trio.SocketStr
         addresses = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if len(addresses) > 1:
             return await trio.open_tcp_stream(host, port)
-        # trio's race throws away what the kernel connected while the loop was late (T15).
+        # trio's race throws away what the kernel connected while the loop was late (faults.md, T15).
         ((family, kind, protocol, _, address),) = addresses
         connecting = trio.socket.socket(family, kind, protocol)
         try:

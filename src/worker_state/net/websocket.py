@@ -1,6 +1,6 @@
 """The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches trio-websocket.
 
-The library hangs, leaks and raises in odd places (FAULTS, part T). `_Stream` below it and `_Reader` beside it are the
+The library hangs, leaks and raises in odd places (T1 to T28). `_Stream` below it and `_Reader` beside it are the
 remedies; each line that needs one names its trap. What the network does comes out as a value (`DialFailure`, `Closed`),
 never as an exception. Nothing here decides about retries or knows what a message means.
 """
@@ -22,19 +22,15 @@ from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import shown
 
 MAX_MESSAGE = 8 * 2**20
-"""Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (FAULTS F22)."""
+"""Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (faults.md, F22)."""
 UNREAD = 64
-"""Messages that may wait in the library: with its default of 1 an unread one blocks the pongs (T8, T28)."""
-PATH_SAFE = "/%?:@!$&'()*+,;=~-._"
-"""What may stand unquoted in a path or a query."""
+"""Messages that may wait in the library: with its default of 1 an unread one blocks the pongs (faults.md, T8, T28)."""
+PATH_SAFE = "/%?:@!$&'()*+,;=~-._"  # what may stand unquoted in a path or a query
 BUSY = frozenset({429, 502, 503, 504})
 """What a server says, or a proxy before it, that has too much to do or is just starting."""
-LAST_WORD = 0.5
-"""Seconds for a Close frame to go out."""
-LONGEST_HEAD = 2**14
-"""Bytes of an HTTP answer without an end of its head."""
-CLOSE = b"\x88\x82\0\0\0\0"
-"""The head of a Close frame, redacted by zeros; a code of two bytes follows."""
+LAST_WORD = 0.5  # seconds for a Close frame to go out
+LONGEST_HEAD = 2**14  # bytes of an HTTP answer without an end of its head
+CLOSE = b"\x88\x82\0\0\0\0"  # the head of a Close frame, redacted by zeros; a code of two bytes follows
 NORMAL = (1000).to_bytes(2)
 
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -46,11 +42,10 @@ class Socket(Protocol):
     """One open WebSocket connection: one task at a time may send, one may ping, and one may receive.
 
     The server's pings are answered. A frame whose sending was cancelled may be half on the wire: everything after it
-    returns `Closed` (T10).
+    returns `Closed` (faults.md, T10).
     """
 
-    connected_at: float
-    """When TCP was connected, in seconds of trio's clock."""
+    connected_at: float  # when TCP was connected, in seconds of trio's clock
 
     @property
     def heard_at(self) -> float:
@@ -118,7 +113,7 @@ class WebSocketDial:
         below = await tcp.connect(self._host, self._port, deadlines.connect, self._open_stream)
         if isinstance(below, DialFailure):
             return below
-        # A SYN-ACK is no acceptance: a kernel whose accept queue is full drops what follows (STORMS, finding 3).
+        # A SYN-ACK is no acceptance: a kernel whose accept queue is full drops what follows (storms.md, 3).
         tcp.give_up_after(below, deadlines.acknowledge)
         socket = _WebSocket(below, nursery)
         failure: DialFailure | None = DialFailure(Cause.DROPPED)  # for a cancel
@@ -149,8 +144,7 @@ class _Reader:
         self.error: Exception | None = None
         self._nursery = nursery
         self._scope = trio.CancelScope()
-        self._ended: trio.Event | None = None
-        """None before the start."""
+        self._ended: trio.Event | None = None  # none before the start
         self._waiting = trio.CancelScope()
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
@@ -189,10 +183,8 @@ class _Stream:
         self.heard_at = trio.current_time()
         self.failure = DialFailure(Cause.CLOSED, "before the handshake was done")
         """Why there is no connection, if there is none."""
-        self.cut = False
-        """Half a frame is out."""
-        self.closing = False
-        """A Close frame is out."""
+        self.cut = False  # half a frame is out
+        self.closing = False  # A Close frame is out
         self._stream = stream
         self._upgraded = False
         self._turn = trio.StrictFIFOLock()

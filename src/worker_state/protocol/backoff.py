@@ -1,15 +1,14 @@
 """How long to wait: before registering again on a link that is up, after refusals and evictions, between HTTP calls.
 
 Pure, like `pace`, which is about links: time and chance are arguments. Two workers with one identity evict each other
-as often as they register; growing pauses keep that from going on for ever at full speed (FAULTS F04, F06).
+as often as they register; growing pauses keep that from going on for ever at full speed (faults.md, F04, F06).
 """
 
 from random import Random
 
 from worker_state.protocol.reconnect import ReconnectParameters, overrun
 
-LIVED = 120.0
-"""Seconds. A registration that lived for so long makes the pauses short again."""
+LIVED = 120.0  # seconds. A registration that lived for so long makes the pauses short again.
 APART = 300.0
 """Seconds. Evictions further apart have nothing to do with each other: two who share an identity, each with the longest
 pause, come again within 240. (A link that dies every few minutes evicts each new registration after half a minute.)"""
@@ -18,8 +17,7 @@ EVICTED = (0.1, 120.0)
 LONGEST_REFUSED = 30.0
 """Seconds. The longest pause after refusals: one frame each, and found soon after the server is mended."""
 HOUR = 3600.0
-MANY_EVICTIONS = 3
-"""In an hour: more than the network's accidents explain (FAULTS F04)."""
+MANY_EVICTIONS = 3  # in an hour: more than the network's accidents explain (faults.md, F04)
 MISSING, RENEWING = (2.0, 20.0), (10.0, 600.0)
 """Seconds. The first and the longest pause between HTTP calls that fail. Without credentials nobody finds the worker;
 while they are only due for renewal, they go on being used."""

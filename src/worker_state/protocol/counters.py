@@ -11,8 +11,7 @@ from worker_state.protocol import events as m
 from worker_state.protocol.error_policy import Cause
 from worker_state.protocol.state import State
 
-Series = tuple[str, str]
-"""A family of counts and the one of its labels that is meant."""
+Series = tuple[str, str]  # A family of counts and the one of its labels that is meant
 
 DIALS, REGISTRATIONS, UPDATES = "dials", "registrations", "status_updates"
 CONNECTED: Series = (DIALS, "connected")
@@ -37,10 +36,8 @@ class Counters:
     def __init__(self) -> None:
         self._tally: dict[Series, int] = {}
         self._classes = [0] * (len(BOUNDS) + 1)
-        self.seconds = 0.0
-        """All times to register together."""
-        self.pause = 0.0
-        """The pause before the next dial, in seconds; 0 while there is a link."""
+        self.seconds = 0.0  # all times to register together
+        self.pause = 0.0  # the pause before the next dial, in seconds; 0 while there is a link
 
     def add(self, event: m.Event, before: State) -> None:
         """Count this event; `before` is the snapshot that does not know of it yet."""

@@ -56,7 +56,7 @@ class Credentials:
 
     def look_at_the_clock(self, ahead: float) -> None:
         """A clock that goes on while the machine sleeps, as the server's does, is so far ahead of the caller's: what is
-        held now has grown older by what that has grown (FAULTS T18). To be called before anything new is granted."""
+        held now has grown older by what that has grown (T18). To be called before anything new is granted."""
         slept = 0.0 if self._ahead is None else ahead - self._ahead
         if self._ahead is None or slept < 0 or slept >= OVERSLEPT:  # less may be the clocks' own doing
             self._ahead = ahead
@@ -76,7 +76,7 @@ class Credentials:
 
     def token_is_due(self, now: float) -> bool:
         """What has to be fetched is an ID token; else it is a room. A missing room comes first: the token that is only
-        due for renewal still works, and its renewal may fail for long (FAULTS F16)."""
+        due for renewal still works, and its renewal may fail for long (faults.md, F16)."""
         room_is_missing = self._own_room and self.room.value is None
         return self.id_token.value is None or (now >= self.id_token.due and not room_is_missing)
 

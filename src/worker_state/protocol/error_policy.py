@@ -1,7 +1,7 @@
 """What a failure means: the ONE place that turns an answer's text, a close code or a cause into what is to be done.
 
 Pure classification. How long a pause becomes with repetition is `pace`'s business; carrying a verdict out is the
-actors'. Unknown trouble always means trying again (FAULTS F19).
+actors'. Unknown trouble always means trying again (faults.md, F19).
 """
 
 import re
@@ -130,7 +130,7 @@ _OUR_FAULT = frozenset(
 
 
 def decide(refusal: RegisterError, *, own_room: bool, by_key: bool = False) -> Decision:
-    """What an answer to `register` that is no acceptance calls for (PROTOCOL.md, `register` rows; FAULTS F16, F17)."""
+    """What an answer to `register` that is no acceptance calls for (protocol.md, C; faults.md, F16, F17)."""
     reason = shown(refusal.reason)
     if not refusal.typed:
         # With an API key there is no identity that could be renewed, and whoever says so is not who checks keys.
@@ -154,13 +154,10 @@ _ANSWERS = _IDENTITY_RENEWALS | _ROOM_REFUSED | _OUR_FAULT | _PASSES_BY_ITSELF
 class CodeMeaning(StrEnum):
     """What an error with a code says to a registered worker. Codes that only answer other frames say nothing."""
 
-    NO_SUCH_PEER = "no such peer"
-    """The answer to an update, or to another part's message."""
-    FORGOTTEN = "forgotten"
-    """The server does not know this worker, or cannot reach it."""
+    NO_SUCH_PEER = "no such peer"  # the answer to an update, or to another part's message
+    FORGOTTEN = "forgotten"  # the server does not know this worker, or cannot reach it
     NOTHING = "nothing"
-    UNKNOWN = "unknown"
-    """It may refuse an echo."""
+    UNKNOWN = "unknown"  # it may refuse an echo
 
 
 def of_error_code(message: Message, peer_id: str) -> CodeMeaning:
@@ -183,5 +180,5 @@ def refuses_token(status: int | None) -> bool:
 
 
 def surely_answers(refusal: RegisterError) -> bool:
-    """Whether this error answers a `register`, being one of its rows in PROTOCOL.md, and not another part's frame."""
+    """Whether this error answers a `register` (protocol.md, C), and not a frame of the worker's other parts."""
     return refusal.reason in _ANSWERS

@@ -18,10 +18,9 @@ from worker_state.protocol.status import Truth
 class Link:
     """The right to send on one particular socket. When that dies, sending says so; a `Link` never moves to another."""
 
-    epoch: int
-    """Counts the links of this worker from 1; frames and answers of an older epoch mean nothing."""
+    epoch: int  # counts the links of this worker from 1; frames and answers of an older epoch mean nothing
     answer_by: float
-    """How long the first `register` on it may go unanswered: patience is what saves a busy server (STORMS, 1)."""
+    """How long the first `register` on it may go unanswered: patience is what saves a busy server (storms.md, 1)."""
     send: Callable[[str, str], Awaitable[bool]] = field(repr=False, compare=False)
     """Hand over a frame of the worker's other parts (its type, its text), waiting for the ones before it; False when
     the socket is gone."""
@@ -80,8 +79,7 @@ class DropLink:
     epoch: int
     why: str
     cause: Cause = Cause.DROPPED
-    polite: bool = False
-    """With a Close frame: nothing that was sent is unanswered."""
+    polite: bool = False  # with a Close frame: nothing that was sent is unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +132,9 @@ class LinkLost:
 class LinkReleased:
     """The registration actor, too, has done with a lost link: what the server may still make of it."""
 
-    by_server: bool
-    """The server has sent a Close frame."""
-    registered: bool
-    """A `register` was sent over the link …"""
-    unanswered: bool
-    """… and one of them was not answered."""
+    by_server: bool  # the server has sent a Close frame
+    registered: bool  # A `register` was sent over the link …
+    unanswered: bool  # … and one of them was not answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +195,10 @@ class WorkerRegistered:
     room_id: str
     token: str | None = field(repr=False)
     peers: int
-    settled: bool
-    """False when a further registration was asked for while this one was on its way."""
+    settled: bool  # false when a further registration was asked for while this one was on its way
     at: float
     around: Around = NOTHING_AROUND
-    crowd: int = 0
-    """So many others are to be reckoned with in the room; 0: as many as the answer has told (`peers`)."""
+    crowd: int = 0  # so many others are to be reckoned with in the room; 0: as many as the answer has told (`peers`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +315,6 @@ Happened = (
     | SignalDropped
     | StartupAborted
 )
-Event = Command | Happened
-"""Anything that is published."""
+Event = Command | Happened  # anything that is published
 Publish = Callable[[Event], None]
 """How an actor speaks: never waits, never fails. Which actors hear it, the supervisor's table of routes says."""

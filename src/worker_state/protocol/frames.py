@@ -12,11 +12,9 @@ from typing import Any
 
 from worker_state.protocol.status import Truth, properties
 
-Message = dict[str, Any]
-"""One JSON object, as it stands in a text frame."""
+Message = dict[str, Any]  # one JSON object, as it stands in a text frame
 
-ECHO_KEY = "worker_state_echo"
-"""The one key in the payload of a `peer_message` to ourselves; its value is the nonce."""
+ECHO_KEY = "worker_state_echo"  # the one key in the payload of a `peer_message` to ourselves; its value is the nonce
 
 
 # --- what we send -----------------------------------------------------------------------------------------------------
@@ -51,7 +49,7 @@ def update_metadata(peer_id: str, record: Message) -> Message:
 
 
 def look(peer_id: str, record: Message) -> Message:
-    """The least update that changes nothing: its answer shows what the server has stored, ours or forged (FAULTS F07).
+    """The least update that changes nothing: its answer shows what the server has stored, ours or forged (F07).
 
     The tags have to be in it (F08), and one property, as in the recorded step "the worker's next probe shows it".
     """
@@ -83,7 +81,7 @@ OURS = frozenset({"register", "update_metadata"})
 """The types that only worker_state itself may send; `send_signal` refuses them."""
 
 SIGNED = frozenset({"discover_peers", "peer_message"})
-"""The types whose sender the server looks up by what they say: a wrong one earns NOT_IN_ROOM (PROTOCOL.md)."""
+"""The types whose sender the server looks up by what they say: a wrong one earns NOT_IN_ROOM (protocol.md, B)."""
 
 
 def encode(message: Mapping[str, Any]) -> str:
@@ -98,8 +96,7 @@ def encode(message: Mapping[str, Any]) -> str:
 class Around:
     """What the answer to a `register` says of the world around: for the worker's other parts, and never shown."""
 
-    peer_list: tuple[str, ...] = field(default=(), repr=False)
-    """Who else was in the room."""
+    peer_list: tuple[str, ...] = field(default=(), repr=False)  # who else was in the room
     ice_servers: tuple[Message, ...] = field(default=(), repr=False)
     """As the server gave them (v3.0), credentials of TURN servers included."""
     mesh_ice_servers: tuple[Message, ...] = field(default=(), repr=False)
@@ -110,13 +107,12 @@ NOTHING_AROUND = Around()
 
 @dataclass(frozen=True, slots=True)
 class RegistrationAccepted:
-    """`registered_auth`. Only what is ours is kept: v3.0 puts other workers' API keys beside it (PROTOCOL, 8)."""
+    """`registered_auth`. Only what is ours is kept: v3.0 puts other workers' API keys beside it (protocol.md, 8)."""
 
     peer_id: str
     room_id: str
     token: str | None = field(repr=False)
-    peers: int
-    """How many others are in the room."""
+    peers: int  # how many others are in the room
     around: Around = NOTHING_AROUND
 
 
@@ -135,8 +131,7 @@ class RegisterError:
 
     reason: str
     typed: bool
-    message: Message = field(default_factory=dict, repr=False, compare=False)
-    """As it came."""
+    message: Message = field(default_factory=dict, repr=False, compare=False)  # as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +139,7 @@ class NotInRoom:
     """The server does not have us in any room (or not under this id): the registration is gone."""
 
     code: str
-    message: Message = field(default_factory=dict, repr=False, compare=False)
-    """As it came."""
+    message: Message = field(default_factory=dict, repr=False, compare=False)  # as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +152,7 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """`{"type": "ping"}`: a sign of life; an answer would only earn an error frame (FAULTS F29)."""
+    """`{"type": "ping"}`: a sign of life; an answer would only earn an error frame (faults.md, F29)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +189,7 @@ def read(text: str | bytes) -> Frame:
         case {"type": "error", "code": "NOT_IN_ROOM" as code}:
             return NotInRoom(code, message)  # PEER_NOT_FOUND may be about the target of another part's message
         case {"type": "error", "code": code} if code is not None:
-            return OtherMessage(message)  # no `register` is refused with a code (FAULTS G04)
+            return OtherMessage(message)  # no `register` is refused with a code (faults.md, G04)
         case {"type": "error", "reason": str(reason)}:
             return RegisterError(reason, True, message)
         case {"type": "ping"}:
@@ -222,7 +216,7 @@ def _parse(text: str) -> object:
 
 
 def _nothing(constant: str) -> None:
-    """NaN and the infinities are no JSON, but the server hands on what any peer wrote (FAULTS T16): refused, one in a
+    """NaN and the infinities are no JSON, but the server hands on what any peer wrote (T16): refused, one in a
     neighbour's record would keep us from reading that we are registered. So they are what they are in browsers."""
 
 
@@ -259,7 +253,7 @@ def _read_echo(message: Message, nonce: object) -> Echo | Malformed:
 def differences(stored: Message, wanted: Message) -> tuple[str, ...]:
     """The names of what is ours and is stored otherwise; other people's extra tags and properties do not count.
 
-    The server unites tags and merges properties, so nothing extra could be removed (FAULTS F09).
+    The server unites tags and merges properties, so nothing extra could be removed (faults.md, F09).
     """
     tags, properties_ = stored.get("tags"), stored.get("properties")
     found = [] if isinstance(tags, list) and all(tag in tags for tag in wanted["tags"]) else ["tags"]

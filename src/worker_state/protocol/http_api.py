@@ -68,7 +68,7 @@ def sign_in() -> HttpRequest:
 
 
 def read_identity(answer: HttpAnswer | HttpFailure) -> Identity | HttpFailure:
-    """What `sign_in` brings; status, content and types are checked before use (FAULTS F25)."""
+    """What `sign_in` brings; status, content and types are checked before use (faults.md, F25)."""
     match _read_body(answer):
         case HttpFailure() as failure:
             return failure
@@ -95,12 +95,12 @@ def read_room(answer: HttpAnswer | HttpFailure, id_token: str) -> Room | HttpFai
 
 
 def delete_peer(peer_id: str) -> HttpRequest:
-    """Deletes an identity, and with the last registered one of a room that room (FAULTS G01)."""
+    """Deletes an identity, and with the last registered one of a room that room (faults.md, G01)."""
     return HttpRequest("/delete-peer", body={"peer_id": peer_id})
 
 
 def read_deletion(answer: HttpAnswer | HttpFailure) -> str | HttpFailure:
-    """The report of `delete_peer`. The server says 200 even when it failed: this proves nothing (FAULTS F34)."""
+    """The report of `delete_peer`. The server says 200 even when it failed: this proves nothing (faults.md, F34)."""
     match _read_body(answer):
         case HttpFailure() as failure:
             return failure

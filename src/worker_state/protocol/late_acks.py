@@ -6,8 +6,7 @@ late one is known by its content: it confirms nothing, and it disproves nothing.
 
 from worker_state.protocol import frames
 
-MOST = 8
-"""So many are kept in mind: a server that never answers an update must not fill the memory."""
+MOST = 8  # so many are kept in mind: a server that never answers an update must not fill the memory
 
 
 class LateAcks:

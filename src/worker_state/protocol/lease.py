@@ -12,19 +12,18 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 TOKEN_LIFE = 3600.0
-"""Seconds that an ID token lives when it does not say so itself (PROTOCOL.md: Cognito's default)."""
+"""Seconds that an ID token lives when it does not say so itself (protocol.md, A: Cognito's default)."""
 ROOM_LIFE = 7200.0
 """Seconds that a room made by `/create-room` lives from its creation, in both generations of the server (G02)."""
 RENEW_TOKEN = (0.80, 0.85)
 """The share of its life after which an ID token is renewed; a range, so that many workers do not renew at once."""
-RENEW_ROOM = (0.90, 0.92)
-"""The same for a room of our own: 108 to 110 of 120 minutes (FAULTS F10)."""
+RENEW_ROOM = (0.90, 0.92)  # the same for a room of our own: 108 to 110 of 120 minutes (faults.md, F10)
 FRESH_ONES = 2
 """So many new ones are tried when they are refused one after the other; each of them leaves something on the server."""
 FRESH = 60.0
 """Seconds. Only what is refused while it is younger than this says that the next one would be refused as well."""
 STALE = 300.0
-"""Seconds after which, even so, one more is tried (FAULTS F21, F38: the fault is the server's, and may be mended)."""
+"""Seconds after which, even so, one more is tried (F21, F38: the fault is the server's, and may be mended)."""
 
 FIRST_PAUSE = 0.2
 """Seconds before the first renewal that follows a refusal; the next within an hour wait 1.7 times as long each."""
@@ -45,12 +44,10 @@ class Leased(Generic[T]):
 
     def __init__(self) -> None:
         self.value: T | None = None
-        self.due = math.inf
-        """When to renew, if nobody refuses it before."""
+        self.due = math.inf  # when to renew, if nobody refuses it before
         self._since = -math.inf
         self._refusals = 0
-        self._kept = False
-        """Refused, and held on to all the same."""
+        self._kept = False  # refused, and held on to all the same
         self._refused_at: list[float] = []
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """The `register` that was sent last: until when its answer is waited for, and whether one is unanswered yet.
 
 Pure: time is an argument. Frames of one socket are answered in order, so an echo that was sent behind a `register` and
-is answered first says that the server has swallowed the `register` (FAULTS G05).
+is answered first says that the server has swallowed the `register` (faults.md, G05).
 """
 
 import math
@@ -9,8 +9,7 @@ import math
 FIRST_ECHO = 5.0
 """Seconds from a `register` to the first echo behind it; each further one comes after twice as long, so that a busy
 server is not pressed."""
-ECHO_PREFIX = "register-"
-"""How the nonces of these echoes begin, which nobody takes for a proof of being discoverable."""
+ECHO_PREFIX = "register-"  # how the nonces of these echoes begin, which nobody takes for a proof of being discoverable
 
 
 class PendingRegister:
@@ -31,15 +30,12 @@ class PendingRegister:
     )
 
     def __init__(self) -> None:
-        self.epoch = 0
-        """The link that it was sent on."""
-        self.revision = 0
-        """Of the status that it carried."""
+        self.epoch = 0  # the link that it was sent on
+        self.revision = 0  # of the status that it carried
         self.sent_at = 0.0
-        self.nonce = ""
-        """Of the echoes behind it."""
+        self.nonce = ""  # of the echoes behind it
         self.unanswered = 0
-        """How many on the present link have not been answered for sure: one may take effect yet (FAULTS F03)."""
+        """How many on the present link have not been answered for sure: one may take effect yet (faults.md, F03)."""
         self._swallowed_on = 0
         self.over()
 
@@ -64,10 +60,8 @@ class PendingRegister:
     def over(self, *, doubtful: bool = False) -> None:
         """It was answered, or never will be. `doubtful`: by an error that may have been about another part's frame."""
         self.doubtful = doubtful
-        self.answer_by = math.inf
-        """When the waiting is over."""
-        self.echo_at = math.inf
-        """When the next echo is to be sent behind it."""
+        self.answer_by = math.inf  # when the waiting is over
+        self.echo_at = math.inf  # when the next echo is to be sent behind it
         self._gap, self._echoed = FIRST_ECHO, False
 
     @property

@@ -9,11 +9,10 @@ from random import Random
 
 AFTER_REGISTRATION = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0)
 """Seconds after the registration's answer, beside the one at once: a dying old connection evicts the new registration
-up to 50 s later (FAULTS F01)."""
+up to 50 s later (faults.md, F01)."""
 STEADY = (20.0, 29.0)
 """Seconds between proofs from then on. What somebody else has written is back within 30 s, answers included (G03)."""
-ROOM_RATE = 50.0
-"""Proofs a second that all workers of a room may cost its server together."""
+ROOM_RATE = 50.0  # proofs a second that all workers of a room may cost its server together
 AIM = 0.8 * ROOM_RATE
 """What is aimed at: after a restart the rounds of all workers begin together, and their peaks must keep to the rate."""
 EARLY_UP_TO = 50
@@ -22,14 +21,11 @@ all come back at once would send more than the rate. There the steady ones, whic
 REMEMBERED = 0.9
 """The share of a room's size that is remembered over a registration: after a restart the first ones back are told of an
 empty room, and would prove themselves as if it stayed so."""
-MISSES = 2
-"""Answers in a row that may be lost before the registration is called forgotten."""
-AGAIN = 5
-"""Of so many proofs one is tried by an echo all the same where echoes were refused: every two minutes."""
-TICK = 5.0
-"""Seconds between looks at the clock: how soon after a suspend it is noticed."""
+MISSES = 2  # answers in a row that may be lost before the registration is called forgotten
+AGAIN = 5  # of so many proofs one is tried by an echo all the same where echoes were refused: every two minutes
+TICK = 5.0  # seconds between looks at the clock: how soon after a suspend it is noticed
 OVERSLEPT = 2.0
-"""Seconds. Waking later than this says that we were stopped, not that the peer is dead (FAULTS T15)."""
+"""Seconds. Waking later than this says that we were stopped, not that the peer is dead (faults.md, T15)."""
 
 
 JITTER = (0.9, 1.1)
@@ -76,8 +72,7 @@ class Schedule:
         early = AFTER_REGISTRATION if peers < EARLY_UP_TO else ()
         self._early = [now + at * random.uniform(*JITTER) for at in early]
         self._first = True
-        self.due = now
-        """When the next proof is to be sent; at once to begin with, since `synced()` waits for it."""
+        self.due = now  # when the next proof is to be sent; at once to begin with, since `synced()` waits for it
 
     def sent(self, now: float) -> Proof:
         """A proof is sent: moves `due` on, and says what belongs to it."""
@@ -200,8 +195,7 @@ class RepairPauses:
 
     def __init__(self) -> None:
         self._found = 0
-        self.until = 0.0
-        """No repair before this."""
+        self.until = 0.0  # no repair before this
 
     def found(self, now: float) -> None:
         """A difference was found: the next repair is paused for a second, doubled each time, up to ten."""

@@ -2,7 +2,7 @@
 socket: it is told what happened, and when, and asks nobody.
 
 One object for each worker, with a `Random` of its own that is seeded by the operating system: cloned workers must not
-draw the same delays (FAULTS T17). The rule, in six sentences. A link that had lived is followed by a quick dial, for
+draw the same delays (T17). The rule, in six sentences. A link that had lived is followed by a quick dial, for
 somebody has pulled a cable. While nobody is there, ask at a pace that follows how long that has lasted already. When
 somebody is there who cannot serve us, everybody dials once in each stretch of time that is two fifths as long as all
 before, at a place in it that he has drawn once: dials are spread evenly, however many workers there are, and never
@@ -19,15 +19,13 @@ from random import Random
 
 from worker_state.protocol.error_policy import Cause
 
-_AWAY = (Cause.REFUSED, Cause.UNREACHABLE)
-"""Nobody is there: asking costs nobody anything."""
+_AWAY = (Cause.REFUSED, Cause.UNREACHABLE)  # nobody is there: asking costs nobody anything
 _FULL = (Cause.NO_ANSWER, Cause.UNACKNOWLEDGED)
 """A kernel that drops what it has no room for, or a path that is dead: asking costs next to nothing."""
 _SAYS_FULL = (*_FULL, Cause.SHED)
 """Somebody is there who has no room for us: nothing else tells that others are in trouble too."""
 _TIMED_OUT = (Cause.UNANSWERED, Cause.UNREGISTERED)
-_TOLD_EVERYBODY = (1001, 1012, 1013)
-"""Close codes of a server that goes away, restarts, or wants fewer."""
+_TOLD_EVERYBODY = (1001, 1012, 1013)  # close codes of a server that goes away, restarts, or wants fewer
 
 MINUTE = 60.0
 
@@ -36,29 +34,24 @@ MINUTE = 60.0
 class Deadlines:
     """How long each stage of one dial may take, in seconds."""
 
-    connect: float
-    """From the beginning of the dial to the SYN-ACK."""
+    connect: float  # from the beginning of the dial to the SYN-ACK
     acknowledge: float
-    """For the kernel over there to acknowledge bytes of ours. A SYN-ACK alone is not acceptance (STORMS, 3)."""
-    register: float
-    """From the SYN-ACK to the registration's answer: the patience."""
+    """For the kernel over there to acknowledge bytes of ours. A SYN-ACK alone is not acceptance (storms.md, 3)."""
+    register: float  # from the SYN-ACK to the registration's answer: the patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectParameters:
     """Seconds, unless something else is said. Chosen on `benchmarks.virtual_storms.TUNED`, tried on those held out."""
 
-    shortest: float = 0.05
-    """No pause is shorter: whatever goes wrong here or there, a client does not spin."""
-    most: int = 20
-    """Dials in any minute. Enough for the fastest ten tries and a storm behind them, and no attack."""
+    shortest: float = 0.05  # no pause is shorter: whatever goes wrong here or there, a client does not spin
+    most: int = 20  # dials in any minute. Enough for the fastest ten tries and a storm behind them, and no attack.
 
     blip: float = 0.3
     """The first dial after a link that had lived comes within this: a pulled cable costs a client nothing."""
     announced: float = 5.0
     """The same when the server said that it goes: everybody was told at once, and nobody is back in less."""
-    lived: float = 30.0
-    """A registration that was answered and then held for less than this never really came back."""
+    lived: float = 30.0  # A registration that was answered and then held for less than this never really came back
 
     poll_share: float = 1.0
     """Of the time that nobody has been there: the range of the next pause. Who was away for a moment is found after a
@@ -98,16 +91,14 @@ class ReconnectParameters:
     and a million who overran a server that takes everybody stop filling its queue faster than it can work it off."""
     patience_in_storm: float = 240.0
     """When it is known that not we alone are in trouble: the server was away, full, or said so. It must exceed the
-    queue, for a server that works for clients who have gone works for nobody (STORMS, 1): a backlog of 4,096 at 17 a
+    queue, for a server that works for clients who have gone works for nobody (storms.md, 1): a backlog of 4,096 at 17 a
     second. Each time-out doubles it too."""
-    patience_most: float = 1200.0
-    """Either ends here. A queue of a million at 833 a second."""
+    patience_most: float = 1200.0  # either ends here. A queue of a million at 833 a second.
 
     hint_most: float = 300.0
     """A longer hint is not slept through but looked after on the way: one answer of some box in between must not hide a
     living worker for a quarter of an hour."""
-    hint_share: float = 0.05
-    """A hint is overrun by up to this share, for others may have got the same."""
+    hint_share: float = 0.05  # A hint is overrun by up to this share, for others may have got the same
     hint_least: float = 1.0
     """By up to this at least: `Retry-After` counts whole seconds, so a slot's second is known, not the slot."""
 

@@ -25,20 +25,16 @@ class Update:
 class Registered:
     """A registration that the server has accepted."""
 
-    epoch: int
-    """The link of the registration."""
+    epoch: int  # the link of the registration
     peer_id: str
     schedule: Schedule
     confirmed: int | None
     """The revision that the server has stored, or None when it was seen to have stored something else."""
-    written: int
-    """The revision that the server was last told, by the registration or by an update."""
-    owed: LateAcks
-    """The late answers that may come before those that are waited for."""
+    written: int  # the revision that the server was last told, by the registration or by an update
+    owed: LateAcks  # the late answers that may come before those that are waited for
     update: Update | None = None
     look_due: bool = False
     full_due: bool = False
-    nonce: str | None = None
-    """The echo under way."""
+    nonce: str | None = None  # the echo under way
     echo_by: float = math.inf
     misses: Misses = field(default_factory=Misses)

@@ -1,4 +1,4 @@
-"""The registration's state machine, as a table. The picture in the README is drawn from it.
+"""The registration's state machine, as a table. The pictures in README and docs/architecture.md are drawn from it.
 
 A step that the table does not hold is a bug in the actor that took it: it raises `IllegalStep` and changes nothing.
 What happens at a step (frames, timers, logs) belongs to the registration actor, not here.
@@ -10,16 +10,14 @@ from enum import StrEnum
 class Phase(StrEnum):
     """How far the registration has come on the present link."""
 
-    OFFLINE = "offline"
-    """There is no link."""
+    OFFLINE = "offline"  # there is no link
     UNREGISTERED = "unregistered"
     """There is a link; the server does not list us through it, and no `register` is on its way."""
     REGISTERING = "registering"
-    """A `register` is unanswered: the link may only be aborted, never closed politely (FAULTS F31)."""
+    """A `register` is unanswered: the link may only be aborted, never closed politely (faults.md, F31)."""
     REGISTERED = "registered"
-    """The server has accepted. That is what we were told, not yet proof (PROTOCOL.md, "What goes wrong", 3)."""
-    LEAVING = "leaving"
-    """The exit has begun: nothing registers any more (FAULTS F32)."""
+    """The server has accepted. That is what we were told, not yet proof (protocol.md, 3)."""
+    LEAVING = "leaving"  # the exit has begun: nothing registers any more (faults.md, F32)
 
 
 class Step(StrEnum):
@@ -67,7 +65,7 @@ def after(phase: Phase, step: Step) -> Phase:
 
 
 def mermaid() -> str:
-    """The table as a Mermaid state diagram, for the README."""
+    """The table as a Mermaid state diagram, for README and docs/architecture.md."""
     lines = ["stateDiagram-v2", f"    [*] --> {Phase.OFFLINE}"]
     lines += [f"    {phase} --> {then}: {step}" for (phase, step), then in TABLE.items()]
     lines.append(f"    {Phase.LEAVING} --> [*]")

@@ -24,10 +24,8 @@ class Renewals:
     def __init__(self, credentials: Credentials, random: Random) -> None:
         self._credentials = credentials
         self._random = random
-        self._tries = CallBackoff()
-        """The call under way, and those in a row that failed."""
-        self._not_before = 0.0
-        """No call before this: the pause after one that failed."""
+        self._tries = CallBackoff()  # the call under way, and those in a row that failed
+        self._not_before = 0.0  # no call before this: the pause after one that failed
 
     def signed_in(self, id_token: str, now: float) -> None:
         """A sign-in has succeeded."""

@@ -16,41 +16,30 @@ class State:
     """What is true here, and how much of it the server is known to show. Times are of trio's clock, in seconds."""
 
     truth: Truth = field(default_factory=Available)
-    revision: int = 0
-    """How often the status has changed."""
+    revision: int = 0  # how often the status has changed
     status_since: float = 0.0
-    draining: bool = False
-    """No further job is taken; once begun it stays so."""
-    confirmed_revision: int = -1
-    """The newest revision that the server has confirmed on the present registration, or -1."""
+    draining: bool = False  # no further job is taken; once begun it stays so
+    confirmed_revision: int = -1  # the newest revision that the server has confirmed on the present registration, or -1
     unconfirmed_since: float | None = 0.0
     """Since when the server has not confirmed the present status, or None while it has."""
-    confirmed_at: float | None = None
-    """When the server last confirmed what was true then, on whatever registration."""
+    confirmed_at: float | None = None  # when the server last confirmed what was true then, on whatever registration
     connected: bool = False
-    epoch: int = 0
-    """Which link this is, counted from 1."""
+    epoch: int = 0  # which link this is, counted from 1
     registered_since: float | None = None
     """When the server accepted the present registration. That is what we were told …"""
-    discoverable_since: float | None = None
-    """… and since when echoes prove it; None while it is not proved."""
+    discoverable_since: float | None = None  # … and since when echoes prove it; None while it is not proved
     unregistered_since: float | None = 0.0
     """When the last registration was lost (before the first one: the start), or None while the worker is registered."""
-    proved_at: float | None = None
-    """When the last echo came back, on whatever registration."""
+    proved_at: float | None = None  # when the last echo came back, on whatever registration
     registration_asked: bool = False
     """A full registration was asked for with `reregister()` and has not been accepted yet."""
     peer_id: str | None = None
     room_id: str | None = None
     session_string: str | None = field(default=None, repr=False)
-    crowd: int = 0
-    """How many others are reckoned with in the room, which says how often the server is asked."""
-    around: Around = NOTHING_AROUND
-    """Also as `peer_list`, `ice_servers` and `mesh_ice_servers`."""
-    peers: int = 0
-    """How many others were in the room at the last registration."""
-    evictions: int = 0
-    """How often the server has forgotten this worker although its link was up."""
+    crowd: int = 0  # how many others are reckoned with in the room, which says how often the server is asked
+    around: Around = NOTHING_AROUND  # also as `peer_list`, `ice_servers` and `mesh_ice_servers`
+    peers: int = 0  # how many others were in the room at the last registration
+    evictions: int = 0  # how often the server has forgotten this worker although its link was up
     trouble: str | None = None
     """Why the worker is not registered just now, in words; None when it is, and while nothing has failed."""
     signals_dropped: int = 0

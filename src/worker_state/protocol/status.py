@@ -1,6 +1,6 @@
 """What a worker can be doing: the sum type of statuses and the wire properties of each.
 
-The server merges properties and never removes one (PROTOCOL.md, "What goes wrong", 2), so every status names both job
+The server merges properties and never removes one (protocol.md, 2), so every status names both job
 ids, and the one that does not apply is an explicit null.
 """
 

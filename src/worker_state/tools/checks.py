@@ -213,7 +213,7 @@ def of_second(finding: Finding) -> Finding:
 
 
 DELETED, ROOM_DELETED = "peer deleted", "Room status: deleted"
-"""How the report of a deletion begins, and ends where the room went too. It proves nothing (FAULTS F34, G08)."""
+"""How the report of a deletion begins, and ends where the room went too. It proves nothing (faults.md, F34, G08)."""
 
 
 def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_left: bool) -> Finding:

@@ -19,14 +19,10 @@ from worker_state.tools import reachability as reach
 from worker_state.tools.checks import Endpoint, Finding, Result, Step
 from worker_state.tools.room_client import GracefulCancel, RoomClient
 
-WITHIN = 10.0
-"""Seconds for each step: a server that needs longer has a fault worth showing."""
-LEAVING = 2.0
-"""Seconds after a cancel for an answer that may create something."""
-DELETING = 5.0
-"""Seconds for all deletions."""
-CLOSING = 1.0
-"""Seconds for a server to answer a Close frame."""
+WITHIN = 10.0  # seconds for each step: a server that needs longer has a fault worth showing
+LEAVING = 2.0  # seconds after a cancel for an answer that may create something
+DELETING = 5.0  # seconds for all deletions
+CLOSING = 1.0  # seconds for a server to answer a Close frame
 LISTED = HttpFailure("left, for the server may still list it, and would delete a room that is somebody else's with it")
 CLIENT: frames.Message = {"tags": ["worker-state-doctor"], "properties": {}}
 
@@ -55,10 +51,8 @@ class _Exam:
         self._worker, self._client = self._clients
         self._alive: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
         self._findings: dict[Step, Finding] = {}
-        self._lost = 0
-        """Failed sign-ins that may have created an identity all the same."""
-        self._room_asked = False
-        """There may be a room of our own, known or not."""
+        self._lost = 0  # failed sign-ins that may have created an identity all the same
+        self._room_asked = False  # there may be a room of our own, known or not
 
     async def leave(self) -> None:
         """Have everything deleted, and report what was not tried."""
@@ -193,7 +187,7 @@ class _Exam:
         reports: dict[str, str | HttpFailure] = {client.peer_id: late for client in identities}
         room_left = self._room_asked and not self._worker.registered
         with trio.move_on_after(DELETING):
-            if not self._config.creates_room:  # with the last one listed the server would delete it (FAULTS G01)
+            if not self._config.creates_room:  # with the last one listed the server would delete it (faults.md, G01)
                 for client in self._clients:
                     await client.close(CLOSING)
             for client in identities:

@@ -91,8 +91,7 @@ class _Observer:
 
     def __init__(self, config: Config, every: float, outside: Outside) -> None:
         self.rosters = Watched(Roster(config.room_id or ""))
-        self._started = False
-        """The first answer has come."""
+        self._started = False  # the first answer has come
         self._failure: str | None = None
         self._config = config
         self._every = every
@@ -100,8 +99,7 @@ class _Observer:
         self._pace = ReconnectPolicy(outside.random)
         self._cancel = GracefulCancel(config.timing.exit)
         self._task_status: trio.TaskStatus[Watched[Roster]] = trio.TASK_STATUS_IGNORED
-        self._clients: list[RoomClient] = []
-        """The present one last, behind those that could not be deleted yet."""
+        self._clients: list[RoomClient] = []  # the present one last, behind those that could not be deleted yet
         self._add_client()
 
     def _add_client(self) -> None:

@@ -24,8 +24,7 @@ class GracefulCancel:
     """Cancels work on a server so that everything it has created can be deleted again."""
 
     def __init__(self, grace: float) -> None:
-        self._grace = grace
-        """Seconds that an answer which may create something is waited for after the cancel."""
+        self._grace = grace  # seconds that an answer which may create something is waited for after the cancel
         self._work = trio.CancelScope()
         self._creating = trio.CancelScope()
 
@@ -62,14 +61,11 @@ class RoomClient:
     """One peer: an identity or an API key, at most one link, and whether the server may list it in a room."""
 
     def __init__(self, config: Config, dial: Dial, api: ServerApi, cancel: GracefulCancel, peer_id: str) -> None:
-        self.peer_id = peer_id
-        """Of a peer with an API key; a sign-in gives another."""
+        self.peer_id = peer_id  # of a peer with an API key; a sign-in gives another
         self.identity: Identity | None = None
-        self.signing_in = False
-        """A sign-in has had no answer, and may have created an identity."""
+        self.signing_in = False  # A sign-in has had no answer, and may have created an identity
         self.registered = False
-        self._unanswered = False
-        """A `register` is."""
+        self._unanswered = False  # A `register` is
         self.room = Room(config.room_id or "", config.room_token or "")
         """The room to enter, where there is no API key that stands for one."""
         self._api_key = config.api_key
@@ -77,8 +73,7 @@ class RoomClient:
         self._api = api
         self._cancel = cancel
         self._socket: Socket | None = None
-        self._closed = Closed()
-        """How the link has ended, if it has."""
+        self._closed = Closed()  # how the link has ended, if it has
         self._listing = PeerListing()
 
     async def sign_in(self) -> HttpFailure | None:
@@ -138,7 +133,7 @@ class RoomClient:
         return received
 
     async def close(self, within: float) -> None:
-        """End the link, with a Close frame unless a `register` is unanswered: that would leave a ghost (FAULTS F31)."""
+        """End the link, with a Close frame unless a `register` is unanswered: that would leave a ghost (F31)."""
         if self.registered and self._socket is not None and await close(self._socket, within):
             self._closed = Closed(1000)
         await self.abort()
@@ -155,7 +150,7 @@ class RoomClient:
 
     async def delete(self) -> str | HttpFailure | None:
         """Ask for the deletion of the identity. None: not asked, since the server may still list a peer whose link has
-        ended. With the last one in it the server deletes the room, and others may just reconnect (FAULTS F11, G01)."""
+        ended. With the last one in it the server deletes the room, and others may just reconnect (F11, G01)."""
         if not self._listing.ends_soon(trio.current_time()):
             return None
         await trio.sleep_until(self._listing.until)

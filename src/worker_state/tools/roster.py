@@ -9,12 +9,10 @@ from typing import Any
 
 from worker_state.protocol.frames import Message
 
-KEPT = 60.0
-"""Seconds for which a worker that is found no more keeps its row."""
+KEPT = 60.0  # seconds for which a worker that is found no more keeps its row
 SHORT, LONG = 8, 40
 """Characters of a peer id: usually enough to tell it from the others, and the most that are shown for that."""
-LARGEST = 2**63
-"""A number beyond this says nothing about a GPU or a clock, and divides badly."""
+LARGEST = 2**63  # A number beyond this says nothing about a GPU or a clock, and divides badly
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +21,12 @@ class Entry:
 
     peer_id: str
     status: str | None = None
-    job_id: str | None = None
-    """The current job, else the pending one."""
+    job_id: str | None = None  # the current job, else the pending one
     gpu_model: str | None = None
     gpu_memory_mb: float | None = None
     hostname: str | None = None
     tags: tuple[str, ...] = ()
-    connected_at: float | None = None
-    """When it registered, in seconds of the server's clock since 1970."""
+    connected_at: float | None = None  # when it registered, in seconds of the server's clock since 1970
 
     @property
     def doing(self) -> tuple[str | None, str | None]:
@@ -52,13 +48,10 @@ class Row:
     """One worker and its times."""
 
     entry: Entry
-    since: float
-    """When this status with this job was first seen."""
-    at_least: bool
-    """It may have been so for longer: its beginning was not seen."""
+    since: float  # when this status with this job was first seen
+    at_least: bool  # it may have been so for longer: its beginning was not seen
     last: Change | None = None
-    gone: bool = False
-    """It is found no more; `last` says since when."""
+    gone: bool = False  # it is found no more; `last` says since when
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +61,7 @@ class Roster:
     room_id: str = ""
     rows: tuple[Row, ...] = ()
     answered_at: float | None = None
-    trouble: str | None = None
-    """Why there is no newer answer."""
+    trouble: str | None = None  # why there is no newer answer
 
     @property
     def entries(self) -> tuple[Entry, ...]:

@@ -18,8 +18,7 @@ from worker_state.integrations.http_server import Request, Response
 from worker_state.integrations.loop_lag import BOUND, Lag
 from worker_state.manager import Manager
 
-GetManager = Callable[[], Manager | str]
-"""The manager, or in words why there is none (yet, or any more)."""
+GetManager = Callable[[], Manager | str]  # the manager, or in words why there is none (yet, or any more)
 
 
 class Routes:

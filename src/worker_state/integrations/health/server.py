@@ -10,10 +10,8 @@ from worker_state.integrations.http_server import serve_requests
 from worker_state.integrations.loop_lag import Lag
 from worker_state.logs import event
 
-CLIENTS = 32
-"""Connections at once. Each ends within `DEADLINE`, so a crowd of slow clients is soon over."""
-DEADLINE = 5.0
-"""Seconds for a whole connection."""
+CLIENTS = 32  # connections at once. Each ends within `DEADLINE`, so a crowd of slow clients is soon over.
+DEADLINE = 5.0  # seconds for a whole connection
 HEADERS = {"cache-control": "no-store", "connection": "close"}
 
 log = logging.getLogger("worker_state.health")
