@@ -34,6 +34,7 @@ class Held:
         self.flowing = trio.Event()
         self.flowing.set()
         self.pings: list[float] = []
+        self.ping_answer: Closed | None = None
         self.over_at = math.inf
 
     async def _take(self, frame: str | bytes) -> None:
@@ -43,9 +44,11 @@ class Held:
     async def send(self, text: str) -> None:
         await self._take(text)
 
-    async def ping(self) -> None:
+    async def ping(self) -> Closed | None:
         self.pings.append(trio.current_time())
-        await trio.sleep_forever()
+        if self.ping_answer is None:
+            await trio.sleep_forever()
+        return self.ping_answer
 
     async def close(self) -> None:
         await self._take("Close")
@@ -138,6 +141,16 @@ async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> 
         await trio.sleep(timing.silence)
         assert link.over is None
         assert len(socket.pings) == 2
+
+
+async def test_a_ping_that_cannot_be_sent(autojump_clock: MockClock) -> None:
+    """It is not tried again and again: the end is received, or found by the next frame."""
+    socket = Held()
+    socket.ping_answer = Closed(1006, "nothing can be sent any more")
+    async with served(socket) as (link, _):
+        await trio.sleep(100)
+        assert len(socket.pings) == 1
+        assert link.over is None
 
 
 async def test_nothing_goes_out_behind_a_close_frame(autojump_clock: MockClock) -> None:

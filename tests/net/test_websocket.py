@@ -31,6 +31,7 @@ from tests.support.peers import (
 )
 from worker_state.net.websocket import MAX_MESSAGE, Socket, WebSocketDial
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.reconnect import Deadlines
 
 
 def dialling(port: int, *, scheme: str = "ws", register: float = PATIENT) -> Dialled:
@@ -493,6 +494,22 @@ async def test_truncated_rejection() -> None:
     assert await failure_of(script) == DialFailure(Cause.SHED, "HTTP 503", status=503)
 
 
+async def test_endless_head() -> None:
+    """A head without an end is no handshake, however long it could go on, and is not collected."""
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.head()
+        await peer.send(b"HTTP/1.1 101 Switching Protocols\r\n")
+        while True:
+            await peer.send(b"X-Pad: x\r\n" * 100)
+            sent += 1000
+
+    assert (await failure_of(script)).cause is Cause.GARBAGE
+    assert sent < 64 * 2**20
+
+
 async def test_endless_dribble() -> None:
     """A head that comes letter by letter lasts no longer than the time for the upgrade."""
 
@@ -844,6 +861,7 @@ async def test_sending_that_was_cut_short() -> None:
     async def script(peer: Peer) -> None:
         await peer.upgrade()
         await go_on.wait()
+        await peer.send(frame(PING, b"alive?"))
         with suppress(trio.BrokenResourceError):
             while data := await peer.stream.receive_some():
                 seen.extend(data)
@@ -868,7 +886,8 @@ async def test_sending_that_was_cut_short() -> None:
     assert bytes(body) == (pattern * (len(body) // 4 + 1))[: len(body)]
 
 
-async def test_receiving_that_is_cancelled_in_the_answer_to_a_close() -> None:
+@pytest.mark.parametrize("more", [b"", b"and more"])
+async def test_receiving_that_is_cancelled_in_the_answer_to_a_close(more: bytes) -> None:
     """Whoever is cancelled while a Close frame is answered to a peer that does not read gets its code the next time,
     whatever the peer sends behind it."""
 
@@ -892,7 +911,7 @@ async def test_receiving_that_is_cancelled_in_the_answer_to_a_close() -> None:
             with trio.move_on_after(0.1) as scope:
                 await made.receive()
             assert scope.cancelled_caught
-            await theirs.send_all(b"and more")
+            await theirs.send_all(more)
             assert await made.receive() == Closed(1012, "service restart")
 
 
@@ -995,6 +1014,24 @@ async def test_cancelled_beforehand() -> None:
             async with dialling(port)():
                 raise AssertionError
         assert scope.cancelled_caught
+
+
+async def test_abort_under_cancellation() -> None:
+    """An abort ends the connection and its task although its caller is being cancelled."""
+
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.end()
+
+    deadlines = Deadlines(connect=PATIENT, acknowledge=PATIENT, register=PATIENT)
+    async with serving(script) as port, trio.open_nursery() as nursery:
+        made = await WebSocketDial(f"ws://127.0.0.1:{port}/")(deadlines, nursery)
+        assert not isinstance(made, DialFailure)
+        assert len(nursery.child_tasks) == 1
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await made.abort()
+        assert not nursery.child_tasks
 
 
 async def test_error_in_the_body() -> None:

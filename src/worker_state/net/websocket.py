@@ -165,8 +165,6 @@ class _Reader:
     def while_running(self) -> trio.CancelScope:
         """A scope that ends with the reader: the library wakes neither a dial (T1) nor a ping (T6)."""
         self._waiting = trio.CancelScope()
-        if self._ended is not None and self._ended.is_set():
-            self._waiting.cancel()
         return self._waiting
 
     async def stop(self) -> None:
