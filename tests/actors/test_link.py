@@ -143,6 +143,31 @@ async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> 
         assert len(socket.pings) == 2
 
 
+async def test_a_stall_is_no_silence(autojump_clock: MockClock) -> None:
+    """A pong's deadline that is noticed late says that we were stopped: another ping decides (FAULTS T15)."""
+    socket, timing = Held(), Timing()
+    async with served(socket) as (link, _):
+        await trio.sleep(timing.ping_every + 1.0)
+        autojump_clock.jump(timing.silence + 1.0)
+        await wait_all_tasks_blocked()
+        assert len(socket.pings) == 2
+        await trio.sleep(timing.silence - 1.0)
+        assert link.over is None
+        await trio.sleep(1.1)
+        assert link.over is not None
+
+
+async def test_bytes_that_come_with_the_deadline(autojump_clock: MockClock) -> None:
+    """Bytes that wait to be read when the pong's deadline is noticed are a sign of life (FAULTS T15)."""
+    socket, timing = Held(), Timing()
+    async with served(socket) as (link, _):
+        for _ in range(20):  # trio wakes tasks in any order
+            await trio.sleep(timing.ping_every + 1.0)
+            await trio.sleep_until(socket.pings[-1] + timing.silence)
+            socket.heard_at = trio.current_time()
+        assert link.over is None
+
+
 async def test_a_ping_that_cannot_be_sent(autojump_clock: MockClock) -> None:
     """It is not tried again and again: the end is received, or found by the next frame."""
     socket = Held()
