@@ -144,7 +144,7 @@ async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> 
 
 
 async def test_a_stall_is_no_silence(autojump_clock: MockClock) -> None:
-    """A pong's deadline that is noticed late says that we were stopped: another ping decides (FAULTS T15)."""
+    """A pong's deadline that is noticed late says that we were stopped: another ping decides (faults.md, T15)."""
     socket, timing = Held(), Timing()
     async with served(socket) as (link, _):
         await trio.sleep(timing.ping_every + 1.0)
@@ -158,7 +158,7 @@ async def test_a_stall_is_no_silence(autojump_clock: MockClock) -> None:
 
 
 async def test_bytes_that_come_with_the_deadline(autojump_clock: MockClock) -> None:
-    """Bytes that wait to be read when the pong's deadline is noticed are a sign of life (FAULTS T15)."""
+    """Bytes that wait to be read when the pong's deadline is noticed are a sign of life (faults.md, T15)."""
     socket, timing = Held(), Timing()
     async with served(socket) as (link, _):
         for _ in range(20):  # trio wakes tasks in any order
