@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from benchmarks.storm_live import free_ports
 from worker_state import Config, Manager, State
-from worker_state.cli.errors import bad_usage, fail
+from worker_state.cli.output import bad_usage, fail
 from worker_state.cli.screen import Screen
 from worker_state.cli.signals import ending_on_signal
 from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.integrations.test_health import PATHS, served
 from tests.support.showing import showing
 from worker_state import State, Timing
-from worker_state.cli.errors import ExitCode
+from worker_state.cli.output import ExitCode
 from worker_state.cli.run import DRAIN_TIMEOUT, run_command
 from worker_state.integrations.loop_lag import BOUND, REMEMBERED
 

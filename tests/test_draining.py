@@ -8,12 +8,11 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from tests.cli.test_run_worker import Kept, plan
+from tests.cli.test_run_worker import Kept, worker_run
 from tests.support.worlds import World, scenario
 from worker_state import Config, Manager, open_state_manager
 from worker_state.cli import run_worker
 from worker_state.cli.app import app
-from worker_state.cli.run_health import CurrentWorker
 from worker_state.cli.signals import REPEATED
 from worker_state.devserver import serve
 
@@ -150,7 +149,7 @@ async def running(
     async with trio.open_nursery() as nursery:
         server = await nursery.start(serve)
         async with trio.open_nursery() as command:
-            command.start_soon(run_worker.run, plan(server, drain_timeout=limit), screen)
+            command.start_soon(worker_run(screen, server, drain_timeout=limit).run)
             await screen.until("busy with job job-1")
             signal.raise_signal(before)
             if before == signal.SIGTERM:
@@ -211,7 +210,7 @@ async def test_a_worker_that_is_only_starting_has_nothing_to_drain(managers: lis
         server = await nursery.start(serve)
         server.mute()
         async with trio.open_nursery() as command:
-            command.start_soon(run_worker.run, plan(server), screen)
+            command.start_soon(worker_run(screen, server).run)
             while not server.rooms.users:
                 await trio.sleep(0.005)
             signal.raise_signal(signal.SIGTERM)
@@ -226,8 +225,8 @@ async def test_a_drain_that_is_overtaken_by_the_end_is_quiet() -> None:
         server = await nursery.start(serve)
         async with open_state_manager(Config(server.ws_url, server.http_url)) as manager:
             manager.set_busy("job-1")
-            seen = CurrentWorker(manager=manager)
-            nursery.start_soon(run_worker.drain, seen, 3600.0, screen)
+            running = worker_run(screen, server, drain_timeout=3600.0, manager=manager)
+            nursery.start_soon(running.drain)
             await screen.until("Draining")
         nursery.cancel_scope.cancel()
 

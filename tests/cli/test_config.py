@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from tests.support.processes import Server, Spawn
 from worker_state.cli.app import app
+from worker_state.cli.options import server_of
 
 SECRET = "slp_that-nobody-must-see"
 FILE = f"""
@@ -127,6 +128,6 @@ def test_the_demonstration_reads_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
     """A server that a file names does not keep anybody from the demonstration, nor does it get a worker."""
     Path("sleap-rtc.toml").write_text("[no toml", "utf-8")
     seen: list[object] = []
-    monkeypatch.setattr("trio.run", lambda work, plan, screen: seen.append((plan.addresses, plan.demo)))
+    monkeypatch.setattr("trio.run", lambda run: seen.append((server_of(run.__self__.settings), run.__self__.demo)))
     assert runner.invoke(app, ["run", "--demo"], env={"SLEAP_RTC_ENV": "lab"}).exit_code == 0
     assert seen == [(None, True)]

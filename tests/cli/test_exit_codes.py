@@ -11,11 +11,10 @@ import pytest
 import trio
 import typer
 
-from tests.cli.test_run_worker import Kept, plan, start_spoiled
+from tests.cli.test_run_worker import Kept, start_spoiled, worker_run
 from tests.support.processes import Server, Spawn
 from worker_state import Config, open_state_manager
-from worker_state.cli.run_worker import run
-from worker_state.cli.watch_loop import watch
+from worker_state.cli.watch_room import watch
 from worker_state.devserver import DevServer, serve
 from worker_state.devserver.effects import Reply
 
@@ -39,7 +38,7 @@ async def test_g39_an_identity_that_could_not_be_deleted(
     screen.show_log()
     server.fail_http("/delete-peer", 500, "no", times=3)
     nursery.start_soon(leave_after, screen, "  discoverable")
-    assert await code_of(run, plan(server), screen) == 3
+    assert await code_of(worker_run(screen, server).run) == 3
     printed = capsys.readouterr()
     assert "1 of its identities may be left on the server" in printed.out
     assert printed.err == SENTENCE
@@ -92,7 +91,7 @@ async def test_g39_a_start_that_is_interrupted(silent: Silent, capsys: pytest.Ca
     """A sign-in whose answer nobody waits for any more may leave an identity: 3, although the worker never was."""
     screen = Kept()
     screen.show_log()
-    assert await silent.interrupt(run, plan(silent), screen) == 3  # type: ignore[arg-type]
+    assert await silent.interrupt(worker_run(screen, silent).run) == 3
     assert capsys.readouterr().err == SENTENCE
 
 
@@ -102,7 +101,7 @@ async def test_g39_a_start_that_fails(nursery: trio.Nursery) -> None:
     screen.show_log()
     server.fail_http("/create-room", 500, "no")
     server.fail_http("/delete-peer", 500, "no", times=3)
-    assert await code_of(run, plan(server), screen) == 1
+    assert await code_of(worker_run(screen, server).run) == 1
     assert screen.left_something
 
 
@@ -156,7 +155,7 @@ async def test_g08_what_the_server_inside_is_known_to_have_done(capsys: pytest.C
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(leave_after, screen, "  discoverable")
-        assert await code_of(run, plan(), screen, partial(start_spoiled, lose_the_answer)) == 0
+        assert await code_of(worker_run(screen, start_server=partial(start_spoiled, lose_the_answer)).run) == 0
     assert "nothing was left behind: users 0, rooms 0" in capsys.readouterr().out
 
 
@@ -165,6 +164,6 @@ async def test_g39_a_clean_end(nursery: trio.Nursery, capsys: pytest.CaptureFixt
     server, screen = await nursery.start(serve), Kept()
     screen.show_log()
     nursery.start_soon(leave_after, screen, "  discoverable")
-    assert await code_of(run, plan(server), screen) == 0
+    assert await code_of(worker_run(screen, server).run) == 0
     assert not server.rooms.users
     assert capsys.readouterr().err == ""

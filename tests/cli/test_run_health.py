@@ -10,10 +10,9 @@ import pytest
 import trio
 import typer
 
-from tests.cli.test_run_worker import Kept, plan, working
-from worker_state.cli import address_files
-from worker_state.cli.run_health import CurrentWorker, serve_health, take_port
-from worker_state.cli.run_worker import run
+from tests.cli.test_run_worker import Kept, worker_run, working
+from worker_state.cli import status
+from worker_state.cli.run_health import serve_health, take_port
 from worker_state.devserver import serve
 
 
@@ -38,9 +37,9 @@ async def test_from_start_to_exit(nursery: trio.Nursery) -> None:
     server.hang_http("/anonymous-signin")
     with trio.fail_after(60):
         async with httpx.AsyncClient(trust_env=False) as client:
-            async with working(plan(server, health=(0, None)), screen):
+            async with working(worker_run(screen, server, health=(0, None))):
                 url = (await screen.until("health: ")).removeprefix("health: ").partition("/health")[0]
-                assert address_files.found() == {os.getpid(): url}
+                assert status.found_workers() == {os.getpid(): url}
                 assert (await client.get(f"{url}/health")).status_code == 200
                 answer = await client.get(f"{url}/ready")
                 assert (answer.status_code, "starting" in answer.json()["reason"]) == (503, True)
@@ -54,7 +53,7 @@ async def test_from_start_to_exit(nursery: trio.Nursery) -> None:
                 server.release_http()
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"{url}/health")
-    assert address_files.found() == {}
+    assert status.found_workers() == {}
 
 
 async def test_a_taken_port_is_refused_before_anything_is_done(
@@ -63,7 +62,7 @@ async def test_a_taken_port_is_refused_before_anything_is_done(
     """One sentence, exit code 2, and the server has heard nothing."""
     server = await nursery.start(serve)
     with pytest.raises(typer.Exit) as left:
-        await run(plan(server, health=(taken, None)), Kept())
+        await worker_run(Kept(), server, health=(taken, None)).run()
     assert left.value.exit_code == 2
     shown = capsys.readouterr()
     assert (shown.out, shown.err.count("\n")) == ("", 1)
@@ -86,8 +85,7 @@ async def test_an_address_that_cannot_be_had(host: str, capsys: pytest.CaptureFi
 async def test_beyond_loopback_there_is_a_warning(nursery: trio.Nursery, host: str, warned: bool) -> None:
     """Whoever lets others ask is told that they can."""
     screen = Kept()
-    seen = CurrentWorker()
-    await nursery.start(serve_health, await take_port(0, host), seen, screen)
+    await nursery.start(serve_health, await take_port(0, host), lambda: "the worker is starting", screen)
     assert any(line.startswith("warning: everybody who reaches 0.0.0.0") for line in screen.lines) is warned
-    (url,) = address_files.found().values()
+    (url,) = status.found_workers().values()
     assert url.startswith("http://127.0.0.1:")

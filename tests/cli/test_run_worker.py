@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any, Protocol
 
 import pytest
 import trio
@@ -12,10 +13,12 @@ import typer
 
 from worker_state import Config, SessionString, open_state_manager
 from worker_state.cli import run_worker
-from worker_state.cli.run_worker import Plan, run
+from worker_state.cli.run import DRAIN_TIMEOUT
+from worker_state.cli.run_worker import WorkerRun
 from worker_state.cli.screen import Screen
 from worker_state.devserver import DevServer, serve
 from worker_state.logs import NOTHING, About
+from worker_state.settings import KEYS, Setting, resolve
 from worker_state.tools.observer import open_roster
 
 PATIENCE = 30.0
@@ -44,23 +47,31 @@ class Kept(Screen):
                 await self._changed.wait()
 
 
-def plan(server: DevServer | None = None, **changes: object) -> Plan:
-    def configure(websocket_url: str, http_url: str) -> Config:
-        return Config(websocket_url, http_url, show_session_string=False, **options)  # type: ignore[arg-type]
+class Addresses(Protocol):
+    """A server, or the addresses of none."""
 
-    fields = ("room_id", "room_token", "api_key", "wait_for_server")
-    options = {name: changes.pop(name) for name in fields if name in changes}
-    addresses = None if server is None else (server.ws_url, server.http_url)
-    return Plan(configure, addresses, **({"demo": False, "show_session_string": True} | changes))  # type: ignore[arg-type]
+    @property
+    def ws_url(self) -> str: ...
+    @property
+    def http_url(self) -> str: ...
+
+
+def worker_run(screen: Screen, server: Addresses | None = None, **changes: Any) -> WorkerRun:
+    """A `worker-state run` with these settings and fields of `WorkerRun`."""
+    settings = {name: changes.pop(name) for name in KEYS if name in changes}
+    if server is not None:
+        settings |= {"signaling_websocket": server.ws_url, "signaling_http": server.http_url}
+    given = {name: Setting(value, rank=0) for name, value in settings.items()}
+    return WorkerRun(resolve(given, {}, {}), screen, **({"drain_timeout": DRAIN_TIMEOUT} | changes))
 
 
 @asynccontextmanager
-async def working(plan: Plan, screen: Screen) -> AsyncIterator[None]:
+async def working(run: WorkerRun) -> AsyncIterator[None]:
     """A `worker-state run` until the end of the block, which ends it as a signal would."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, plan, screen)
+        nursery.start_soon(run.run)
         yield
-        screen.on_gone()
+        run.screen.on_gone()
 
 
 async def start_spoiled(
@@ -77,7 +88,7 @@ async def test_a_message_for_the_other_parts_is_shown_without_what_it_carries(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, screen = await nursery.start(serve), Kept()
-    async with working(plan(server), screen):
+    async with working(worker_run(screen, server)):
         session = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
         offer = {"type": "offer", "sender": session.peer_id, "target": session.peer_id, "sdp": "what-it-carries"}
         server.perform(server.rooms.receive("client", json.dumps(offer), server.clock()))
@@ -90,7 +101,7 @@ async def test_the_session_string_and_its_token_can_be_withheld(
 ) -> None:
     server, screen = await nursery.start(serve), Kept()
     screen.show_log()
-    async with working(plan(server, show_session_string=False), screen):
+    async with working(worker_run(screen, server, show_session_string=False)):
         await screen.until("  discoverable")
         (room,) = server.rooms.rooms.values()
     shown = capsys.readouterr().out
@@ -102,7 +113,7 @@ async def test_the_session_string_and_its_token_can_be_withheld(
 async def test_who_watches_is_not_what_the_worker_has_left_behind() -> None:
     screen = Kept()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, plan(), screen)
+        nursery.start_soon(worker_run(screen).run)
         ws, _, http = (await screen.until("so one runs inside: ")).split()[-3:]
         assert (await screen.until("in a browser: ")).endswith(f"{http}/")
         room = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
@@ -116,7 +127,7 @@ async def test_a_worker_joins_the_room_of_another(nursery: trio.Nursery) -> None
     async with open_state_manager(Config(server.ws_url, server.http_url)) as first:
         assert first.session_string is not None
         room = SessionString.parse(first.session_string)
-        async with working(plan(server, room_id=room.room_id, room_token=room.token), screen):
+        async with working(worker_run(screen, server, room_id=room.room_id, room_token=room.token)):
             mine = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
     assert mine.room_id == room.room_id
     assert mine.peer_id != room.peer_id
@@ -127,7 +138,7 @@ async def test_a_start_that_takes_long_says_so(nursery: trio.Nursery, monkeypatc
     monkeypatch.setattr(run_worker, "FIRST_REPORT", 0.05)
     server, screen = await nursery.start(serve), Kept()
     server.hold_registers()
-    async with working(plan(server), screen):
+    async with working(worker_run(screen, server)):
         await screen.until("Still starting")
     assert not any("discoverable" in line for line in screen.lines)
 
@@ -140,7 +151,7 @@ async def test_a_wrong_room_token_is_a_failed_start_that_does_not_repeat_it(
     async with open_state_manager(Config(server.ws_url, server.http_url)) as first:
         room = first.state.room_id
         with pytest.raises(typer.Exit) as left:
-            await run(plan(server, room_id=room, room_token="wrong-token"), screen)
+            await worker_run(screen, server, room_id=room, room_token="wrong-token").run()
     assert left.value.exit_code == 1
     shown = capsys.readouterr()
     assert shown.err.startswith("Error: ")
@@ -155,7 +166,7 @@ async def test_what_is_left_on_the_server_inside_is_told(
     start = partial(start_spoiled, lambda server: server.fail_http("/delete-peer", 500, "no", times=100))
     nursery.start_soon(_leave_when_discoverable, screen)
     with pytest.raises(typer.Exit) as left:
-        await run(plan(), screen, start)
+        await worker_run(screen, start_server=start).run()
     assert left.value.exit_code == 3
     assert "left something behind on the server: users 1, rooms 1" in capsys.readouterr().err
 
@@ -172,7 +183,7 @@ async def test_leaving_while_it_starts_is_no_failure(
         screen.on_gone()
 
     nursery.start_soon(leave)
-    await run(plan(), screen, partial(start_spoiled, lambda server: server.hold_registers()))
+    await worker_run(screen, start_server=partial(start_spoiled, lambda server: server.hold_registers())).run()
     await screen.until("has left before it was registered; what stays until it runs out: users 0, rooms 1.")
     assert capsys.readouterr().err == ""
 
@@ -184,6 +195,6 @@ async def _leave_when_discoverable(screen: Kept) -> None:
 
 async def test_a_demonstration_that_hangs_is_given_up(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as left:
-        await run(plan(demo=True, demo_timeout=0.01), Kept())
+        await worker_run(Kept(), demo=True, demo_timeout=0.01).run()
     assert left.value.exit_code == 1
     assert "not over in 0.01 s" in capsys.readouterr().err

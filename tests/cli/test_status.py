@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tests.integrations.test_systemd import Systemd
 from tests.protocol.test_state import PROVED, after
 from tests.support.processes import Server, Spawn
-from worker_state.cli import address_files, status
+from worker_state.cli import status
 from worker_state.cli.app import app
 from worker_state.integrations.readiness import account
 
@@ -101,7 +101,7 @@ def test_nobody() -> None:
 
 def test_a_ready_worker(worker: Worker) -> None:
     """A worker is found while it is there, with what it does and since when; and not afterwards."""
-    with address_files.published(worker.url, complain):
+    with status.published(worker.url, complain):
         result = runner.invoke(app, ["status"])
         assert result.exit_code == 0
         assert result.stdout == f"worker {PID}: available, ready: discoverable for 1 s; {worker.url}\n"
@@ -115,7 +115,7 @@ def test_a_ready_worker(worker: Worker) -> None:
 def test_a_worker_that_is_not_ready(worker: Worker) -> None:
     """Why not, and since when; the exit code says it too."""
     worker.answer = UNREADY | {"status": "busy", "job_id": "a\x1b[31m"}
-    with address_files.published(worker.url, complain):
+    with status.published(worker.url, complain):
         result = runner.invoke(app, ["status"])
     assert result.exit_code == 1
     assert result.stdout == (
@@ -126,7 +126,7 @@ def test_a_worker_that_is_not_ready(worker: Worker) -> None:
 def test_a_worker_that_starts(worker: Worker) -> None:
     """One that has no status yet says what it is waiting for."""
     worker.answer = {"pid": PID, "ready": False, "reason": "the worker is starting", "reason_seconds": 9000.0}
-    with address_files.published(worker.url, complain):
+    with status.published(worker.url, complain):
         result = runner.invoke(app, ["status"])
     assert (result.exit_code, result.stdout) == (
         1,
@@ -153,7 +153,7 @@ def test_somebody_else(worker: Worker, answer: object) -> None:
 def test_another_worker_has_the_port_by_now(worker: Worker) -> None:
     """The answer of another process is not taken for the one that left its address."""
     worker.answer = READY | {"pid": PID + 1}
-    with address_files.published(worker.url, complain):
+    with status.published(worker.url, complain):
         assert runner.invoke(app, ["status"]).stdout == f"worker {PID}: no answer at {worker.url}\n"
 
 
@@ -177,16 +177,16 @@ def test_what_was_left_by_the_dead_is_removed(runtime: Path) -> None:
         leave(directory, f"{PID}.json", {"pid": 1, "url": "http://127.0.0.1:1"}),
         leave(directory, "notes.txt", ""),
     ]
-    assert address_files.found() == {}
+    assert status.found_workers() == {}
     assert not any(file.exists() for file in (stale, torn, endless))
     assert all(file.exists() for file in kept)
 
 
 def test_the_directory_is_private(runtime: Path) -> None:
     """The directory is for its owner only, and the file is gone at the end."""
-    with address_files.published("http://127.0.0.1:1", complain):
+    with status.published("http://127.0.0.1:1", complain):
         assert stat.S_IMODE((runtime / "worker-state").stat().st_mode) == 0o700
-        assert address_files.found() == {PID: "http://127.0.0.1:1"}
+        assert status.found_workers() == {PID: "http://127.0.0.1:1"}
     assert list((runtime / "worker-state").iterdir()) == []
 
 
@@ -194,17 +194,17 @@ def test_the_directory_is_private(runtime: Path) -> None:
 def test_without_a_runtime_directory(value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a usable $XDG_RUNTIME_DIR it is a directory below the one for temporary files."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", value)
-    assert address_files.directories() == [tmp_path / f"worker-state-{os.getuid()}"]
-    with address_files.published("http://127.0.0.1:1", complain):
-        assert len(address_files.found()) == 1
+    assert status.directories() == [tmp_path / f"worker-state-{os.getuid()}"]
+    with status.published("http://127.0.0.1:1", complain):
+        assert len(status.found_workers()) == 1
 
 
 def test_a_service_with_another_environment_is_found(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
     """A worker that was started without $XDG_RUNTIME_DIR is found from a shell that has one."""
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    with address_files.published("http://127.0.0.1:1", complain):
+    with status.published("http://127.0.0.1:1", complain):
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-        assert len(address_files.found()) == 1
+        assert len(status.found_workers()) == 1
 
 
 @pytest.mark.parametrize("spoil", ["open to others", "a link", "a file"])
@@ -219,10 +219,10 @@ def test_a_directory_that_cannot_be_believed(spoil: str, runtime: Path, tmp_path
         directory.symlink_to(tmp_path / "elsewhere")
     else:
         directory.write_text("")
-    assert address_files.found() == {}
+    assert status.found_workers() == {}
     said: list[str] = []
-    with address_files.published("http://127.0.0.1:2", said.append):
-        assert address_files.found() == {}
+    with status.published("http://127.0.0.1:2", said.append):
+        assert status.found_workers() == {}
     assert len(said) == 1
     assert "will not find this worker" in said[0]
 

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from worker_state.cli.watch_loop import view
+from worker_state.cli.watch_room import view
 from worker_state.tools.roster import Entry, Roster, answered, lost
 
 

@@ -16,7 +16,7 @@ import pytest
 import trio
 from typer.testing import CliRunner
 
-from tests.cli.test_run_worker import Kept, plan, working
+from tests.cli.test_run_worker import Kept, worker_run, working
 from tests.integrations.test_systemd import bound
 from tests.support.processes import Spawn
 from worker_state.cli import run_worker
@@ -61,8 +61,8 @@ def absent() -> Iterator[Absent]:
         yield Absent(one.getsockname()[1], two.getsockname()[1])
 
 
-def patient(absent: Absent, **changes: Any) -> run_worker.Plan:
-    return plan(absent, wait_for_server=True, **changes)  # type: ignore[arg-type]
+def patient(screen: Kept, absent: Absent, **changes: Any) -> run_worker.WorkerRun:
+    return worker_run(screen, absent, wait_for_server=True, **changes)
 
 
 @pytest.mark.parametrize("way", [[], ["--api-key", KEY]], ids=["anonymous", "api key"])
@@ -97,7 +97,7 @@ async def test_g06_waiting_is_told_with_its_cause(
     monkeypatch.setattr(run_worker, "REPORT_AGAIN", 0.2)
     screen = Kept()
     screen.show_log()
-    async with working(patient(absent, **way), screen):
+    async with working(patient(screen, absent, **way)):
         await screen.until(f"Waiting for the server, for 0 s: {trouble}. `worker-state doctor` looks closer.")
         with trio.fail_after(30):
             while sum("Waiting for the server" in line for line in screen.lines) < 3:
@@ -149,7 +149,7 @@ async def test_g06_probes_are_answered_while_it_waits(
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     screen = Kept()
     async with (
-        working(patient(absent, api_key=KEY, health=(0, None)), screen),
+        working(patient(screen, absent, api_key=KEY, health=(0, None))),
         httpx.AsyncClient(trust_env=False) as client,
     ):
         url = (await screen.until("health: ")).removeprefix("health: ").partition("/health")[0]
@@ -170,7 +170,7 @@ async def test_g06_systemd_is_told_what_is_waited_for(
     """STATUS says why the worker cannot be found, and READY=1 comes with the registration, not before."""
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     with bound(str(tmp_path / "notify"), monkeypatch) as systemd:
-        async with working(patient(absent, api_key=KEY), Kept()):
+        async with working(patient(Kept(), absent, api_key=KEY)):
             assert "READY=1" not in await systemd.until("STATUS=available, not registered: connection refused")
             await absent.come(nursery)
             assert "READY=1" in await systemd.until("STATUS=available, discoverable")

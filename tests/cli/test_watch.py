@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from tests.support.processes import PROGRAM, environment
 from worker_state import Config, Manager, open_state_manager
-from worker_state.cli import watch_loop
+from worker_state.cli import watch_room
 from worker_state.cli.app import app
 from worker_state.cli.screen import Screen
-from worker_state.cli.watch_loop import print_changes, watch
+from worker_state.cli.watch_room import print_changes, watch
 from worker_state.devserver import DevServer, serve
 from worker_state.session_string import SessionString
 from worker_state.tools.roster import Entry, Roster, answered, lost
@@ -177,7 +177,7 @@ async def test_a_terminal_gets_a_live_screen_unless_it_asks_for_none(
     variables: dict[str, str],
     live: bool,
 ) -> None:
-    monkeypatch.setattr(watch_loop, "TICK", 0.05)
+    monkeypatch.setattr(watch_room, "TICK", 0.05)
     for name, value in ({"FORCE_COLOR": "1", "TERM": "xterm-256color"} | variables).items():
         monkeypatch.setenv(name, value)
     printed = Printed(capsys)

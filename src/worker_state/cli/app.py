@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from worker_state.cli import config, doctor, output, run, serve, session, status, storm, watch
-from worker_state.cli.errors import ExitCode, fail
 
 app = typer.Typer(
     name="worker-state",
@@ -57,9 +56,9 @@ def main() -> None:
         app()
     except SystemExit as end:
         if output.failed() and not end.code:
-            end.code = ExitCode.FAILED
+            end.code = output.ExitCode.FAILED
         raise
     except OSError as error:  # typer writes the shell's completion into the user's home
         if error.filename is None:
             raise
-        sys.exit(fail(f"{error.filename} cannot be written: {error.strerror}.").exit_code)
+        sys.exit(output.fail(f"{error.filename} cannot be written: {error.strerror}.").exit_code)

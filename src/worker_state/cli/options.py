@@ -1,14 +1,14 @@
 """The options that several commands share, and how they meet the environment and the files."""
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import Annotated, Any
 
 import typer
 
-from worker_state.cli.errors import bad_usage
+from worker_state.cli.output import bad_usage
 from worker_state.config_files import load_settings
 from worker_state.errors import ConfigError
 from worker_state.settings import ADDRESSES, KEYS, Setting, Settings
@@ -51,12 +51,11 @@ def with_options(shared: Mapping[str, Any]) -> Callable[[Command], Command]:
         def run(**values: Any) -> None:
             command({name: values.pop(name) for name in shared}, **values)
 
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        own = list(inspect.signature(command).parameters.values())[1:]
-        parameters = [inspect.Parameter(name, keyword, default=None, annotation=shared[name]) for name in shared]
-        parameters += [parameter.replace(kind=keyword) for parameter in own]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        _, *own = signature(command).parameters.values()
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        before = [Parameter(name, kind, default=None, annotation=option) for name, option in shared.items()]
+        run.__signature__ = Signature([*before, *own])  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in (*before, *own)}  # typer reads both
         return run
 
     return decorate
@@ -120,17 +119,16 @@ def without_query(url: str) -> str:
 
 
 def _check_combinations(settings: Settings) -> None:
-    names = ("signaling_websocket", "signaling_http", "room_id", "room_token", "api_key")
-    ws, http, room, token, api_key = (settings.values[name].given for name in names)
+    ws, http, room, token, api_key = (*ADDRESSES, "room_id", "room_token", "api_key")
     alone = "belongs to a server that exists: give its --ws and --http as well"
-    for name, wrong, why in (
-        (names[0], ws and not http, f"is given without --http (or {HTTP_VARIABLE}): a server has both addresses"),
-        (names[1], http and not ws, f"is given without --ws (or {WS_VARIABLE}): a server has both addresses"),
-        (names[2], room and not ws, alone),
-        (names[3], token and not ws, alone),
-        (names[4], api_key and not ws, alone),
-        (names[2], room and not token, f"needs the room's token: give --token, or {TOKEN_VARIABLE} in the environment"),
-        (names[3], token and not room, "needs the room that it opens: give --room"),
+    for name, other, why in (
+        (ws, http, f"is given without --http (or {HTTP_VARIABLE}): a server has both addresses"),
+        (http, ws, f"is given without --ws (or {WS_VARIABLE}): a server has both addresses"),
+        (room, ws, alone),
+        (token, ws, alone),
+        (api_key, ws, alone),
+        (room, token, f"needs the room's token: give --token, or {TOKEN_VARIABLE} in the environment"),
+        (token, room, "needs the room that it opens: give --room"),
     ):
-        if wrong:
+        if settings.values[name].given and not settings.values[other].given:
             raise bad_usage(f"{settings.called(name)} {why}.")

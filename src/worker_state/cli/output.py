@@ -1,6 +1,7 @@
-"""Standard streams that never raise: the reader has gone, the disk is full, the stream is closed or lacks letters.
+"""Standard streams that never raise, and how a command fails: one sentence on stderr and an exit code.
 
-None of this may cost a worker its orderly end, or a command its exit code.
+A reader that has gone, a full disk, a closed stream or one that lacks letters: none of this may cost a worker its
+orderly end, or a command its exit code.
 """
 
 import codecs
@@ -11,12 +12,32 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, TextIO
 
-from worker_state.cli.errors import fail
+import typer
 
 ASCII = {"≥": ">=", "…": "...", "→": "->"}  # for our own texts; other letters become JSON escapes
 ERRORS = "worker_state.ascii"  # the name of that rule among Python's own (`strict`, `replace`, …)
+
+
+class ExitCode(IntEnum):
+    """Zero is a clean end."""
+
+    FAILED = 1
+    BAD_USAGE = 2
+    LEFT_SOMETHING = 3  # all was well, but the server may still have an identity of ours
+
+
+def fail(sentence: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
+    """Print the sentence, which holds no secret, and return what the caller raises."""
+    typer.echo(f"Error: {sentence}", err=True)
+    return typer.Exit(code)
+
+
+def bad_usage(sentence: str) -> typer.Exit:
+    """The same for wrong options and configuration."""
+    return fail(sentence, ExitCode.BAD_USAGE)
 
 
 class File(io.FileIO):

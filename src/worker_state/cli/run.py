@@ -1,15 +1,14 @@
-"""`worker-state run`: its options. `run_worker` runs it."""
+"""`worker-state run`: its options, checked. `run_worker` runs it."""
 
 import logging
 import math
-from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
 
 from worker_state.cli import options
-from worker_state.cli.errors import bad_usage
 from worker_state.cli.options import Quiet, Verbose
+from worker_state.cli.output import bad_usage
 
 DRAIN_TIMEOUT = 20.0  # seconds, within the 30 that Kubernetes gives and systemd can be told
 
@@ -62,18 +61,20 @@ def run_command(
       worker-state run --wait --health 8790
     """
     level = options.log_level(quiet, verbose)
-    as_json = log_format == "json"
 
     from worker_state.cli.screen import Screen
     from worker_state.logs import About
 
-    screen = Screen(level, as_json=as_json)
+    screen = Screen(level, as_json=log_format == "json")
 
-    def warn_in_json(sentence: str) -> None:
-        screen.line(sentence, level=logging.WARNING, about=About("unknown_setting", {}))
+    def warn(sentence: str) -> None:
+        if screen.as_json:
+            screen.line(sentence, level=logging.WARNING, about=About("unknown_setting", {}))
+        else:
+            options.warn(sentence)
 
     given |= {"withhold_session_string": False if withhold_session_string else None, "wait": wait or None}
-    settings = options.checked_settings(given, files=not demo, warn=warn_in_json if as_json else options.warn)
+    settings = options.checked_settings(given, files=not demo, warn=warn)
     server = options.server_of(settings)
     if demo and server is not None:
         named = f"leave out --ws and --http (and {options.WS_VARIABLE} and {options.HTTP_VARIABLE})"
@@ -85,18 +86,11 @@ def run_command(
 
     import trio
 
-    from worker_state.cli.run_worker import Plan, run
+    from worker_state.cli.run_worker import WorkerRun
 
     screen.show_log()
     if server is not None and not (given["ws"] and given["http"]):
         about = About("server", {"ws": server[0], "http": server[1]})
         screen.line(f"The server: {options.described_server(settings)}", about=about)
-    plan = Plan(
-        partial(settings.config, show_session_string=False),  # the screen prints it, so the log need not
-        server,
-        demo,
-        show_session_string=settings.values["show_session_string"].value,
-        health=None if health is None else (health, health_host),
-        drain_timeout=drain_timeout,
-    )
-    trio.run(run, plan, screen)
+    pages = None if health is None else (health, health_host)
+    trio.run(WorkerRun(settings, screen, drain_timeout, pages, demo).run)

@@ -3,36 +3,18 @@
 import errno
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import trio
 
-from worker_state import Manager
-from worker_state.cli import address_files
-from worker_state.cli.errors import bad_usage
+from worker_state.cli import status
+from worker_state.cli.output import bad_usage
 from worker_state.cli.screen import Screen
+from worker_state.integrations.health.routes import GetManager
 from worker_state.integrations.health.server import listen, serve, url_of
 from worker_state.logs import About
 
 Listeners = Sequence[trio.SocketListener]
-
-
-@dataclass
-class CurrentWorker:
-    """The worker as probes see it: starting, there, leaving. Cancelling the scope makes it leave."""
-
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    manager: Manager | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether the server has ever accepted the worker."""
-        return self.manager is not None and self.manager.state.peer_id is not None
-
-    def look(self) -> Manager | str:
-        """The manager, or why there is none."""
-        return "the worker is leaving" if self.scope.cancel_called else self.manager or "the worker is starting"
 
 
 async def take_port(port: int, host: str | None) -> Listeners:
@@ -52,13 +34,9 @@ async def take_port(port: int, host: str | None) -> Listeners:
 
 
 async def serve_health(
-    listeners: Listeners,
-    worker: CurrentWorker,
-    screen: Screen,
-    *,
-    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+    listeners: Listeners, look: GetManager, screen: Screen, *, task_status: trio.TaskStatus[str]
 ) -> None:
-    """Answer until cancelled, and let `worker-state status` find it meanwhile."""
+    """Answer with what `look` returns until cancelled, and let `worker-state status` find it meanwhile."""
 
     def warn(text: str, about: About) -> None:
         screen.line(f"warning: {text}", "yellow", level=logging.WARNING, about=about)
@@ -70,5 +48,5 @@ async def serve_health(
         if not ip_address(host.partition("%")[0]).is_loopback:
             text = f"everybody who reaches {host} may ask about this worker's health; nothing is protected"
             warn(text, About("health_exposed", {"host": host}))
-    with address_files.published(url, lambda why: warn(why, About("health_unlisted", {}))):
-        await serve(listeners, worker.look, task_status=task_status)
+    with status.published(url, lambda why: warn(why, About("health_unlisted", {}))):
+        await serve(listeners, look, task_status=task_status)

@@ -9,16 +9,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from worker_state import logs
-from worker_state.cli.errors import ExitCode, fail
-from worker_state.cli.output import Out
+from worker_state.cli.output import ExitCode, Out, fail
 
+STATUS_STYLES = {"available": "green", "reserved": "yellow", "busy": "blue", "maintenance": "magenta"}
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
 
 
@@ -50,7 +49,7 @@ class Screen(logging.Handler):
         return isinstance(self._out, Out) and self._out.file.error is not None
 
     def show_log(self) -> None:
-        """Show the package's log here alone: not a second time through the root logger."""
+        """Show the package's log here alone, not a second time through the root logger."""
         logger = logging.getLogger("worker_state")
         logger.handlers[:] = [self]
         logger.setLevel(self.level)
@@ -62,7 +61,7 @@ class Screen(logging.Handler):
             self._json(level, text, about) if self.as_json else self._timed(text, style)
 
     def result(self, name: str, value: str) -> None:
-        """Print what the command was run for: with its name, or when quiet the bare value."""
+        """Print what the command is run for: with its name, or when quiet the bare value."""
         if self.as_json:
             self._json(logging.INFO, f"{name}: {value}", logs.About("result", {name.replace(" ", "_"): value}))
         elif self.level > logging.INFO:
@@ -71,7 +70,7 @@ class Screen(logging.Handler):
             self.line(f"{name}: {value}", "bold")
 
     def failed(self, sentence: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
-        """Print why the command failed, as JSON among the other lines. Returns what the caller raises."""
+        """As `fail`, but as JSON among the other lines."""
         if not self.as_json:
             return fail(sentence, code)
         self._json(logging.ERROR, sentence, logs.About("failed", {}))
@@ -82,7 +81,6 @@ class Screen(logging.Handler):
         self.console.print(text, soft_wrap=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a log record."""
         if logs.About.of(record).event == "identities_left":
             self.left_something = True
         try:
@@ -91,17 +89,24 @@ class Screen(logging.Handler):
             self.handleError(record)
 
     def record(self, record: logging.LogRecord, text: str) -> None:
-        """Print a log record, whose text was formatted for a person."""
+        """Print a log record, whose text is formatted for a person."""
         if self.as_json:
             self.plain(logs.JsonFormatter().format(record))
             return
-        if record.levelno >= logging.WARNING:
-            text = f"{record.levelname.lower()}: {text}"
-        self._timed(text, LEVEL_STYLES.get(record.levelno, "red"), logs.pairs(logs.About.of(record)))
+        label = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        tail = logs.pairs(logs.About.of(record))
+        self._timed(label + text, LEVEL_STYLES.get(record.levelno, "red"), f"  {tail}" if tail else "")
 
     def _timed(self, text: str, style: str, tail: str = "") -> None:
-        clock = datetime.now().astimezone().strftime("%H:%M:%S")
-        self.plain(Text.assemble((clock, "dim"), "  ", (text, style), (f"  {tail}" if tail else "", "dim")))
+        self.plain(Text.assemble((time.strftime("%H:%M:%S"), "dim"), "  ", (text, style), (tail, "dim")))
 
     def _json(self, level: int, text: str, about: logs.About) -> None:
         self.plain(json.dumps(logs.json_line(time.time(), level, text, about), ensure_ascii=False))
+
+
+def duration(seconds: float) -> str:
+    """Rounded down: "12 s", "3 min", "2 h 5 min", "4 d 1 h"."""
+    s = max(0, int(seconds))
+    if s < 3600:
+        return f"{s} s" if s < 60 else f"{s // 60} min"
+    return f"{s // 3600} h {s % 3600 // 60} min" if s < 86400 else f"{s // 86400} d {s % 86400 // 3600} h"

@@ -13,27 +13,17 @@ import trio
 from worker_state.cli.screen import Screen
 from worker_state.logs import About
 
-ALWAYS = {signal.SIGINT, signal.SIGTERM}
 REPEATED = 0.3
 """Seconds. `timeout` and shells send a signal to the process and to its group: within this time it counts once."""
 
-Drain = Callable[[], Awaitable[None]]
-
 
 @asynccontextmanager
-async def ending_on_signal(screen: Screen, text: str, *, drain: Drain | None = None) -> AsyncIterator[trio.CancelScope]:
+async def ending_on_signal(
+    screen: Screen, text: str, *, drain: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[trio.CancelScope]:
     """Listen to signals while the block runs. They cancel the scope, which the block enters; so does a lost reader."""
     scope = trio.CancelScope()
     screen.on_gone = scope.cancel
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_listen, scope, screen, text, drain)
-        yield scope
-        nursery.cancel_scope.cancel()
-
-
-async def _listen(
-    scope: trio.CancelScope, screen: Screen, text: str, drain: Drain | None, *, task_status: trio.TaskStatus[None]
-) -> None:
     ending = False
     since: float | None = None
 
@@ -43,23 +33,29 @@ async def _listen(
         screen.line(f"{text} (once more to force it).", about=About("leaving", {}))
         scope.cancel()
 
-    async def drain_and_end(drain: Drain) -> None:
+    async def drain_and_end(drain: Callable[[], Awaitable[None]]) -> None:
         await drain()
         if not ending:
             end()
 
-    # `nohup` makes a process ignore SIGHUP.
-    heard = ALWAYS if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else ALWAYS | {signal.SIGHUP}
-    with trio.open_signal_receiver(*heard) as signals:
+    async def listen(signals: AsyncIterator[int]) -> None:
+        nonlocal since
+        async for number in signals:
+            if since is not None and trio.current_time() - since < REPEATED:
+                continue
+            if ending:
+                os._exit(128 + number)  # no clean-up: the person has asked twice
+            if since is None and number == signal.SIGTERM and drain is not None:
+                since = trio.current_time()
+                nursery.start_soon(drain_and_end, drain)
+            else:
+                end()
+
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by `nohup`
+        numbers.remove(signal.SIGHUP)
+    with trio.open_signal_receiver(*numbers) as signals:
         async with trio.open_nursery() as nursery:
-            task_status.started()
-            async for number in signals:
-                if since is not None and trio.current_time() - since < REPEATED:
-                    continue
-                if ending:
-                    os._exit(128 + number)  # no clean-up: the person has asked twice
-                if since is None and number == signal.SIGTERM and drain is not None:
-                    since = trio.current_time()
-                    nursery.start_soon(drain_and_end, drain)
-                else:
-                    end()
+            nursery.start_soon(listen, signals)
+            yield scope
+            nursery.cancel_scope.cancel()

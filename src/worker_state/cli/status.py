@@ -1,17 +1,26 @@
-"""`worker-state status`: asks the workers on this machine for their `/worker` page."""
+"""`worker-state status`: finds the workers of this user on this machine, and asks for their `/worker` page.
+
+`run --health` leaves a small file in a private directory, `$XDG_RUNTIME_DIR/worker-state` or one in the system's
+directory for temporary files. A killed worker leaves its file behind; the next reader removes it.
+"""
 
 import json
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from worker_state.cli import address_files
-from worker_state.cli.errors import ExitCode, fail
 from worker_state.cli.options import Json
+from worker_state.cli.output import ExitCode, fail
 from worker_state.redact import shown
 
 TIMEOUT = 3.0  # seconds until a worker's answer begins, and for each piece of it
-LONGEST = 64 * 1024  # bytes of an answer
+LONGEST_ANSWER, LONGEST_FILE = 64 * 1024, 4096  # bytes
 
 NOBODY = "No worker was found on this machine; one that can be asked is started with: worker-state run --health 0"
 
@@ -33,23 +42,18 @@ def status_command(
       worker-state status --json
     """
     if port is None:
-        rows = [_row(url, pid, ask(url, pid)) for pid, url in address_files.found().items()]
+        rows = [_row(url, pid) for pid, url in found_workers().items()]
     else:
-        url = f"http://127.0.0.1:{port}"
-        rows = [_row(url, None, ask(url))]
+        rows = [_row(f"http://127.0.0.1:{port}", None)]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif not rows:
         raise fail(NOBODY)
-    for row in rows if not as_json else ():
-        typer.echo(_line(row))
+    else:
+        for row in rows:
+            typer.echo(_line(row))
     if not rows or not all(row.get("ready") is True for row in rows):
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _row(url: str, pid: int | None, answer: dict[str, Any] | None) -> dict[str, Any]:
-    ours = {"url": url, "answered": answer is not None}
-    return {"pid": pid, **ours, **(answer or {}), **ours}  # in this order, and whatever the answer contains
 
 
 def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
@@ -63,7 +67,7 @@ def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
         connection = HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
         try:
             connection.request("GET", "/worker")
-            answer = json.loads(connection.getresponse().read(LONGEST))
+            answer = json.loads(connection.getresponse().read(LONGEST_ANSWER))
         finally:
             connection.close()
     except (OSError, HTTPException, ValueError):
@@ -71,6 +75,12 @@ def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
     if not isinstance(answer, dict) or "ready" not in answer or type(answer.get("pid")) is not int:
         return None
     return answer if pid in (None, answer["pid"]) else None
+
+
+def _row(url: str, pid: int | None) -> dict[str, Any]:
+    answer = ask(url, pid)
+    ours = {"url": url, "answered": answer is not None}
+    return {"pid": pid, **ours, **(answer or {}), **ours}  # in this order, and whatever the answer contains
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -91,3 +101,63 @@ def _for(seconds: object) -> str:
         if seconds >= 2 * unit:
             return f" for {seconds / unit:.0f} {name}"
     return f" for {seconds:.0f} s"
+
+
+def directories() -> list[Path]:
+    """Where to look; the first one is written to. A service and a shell of one user may differ in their environment."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    temporary = Path(tempfile.gettempdir(), f"worker-state-{os.getuid()}")
+    usable = os.path.isabs(runtime) and os.path.isdir(runtime)
+    return [Path(runtime, "worker-state"), temporary] if usable else [temporary]
+
+
+@contextmanager
+def published(url: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """This process can be found inside the block. If not, `warn` gets the reason."""
+    directory = directories()[0]
+    file = directory / f"{os.getpid()}.json"
+    try:
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        if not _is_private(directory):
+            raise PermissionError(f"{directory} belongs to somebody else, or others may write there")
+        unfinished = file.with_suffix(".new")
+        unfinished.write_text(json.dumps({"pid": os.getpid(), "url": url}), "utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        warn(f"`worker-state status` will not find this worker: {error}")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
+
+
+def found_workers() -> dict[int, str]:
+    """The URLs of the workers that run, by pid. Removes the files of those that have ended."""
+    urls = {}
+    for directory in filter(_is_private, directories()):
+        for file in directory.glob("*.json"):
+            if not file.stem.isdecimal():
+                continue
+            pid = int(file.stem)
+            try:
+                os.kill(pid, 0)
+            except (OSError, OverflowError):  # ended, or now the pid of another user's process
+                with suppress(OSError):
+                    file.unlink()
+                continue
+            with suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as opened:
+                content = json.loads(opened.read(LONGEST_FILE))
+                if content["pid"] == pid and isinstance(content["url"], str):
+                    urls[pid] = content["url"]
+    return dict(sorted(urls.items()))
+
+
+def _is_private(directory: Path) -> bool:
+    # No link either: only then can its files be trusted.
+    try:
+        status = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077

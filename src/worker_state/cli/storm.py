@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker_state.cli.errors import bad_usage
+from worker_state.cli.output import bad_usage
 
 CHECKOUT = Path(__file__).parents[3]
 

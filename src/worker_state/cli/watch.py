@@ -1,12 +1,12 @@
-"""`worker-state watch`: its options. `watch_loop` runs it."""
+"""`worker-state watch`: its options. `watch_room` runs it."""
 
 import os
 from typing import Annotated, Any
 
 import typer
 
-from worker_state.cli.errors import bad_usage
 from worker_state.cli.options import SERVER_OPTIONS, checked_settings, server_of, with_options
+from worker_state.cli.output import bad_usage
 from worker_state.cli.session import read_session
 from worker_state.settings import SESSION_VARIABLE
 
@@ -60,7 +60,7 @@ def watch_command(
 
     import trio
 
-    from worker_state.cli.watch_loop import watch
+    from worker_state.cli.watch_room import watch
     from worker_state.tools.observer import LEAST, MOST
 
     if server_of(settings) is None:

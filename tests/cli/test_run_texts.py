@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker_state import State
-from worker_state.cli import state_text
+from worker_state.cli import run_worker
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
 
 DISCOVERABLE = State(
@@ -25,7 +25,7 @@ DISCOVERABLE = State(
     ],
 )
 def test_the_first_half_says_what_the_worker_does(truth: Truth, words: str) -> None:
-    assert state_text.doing(State(truth=truth)) == words
+    assert run_worker.doing(State(truth=truth)) == words
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,18 @@ def test_the_first_half_says_what_the_worker_does(truth: Truth, words: str) -> N
     ],
 )
 def test_the_second_half_says_what_clients_can_see(state: State, words: str) -> None:
-    assert state_text.sentence(state).endswith(f"  {words}")
+    assert run_worker.visible(state) == words
 
 
 def test_a_worker_that_cannot_be_found_is_red() -> None:
-    assert state_text.style(DISCOVERABLE) == "green"
-    assert state_text.style(replace(DISCOVERABLE, registered_since=None)) == "red"
+    assert run_worker.style(DISCOVERABLE) == "green"
+    assert run_worker.style(replace(DISCOVERABLE, registered_since=None)) == "red"
 
 
 def test_a_message_is_told_by_type_and_sender_only() -> None:
-    assert state_text.received({"type": "offer", "sender": "client-1", "sdp": "secret"})[0] == "offer from client-1"
-    assert state_text.received({"type": "mesh_offer", "from_peer_id": "worker-2"})[0] == "mesh_offer from worker-2"
-    assert state_text.received({"type": "quit"})[0] == "quit from somebody"
+    assert run_worker.received({"type": "offer", "sender": "client-1", "sdp": "secret"})[0] == "offer from client-1"
+    assert run_worker.received({"type": "mesh_offer", "from_peer_id": "worker-2"})[0] == "mesh_offer from worker-2"
+    assert run_worker.received({"type": "quit"})[0] == "quit from somebody"
 
 
 words = st.text() | st.none() | st.integers() | st.lists(st.text())
@@ -58,6 +58,6 @@ words = st.text() | st.none() | st.integers() | st.lists(st.text())
 
 @given(kind=words, sender=words)
 def test_whatever_a_stranger_sends_is_one_printable_line(kind: object, sender: object) -> None:
-    line = state_text.received({"type": kind, "sender": sender})[0]
+    line = run_worker.received({"type": kind, "sender": sender})[0]
     assert line.isprintable()
     assert len(line) < 2000
