@@ -24,10 +24,8 @@ def load_config(**fields: Any) -> Config:
     the whole field. Logs a warning for each unknown key. Raises `ConfigError`, also when no server is named anywhere;
     the sentence names the field, the variable or the file.
     """
-    given = {
-        key.name: Setting(fields.pop(key.field), key.field, rank=0) for key in KEYS.values() if key.field in fields
-    }
-    settings = load_settings(given)
+    named = [key for key in KEYS.values() if key.field in fields]
+    settings = load_settings({key.name: Setting(fields.pop(key.field), key.field, rank=0) for key in named})
     for warning in settings.warnings:
         log.warning("%s", warning, extra=event("unknown_setting"))
     for name in ADDRESSES:
@@ -41,14 +39,10 @@ def load_settings(given: Layer, *, files: bool = True) -> Settings:
 
     Without `files`, the variable that selects an environment of theirs is ignored, too.
     """
-    if files:
-        return resolve(given, os.environ, _read_files())
-    return resolve(given, {name: text for name, text in os.environ.items() if name != ENVIRONMENT_VARIABLE}, {})
-
-
-def _read_files() -> dict[str, Mapping[str, Any]]:
+    if not files:
+        return resolve(given, {name: text for name, text in os.environ.items() if name != ENVIRONMENT_VARIABLE}, {})
     tables = {label: _read(label) for label in FILES}
-    return {label: table for label, table in tables.items() if table is not None}
+    return resolve(given, os.environ, {label: table for label, table in tables.items() if table is not None})
 
 
 def _read(label: str) -> Mapping[str, Any] | None:

@@ -4,6 +4,7 @@ Pure: `config_files` reads the files and the environment, `Config` checks the va
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from enum import StrEnum
@@ -17,14 +18,11 @@ ENVIRONMENT_VARIABLE, DEFAULT_ENVIRONMENT = "SLEAP_RTC_ENV", "production"
 SESSION_VARIABLE = "WORKER_STATE_SESSION"
 OTHER_VARIABLES = (SESSION_VARIABLE, "WORKER_STATE_BROWSER")  # variables for `watch` and for the tests
 PREFIX, DEVSERVER_PREFIX = "WORKER_STATE_", "WORKER_STATE_DEVSERVER_"
-SHARED_PREFIX = "SLEAP_RTC_"
-"""Other programs use it too: an unknown variable is reported only if its name nearly is a known one."""
+SHARED_PREFIX = "SLEAP_RTC_"  # other programs' too: an unknown variable is reported only if it nearly is a known one
 TABLE = "worker_state"
-ADDRESSES = ("signaling_websocket", "signaling_http")
-"""The keys of `[environments.NAME]`; all others belong to `[worker_state]`."""
-GROUPS = ("timing", "capabilities")
-"""Tables in `[worker_state]`; the key `timing.http` is `http` in `[worker_state.timing]`."""
-ALTERNATIVES = (("room_id", "room_token"), ("api_key",))  # A worker uses one of these; the stronger layer decides which
+ADDRESSES = ("signaling_websocket", "signaling_http")  # the keys of `[environments.NAME]`; others belong to `TABLE`
+GROUPS = ("timing", "capabilities")  # the key `timing.http` is `http` in `[worker_state.timing]`
+ALTERNATIVES = (("room_id", "room_token"), ("api_key",))  # a worker uses one; the stronger layer decides which
 DEFAULT_RANK = 1_000
 
 
@@ -78,15 +76,11 @@ def _keys() -> Iterator[Key]:
 
 
 def _field(name: str) -> str:
-    return (
-        f"capabilities[{name.removeprefix('capabilities.')!r}]"
-        if name.startswith("capabilities.")
-        else KEYS[name].field
-    )
+    group, _, member = name.partition(".")
+    return f"capabilities[{member!r}]" if group == "capabilities" else KEYS[name].field
 
 
-KEYS: Mapping[str, Key] = {key.name: key for key in _keys()}
-"""All keys but further capabilities, which a file may name freely."""
+KEYS = {key.name: key for key in _keys()}  # all but further capabilities, which a file may name freely
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +152,7 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     file defines although its addresses are needed.
     """
     warnings: list[str] = []
-    layers: list[Layer] = [given, _from_variables(variables, warnings)]
+    layers = [given, _from_variables(variables, warnings)]
     named = variables.get(ENVIRONMENT_VARIABLE) or None
     environment = Setting(named, ENVIRONMENT_VARIABLE, 1) if named else Setting(DEFAULT_ENVIRONMENT)
     defined: dict[str, Any] = {}
@@ -177,10 +171,10 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     values = {name: Setting(key.default) for name, key in KEYS.items()}
     for layer in reversed(layers):
         values.update(layer)
-    ranks = [min(values[name].rank for name in names) for names in ALTERNATIVES]
-    for names, rank in zip(ALTERNATIVES, ranks, strict=True):
-        if rank > min(ranks):
-            values.update({name: Setting(KEYS[name].default) for name in names})
+    strongest = min(values[name].rank for names in ALTERNATIVES for name in names)
+    for names in ALTERNATIVES:
+        if all(values[name].rank > strongest for name in names):
+            values |= {name: Setting(None) for name in names}
     return Settings(environment, values, tuple(files), tuple(warnings))
 
 
@@ -203,21 +197,20 @@ _SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "
 
 
 def _read(variable: str, text: str, kind: Kind) -> Any:
-    match kind:
-        case Kind.TEXT:
-            return text
-        case Kind.LIST:
-            return tuple(part.strip() for part in text.split(","))
-        case Kind.SWITCH if text.strip().lower() in _SWITCHES:
-            return _SWITCHES[text.strip().lower()]
-        case Kind.NUMBER:
-            for read in (int, float):
-                try:
-                    return read(text)
-                except ValueError:
-                    continue
-    # Without the text: it may be a secret, meant for another variable.
-    raise ConfigError(f"{variable} must be {kind}")
+    try:
+        match kind:
+            case Kind.TEXT:
+                return text
+            case Kind.LIST:
+                return tuple(part.strip() for part in text.split(","))
+            case Kind.SWITCH:
+                return _SWITCHES[text.strip().lower()]
+            case Kind.NUMBER:
+                with suppress(ValueError):
+                    return int(text)
+                return float(text)
+    except (KeyError, ValueError):  # the sentence goes without the text, which may be a misplaced secret
+        raise ConfigError(f"{variable} must be {kind}") from None
 
 
 def _from_file(
@@ -225,29 +218,28 @@ def _from_file(
 ) -> Iterator[Layer]:
     """What one file says for this environment, then what it says for all. `defined` collects its environments."""
 
-    def table(where: str, value: object) -> Mapping[str, Any]:
+    def table(where: str, value: Any) -> Mapping[str, Any]:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where} in {label} must be a table, not {type(value).__name__}")
         return value
 
-    def keys(path: str, content: object, rank: int, prefix: str, known: tuple[str, ...], nested: Any) -> Layer:
-        where = f"[{path}]"
-        content = table(where, content)
-        free = prefix == "capabilities."
-        for name in content:
-            if name in (*known, *nested) or (free and not get_close_matches(name, known, n=1, cutoff=0.8)):
-                continue
-            warnings.append(f"{label} has an unknown key {name!r} in {where}{_nearest(name, known)}")
-        wanted = ((name, value) for name, value in content.items() if name in known or free)
-        return {prefix + name: Setting(value, f"{label} {where}", rank) for name, value in wanted}
+    def keys(
+        path: str, content: Any, rank: int, known: tuple[str, ...], nested: tuple[str, ...] = (), group: str = ""
+    ) -> dict[str, Setting]:
+        where, free = f"[{path}]", group == "capabilities."
+        found = {}
+        for name, value in table(where, content).items():
+            if name in known or free:
+                found[group + name] = Setting(value, f"{label} {where}", rank)
+            slip = get_close_matches(name, known, n=1, cutoff=0.8) if free else name not in nested
+            if slip and name not in known:
+                warnings.append(f"{label} has an unknown key {name!r} in {where}{_nearest(name, known)}")
+        return found
 
-    def ours(path: str, content: object, rank: int) -> Layer:
-        plain = tuple(name for name in KEYS if "." not in name and name not in ADDRESSES)
-        found = dict(keys(path, content, rank, "", plain, GROUPS))
+    def ours(path: str, content: Any, rank: int) -> dict[str, Setting]:
+        found = keys(path, content, rank, _members(""), GROUPS)
         for group in GROUPS:
-            members = tuple(name.removeprefix(f"{group}.") for name in KEYS if name.startswith(f"{group}."))
-            part = table(f"[{path}]", content).get(group, {})
-            found |= keys(f"{path}.{group}", part, rank, f"{group}.", members, ())
+            found |= keys(f"{path}.{group}", content.get(group, {}), rank, _members(group), group=f"{group}.")
         return found
 
     for name in tables:
@@ -258,11 +250,15 @@ def _from_file(
     for name, content in table("environments", tables.get("environments", {})).items():
         defined[name] = content
         path = f"environments.{shown(name)}"
-        found = keys(path, content, rank, "", ADDRESSES, (TABLE,))
-        found = {**found, **ours(f"{path}.{TABLE}", content.get(TABLE, {}), rank)}
+        found = keys(path, content, rank, ADDRESSES, (TABLE,)) | ours(f"{path}.{TABLE}", content.get(TABLE, {}), rank)
         special = found if name == environment else special
     yield special
     yield ours(TABLE, tables.get(TABLE, {}), rank + 1)
+
+
+def _members(group: str) -> tuple[str, ...]:
+    split = (name.rpartition(".") for name in KEYS if name not in ADDRESSES)
+    return tuple(member for prefix, _, member in split if prefix == group)
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

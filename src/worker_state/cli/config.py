@@ -42,22 +42,16 @@ def config_command(given: dict[str, Any], as_json: Json = False) -> None:
 
 
 def _text(value: Any) -> str:
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return str(value).lower()
-        case list() | tuple():
-            return ", ".join(value)
-        case float():
-            return f"{value:g}"
-        case _:
-            return str(value)
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _visible(name: str, setting: Setting) -> Any:
-    if not setting.given:
-        return setting.value
-    if name in KEYS and KEYS[name].secret:
+    if setting.given and name in KEYS and KEYS[name].secret:
         return HIDDEN
-    return without_query(setting.value) if name in ADDRESSES else setting.value
+    return without_query(setting.value) if setting.given and name in ADDRESSES else setting.value
