@@ -73,20 +73,14 @@ def warn(sentence: str) -> None:
     typer.echo(f"Warning: {sentence}", err=True)
 
 
-def checked_settings(
-    given: Mapping[str, Any],
-    *,
-    origins: Mapping[str, str] | None = None,
-    files: bool = True,
-    warn: Callable[[str], None] = warn,
-) -> Settings:
-    """All settings, checked. `given`: values of options by their names; `origins`: where a value comes from, if not
-    from its option. Warns of unknown keys, prints what is wrong, and raises `typer.Exit`."""
+def checked_settings(given: Mapping[str, Any], *, files: bool = True, warn: Callable[[str], None] = warn) -> Settings:
+    """All settings, checked. `given`: by the options' names their values, or a `Setting` for one of another origin.
+    Warns of unknown keys, prints what is wrong, and raises `typer.Exit`."""
     layer: dict[str, Setting] = {}
     for key in KEYS.values():
-        name = (key.option or "").removeprefix("--").replace("-", "_")
-        if (value := given.get(name)) not in (None, []):
-            layer[key.name] = Setting(value, (origins or {}).get(name) or key.option or "", rank=0)
+        option = key.option or ""
+        if (value := given.get(option.removeprefix("--").replace("-", "_"))) not in (None, []):
+            layer[key.name] = value if isinstance(value, Setting) else Setting(value, option, rank=0)
     try:
         settings = load_settings(layer, files=files)
         for warning in settings.warnings:

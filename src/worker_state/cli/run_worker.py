@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import trio
 
 from worker_state import Manager, notify_systemd, open_state_manager
-from worker_state.cli import run_demo
 from worker_state.cli.options import server_of
 from worker_state.cli.output import ExitCode
 from worker_state.cli.run_health import serve_health, take_port
@@ -24,6 +23,7 @@ from worker_state.settings import Settings
 
 FIRST_REPORT, REPORT_AGAIN, REPORT_AT_LEAST = 5.0, 60.0, 3600.0
 """Seconds of a start until it is reported, reported again, and the longest time between two reports."""
+PAUSE = 0.6  # seconds between two steps of the demonstration
 
 
 @dataclass
@@ -115,7 +115,7 @@ class WorkerRun:
                         await trio.sleep_forever()
                     failure = f"The demonstration was not over in {self.demo_timeout:g} s."
                     with trio.move_on_after(self.demo_timeout):
-                        await run_demo.walk(manager, server, self.screen)
+                        await demonstrate(manager, server, self.screen)
                         failure = None
                     nursery.cancel_scope.cancel()
             except WorkerStateError as error:
@@ -209,3 +209,40 @@ def received(message: Message) -> tuple[str, About]:
     found = {"type": message.get("type"), "sender": sender}
     words = {key: shown(value, limit=80) if isinstance(value, str) else "somebody" for key, value in found.items()}
     return f"{words['type']} from {words['sender']}", About("received", {**words})
+
+
+async def demonstrate(manager: Manager, server: DevServer, screen: Screen) -> None:
+    """A walk through a worker's life, by the public API: reserved, busy, available, a lost connection, recovery."""
+
+    def show_record() -> None:
+        screen.line(_record(manager, server), "cyan", about=About("searched", {}))
+
+    async def step(text: str) -> None:
+        await manager.synced()
+        await trio.sleep(PAUSE / 2)  # the line about the state comes first
+        show_record()
+        await trio.sleep(PAUSE / 2)
+        screen.line(text, "bold", about=About("step", {}))
+
+    await step("A client asks for the worker, and the worker reserves itself.")
+    manager.set_reserved("demo-1")
+    await step("The job begins.")
+    with manager.busy("demo-1"):
+        await step("The job is done: the worker is free again, and its job id is cleared.")
+    await step("Now the connection is cut, and a second job begins before the worker is back.")
+    epoch = manager.state.epoch
+    server.cut(manager.state.peer_id)
+    await manager.states.wait_for(lambda state: state.epoch != epoch or not state.registered)
+    show_record()
+    with manager.busy("demo-2"):  # nothing is replayed: the next registration carries the present status
+        await step("It was found again, busy as it is. The second job is done.")
+    await step("The worker leaves.")
+
+
+def _record(manager: Manager, server: DevServer) -> str:
+    peer = server.rooms.peer(manager.state.peer_id or "")
+    if peer is None:
+        return "A client that searches now finds nobody."
+    properties = peer.metadata["properties"]
+    job = properties.get("current_job_id") or properties.get("pending_job_id")
+    return f"A client that searches now finds: {properties['status']}" + (f", job {job}" if job else "")

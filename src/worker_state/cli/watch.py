@@ -8,7 +8,7 @@ import typer
 from worker_state.cli.options import SERVER_OPTIONS, checked_settings, server_of, with_options
 from worker_state.cli.output import bad_usage
 from worker_state.cli.session import read_session
-from worker_state.settings import SESSION_VARIABLE
+from worker_state.settings import SESSION_VARIABLE, Setting
 
 
 @with_options(SERVER_OPTIONS)
@@ -51,12 +51,10 @@ def watch_command(
     source = "--session" if chosen else SESSION_VARIABLE
     if not chosen:
         session = os.environ.get(SESSION_VARIABLE) or None
-    origins = {}
     if session is not None:
         room = read_session(session, source)
-        given |= {"room": room.room_id, "token": room.token}
-        origins = {"room": source, "token": source}
-    settings = checked_settings(given, origins=origins)
+        given |= {"room": Setting(room.room_id, source, rank=0), "token": Setting(room.token, source, rank=0)}
+    settings = checked_settings(given)
 
     import trio
 
