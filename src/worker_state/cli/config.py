@@ -1,4 +1,4 @@
-"""`worker-state config`: every setting, its value and its origin. Contacts nobody, changes nothing."""
+"""`worker-state config`: every setting, its value and its origin, without any network."""
 
 import json
 from typing import Any

@@ -47,7 +47,7 @@ class File(io.FileIO):
     on_lost: Callable[[], None] = staticmethod(lambda: None)
 
     def write(self, data: Any, /) -> int:
-        """Write, and wait for a pipe that somebody has made non-blocking."""
+        """Write, and wait where another process has made the pipe non-blocking."""
         try:
             while self.error is None:
                 if (taken := super().write(data)) is not None:
@@ -77,7 +77,7 @@ def prepare() -> None:
 
 
 def failed() -> bool:
-    """Whether output was lost for another reason than a reader that has gone; says why."""
+    """Whether output was lost for another reason than a reader that has gone; prints it."""
     sys.stdout.flush()
     error = sys.stdout.file.error if isinstance(sys.stdout, Out) else None
     if error is None or error.errno == errno.EPIPE:

@@ -10,7 +10,7 @@ from worker_state.cli import options
 from worker_state.cli.options import Quiet, Verbose
 from worker_state.cli.output import bad_usage
 
-DRAIN_TIMEOUT = 20.0  # seconds, within the 30 that Kubernetes gives and systemd can be told
+DRAIN_TIMEOUT = 20.0  # seconds, within the 30 that Kubernetes gives and systemd can be set to
 
 
 @options.with_options(options.WORKER_OPTIONS)

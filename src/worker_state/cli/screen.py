@@ -24,7 +24,7 @@ LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yel
 class Screen(logging.Handler):
     """Prints lines from `level` on: WARNING is quiet, DEBUG verbose. `as_json`: each line is a JSON object.
 
-    Printing never raises. `on_gone` is called when nobody reads any more, or no disk takes it.
+    Printing never raises. `on_gone` is called when output is lost: the reader has gone, or the disk is full.
     """
 
     def __init__(self, level: int = logging.INFO, *, as_json: bool = False) -> None:

@@ -44,7 +44,7 @@ async def ending_on_signal(
             if since is not None and trio.current_time() - since < REPEATED:
                 continue
             if ending:
-                os._exit(128 + number)  # no clean-up: the person has asked twice
+                os._exit(128 + number)  # no clean-up: that was asked for twice
             if since is None and number == signal.SIGTERM and drain is not None:
                 since = trio.current_time()
                 nursery.start_soon(drain_and_end, drain)

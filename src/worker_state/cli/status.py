@@ -21,7 +21,6 @@ from worker_state.redact import shown
 
 TIMEOUT = 3.0  # seconds until a worker's answer begins, and for each piece of it
 LONGEST_ANSWER, LONGEST_FILE = 64 * 1024, 4096  # bytes
-
 NOBODY = "No worker was found on this machine; one that can be asked is started with: worker-state run --health 0"
 
 
@@ -57,7 +56,7 @@ def status_command(
 
 
 def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
-    """What the worker says of itself; None without an answer, or if it is no worker or another one than `pid`."""
+    """The worker's answer; None without one, or if it is no worker's, or that of another one than `pid`."""
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
 
@@ -84,14 +83,14 @@ def _row(url: str, pid: int | None) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    who = "worker" if row["pid"] is None else f"worker {row['pid']}"
+    name = "worker" if row["pid"] is None else f"worker {row['pid']}"
     if not row["answered"]:
-        return f"{who}: no answer at {row['url']}"
+        return f"{name}: no answer at {row['url']}"
     doing, job = shown(str(row.get("status", "")), 40), row.get("job_id")
     doing += "" if job is None else f" (job {shown(str(job))})"
     since, reason = _for(row.get("reason_seconds")), shown(str(row.get("reason")), 400)
     ready = f"ready: {reason}{since}" if row["ready"] is True else f"not ready{since}: {reason}"
-    return f"{who}: {doing + ', ' if doing else ''}{ready}; {row['url']}"
+    return f"{name}: {doing + ', ' if doing else ''}{ready}; {row['url']}"
 
 
 def _for(seconds: object) -> str:

@@ -1,6 +1,6 @@
 """`worker-state watch` while it runs: one look, a live screen, or a line for each change.
 
-The texts here make what strangers wrote printable.
+Records are other programs' texts: `_cut` and `shown` make them printable.
 """
 
 import json
