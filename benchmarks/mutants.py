@@ -75,15 +75,15 @@ MUTANTS = (
     ),
     Mutant(
         "no null for the job that is over",
-        "protocol/status.py",
+        "protocol/record.py",
         '        "current_job_id": truth.job_id if isinstance(truth, Busy) else None,',
         '        **({"current_job_id": truth.job_id} if isinstance(truth, Busy) else {}),',
     ),
     Mutant(
         "no update for a change while registering",
         "actors/status.py",
-        "schedule, event.revision, event.revision, owed",
-        "schedule, self._revision, self._revision, owed",
+        "schedule, event.revision, event.revision, late_acks",
+        "schedule, self._revision, self._revision, late_acks",
         by=("tests/scenarios/test_status_updates.py",),
     ),
     Mutant(
@@ -128,8 +128,8 @@ MUTANTS = (
     ),
     Mutant(
         "a 401 for a room is no refusal of the token",
-        "protocol/renewals.py",
-        "self._credentials.id_token.refuse(now) if token_refused else None",
+        "protocol/credentials.py",
+        "self.id_token.refuse(now) if token_refused else None",
         "None",
     ),
     Mutant(
@@ -161,7 +161,7 @@ MUTANTS = (
     ),
     Mutant(
         "HTTP is tried again at once",
-        "protocol/renewals.py",
+        "protocol/credentials.py",
         "now + max(self._random.uniform(0.5, 1.0) * pause, asked_for(hint, self._random))",
         "now + 1.0",
     ),
@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant(
         "the refusal of an ID token condemns its successor",
         "actors/registration.py",
-        "isinstance(verdict, v.Renew) and self._renewals.leased(verdict.what).is_newer_than(self._pending.sent_at)",
+        "isinstance(verdict, v.Renew) and self._credentials.leased(verdict.what).is_newer_than(self._pending.sent_at)",
         "False",
         by=(
             "tests/faults/test_exchange.py",
@@ -259,7 +259,12 @@ MUTANTS = (
         "if isinstance(event, m.IdentityCreated):",
         "if False:",
     ),
-    Mutant("no echo behind a register", "protocol/pending_register.py", "now + FIRST_ECHO, False", "math.inf, False"),
+    Mutant(
+        "no echo behind a register",
+        "protocol/pending_register.py",
+        "answer_by, now + FIRST_ECHO",
+        "answer_by, math.inf",
+    ),
     Mutant("a month for a room of one's own", "protocol/lease.py", "ROOM_LIFE = 7200.0", "ROOM_LIFE = 30 * 86400.0"),
     Mutant(
         "a forger has the first minute to himself",

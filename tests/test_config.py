@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from worker_state.config import TAGS, Config, Timing
 from worker_state.errors import ConfigError, WorkerStateError
-from worker_state.protocol.frames import encode, metadata
+from worker_state.protocol.frames import encode
+from worker_state.protocol.record import build_record
 from worker_state.protocol.status import Available
 
 WS, HTTP = "ws://localhost:8080/", "http://localhost:8001/"
@@ -359,7 +360,7 @@ def test_nothing_but_config_errors(given_: dict[str, Any]) -> None:
     except ConfigError:
         return
     assert isinstance(made.capabilities, Mapping)
-    encode(metadata(made.tags, made.capabilities, Available()))
+    encode(build_record(made.tags, made.capabilities, Available()))
 
 
 @given(st.sampled_from([each.name for each in fields(Timing)]), anything)

@@ -9,9 +9,6 @@ from worker_state.protocol.backoff import (
     EVICTED,
     HINT_MOST,
     LONGEST_REFUSED,
-    MISSING,
-    RENEWING,
-    CallBackoff,
     RegistrationBackoff,
     asked_for,
 )
@@ -81,26 +78,6 @@ def test_evictions_that_have_nothing_to_do_with_each_other() -> None:
         assert holds.evicted(float(at), lived=30.0) <= 0.1
     pauses = [holds.evicted(float(at), lived=30.0) for at in range(8000, 8000 + 20 * 240, 240)]
     assert pauses[-1] >= 60.0
-
-
-def test_http_calls_that_fail() -> None:
-    """What is missing is asked for soon, what is only due for renewal later, and both ever more slowly."""
-    tries = CallBackoff()
-    for missing, (first, longest) in ((True, MISSING), (False, RENEWING)):
-        assert [tries.failed(missing=missing) for _ in range(3)] == [first, 2 * first, 4 * first]
-        assert repr(tries) == "<CallBackoff 3 failures>"
-        assert max(tries.failed(missing=missing) for _ in range(100)) == longest
-        tries.done()
-
-
-def test_one_http_call_at_a_time() -> None:
-    """A call is under way until it has succeeded or brought nothing."""
-    tries = CallBackoff()
-    for end in (tries.ended, tries.done):
-        tries.begin()
-        assert tries.under_way
-        end()
-        assert not tries.under_way
 
 
 @given(seed=st.integers(), hint=st.floats(min_value=0, max_value=1e9))

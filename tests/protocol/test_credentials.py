@@ -4,40 +4,41 @@ import math
 from random import Random
 
 from worker_state.config import Config
-from worker_state.protocol.credentials import Credentials
-from worker_state.protocol.frames import metadata
+from worker_state.protocol import events as m
+from worker_state.protocol.credentials import MISSING, RENEWING, Credentials
 from worker_state.protocol.http_api import Room
+from worker_state.protocol.record import build_record
 from worker_state.protocol.status import Available
 
-RECORD = metadata(["t"], {}, Available())
+RECORD = build_record(["t"], {}, Available())
 
 
 def credentials(**config: str) -> Credentials:
-    return Credentials(Config("ws://127.0.0.1", "http://127.0.0.1", **config))  # type: ignore[arg-type]
+    return Credentials(Config("ws://127.0.0.1", "http://127.0.0.1", **config), Random(1))  # type: ignore[arg-type]
 
 
 def test_of_our_own() -> None:
     """A worker with a room of its own needs a token first, then the room, then nothing until one of them runs out."""
     ours = credentials()
     assert ours.due(idle=False) == -math.inf
-    assert ours.token_is_due(0.0)
-    ours.grant_token("token", 100.0, Random(1))
+    assert ours.next_call(0.0) == m.RequestIdentity()
+    ours.signed_in("token", 100.0)
     assert not ours.complete
     assert ours.due(idle=False) == -math.inf
-    assert not ours.token_is_due(100.0)
-    ours.offer_room(Room("r", "secret"), 200.0)
-    assert ours.move(Random(1), engaged=True)
+    assert ours.next_call(100.0) == m.RequestRoom("token")
+    ours.room_created(Room("r", "secret"), 200.0)
+    assert ours.move(in_use=True)
     assert ours.complete
     assert 100 + 2880 <= ours.due(idle=False) <= 100 + 3060
-    assert ours.token_is_due(100 + 3060)
+    assert ours.next_call(100 + 3060) == m.RequestIdentity()
 
 
 def test_the_room_waits_until_the_worker_is_idle() -> None:
     """A room that runs out is replaced only when the worker is idle, for its session string changes."""
     ours = credentials()
-    ours.offer_room(Room("r", "secret"), 0.0)
-    assert ours.move(Random(1), engaged=True)
-    ours.grant_token("token", 6000.0, Random(1))
+    ours.room_created(Room("r", "secret"), 0.0)
+    assert ours.move(in_use=True)
+    ours.signed_in("token", 6000.0)
     assert 6480 <= ours.due(idle=True) <= 6630
     assert ours.due(idle=False) > 8000
 
@@ -46,7 +47,7 @@ def test_given() -> None:
     """A given room is never replaced; its ID token is."""
     given = credentials(room_id="r", room_token="secret")
     assert not given.complete
-    given.grant_token("token", 0.0, Random(1))
+    given.signed_in("token", 0.0)
     given.accept()
     assert given.complete
     assert given.due(idle=True) == given.id_token.due
@@ -67,28 +68,28 @@ def test_by_key() -> None:
 def test_a_move_waits_for_the_job() -> None:
     """The next room is not moved into while somebody counts on the worker in the present one, and not created twice."""
     ours = credentials()
-    ours.grant_token("token", 6000.0, Random(1))
-    ours.offer_room(Room("first", "secret"), 0.0)
-    assert ours.move(Random(1), engaged=False)
-    ours.offer_room(Room("second", "secret"), 7000.0)
-    assert not ours.move(Random(1), engaged=True)
+    ours.signed_in("token", 6000.0)
+    ours.room_created(Room("first", "secret"), 0.0)
+    assert ours.move(in_use=False)
+    ours.room_created(Room("second", "secret"), 7000.0)
+    assert not ours.move(in_use=True)
     assert ours.due(idle=True) == ours.id_token.due
     assert ours.names("first")
-    assert ours.move(Random(1), engaged=False)
+    assert ours.move(in_use=False)
     assert ours.names("second")
-    assert not ours.move(Random(1), engaged=False)
+    assert not ours.move(in_use=False)
 
 
 def test_a_machine_that_slept() -> None:
     """What grew older without our clock is due so much sooner; what was granted after that is not."""
     ours = credentials()
     ours.look_at_the_clock(50.0)
-    ours.grant_token("token", 0.0, Random(1))
+    ours.signed_in("token", 0.0)
     token = ours.id_token.due
     ours.look_at_the_clock(650.0)
     assert ours.id_token.due == token - 600
-    ours.offer_room(Room("r", "secret"), 0.0)
-    assert ours.move(Random(1), engaged=False)
+    ours.room_created(Room("r", "secret"), 0.0)
+    assert ours.move(in_use=False)
     room = ours.room.due
     ours.look_at_the_clock(650.5)  # the clocks' own doing
     assert (ours.id_token.due, ours.room.due) == (token - 600, room)
@@ -100,8 +101,51 @@ def test_a_machine_that_slept() -> None:
 def test_a_missing_room_comes_before_the_renewal() -> None:
     """A token that is only due for renewal still works, and its renewal may fail for long."""
     ours = credentials()
-    ours.grant_token("token", 0.0, Random(1))
-    assert not ours.token_is_due(3500.0)
-    ours.offer_room(Room("r", "secret"), 3500.0)
-    assert ours.move(Random(1), engaged=False)
-    assert ours.token_is_due(3500.0)
+    ours.signed_in("token", 0.0)
+    assert ours.next_call(3500.0) == m.RequestRoom("token")
+    ours.room_created(Room("r", "secret"), 3500.0)
+    assert ours.move(in_use=False)
+    assert ours.next_call(3500.0) == m.RequestIdentity()
+
+
+def pauses(ours: Credentials, count: int, hint: float | None = None) -> list[float]:
+    """The pauses after so many calls that failed, one behind the other."""
+    found = []
+    for _ in range(count):
+        ours.next_call(0.0)
+        ours.call_failed(0.0, hint)
+        found.append(ours.due(idle=True))
+    return found
+
+
+def test_http_calls_that_fail() -> None:
+    """What is missing is asked for soon, what is only due for renewal later, and both ever more slowly."""
+    missing, renewing = credentials(), credentials()
+    renewing.signed_in("token", -4000.0)
+    renewing.room_created(Room("r", "secret"), -4000.0)
+    assert renewing.move(in_use=False)
+    for ours, (first, longest) in ((missing, MISSING), (renewing, RENEWING)):
+        found = pauses(ours, 100)
+        for pause, most in zip(found, (first, 2 * first, 4 * first), strict=False):
+            assert most / 2 <= pause <= most
+        assert longest / 2 <= found[-1] <= longest
+        ours.signed_in("token", -4000.0)
+        assert pauses(ours, 1)[0] <= first
+
+
+def test_one_http_call_at_a_time() -> None:
+    """A call is under way until it has succeeded or brought nothing."""
+    ours = credentials()
+    ours.next_call(0.0)
+    assert ours.due(idle=True) == math.inf
+    ours.call_failed(0.0, None)
+    assert ours.due(idle=True) < math.inf
+    ours.next_call(9.0)
+    assert ours.due(idle=True) == math.inf
+    ours.signed_in("token", 9.0)
+    assert ours.due(idle=True) < math.inf
+
+
+def test_a_hint_for_an_http_call() -> None:
+    """What the server asks for is waited for."""
+    assert pauses(credentials(), 1, hint=100.0)[0] >= 100.0

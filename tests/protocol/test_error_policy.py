@@ -15,9 +15,9 @@ from worker_state.protocol.error_policy import (
     Lease,
     Renew,
     Retry,
-    decide,
-    hint_in,
-    of_error_code,
+    after_refusal,
+    hint_of,
+    meaning_of_code,
     refuses_token,
     surely_answers,
 )
@@ -61,26 +61,26 @@ ROWS: list[tuple[str, Decision, Decision]] = [
 @pytest.mark.parametrize("own_room", [True, False], ids=["own room", "given room"])
 @pytest.mark.parametrize(("frame", "own", "given_"), ROWS, ids=[row[0] for row in ROWS])
 def test_refusals(frame: str, own: Decision, given_: Decision, own_room: bool) -> None:
-    """Each refusal has the one verdict that the table names, told apart by its type and by whose room it is."""
+    """Each refusal has the one decision that the table names, told apart by its type and by whose room it is."""
     refusal = read(frame)
     assert isinstance(refusal, RegisterError)
-    assert decide(refusal, own_room=own_room) == (own if own_room else given_)
+    assert after_refusal(refusal, own_room=own_room) == (own if own_room else given_)
 
 
 @given(reason=st.text(), typed=st.booleans(), own_room=st.booleans())
 def test_unknown_refusals(reason: str, typed: bool, own_room: bool) -> None:
-    """Any text gets a verdict, no pause is 0, and what is said about it fits on one line of a log."""
-    verdict = decide(RegisterError(reason, typed), own_room=own_room)
-    assert verdict.reason.isprintable()
-    assert len(verdict.reason) < 10_000
-    assert not isinstance(verdict, Retry) or verdict.after > 0
+    """Any text gets a decision, no pause is 0, and what is said about it fits on one line of a log."""
+    decision = after_refusal(RegisterError(reason, typed), own_room=own_room)
+    assert decision.reason.isprintable()
+    assert len(decision.reason) < 10_000
+    assert not isinstance(decision, Retry) or decision.after > 0
 
 
 def test_terminal_escape() -> None:
     """A server cannot write control sequences into the worker's log by a refusal."""
-    verdict = decide(RegisterError("\x1b[2J\nfake line" + "x" * 1_000_000, typed=True), own_room=True)
-    assert verdict.reason.startswith(r"\x1b[2J\nfake line")
-    assert len(verdict.reason) < 300
+    decision = after_refusal(RegisterError("\x1b[2J\nfake line" + "x" * 1_000_000, typed=True), own_room=True)
+    assert decision.reason.startswith(r"\x1b[2J\nfake line")
+    assert len(decision.reason) < 300
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,13 @@ def test_text(failure: DialFailure | Closed, text: str) -> None:
 )
 def test_hint_in_a_close_reason(reason: str, seconds: float | None) -> None:
     """A close reason is read for a number of seconds only where it speaks of trying again."""
-    assert hint_in(reason) == seconds
+    assert hint_of(Closed(1012, reason)) == seconds
+
+
+def test_f22_too_big() -> None:
+    """An answer to `register` that was too big will be as big on the next link; a later frame need not be."""
+    assert hint_of(Closed(1009), registered=False) == 60.0
+    assert hint_of(Closed(1009), registered=True) is None
 
 
 @pytest.mark.parametrize("reason", ["Invalid token", "Room expired", "DynamoDB error", "Token revoked"])
@@ -145,7 +151,7 @@ def test_no_other_error_surely_answers_a_register(reason: str) -> None:
 )
 def test_error_codes(code: str, text: str | None, meaning: CodeMeaning) -> None:
     """What an error with a code says: errors that answer another frame for sure are no refusal of an echo."""
-    assert of_error_code({"type": "error", "code": code, "message": text}, "w-1") is meaning
+    assert meaning_of_code({"type": "error", "code": code, "message": text}, "w-1") is meaning
 
 
 @pytest.mark.parametrize(("status", "refused"), [(401, True), (403, False), (500, False), (None, False)])

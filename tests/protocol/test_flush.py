@@ -4,9 +4,10 @@ import pytest
 
 from worker_state.protocol import frames
 from worker_state.protocol.flush import SignalFlush
+from worker_state.protocol.record import build_record, look
 from worker_state.protocol.status import Available
 
-RECORD = frames.metadata(("tag",), {}, Available())
+RECORD = build_record(("tag",), {}, Available())
 STORED = frames.MetadataUpdated("me", RECORD)
 
 
@@ -35,7 +36,7 @@ def test_only_our_echo_ends_it() -> None:
 def test_looks_are_answered_in_their_order() -> None:
     """Where echoes are refused, the answers to updates that are under way come before that of our look."""
     flush = SignalFlush()
-    assert flush.begin("me", "nonce", RECORD, 1) == frames.look("me", RECORD)
+    assert flush.begin("me", "nonce", RECORD, 1) == frames.update_metadata("me", look(RECORD))
     assert not flush.ended_by(STORED)
     assert flush.ended_by(STORED)
 

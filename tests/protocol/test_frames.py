@@ -23,10 +23,13 @@ from worker_state.protocol.frames import (
     RegistrationAccepted,
     read,
 )
-from worker_state.protocol.status import Available, Busy, Reserved
+from worker_state.protocol.record import build_record, look
+from worker_state.protocol.status import Available, Reserved
 from worker_state.tools.roster import read_answer
 
 RECORDED = Path(__file__).parents[1] / "recorded"
+FIRST = {"room_id": "ROOM_1", "token": "TOKEN_1", "id_token": "ID_TOKEN_1"}
+SECOND = {**FIRST, "id_token": "ID_TOKEN_2"}
 DEEP = 100_000
 ME = "me"
 
@@ -47,25 +50,6 @@ near_misses = st.dictionaries(keys, words | json_values | st.dictionaries(st.jus
 # --- what we send -----------------------------------------------------------------------------------------------------
 
 
-def test_metadata() -> None:
-    """A record has the tags, the capabilities and all three status properties, nulls included."""
-    assert frames.metadata(("a", "b"), {"gpu_memory_mb": 24576}, Available()) == {
-        "tags": ["a", "b"],
-        "properties": {
-            "gpu_memory_mb": 24576,
-            "status": "available",
-            "current_job_id": None,
-            "pending_job_id": None,
-        },
-    }
-
-
-def test_metadata_prefers_the_truth() -> None:
-    """A capability cannot hide what the worker is doing."""
-    record = frames.metadata(("a",), {"status": "available"}, Busy("job"))
-    assert record["properties"]["status"] == "busy"
-
-
 def recorded(step: str, generation: str = "v2") -> dict[str, Any]:
     (found,) = [entry for entry in entries(generation) if entry["step"] == step]
     return found
@@ -79,14 +63,14 @@ def entries(generation: str) -> Iterator[dict[str, Any]]:
 def test_register_as_recorded() -> None:
     """A registration has exactly the keys that the real server accepted, and no other."""
     sent = recorded("register")["sent"]
-    assert frames.register("PEER_1", "ROOM_1", "TOKEN_1", "ID_TOKEN_1", sent["metadata"]) == sent
+    assert frames.register("PEER_1", sent["metadata"], **FIRST) == sent
 
 
 def test_a_client_as_recorded() -> None:
     """A client registers under its own role, and `read_answer` reads what its search is answered."""
     sent = recorded("register the client")["sent"]
-    assert frames.register("PEER_2", "ROOM_1", "TOKEN_1", "ID_TOKEN_2", sent["metadata"], role="client") == sent
-    assert frames.register_by_key("PEER_2", "slp_good", {}, role="client")["role"] == "client"
+    assert frames.register("PEER_2", sent["metadata"], "client", **SECOND) == sent
+    assert frames.register("PEER_2", {}, "client", api_key="slp_good")["role"] == "client"
     search = recorded("found again")
     assert frames.discover_workers("PEER_2") == search["sent"]
     (answer,) = search["received"]
@@ -96,7 +80,7 @@ def test_a_client_as_recorded() -> None:
 
 def test_register_by_key() -> None:
     """A registration by API key names neither room nor token."""
-    assert frames.register_by_key("PEER_1", "slp_good", {"tags": []}) == {
+    assert frames.register("PEER_1", {"tags": []}, api_key="slp_good") == {
         "type": "register",
         "peer_id": "PEER_1",
         "api_key": "slp_good",
@@ -113,13 +97,16 @@ def test_update_as_recorded() -> None:
 
 def test_look_as_recorded() -> None:
     """The least update that changes nothing is one that the real server has answered with all that it has stored."""
-    record = frames.metadata(("a", "b"), {"gpu_memory_mb": 1}, Reserved("job"))
-    assert frames.look("PEER_1", record) == {
+    record = build_record(("a", "b"), {"gpu_memory_mb": 1}, Reserved("job"))
+    assert frames.update_metadata("PEER_1", look(record)) == {
         "type": "update_metadata",
         "peer_id": "PEER_1",
         "metadata": {"tags": ["a", "b"], "properties": {"pending_job_id": "job"}},
     }
-    assert frames.look("PEER_1", record).keys() == recorded("the worker's next probe shows it")["sent"].keys()
+    assert (
+        frames.update_metadata("PEER_1", look(record)).keys()
+        == recorded("the worker's next probe shows it")["sent"].keys()
+    )
 
 
 def test_echo_comes_back() -> None:
@@ -130,9 +117,9 @@ def test_echo_comes_back() -> None:
 
 def test_ours() -> None:
     """Everything that only we may send is among the types that `send_signal` refuses."""
-    record = frames.metadata(("a",), {}, Available())
-    registers = (frames.register("", "", "", "", record), frames.register_by_key("", "", record))
-    assert {frame["type"] for frame in (*registers, frames.update_metadata("", record))} == frames.OURS
+    record = build_record(("a",), {}, Available())
+    sent = frames.register("", record, api_key=""), frames.update_metadata("", record)
+    assert {frame["type"] for frame in sent} == frames.OURS
 
 
 def test_encode() -> None:
@@ -363,64 +350,3 @@ def test_recordings_are_there() -> None:
     for generation in ("v2", "v3"):
         kinds = {kind_of(message) for entry in entries(generation) for message in entry.get("received", ())}
         assert kinds == {RegistrationAccepted, MetadataUpdated, NotInRoom, RegisterError, OtherMessage}
-
-
-# --- what the server has against what is true -------------------------------------------------------------------------
-
-WANTED: frames.Message = {
-    "tags": ["a", "b"],
-    "properties": {"status": "busy", "current_job_id": "j", "pending_job_id": None, "models": ("x", "y")},
-}
-STORED: frames.Message = {
-    "tags": ["a", "b"],
-    "properties": {"status": "busy", "current_job_id": "j", "pending_job_id": None, "models": ["x", "y"]},
-}
-
-
-def stored(**properties: Any) -> frames.Message:
-    return {"tags": STORED["tags"], "properties": {**STORED["properties"], **properties}}
-
-
-def without(name: str) -> frames.Message:
-    kept = {key: value for key, value in STORED["properties"].items() if key != name}
-    return {"tags": STORED["tags"], "properties": kept}
-
-
-DIFFERENCES: list[tuple[str, frames.Message, tuple[str, ...]]] = [
-    ("the same", STORED, ()),
-    ("a tuple that is stored as a list", stored(models=["x", "y"]), ()),
-    ("tags in another order", {**STORED, "tags": ["b", "a"]}, ()),
-    ("tags of others", {**STORED, "tags": ["z", "b", "a", "a"]}, ()),
-    ("properties of others", stored(owner="somebody"), ()),
-    ("a tag lost", {**STORED, "tags": ["a"]}, ("tags",)),
-    ("no tags", {"properties": STORED["properties"]}, ("tags",)),
-    ("tags that are null", {**STORED, "tags": None}, ("tags",)),
-    ("tags that are text", {**STORED, "tags": "ab"}, ("tags",)),
-    ("another status", stored(status="available"), ("status",)),
-    ("a job id that should be null", stored(pending_job_id="old"), ("pending_job_id",)),
-    ("a null that is not stored", without("pending_job_id"), ("pending_job_id",)),
-    ("a list in another order", stored(models=["y", "x"]), ("models",)),
-    ("a list that is text", stored(models="xy"), ("models",)),
-    ("several", stored(status="available", current_job_id=None), ("status", "current_job_id")),
-    ("no properties", {"tags": ["a", "b"]}, ("status", "current_job_id", "pending_job_id", "models")),
-    ("properties that are a list", {"tags": ["a"], "properties": []}, ("tags", *WANTED["properties"])),
-    ("nothing", {}, ("tags", *WANTED["properties"])),
-]
-
-
-@pytest.mark.parametrize(("record", "names"), [row[1:] for row in DIFFERENCES], ids=[row[0] for row in DIFFERENCES])
-def test_differences(record: frames.Message, names: tuple[str, ...]) -> None:
-    """What is ours and stored otherwise is named; what others have added is not."""
-    assert frames.differences(record, WANTED) == names
-
-
-@given(json_values.map(lambda value: {"tags": value, "properties": value}) | near_misses)
-def test_differences_is_total(record: frames.Message) -> None:
-    """Whatever a server has stored can be compared."""
-    assert set(frames.differences(record, WANTED)) <= {"tags", *WANTED["properties"]}
-
-
-def test_nothing_differs_from_what_was_sent() -> None:
-    """A record that the server stores as it was sent differs in nothing."""
-    record = frames.metadata(("a",), {"models": ("x",), "memory": 1.5}, Busy("job"))
-    assert frames.differences(json.loads(frames.encode(record)), record) == ()

@@ -11,11 +11,11 @@ from worker_state.protocol.probe import (
     AFTER_REGISTRATION,
     ROOM_RATE,
     STEADY,
-    Misses,
+    MissedAnswers,
     Proof,
     Schedule,
     SuspendDetector,
-    crowd,
+    expected_peers,
 )
 
 
@@ -122,7 +122,7 @@ def test_return_of_a_whole_room(workers: int, capacity: int) -> None:
     """Beside the one echo of each registration, a room whose workers all come back sends no more than its rate."""
     random, took = Random(workers), workers / capacity
     before = workers - 1
-    schedules = [Schedule(random, k / capacity, crowd(before, told=k)) for k in range(workers)]
+    schedules = [Schedule(random, k / capacity, expected_peers(before, answered=k)) for k in range(workers)]
     for schedule in schedules:
         schedule.sent(schedule.due)
     counts = per_second(schedules, 0.0, took + 300)
@@ -133,11 +133,11 @@ def test_return_of_a_whole_room(workers: int, capacity: int) -> None:
 
 def test_size_of_a_room_is_remembered() -> None:
     """A room that was large is reckoned with as such at the next registrations too, though less each time."""
-    assert crowd(10_000, told=0) == 9_000
-    assert crowd(100, told=500) == 500
+    assert expected_peers(10_000, answered=0) == 9_000
+    assert expected_peers(100, answered=500) == 500
     size = 10_000
     for _ in range(100):
-        size = crowd(size, told=3)
+        size = expected_peers(size, answered=3)
     assert size <= 9
 
 
@@ -159,7 +159,7 @@ def test_suspends() -> None:
 
 def test_misses() -> None:
     """Two in a row are too many; what was sent before the first was noticed is no second one."""
-    misses = Misses()
+    misses = MissedAnswers()
     misses.add(sent=1.0, now=13.0)
     misses.add(sent=12.0, now=24.0)
     assert (misses.count, misses.too_many) == (1, False)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker_state.protocol.record import status_properties
 from worker_state.protocol.status import (
     LONGEST_JOB_ID,
     Available,
@@ -15,7 +16,6 @@ from worker_state.protocol.status import (
     Truth,
     WorkerStatus,
     job_id,
-    properties,
     word,
 )
 
@@ -30,7 +30,7 @@ TRUTHS: list[tuple[Truth, str, str | None, str | None]] = [
 @pytest.mark.parametrize(("truth", "status", "current", "pending"), TRUTHS)
 def test_properties(truth: Truth, status: str, current: str | None, pending: str | None) -> None:
     """Every status names all three of its properties, the one that does not apply as an explicit null."""
-    assert properties(truth) == {"status": status, "current_job_id": current, "pending_job_id": pending}
+    assert status_properties(truth) == {"status": status, "current_job_id": current, "pending_job_id": pending}
 
 
 @pytest.mark.parametrize(("truth", "status", "current", "pending"), TRUTHS)
@@ -47,7 +47,7 @@ def test_words() -> None:
 
 def test_property_is_plain_text() -> None:
     """The status on the wire is a plain string, which every encoder knows."""
-    assert type(properties(Available())["status"]) is str
+    assert type(status_properties(Available())["status"]) is str
 
 
 @pytest.mark.parametrize("status", [Reserved, Busy])

@@ -8,7 +8,7 @@ from trio_websocket import ConnectionClosed, HandshakeError
 
 from tests.support.worlds import FakeWorld, World
 from worker_state import Manager, SessionString
-from worker_state.protocol.status import properties
+from worker_state.protocol.record import status_properties
 
 SOON = 35.0
 """Seconds after the last fault: what nearly every fault is healed in."""
@@ -42,7 +42,7 @@ async def _what_is_wrong(world: World, manager: Manager) -> str | None:
                 if not found:
                     return "no search finds the worker"
                 shown = found[0]["metadata"]["properties"]
-                true = properties(manager.state.truth)
+                true = status_properties(manager.state.truth)
                 if {name: shown.get(name) for name in true} != true:
                     return "a search shows a status that is not true"
                 payload = {"number": next(_payloads)}

@@ -21,9 +21,6 @@ from worker_state.protocol.reconnect import ReconnectPolicy
 if TYPE_CHECKING:
     from worker_state.net.websocket import Dial, Socket
 
-TOO_BIG = 1009
-TOO_BIG_PAUSE = 60.0
-"""Seconds. An answer to `register` that was too big will be as big on the next link (faults.md, F22)."""
 MOVE = 5.0  # seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
@@ -146,10 +143,9 @@ class ConnectionActor:
             return pause
         if outcome.cause is Cause.MOVED:
             pause = self._pace.moved(now)
-        elif outcome.code == TOO_BIG and not self._registered:
-            pause = self._pace.failed(now, Cause.CLOSED, TOO_BIG_PAUSE)
         else:
-            pause = self._pace.lost(now, outcome.cause, outcome.code, v.hint_in(outcome.reason))
+            hint = v.hint_of(outcome, registered=self._registered)
+            pause = self._pace.lost(now, outcome.cause, outcome.code, hint)
         self._say.lost(self._epoch, outcome, pause)
         return pause
 

@@ -27,10 +27,10 @@ from worker_state.protocol import frames
 from worker_state.protocol.backoff import MANY_EVICTIONS, RegistrationBackoff
 from worker_state.protocol.credentials import Credentials
 from worker_state.protocol.pending_register import PendingRegister
-from worker_state.protocol.probe import OVERSLEPT, crowd
+from worker_state.protocol.probe import OVERSLEPT, expected_peers
+from worker_state.protocol.record import build_record
 from worker_state.protocol.registration_fsm import Phase, Step, after
-from worker_state.protocol.renewals import Renewals
-from worker_state.protocol.status import Available, Truth, engaged, word
+from worker_state.protocol.status import Available, Truth, in_use, word
 from worker_state.session_string import SessionString
 
 SLOWLY = (20.0, 40.0)
@@ -48,8 +48,7 @@ class RegistrationActor(PureActor):
         self._random = random
         self._nonce = nonce
         self._awake = awake
-        self._credentials = Credentials(config)
-        self._renewals = Renewals(self._credentials, random)
+        self._credentials = Credentials(config, random)
         self._holds = RegistrationBackoff(random)
         self._log = log_lines.Registrations(show_session_string=config.show_session_string)
         # With an API key no sign-in gives a peer id: a random one, so that no two workers share it (faults.md, F06).
@@ -62,7 +61,7 @@ class RegistrationActor(PureActor):
         self._asked = False  # A registration is wanted although there is one
         self._register_at = 0.0  # no `register` before this: the pause after a refusal or an eviction
         self._accepted_at = math.inf
-        self._crowd = 0  # so many others are to be reckoned with in the room
+        self._expected_peers = 0  # others in the room
         self._dialing = False
         self._given_up = False
         self._closing = False
@@ -125,18 +124,18 @@ class RegistrationActor(PureActor):
             case m.IdentityCreated(identity):
                 self._peer_id = self._peer_id or identity.username
                 self._log.call_succeeded(log_lines.SIGN_IN)
-                self._renewals.signed_in(identity.id_token, now)
+                self._credentials.signed_in(identity.id_token, now)
             case m.RoomCreated(room):
                 self._log.call_succeeded(log_lines.ROOM_CREATION)
-                self._renewals.room_created(room, now)
+                self._credentials.room_created(room, now)
             case m.IdentityFailed(why, hint):
                 self._log.call_failed(log_lines.SIGN_IN, why)
-                self._renewals.failed(now, hint)
+                self._credentials.call_failed(now, hint)
                 if not (self._log.started or self._config.wait_for_server):
                     self._fail_start(SignInFailed(f"the server gave this worker no identity: {why}"))
             case m.RoomFailed(why, status, hint):
                 self._log.call_failed(log_lines.ROOM_CREATION, why)
-                self._renewals.failed(now, hint, token_refused=v.refuses_token(status))
+                self._credentials.call_failed(now, hint, token_refused=v.refuses_token(status))
                 if not (self._log.started or self._config.wait_for_server):
                     self._fail_start(RoomCreationFailed(f"the server created no room: {why}", status))
             case m.StartLeaving():
@@ -207,7 +206,7 @@ class RegistrationActor(PureActor):
         self._accepted_at = now
         self._credentials.accept()
         self._holds.accepted()
-        self._crowd = crowd(self._crowd, frame.peers)
+        self._expected_peers = expected_peers(self._expected_peers, frame.peers)
         room = self._credentials.room.value
         token = frame.token if room is None else room.token
         session = None if token is None else SessionString(frame.room_id, token, self._peer_id)
@@ -223,7 +222,7 @@ class RegistrationActor(PureActor):
                 settled=not self._asked,
                 at=now,
                 around=frame.around,
-                crowd=self._crowd,
+                expected_peers=self._expected_peers,
             )
         )
 
@@ -232,14 +231,14 @@ class RegistrationActor(PureActor):
         self._step(Step.REFUSED)
         self._pending.over(doubtful=True)
         config = self._config
-        verdict = v.decide(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+        verdict = v.after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
         self._publish(m.RegistrationRejected(verdict.reason))
-        if isinstance(verdict, v.Renew) and self._renewals.leased(verdict.what).is_newer_than(self._pending.sent_at):
+        if isinstance(verdict, v.Renew) and self._credentials.leased(verdict.what).is_newer_than(self._pending.sent_at):
             return  # its renewal was under way, and has come: the newer one has not been refused by anybody
         self._log.refused(verdict.reason)
         match verdict:
             case v.Renew(what):
-                if (pause := self._renewals.refused(what, now)) is None:
+                if (pause := self._credentials.refuse(what, now)) is None:
                     self._register_at = now + self._random.uniform(*SLOWLY)
                 else:
                     self._log.renewing(what, verdict.reason, pause)
@@ -268,13 +267,13 @@ class RegistrationActor(PureActor):
     def _start_what_is_due(self, now: float) -> float:
         if self._given_up or self._phase is Phase.LEAVING:
             return math.inf
-        is_engaged = engaged(self._truth)
-        if self._credentials.move(self._random, engaged=is_engaged) and self._link is not None:
+        is_used = in_use(self._truth)
+        if self._credentials.move(in_use=is_used) and self._link is not None:
             # One socket in two rooms would leave a ghost in the old one (faults.md, F30).
             self._drop_link("a new room needs a new socket", now, v.Cause.MOVED)
-        fetch_at = self._renewals.due(idle=self._phase is Phase.REGISTERED and not is_engaged)
+        fetch_at = self._credentials.due(idle=self._phase is Phase.REGISTERED and not is_used)
         if now >= fetch_at:
-            self._publish(self._renewals.next_call(now))
+            self._publish(self._credentials.next_call(now))
             fetch_at = math.inf
         return min(fetch_at, self._register_when_due(now))
 
@@ -301,7 +300,7 @@ class RegistrationActor(PureActor):
         assert self._link is not None
         assert self._peer_id is not None
         config, timing = self._config, self._config.timing
-        record = frames.metadata(config.tags, config.capabilities, self._truth)
+        record = build_record(config.tags, config.capabilities, self._truth)
         self._step(Step.REGISTER_SENT)
         self._asked = False
         first = self._pending.epoch != self._link.epoch

@@ -17,19 +17,21 @@ from worker_state.protocol import error_policy as v
 from worker_state.protocol import events as m
 from worker_state.protocol import frames
 from worker_state.protocol.flush import SignalFlush
-from worker_state.protocol.late_acks import LateAcks
 from worker_state.protocol.pending_register import ECHO_PREFIX
 from worker_state.protocol.probe import (
     OVERSLEPT,
     TICK,
     EchoRefusals,
-    Misses,
+    LateAcks,
+    MissedAnswers,
     Proof,
+    Registered,
     RepairPauses,
     Schedule,
     SuspendDetector,
+    Update,
 )
-from worker_state.protocol.registered import Registered, Update
+from worker_state.protocol.record import build_record, differences, look
 from worker_state.protocol.status import Available, Maintenance, Reserved, Truth, word
 
 
@@ -63,7 +65,7 @@ class StatusActor(PureActor):
         self._publish(m.SendFrame(registered.epoch, message))
 
     def _record(self) -> frames.Message:
-        return frames.metadata(self._config.tags, self._config.capabilities, self._truth)
+        return build_record(self._config.tags, self._config.capabilities, self._truth)
 
     # --- what has happened --------------------------------------------------------------------------------------------
 
@@ -97,11 +99,11 @@ class StatusActor(PureActor):
                 self._begin_flush()
 
     def _begin_registration(self, event: m.WorkerRegistered, now: float) -> None:
-        before, schedule = self._registered, Schedule(self._random, now, event.crowd or event.peers)
-        owed = LateAcks() if before is None else before.owed
+        before, schedule = self._registered, Schedule(self._random, now, event.expected_peers or event.peers)
+        late_acks = LateAcks() if before is None else before.late_acks
         if before is not None and before.update is not None:
-            owed.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
-        self._registered = Registered(event.epoch, event.peer_id, schedule, event.revision, event.revision, owed)
+            late_acks.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
+        self._registered = Registered(event.epoch, event.peer_id, schedule, event.revision, event.revision, late_acks)
         self._unsent_said = False
 
     def _begin_flush(self) -> None:
@@ -143,7 +145,7 @@ class StatusActor(PureActor):
             case frames.NotInRoom(code):
                 self._forget(registered, f"the server has forgotten this worker: it answers {code}")
             case frames.OtherMessage({"type": "error", "code": str(code)} as message):
-                meaning = v.of_error_code(message, registered.peer_id)
+                meaning = v.meaning_of_code(message, registered.peer_id)
                 if meaning is v.CodeMeaning.NO_SUCH_PEER and registered.update is not None:
                     registered.schedule.hurry(now)  # its answer, or another part's: the echo decides
                 elif meaning is v.CodeMeaning.FORGOTTEN and registered.nonce is not None:
@@ -153,7 +155,7 @@ class StatusActor(PureActor):
                     self._refusals.suspect()
 
     def _prove(self, registered: Registered, now: float) -> None:
-        registered.misses = Misses()
+        registered.misses = MissedAnswers()
         self._deaf_epoch = 0
         self._refusals.proved()
         self._publish(m.PresenceProved(registered.epoch, now))
@@ -161,22 +163,22 @@ class StatusActor(PureActor):
     def _take_answer(self, registered: Registered, stored: frames.Message, now: float) -> None:
         """An update was answered: is what the server has stored what we know to be true?"""
         update = registered.update
-        differences = () if update is None else frames.differences(stored, update.record)
-        if registered.owed.settles(stored, fits=update is not None and not differences):
+        wrong = () if update is None else differences(stored, update.record)
+        if registered.late_acks.settles(stored, fits=update is not None and not wrong):
             return
         if update is None:
             self._publish(m.FrameIgnored("an acknowledgement of an update that is not ours"))
             return
         registered.update = None
-        if self._refusals.in_force and not differences:
+        if self._refusals.in_force and not wrong:
             self._prove(registered, now)  # a server without echoes: the next best thing
-        if differences:
+        if wrong:
             registered.confirmed = None
             self._repairs.found(now)
             self._publish(m.UpdateFailed(drifted=True))
             if not self._forgery_said:
                 self._forgery_said = True
-                log_lines.record_repaired(differences, forged=update.is_look)
+                log_lines.record_repaired(wrong, forged=update.is_look)
         elif update.is_look:
             self._repairs.none()
             self._forgery_said = False
@@ -243,7 +245,7 @@ class StatusActor(PureActor):
             if not registered.update.is_look:
                 registered.confirmed = None
             registered.misses.add(registered.update.answer_by - within, now)
-            registered.owed.add(registered.update.record)
+            registered.late_acks.add(registered.update.record)
             registered.update = None
             self._publish(m.UpdateFailed(drifted=False))
         if now >= registered.echo_by:
@@ -289,8 +291,5 @@ class StatusActor(PureActor):
         if not is_look:
             registered.full_due, registered.written = False, self._revision
         registered.update = Update(self._revision, record, now + self._config.timing.answer, is_look)
-        frame = (
-            frames.look(registered.peer_id, record) if is_look else frames.update_metadata(registered.peer_id, record)
-        )
-        self._send(registered, frame)
+        self._send(registered, frames.update_metadata(registered.peer_id, look(record) if is_look else record))
         return math.inf

@@ -35,8 +35,8 @@ def judge(state: State, now: float) -> Readiness:
         return Readiness(False, why, state.unconfirmed_since or 0.0)
     if state.discoverable_since is None:
         return Readiness(False, "registered, and no echo has proved it yet", state.registered_since)
-    unproved_from = (state.proved_at or 0.0) + longest_unproved(state.crowd) + ANSWER
-    unconfirmed_from = (state.confirmed_at or 0.0) + longest_unconfirmed(state.crowd) + ANSWER
+    unproved_from = (state.proved_at or 0.0) + longest_unproved(state.expected_peers) + ANSWER
+    unconfirmed_from = (state.confirmed_at or 0.0) + longest_unconfirmed(state.expected_peers) + ANSWER
     if now >= unproved_from:
         return Readiness(False, "registered, and the next proof of it is overdue", unproved_from)
     if now >= unconfirmed_from:

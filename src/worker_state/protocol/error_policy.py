@@ -1,7 +1,6 @@
-"""What a failure means: the ONE place that turns an answer's text, a close code or a cause into what is to be done.
+"""What a failure means: the ONE place that turns an error's text, its code or a close code into what is to be done.
 
-Pure classification. How long a pause becomes with repetition is `pace`'s business; carrying a verdict out is the
-actors'. Unknown trouble always means trying again (faults.md, F19).
+`backoff.py` and `reconnect.py` say how pauses grow. Unknown trouble always means trying again (F19).
 """
 
 import re
@@ -13,7 +12,7 @@ from worker_state.redact import shown
 
 
 class Cause(StrEnum):
-    """Why a dial or a link ended, told apart by the stage that it had reached. The values read well in a log line."""
+    """Why a dial or a link ended, by the stage that it had reached. The values are phrases for a log line."""
 
     REFUSED = "connection refused"
     UNREACHABLE = "host not reached"
@@ -55,7 +54,7 @@ class Closed:
 
     @property
     def by_server(self) -> bool:
-        """The server has said so, in a Close frame; else it may not know yet that the link is over."""
+        """The server has sent a Close frame; else it may not know yet that the link is over."""
         return self.code != 1006
 
     def __str__(self) -> str:
@@ -70,13 +69,18 @@ def hint(retry_after: str | None) -> float | None:
 
 
 _SECONDS = re.compile(r"(?:retry|again|after)\D{0,20}(\d{1,6})(?!\d)", re.ASCII | re.IGNORECASE)
+_TOO_BIG = 1009
+_TOO_BIG_PAUSE = 60.0  # seconds
 
 
-def hint_in(reason: str) -> float | None:
-    """The seconds that a close reason asks for ("server restarts, retry after 12"), or None."""
-    if reason.isascii() and reason.isdigit():
-        return float(reason)
-    found = _SECONDS.search(reason)
+def hint_of(closed: Closed, *, registered: bool = True) -> float | None:
+    """The seconds that a close asks to wait ("server restarts, retry after 12"), or None. `registered`: one was
+    accepted on that link. Else an answer to `register` that is too big will be as big on the next link (F22)."""
+    if closed.code == _TOO_BIG and not registered:
+        return _TOO_BIG_PAUSE
+    if hint(closed.reason) is not None:
+        return hint(closed.reason)
+    found = _SECONDS.search(closed.reason)
     return None if found is None else float(found[1])
 
 
@@ -112,12 +116,10 @@ class GiveUp:
 
 Decision = Retry | Renew | GiveUp
 
-TRANSIENT_PAUSE = 5.0
-"""Seconds. For what passes by itself in the server's store (F20): long enough not to press it, short for a client."""
+TRANSIENT_PAUSE = 5.0  # seconds, for what passes by itself in the server's store (F20)
 
-_IDENTITY_RENEWALS = frozenset({"Invalid token"})
-_ROOM_REFUSED = frozenset({"Invalid token", "Room not found", "Room expired"})
-_PASSES_BY_ITSELF = frozenset({"DynamoDB error", "API key validation failed"})
+_INVALID_TOKEN = "Invalid token"
+_ROOM_REFUSED = frozenset({_INVALID_TOKEN, "Room not found", "Room expired"})
 _OUR_FAULT = frozenset(
     {
         "Missing required fields during registration.",
@@ -127,28 +129,26 @@ _OUR_FAULT = frozenset(
         "Token expired",
     }
 )
+_ANSWERS = _ROOM_REFUSED | _OUR_FAULT | {"DynamoDB error", "API key validation failed"}  # these two pass by themselves
 
 
-def decide(refusal: RegisterError, *, own_room: bool, by_key: bool = False) -> Decision:
-    """What an answer to `register` that is no acceptance calls for (protocol.md, C; faults.md, F16, F17)."""
+def after_refusal(refusal: RegisterError, *, own_room: bool, by_key: bool = False) -> Decision:
+    """What an answer to `register` that is no acceptance calls for (protocol.md, C; F16, F17)."""
     reason = shown(refusal.reason)
-    if not refusal.typed:
-        # With an API key there is no identity that could be renewed, and whoever says so is not who checks keys.
-        if refusal.reason in _IDENTITY_RENEWALS and not by_key:
-            return Renew(Lease.IDENTITY, "the ID token is refused")
-        return Retry(TRANSIENT_PAUSE, reason)
-    match refusal.reason:
-        case known if known in _ROOM_REFUSED:
-            meaning = "wrong room token" if refusal.reason == "Invalid token" else reason.lower()
-            return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)
-        case known if known in _OUR_FAULT:
-            return GiveUp(reason)
-        case _:
-            # Those of `_PASSES_BY_ITSELF`; and whatever is unknown might.
-            return Retry(TRANSIENT_PAUSE, reason)
+    # With an API key there is no identity that could be renewed.
+    if not refusal.typed and refusal.reason == _INVALID_TOKEN and not by_key:
+        return Renew(Lease.IDENTITY, "the ID token is refused")
+    if refusal.typed and refusal.reason in _ROOM_REFUSED:
+        meaning = "wrong room token" if refusal.reason == _INVALID_TOKEN else reason.lower()
+        return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)
+    if refusal.typed and refusal.reason in _OUR_FAULT:
+        return GiveUp(reason)
+    return Retry(TRANSIENT_PAUSE, reason)
 
 
-_ANSWERS = _IDENTITY_RENEWALS | _ROOM_REFUSED | _OUR_FAULT | _PASSES_BY_ITSELF
+def surely_answers(refusal: RegisterError) -> bool:
+    """Whether this error answers a `register` (protocol.md, C), and not a frame of the worker's other parts."""
+    return refusal.reason in _ANSWERS
 
 
 class CodeMeaning(StrEnum):
@@ -160,7 +160,7 @@ class CodeMeaning(StrEnum):
     UNKNOWN = "unknown"  # it may refuse an echo
 
 
-def of_error_code(message: Message, peer_id: str) -> CodeMeaning:
+def meaning_of_code(message: Message, peer_id: str) -> CodeMeaning:
     """What an error frame with a `code` says to the worker of this peer id."""
     code, text = message.get("code"), message.get("message")
     if code == "PEER_NOT_FOUND":
@@ -177,8 +177,3 @@ def of_error_code(message: Message, peer_id: str) -> CodeMeaning:
 def refuses_token(status: int | None) -> bool:
     """Whether an HTTP answer of this status says that the ID token is not good enough."""
     return status == 401
-
-
-def surely_answers(refusal: RegisterError) -> bool:
-    """Whether this error answers a `register` (protocol.md, C), and not a frame of the worker's other parts."""
-    return refusal.reason in _ANSWERS

@@ -1,6 +1,6 @@
-"""Everything that the actors say to each other: commands are VerbNoun, events NounVerbed, all frozen.
+"""What the actors publish: commands are VerbNoun, events NounVerbed, all frozen.
 
-An answer is a later event; nobody waits for one. Which actor hears which of these stands in `manager.ROUTES` alone.
+An answer is a later event; nobody waits for one. `supervisor.ROUTES` alone says which actor gets which of these.
 `at` is always a time of trio's clock, in seconds.
 """
 
@@ -19,18 +19,26 @@ class Link:
     """The right to send on one particular socket. When that dies, sending says so; a `Link` never moves to another."""
 
     epoch: int  # counts the links of this worker from 1; frames and answers of an older epoch mean nothing
-    answer_by: float
-    """How long the first `register` on it may go unanswered: patience is what saves a busy server (storms.md, 1)."""
+    answer_by: float  # how long the first `register` on it may go unanswered (storms.md, 1)
     send: Callable[[str, str], Awaitable[bool]] = field(repr=False, compare=False)
-    """Hand over a frame of the worker's other parts (its type, its text), waiting for the ones before it; False when
-    the socket is gone."""
-
-
-# --- commands ---------------------------------------------------------------------------------------------------------
+    """Send a frame of the worker's other parts (type, text) after those before it. False: the socket is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeStatus:
+class Event:
+    """Anything that is published: a command, or what has happened."""
+
+
+Publish = Callable[[Event], None]  # never waits, never fails
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Event):
+    """What somebody is to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeStatus(Command):
     """The worker is doing something else now. Revisions count its changes; the newest is the truth."""
 
     revision: int
@@ -38,43 +46,43 @@ class ChangeStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Reregister:
+class Reregister(Command):
     """Do a full `register` as soon as there is a link."""
 
 
 @dataclass(frozen=True, slots=True)
-class StartDraining:
+class StartDraining(Command):
     """The worker takes no further job; there is no way back."""
 
 
 @dataclass(frozen=True, slots=True)
-class RequestIdentity:
+class RequestIdentity(Command):
     """Sign in: from here on there may be a user on the server whose name is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class RequestRoom:
+class RequestRoom(Command):
     """Create a room of our own."""
 
     id_token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class StartDialing:
+class StartDialing(Command):
     """There is an identity to register with: keep a link from now on."""
 
 
 @dataclass(frozen=True, slots=True)
-class SendFrame:
-    """Send this frame over the link of this epoch, or drop it when that is gone."""
+class SendFrame(Command):
+    """Send this frame over the link of this epoch; drop it when that is gone."""
 
     epoch: int
     message: Message = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class DropLink:
-    """Abort this link: whatever its pings say, it is of no use, or of no use any more."""
+class DropLink(Command):
+    """End this link, which is of no use (any more)."""
 
     epoch: int
     why: str
@@ -83,29 +91,26 @@ class DropLink:
 
 
 @dataclass(frozen=True, slots=True)
-class StartLeaving:
-    """The worker is going: dial, register and sign in no more; pay what is owed."""
+class StartLeaving(Command):
+    """The worker leaves: stop dialing, registering and signing in; delete what was created."""
 
 
 @dataclass(frozen=True, slots=True)
-class CloseLink:
+class CloseLink(Command):
     """Close the socket, within so many seconds, and end."""
 
     within: float
 
 
 @dataclass(frozen=True, slots=True)
-class SendClose:
+class SendClose(Command):
     """Send the Close frame of the link that is to be closed: nothing that was sent is unanswered."""
 
     epoch: int
 
 
-# --- events -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
-class DialFailed:
+class DialFailed(Event):
     """A dial gave no link; the next one follows in `pause` seconds."""
 
     failure: DialFailure
@@ -113,14 +118,14 @@ class DialFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkOpened:
+class LinkOpened(Event):
     """A socket is open, and nobody has registered on it."""
 
     link: Link
 
 
 @dataclass(frozen=True, slots=True)
-class LinkLost:
+class LinkLost(Event):
     """The socket of this epoch is gone; the next dial follows in `pause` seconds, or not at all (None)."""
 
     epoch: int
@@ -129,55 +134,54 @@ class LinkLost:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkReleased:
-    """The registration actor, too, has done with a lost link: what the server may still make of it."""
+class LinkReleased(Event):
+    """The registration actor has handled the loss of a link. What the server may still make of it:"""
 
     by_server: bool  # the server has sent a Close frame
-    registered: bool  # A `register` was sent over the link …
+    registered: bool  # a `register` was sent over the link …
     unanswered: bool  # … and one of them was not answered
 
 
 @dataclass(frozen=True, slots=True)
-class RegisterWithdrawn:
-    """A `register` that had not gone out when the worker began to leave was not sent."""
+class RegisterWithdrawn(Event):
+    """A `register` that was still unsent when the worker began to leave was dropped."""
 
     epoch: int
 
 
 @dataclass(frozen=True, slots=True)
-class FrameReceived:
+class FrameReceived(Event):
     """The server has sent something over this link."""
 
     epoch: int
     frame: Frame
-    others_spoke: bool = False
-    """A frame of the worker's other parts was sent over it: an error may be the answer to that."""
+    others_spoke: bool = False  # the worker's other parts have sent frames too: an error may answer one of those
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityCreated:
+class IdentityCreated(Event):
     """A sign-in was answered. Every one of these has to be deleted by its own `/delete-peer`."""
 
     identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityFailed:
-    """A sign-in gave nothing (or its answer was lost). `hint`: seconds that the server asks to wait, if it does."""
+class IdentityFailed(Event):
+    """A sign-in gave nothing (or its answer was lost). `hint`: seconds that the server asks to wait."""
 
     why: str
     hint: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class RoomCreated:
+class RoomCreated(Event):
     """A room of our own exists."""
 
     room: Room
 
 
 @dataclass(frozen=True, slots=True)
-class RoomFailed:
+class RoomFailed(Event):
     """No room was created. `status`: of the HTTP answer, if there was one. `hint` as above."""
 
     why: str
@@ -186,7 +190,7 @@ class RoomFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerRegistered:
+class WorkerRegistered(Event):
     """The server has accepted a `register` that carried the truth of this revision."""
 
     epoch: int
@@ -195,21 +199,21 @@ class WorkerRegistered:
     room_id: str
     token: str | None = field(repr=False)
     peers: int
-    settled: bool  # false when a further registration was asked for while this one was on its way
+    settled: bool  # False: another registration was asked for meanwhile
     at: float
     around: Around = NOTHING_AROUND
-    crowd: int = 0  # so many others are to be reckoned with in the room; 0: as many as the answer has told (`peers`)
+    expected_peers: int = 0  # how many others to expect in the room; 0: as many as the answer says (`peers`)
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationRejected:
-    """The server did not accept; it is tried again, or the worker cannot help it. `why` is for a person."""
+class RegistrationRejected(Event):
+    """The server did not accept a `register`. `why` is for people."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationLost:
+class RegistrationLost(Event):
     """The server does not know this worker (any more), though it had accepted it on this link."""
 
     epoch: int
@@ -217,7 +221,7 @@ class RegistrationLost:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusConfirmed:
+class StatusConfirmed(Event):
     """The server has stored exactly the truth of this revision."""
 
     revision: int
@@ -225,14 +229,14 @@ class StatusConfirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateFailed:
+class UpdateFailed(Event):
     """The server's answer shows something else than what is true here (`drifted`: it is repaired), or did not come."""
 
     drifted: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PresenceProved:
+class PresenceProved(Event):
     """An echo came back: clients reach the worker through the link of this epoch."""
 
     epoch: int
@@ -240,21 +244,21 @@ class PresenceProved:
 
 
 @dataclass(frozen=True, slots=True)
-class MachineSuspended:
-    """The machine was suspended for so many seconds, which trio's clock has not counted: look at what runs out."""
+class MachineSuspended(Event):
+    """The machine was suspended for so many seconds, which trio's clock has not counted."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class FrameIgnored:
+class FrameIgnored(Event):
     """The server sent what answers nothing of ours, or makes no sense. `why` never repeats a secret."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class SignalSent:
+class SignalSent(Event):
     """The socket of this epoch has taken over a message of the worker's other parts."""
 
     epoch: int
@@ -262,59 +266,17 @@ class SignalSent:
 
 
 @dataclass(frozen=True, slots=True)
-class SignalsFlushed:
-    """The worker leaves, and the server has dealt with every signal that was sent; or that is not to be had."""
+class SignalsFlushed(Event):
+    """The worker leaves, and the server has handled every signal that was sent, or cannot say so."""
 
 
 @dataclass(frozen=True, slots=True)
-class SignalDropped:
+class SignalDropped(Event):
     """A message of the worker's other parts found their buffer full."""
 
 
 @dataclass(frozen=True, slots=True)
-class StartupAborted:
+class StartupAborted(Event):
     """The worker cannot start; the error leaves through `nursery.start`."""
 
     error: StartupFailed
-
-
-Command = (
-    ChangeStatus
-    | Reregister
-    | StartDraining
-    | RequestIdentity
-    | RequestRoom
-    | StartDialing
-    | SendFrame
-    | DropLink
-    | StartLeaving
-    | CloseLink
-    | SendClose
-)
-Happened = (
-    DialFailed
-    | LinkOpened
-    | LinkLost
-    | LinkReleased
-    | RegisterWithdrawn
-    | FrameReceived
-    | IdentityCreated
-    | IdentityFailed
-    | RoomCreated
-    | RoomFailed
-    | WorkerRegistered
-    | RegistrationRejected
-    | RegistrationLost
-    | StatusConfirmed
-    | UpdateFailed
-    | PresenceProved
-    | MachineSuspended
-    | FrameIgnored
-    | SignalSent
-    | SignalsFlushed
-    | SignalDropped
-    | StartupAborted
-)
-Event = Command | Happened  # anything that is published
-Publish = Callable[[Event], None]
-"""How an actor speaks: never waits, never fails. Which actors hear it, the supervisor's table of routes says."""

@@ -1,23 +1,23 @@
 """Whether a leaving worker's last signals have arrived: a frame sent behind them says so when it is answered.
 
-Pure. The server handles the frames of one socket in order. No time limit in here: the cleanup actor says with
-`CloseLink` that it waits no longer.
+The server handles the frames of one socket in order. The cleanup actor sets the time limit, with `CloseLink`.
 """
 
 import math
 
 from worker_state.protocol import frames
+from worker_state.protocol.record import look
 
 
 class SignalFlush:
     """The signals that were sent on one link. Times are in seconds of the caller's clock."""
 
-    __slots__ = ("_answers", "_nonce", "_sent_at")
+    __slots__ = ("_acks", "_nonce", "_sent_at")
 
     def __init__(self) -> None:
         self._sent_at = -math.inf
         self._nonce: str | None = None
-        self._answers = math.inf
+        self._acks = math.inf  # of updates, until that of our look
 
     @property
     def needed(self) -> bool:
@@ -34,13 +34,13 @@ class SignalFlush:
             self._sent_at = -math.inf
 
     def begin(self, peer_id: str, nonce: str, record: frames.Message | None, earlier: int) -> frames.Message:
-        """The frame to send behind the signals: an echo, or with a record (where echoes are refused) a look at it,
-        which is answered after this many `earlier` updates."""
+        """The frame to send behind the signals: an echo, or (where echoes are refused) a look at this record, whose ack
+        comes after those of so many `earlier` updates."""
         if record is None:
             self._nonce = nonce
             return frames.echo(peer_id, nonce)
-        self._answers = earlier + 1
-        return frames.look(peer_id, record)
+        self._acks = earlier + 1
+        return frames.update_metadata(peer_id, look(record))
 
     def ended_by(self, frame: frames.Frame) -> bool:
         """Whether this frame answers it, or says that no answer can come."""
@@ -48,7 +48,7 @@ class SignalFlush:
             case frames.Echo(nonce=nonce):
                 return nonce == self._nonce
             case frames.MetadataUpdated():
-                self._answers -= 1
-                return self._answers <= 0
+                self._acks -= 1
+                return self._acks <= 0
             case _:
                 return isinstance(frame, frames.NotInRoom)

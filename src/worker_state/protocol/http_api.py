@@ -1,7 +1,4 @@
-"""The server's three HTTP calls, request and response of each: `/anonymous-signin`, `/create-room`, `/delete-peer`.
-
-Pure. Whatever the network sends becomes a value: nothing in here raises, and nothing decides what to do about it.
-"""
+"""The server's three HTTP calls: request and response of each. Nothing in here raises, whatever the network sends."""
 
 import json
 from collections.abc import Mapping
@@ -31,18 +28,15 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class HttpFailure:
-    """There was no usable HTTP answer: refused, reset, too slow, too large, another status than 200.
+    """There was no usable HTTP answer: refused, reset, too slow, too large, another status than 200."""
 
-    `why` is a phrase; `status` is that of an answer with another status than 200.
-    """
-
-    why: str
-    status: int | None = None
+    why: str  # a phrase
+    status: int | None = None  # of an answer with another status than 200
     retry_after: str | None = None
 
     @property
     def may_pass(self) -> bool:
-        """The next try may well succeed: the network, or a server in trouble, and no refusal of what was asked."""
+        """The next try may well succeed: the network or the server is in trouble, and nothing was refused."""
         return self.status is None or self.status == 429 or self.status >= 500
 
 
@@ -68,14 +62,12 @@ def sign_in() -> HttpRequest:
 
 
 def read_identity(answer: HttpAnswer | HttpFailure) -> Identity | HttpFailure:
-    """What `sign_in` brings; status, content and types are checked before use (faults.md, F25)."""
+    """What `sign_in` brings; status, content and types are checked before use (F25)."""
     match _read_body(answer):
-        case HttpFailure() as failure:
-            return failure
         case {"username": str(username), "id_token": str(id_token)} if username and id_token:
             return Identity(username, id_token)
-        case _:
-            return HttpFailure("HTTP 200, but no username and id_token in it")
+        case other:
+            return _failure(other, "username and id_token")
 
 
 def create_room(id_token: str | None) -> HttpRequest:
@@ -86,28 +78,28 @@ def create_room(id_token: str | None) -> HttpRequest:
 def read_room(answer: HttpAnswer | HttpFailure, id_token: str) -> Room | HttpFailure:
     """What `create_room` brings. The `id_token` is redacted, should the server repeat it."""
     match _read_body(answer, secret=id_token):
-        case HttpFailure() as failure:
-            return failure
         case {"room_id": str(room_id), "token": str(token)} if room_id and token:
             return Room(room_id, token)
-        case _:
-            return HttpFailure("HTTP 200, but no room_id and token in it")
+        case other:
+            return _failure(other, "room_id and token")
 
 
 def delete_peer(peer_id: str) -> HttpRequest:
-    """Deletes an identity, and with the last registered one of a room that room (faults.md, G01)."""
+    """Deletes an identity, and with the last registered one of a room that room (G01)."""
     return HttpRequest("/delete-peer", body={"peer_id": peer_id})
 
 
 def read_deletion(answer: HttpAnswer | HttpFailure) -> str | HttpFailure:
-    """The report of `delete_peer`. The server says 200 even when it failed: this proves nothing (faults.md, F34)."""
+    """The report of `delete_peer`. The server says 200 even when it failed: this proves nothing (F34)."""
     match _read_body(answer):
-        case HttpFailure() as failure:
-            return failure
         case {"status": str(text)}:
             return shown(redacted(text, []))
-        case _:
-            return HttpFailure("HTTP 200, but no status in it")
+        case other:
+            return _failure(other, "status")
+
+
+def _failure(body: object, wanted: str) -> HttpFailure:
+    return body if isinstance(body, HttpFailure) else HttpFailure(f"HTTP 200, but no {wanted} in it")
 
 
 def _read_body(answer: HttpAnswer | HttpFailure, secret: str | None = None) -> object:

@@ -1,6 +1,6 @@
-"""Credentials are leases: when an ID token or a room has to be renewed, and when renewing it again would be of no use.
+"""Credentials are leases: when an ID token or a room is renewed, and when renewing it again is of no use.
 
-Pure: times are arguments, in seconds of whatever clock the caller uses. Nothing is fetched here.
+Times are in seconds of the caller's clock. Nothing is fetched here.
 """
 
 import base64
@@ -11,43 +11,28 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-TOKEN_LIFE = 3600.0
-"""Seconds that an ID token lives when it does not say so itself (protocol.md, A: Cognito's default)."""
-ROOM_LIFE = 7200.0
-"""Seconds that a room made by `/create-room` lives from its creation, in both generations of the server (G02)."""
-RENEW_TOKEN = (0.80, 0.85)
-"""The share of its life after which an ID token is renewed; a range, so that many workers do not renew at once."""
-RENEW_ROOM = (0.90, 0.92)  # the same for a room of our own: 108 to 110 of 120 minutes (faults.md, F10)
-FRESH_ONES = 2
-"""So many new ones are tried when they are refused one after the other; each of them leaves something on the server."""
-FRESH = 60.0
-"""Seconds. Only what is refused while it is younger than this says that the next one would be refused as well."""
-STALE = 300.0
-"""Seconds after which, even so, one more is tried (F21, F38: the fault is the server's, and may be mended)."""
-
-FIRST_PAUSE = 0.2
-"""Seconds before the first renewal that follows a refusal; the next within an hour wait 1.7 times as long each."""
+TOKEN_LIFE = 3600.0  # seconds, for an ID token that does not say so itself (protocol.md, A: Cognito's default)
+ROOM_LIFE = 7200.0  # seconds from `/create-room`, in both generations of the server (G02)
+RENEW_TOKEN = (0.80, 0.85)  # share of its life after which it is renewed; a range, so that many do not at once
+RENEW_ROOM = (0.90, 0.92)  # the same for a room of our own: 108 to 110 of 120 minutes (F10)
+FRESH_ONES = 2  # so many new ones in a row are tried; each leaves something on the server
+FRESH = 60.0  # seconds. Only what is refused while it is younger says that the next one would be refused too.
+STALE = 300.0  # seconds after which, even so, one more is tried (F21, F38: the server may be mended)
+FIRST_PAUSE = 0.2  # seconds from a refusal to the renewal; the next within an hour wait 1.7 times as long each
 HOUR = 3600.0
 
 
 class Leased(Generic[T]):
     """Something that was granted, runs out, and can be refused."""
 
-    __slots__ = (
-        "_kept",
-        "_refusals",
-        "_refused_at",
-        "_since",
-        "due",
-        "value",
-    )
+    __slots__ = ("_kept", "_refusals", "_refused_at", "_since", "due", "value")
 
     def __init__(self) -> None:
         self.value: T | None = None
         self.due = math.inf  # when to renew, if nobody refuses it before
         self._since = -math.inf
-        self._refusals = 0
-        self._kept = False  # refused, and held on to all the same
+        self._refusals = 0  # of fresh ones, in a row
+        self._kept = False  # although it was refused
         self._refused_at: list[float] = []
 
     def __repr__(self) -> str:
@@ -62,10 +47,11 @@ class Leased(Generic[T]):
         self._refusals = 0
 
     def refuse(self, now: float) -> float | None:
-        """The server has refused it: it is dropped, and a new one may be had after so many seconds.
+        """The server has refused it: it is dropped, and a new one may be had after so many seconds. None: it is kept,
+        since new ones were refused too, and only waiting helps.
 
-        Or it is kept (None), because new ones were refused too: then only waiting helps. The seconds grow with the
-        refusals of the last hour: a server that accepts each one once must not be given a user a second.
+        The seconds grow with the refusals of the last hour: a server that accepts each one once must not get a user a
+        second.
         """
         fresh = self._kept or now - self._since < FRESH
         self._refusals = self._refusals + 1 if fresh else 1
@@ -88,11 +74,8 @@ class Leased(Generic[T]):
 
 
 def token_life(id_token: str) -> float:
-    """The life in seconds that a JWT claims for itself (`exp` minus `iat`): read, not trusted.
-
-    What cannot be read, or is no sensible life (a minute to a day), counts as an hour. No signature is checked: a wrong
-    claim costs at worst a renewal too early, or a refusal, which is handled too.
-    """
+    """The life in seconds that a JWT claims for itself (`exp` minus `iat`); an hour if that cannot be read or makes no
+    sense. No signature is checked: a wrong claim costs a renewal too early, or a refusal."""
     try:
         body = id_token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))

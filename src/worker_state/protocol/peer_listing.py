@@ -1,12 +1,12 @@
-"""Whether the server may still list a peer whose socket is over: then its deletion may take the room along.
+"""Whether the server may still list a peer whose socket is over.
 
-`/delete-peer` for the last registered peer of a room deletes the room, whoever has created it (faults.md, G01). Pure.
+`/delete-peer` for the last listed peer of a room deletes the room, whoever has created it (G01).
 """
 
 import math
 
 NOTICE = 0.2  # seconds from the server's Close frame until it has forgotten what was registered through that socket
-LETS_GO = 60.0  # seconds until a server has noticed that a socket is dead (seen: 25 to 47, faults.md, F01)
+LETS_GO = 60.0  # seconds until a server has noticed that a socket is dead (seen: 25 to 47, F01)
 
 
 class PeerListing:
@@ -20,7 +20,7 @@ class PeerListing:
 
     def lost(self, now: float, *, closed: bool, unanswered: bool) -> None:
         """A socket is over through which the peer has registered. `closed`: the server has sent a Close frame;
-        `unanswered`: a `register` was not answered, and may take effect yet (faults.md, F03)."""
+        `unanswered`: a `register` was not answered, and may take effect yet (F03)."""
         if not closed:
             self.until = now + LETS_GO
             if unanswered:

@@ -1,41 +1,26 @@
-"""The `register` that was sent last: until when its answer is waited for, and whether one is unanswered yet.
+"""The `register` that was sent last: until when to wait for its answer, and whether one is unanswered yet.
 
-Pure: time is an argument. Frames of one socket are answered in order, so an echo that was sent behind a `register` and
-is answered first says that the server has swallowed the `register` (faults.md, G05).
+Frames of one socket are answered in order. So if an echo sent behind a `register` is answered first, the server has
+swallowed the `register` (G05).
 """
 
 import math
 
-FIRST_ECHO = 5.0
-"""Seconds from a `register` to the first echo behind it; each further one comes after twice as long, so that a busy
-server is not pressed."""
-ECHO_PREFIX = "register-"  # how the nonces of these echoes begin, which nobody takes for a proof of being discoverable
+FIRST_ECHO = (
+    5.0  # seconds from a `register` to the first echo behind it; the next pauses double, to spare a busy server
+)
+ECHO_PREFIX = "register-"  # of the nonces of these echoes, which do not prove that the worker is discoverable
 
 
 class PendingRegister:
     """The last `register` of one worker. Times are in seconds of the caller's clock."""
-
-    __slots__ = (
-        "_echoed",
-        "_gap",
-        "_swallowed_on",
-        "answer_by",
-        "doubtful",
-        "echo_at",
-        "epoch",
-        "nonce",
-        "revision",
-        "sent_at",
-        "unanswered",
-    )
 
     def __init__(self) -> None:
         self.epoch = 0  # the link that it was sent on
         self.revision = 0  # of the status that it carried
         self.sent_at = 0.0
         self.nonce = ""  # of the echoes behind it
-        self.unanswered = 0
-        """How many on the present link have not been answered for sure: one may take effect yet (faults.md, F03)."""
+        self.unanswered = 0  # how many on the present link are not answered for sure: one may take effect yet (F03)
         self._swallowed_on = 0
         self.over()
 
@@ -48,10 +33,10 @@ class PendingRegister:
 
     def sent(self, now: float, epoch: int, revision: int, answer_by: float, nonce: str) -> None:
         """A `register` was sent on this link, with the status of this revision."""
+        self.over()
         self.unanswered += 1
         self.epoch, self.revision, self.sent_at, self.nonce = epoch, revision, now, ECHO_PREFIX + nonce
-        self.answer_by, self.doubtful = answer_by, False
-        self._gap, self.echo_at, self._echoed = FIRST_ECHO, now + FIRST_ECHO, False
+        self.answer_by, self.echo_at = answer_by, now + FIRST_ECHO
 
     def answered(self) -> None:
         """The server has answered one, or it was never sent. An answer too many does not count for the next one."""
@@ -62,7 +47,7 @@ class PendingRegister:
         self.doubtful = doubtful
         self.answer_by = math.inf  # when the waiting is over
         self.echo_at = math.inf  # when the next echo is to be sent behind it
-        self._gap, self._echoed = FIRST_ECHO, False
+        self._echoes = 0
 
     @property
     def due(self) -> float:
@@ -71,12 +56,12 @@ class PendingRegister:
 
     def echo_sent(self, now: float) -> None:
         """An echo was sent behind it."""
-        self._gap, self._echoed = 2.0 * self._gap, True
-        self.echo_at = now + self._gap
+        self._echoes += 1
+        self.echo_at = now + FIRST_ECHO * 2.0**self._echoes
 
     def overtaken_by(self, nonce: str | None) -> bool:
         """Whether an echo with this nonce, or NOT_IN_ROOM (None), answers one that was sent behind it."""
-        return self._echoed and nonce in (self.nonce, None)
+        return self._echoes > 0 and nonce in (self.nonce, None)
 
     def swallowed(self) -> bool:
         """The server has swallowed it. True: not for the first time on this link, which is of no use then."""

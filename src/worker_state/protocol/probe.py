@@ -1,50 +1,55 @@
-"""Proving and repairing: when to send the next echo, when it is useless to, and how fast to repair what others write.
+"""Proving and repairing a registration: echoes, looks, lost and late answers. Only the status actor uses it.
 
-Pure: time and chance are arguments, in seconds of whatever clock the caller uses.
+Times are in seconds of the caller's clock.
 """
 
 import math
+from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
+from worker_state.protocol.frames import Message
+from worker_state.protocol.record import differences
+
 AFTER_REGISTRATION = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0)
-"""Seconds after the registration's answer, beside the one at once: a dying old connection evicts the new registration
-up to 50 s later (faults.md, F01)."""
+"""Seconds from the registration's answer to the early echoes, beside the one at once: a dying old connection evicts the
+new registration up to 50 s later (F01)."""
+JITTER = (0.9, 1.1)  # these times are multiplied with it, so that workers who came together do not ask together
 STEADY = (20.0, 29.0)
 """Seconds between proofs from then on. What somebody else has written is back within 30 s, answers included (G03)."""
-ROOM_RATE = 50.0  # proofs a second that all workers of a room may cost its server together
-AIM = 0.8 * ROOM_RATE
-"""What is aimed at: after a restart the rounds of all workers begin together, and their peaks must keep to the rate."""
+ROOM_RATE = 50.0  # proofs a second that all workers of a room may cost their server together
+AIM = 0.8 * ROOM_RATE  # after a restart the rounds of all workers begin together, and their peaks must keep to the rate
 EARLY_UP_TO = 50
-"""Workers in a room that still send the early echoes: these are hardly spread, so that a larger room whose workers have
-all come back at once would send more than the rate. There the steady ones, which come soon enough, have to do."""
+"""Workers in a room that still send the early echoes. These are hardly spread: if all of a larger room came back at
+once, they would exceed the rate. There the steady ones come soon enough."""
 REMEMBERED = 0.9
-"""The share of a room's size that is remembered over a registration: after a restart the first ones back are told of an
-empty room, and would prove themselves as if it stayed so."""
+"""Share of a room's size that is remembered over a registration: after a restart the first ones back find an empty
+room."""
 MISSES = 2  # answers in a row that may be lost before the registration is called forgotten
-AGAIN = 5  # of so many proofs one is tried by an echo all the same where echoes were refused: every two minutes
+AGAIN = 5  # one in so many proofs is an echo although echoes were refused: every two minutes
 TICK = 5.0  # seconds between looks at the clock: how soon after a suspend it is noticed
-OVERSLEPT = 2.0
-"""Seconds. Waking later than this says that we were stopped, not that the peer is dead (faults.md, T15)."""
+OVERSLEPT = 2.0  # seconds. Waking later than this says that we were stopped, not that the peer is dead (T15).
+MOST_LATE = 8  # updates whose late acks are recognized: a server that answers none must not fill the memory
 
 
-JITTER = (0.9, 1.1)
-"""What the times after a registration are multiplied with, so that workers who came together do not ask together."""
-
-
-def stretch(peers: int) -> float:
-    """How many times longer than usual the steady pauses are in a room of so many others: `ROOM_RATE` is kept."""
-    return max(1.0, (peers + 1) / (AIM * STEADY[0]))
+def expected_peers(before: int, answered: int) -> int:
+    """How many others to expect in the room, from the number expected before and that of the registration's answer."""
+    return max(answered, int(before * REMEMBERED))
 
 
 def longest_unproved(peers: int) -> float:
     """Seconds from one echo to the next, at most, while every one of them is answered."""
-    return STEADY[1] * stretch(peers)
+    return STEADY[1] * _slowdown(peers)
 
 
 def longest_unconfirmed(peers: int) -> float:
     """Seconds from one full update (or the registration) to the next, at most, while every one of them is answered."""
     return max(AFTER_REGISTRATION[-1] * JITTER[1], longest_unproved(peers))
+
+
+def _slowdown(peers: int) -> float:
+    """How many times longer the steady pauses are in a room of so many others, so that it keeps to its rate."""
+    return max(1.0, (peers + 1) / (AIM * STEADY[0]))
 
 
 class Proof(Enum):
@@ -58,21 +63,15 @@ class Proof(Enum):
 class Schedule:
     """The times of one registration's proofs. Made anew with each registration."""
 
-    __slots__ = (
-        "_early",
-        "_first",
-        "_random",
-        "_stretch",
-        "due",
-    )
+    __slots__ = ("_early", "_first", "_random", "_slowdown", "due")
 
     def __init__(self, random: Random, now: float, peers: int) -> None:
         self._random = random
-        self._stretch = stretch(peers)
+        self._slowdown = _slowdown(peers)
         early = AFTER_REGISTRATION if peers < EARLY_UP_TO else ()
         self._early = [now + at * random.uniform(*JITTER) for at in early]
         self._first = True
-        self.due = now  # when the next proof is to be sent; at once to begin with, since `synced()` waits for it
+        self.due = now  # when the next proof is to be sent; the first at once, since `synced()` waits for it
 
     def sent(self, now: float) -> Proof:
         """A proof is sent: moves `due` on, and says what belongs to it."""
@@ -82,25 +81,52 @@ class Schedule:
         if self._early:
             self.due = self._early.pop(0)
         elif first:
-            # Anywhere in the stretch: all of a room may have registered just now.
-            self.due = now + self._random.uniform(0.1, 1.0) * longest * self._stretch
+            # Anywhere in the first pause: all of a room may have registered just now.
+            self.due = now + self._random.uniform(0.1, 1.0) * longest * self._slowdown
         else:
-            self.due = now + self._random.uniform(shortest, longest) * self._stretch
+            self.due = now + self._random.uniform(shortest, longest) * self._slowdown
             return Proof.FULL
         # The registration has carried the whole record a moment ago; from then on others may have written in it (G03).
         return Proof.ECHO if first else Proof.LOOK
 
     def hurry(self, now: float) -> None:
-        """Something makes the present proof doubtful (a lost answer, a clock that jumped): prove at once."""
+        """A lost answer or a clock that jumped makes the present proof doubtful: prove at once."""
         self.due = now
 
 
-def crowd(before: int, told: int) -> int:
-    """How many others to reckon with in the room, from the size reckoned with before and what the answer has told."""
-    return max(told, int(before * REMEMBERED))
+class LateAcks:
+    """Remembers updates that timed out, or that belong to an earlier registration on the same link, so that a late ack
+    is not taken for the ack of the current update.
+
+    There are no correlation ids, but the server answers in order, and each ack shows all that is stored. So a late one
+    is known by its content: it confirms nothing, and it disproves nothing.
+    """
+
+    __slots__ = ("_records",)
+
+    def __init__(self) -> None:
+        self._records: list[Message] = []
+
+    def __repr__(self) -> str:
+        return f"<LateAcks {len(self._records)}>"
+
+    def add(self, record: Message) -> None:
+        """The ack of an update that said this is not waited for any longer."""
+        self._records = [*self._records[1 - MOST_LATE :], record]
+
+    def settles(self, stored: Message, *, fits: bool) -> bool:
+        """Whether this ack is a late one. `fits`: it may as well be that of the current update."""
+        late = next((n for n, record in enumerate(self._records) if not differences(stored, record)), None)
+        if fits:
+            # Of two updates that said the same the first is answered first, and the other's ack is still to come.
+            del self._records[: len(self._records) if late is None else late]
+            return False
+        if late is not None:
+            del self._records[: late + 1]
+        return late is not None
 
 
-class Misses:
+class MissedAnswers:
     """What was sent and not answered, in a row."""
 
     __slots__ = ("_noticed_at", "count")
@@ -115,14 +141,41 @@ class Misses:
         return self.count >= MISSES
 
     def add(self, sent: float, now: float) -> None:
-        """There is no answer to what was sent then. What was sent before a miss was noticed was lost with it, and is no
-        second one."""
+        """What was sent then is unanswered; it is no second miss if it was sent before the last one was noticed."""
         if sent >= self._noticed_at:
             self.count, self._noticed_at = self.count + 1, now
 
 
+@dataclass(slots=True)
+class Update:
+    """The one `update_metadata` under way. A look changes nothing: it asks what the server has stored."""
+
+    revision: int
+    record: Message
+    answer_by: float
+    is_look: bool
+
+
+@dataclass(slots=True)
+class Registered:
+    """What the status actor knows of one accepted registration. Each makes it anew, so nothing old is taken for new."""
+
+    epoch: int  # the link of the registration
+    peer_id: str
+    schedule: Schedule
+    confirmed: int | None  # the revision that the server has stored; None: it was seen to have stored something else
+    written: int  # the revision of the last registration or update
+    late_acks: LateAcks
+    update: Update | None = None
+    look_due: bool = False
+    full_due: bool = False
+    nonce: str | None = None  # the echo under way
+    echo_by: float = math.inf
+    misses: MissedAnswers = field(default_factory=MissedAnswers)
+
+
 class SuspendDetector:
-    """The machine's sleeping, seen by two clocks of which only one goes on meanwhile."""
+    """Sees that the machine was suspended by two clocks, of which only one goes on meanwhile."""
 
     __slots__ = ("_ahead",)
 
@@ -138,11 +191,7 @@ class SuspendDetector:
 class EchoRefusals:
     """Whether the server refuses messages to oneself, which only an error of an unknown kind can tell."""
 
-    __slots__ = (
-        "_counted",
-        "_left_out",
-        "_suspected",
-    )
+    __slots__ = ("_counted", "_left_out", "_suspected")
 
     def __init__(self) -> None:
         self._suspected = False
@@ -155,15 +204,14 @@ class EchoRefusals:
         return self._counted >= MISSES
 
     def worth_an_echo(self) -> bool:
-        """Whether the next proof is an echo: while refusals are in force one in a while, for what looked like a refusal
-        may have been a server in trouble."""
+        """Whether the next proof is an echo. While refusals are in force, one in `AGAIN` is: a server in trouble looks
+        like one that refuses."""
         self._left_out = (self._left_out + 1) % AGAIN if self.in_force else 0
         return self._left_out == 0
 
     def disproved(self) -> None:
         """An echo came back: they are not refused, or no more."""
-        self._suspected = False
-        self._counted = 0
+        self._suspected, self._counted = False, 0
 
     def suspect(self) -> None:
         """An error that may refuse it came while an echo was under way."""
@@ -185,20 +233,16 @@ class EchoRefusals:
 class RepairPauses:
     """How fast differences are repaired: something that rewrites the record again and again is not met with a loop."""
 
-    __slots__ = (
-        "_found",
-        "until",
-    )
+    __slots__ = ("_found", "until")
 
-    FIRST = 1.0
-    LONGEST = 10.0
+    FIRST, LONGEST = 1.0, 10.0  # seconds
 
     def __init__(self) -> None:
         self._found = 0
         self.until = 0.0  # no repair before this
 
     def found(self, now: float) -> None:
-        """A difference was found: the next repair is paused for a second, doubled each time, up to ten."""
+        """A difference was found: the first is repaired at once, the next after pauses that double."""
         if self._found:
             self.until = now + min(self.LONGEST, self.FIRST * 2.0 ** (self._found - 1))
         self._found = min(self._found + 1, 20)

@@ -1,7 +1,6 @@
 """The registration's state machine, as a table. The pictures in README and docs/architecture.md are drawn from it.
 
-A step that the table does not hold is a bug in the actor that took it: it raises `IllegalStep` and changes nothing.
-What happens at a step (frames, timers, logs) belongs to the registration actor, not here.
+What happens at a step (frames, timers, logs) belongs to the registration actor.
 """
 
 from enum import StrEnum
@@ -11,13 +10,10 @@ class Phase(StrEnum):
     """How far the registration has come on the present link."""
 
     OFFLINE = "offline"  # there is no link
-    UNREGISTERED = "unregistered"
-    """There is a link; the server does not list us through it, and no `register` is on its way."""
-    REGISTERING = "registering"
-    """A `register` is unanswered: the link may only be aborted, never closed politely (faults.md, F31)."""
-    REGISTERED = "registered"
-    """The server has accepted. That is what we were told, not yet proof (protocol.md, 3)."""
-    LEAVING = "leaving"  # the exit has begun: nothing registers any more (faults.md, F32)
+    UNREGISTERED = "unregistered"  # there is a link, but no registration through it, and none on its way
+    REGISTERING = "registering"  # a `register` is unanswered: the link may be aborted, not closed politely (F31)
+    REGISTERED = "registered"  # the server has accepted, which is not yet proof (protocol.md, 3)
+    LEAVING = "leaving"  # the exit has begun: nothing registers any more (F32)
 
 
 class Step(StrEnum):
@@ -34,7 +30,7 @@ class Step(StrEnum):
 
 
 class IllegalStep(Exception):
-    """A step was taken that the table does not hold. Always a bug of ours, never the network's."""
+    """A step was taken that is not in the table: a bug of ours, never the network's."""
 
 
 TABLE: dict[tuple[Phase, Step], Phase] = {
@@ -57,7 +53,7 @@ TABLE: dict[tuple[Phase, Step], Phase] = {
 
 
 def after(phase: Phase, step: Step) -> Phase:
-    """The phase that follows; raises `IllegalStep` for a pair that the table does not hold."""
+    """The phase that follows. Raises `IllegalStep` for a pair that is not in the table."""
     try:
         return TABLE[phase, step]
     except KeyError:

@@ -1,7 +1,4 @@
-"""The snapshot that everybody may look at, as a fold over what the actors have said.
-
-Pure: `fold(state, event)` gives the next snapshot. No actor reads it; it is for the worker, its log and its people.
-"""
+"""The snapshot, as a fold over what the actors publish. No actor reads it: the worker, its log and its people do."""
 
 from dataclasses import dataclass, field, replace
 
@@ -20,28 +17,23 @@ class State:
     status_since: float = 0.0
     draining: bool = False  # no further job is taken; once begun it stays so
     confirmed_revision: int = -1  # the newest revision that the server has confirmed on the present registration, or -1
-    unconfirmed_since: float | None = 0.0
-    """Since when the server has not confirmed the present status, or None while it has."""
-    confirmed_at: float | None = None  # when the server last confirmed what was true then, on whatever registration
+    unconfirmed_since: float | None = 0.0  # of the present status; None while the server has confirmed it
+    confirmed_at: float | None = None  # when the server last confirmed what was true then
     connected: bool = False
     epoch: int = 0  # which link this is, counted from 1
-    registered_since: float | None = None
-    """When the server accepted the present registration. That is what we were told …"""
+    registered_since: float | None = None  # when the server accepted the present registration …
     discoverable_since: float | None = None  # … and since when echoes prove it; None while it is not proved
-    unregistered_since: float | None = 0.0
-    """When the last registration was lost (before the first one: the start), or None while the worker is registered."""
+    unregistered_since: float | None = 0.0  # the loss of the last registration, or the start; None while there is one
     proved_at: float | None = None  # when the last echo came back, on whatever registration
-    registration_asked: bool = False
-    """A full registration was asked for with `reregister()` and has not been accepted yet."""
+    registration_asked: bool = False  # with `reregister()`, and none has been accepted since
     peer_id: str | None = None
     room_id: str | None = None
     session_string: str | None = field(default=None, repr=False)
-    crowd: int = 0  # how many others are reckoned with in the room, which says how often the server is asked
+    expected_peers: int = 0  # others to expect in the room, which decides how often the server is asked
     around: Around = NOTHING_AROUND  # also as `peer_list`, `ice_servers` and `mesh_ice_servers`
     peers: int = 0  # how many others were in the room at the last registration
     evictions: int = 0  # how often the server has forgotten this worker although its link was up
-    trouble: str | None = None
-    """Why the worker is not registered just now, in words; None when it is, and while nothing has failed."""
+    trouble: str | None = None  # why the worker is not registered; None when it is, and while nothing has failed
     signals_dropped: int = 0
     frames_ignored: int = 0
 
@@ -57,7 +49,7 @@ class State:
 
     @property
     def ice_servers(self) -> tuple[Message, ...]:
-        """The ICE servers that the last registration was told (v3.0), for whoever opens the peer connections."""
+        """The ICE servers in the last registration's answer (v3.0), for what opens the peer connections."""
         return self.around.ice_servers
 
     @property
@@ -77,7 +69,7 @@ class State:
 
     @property
     def registered(self) -> bool:
-        """The server has accepted us, and nothing has been heard to the contrary."""
+        """The server has accepted us, and nothing says the contrary."""
         return self.registered_since is not None
 
     @property
@@ -92,10 +84,10 @@ class State:
 
 
 def fold(state: State, event: m.Event, now: float) -> State:
-    """The snapshot after this event; an equal one when the event changes nothing in it."""
+    """The snapshot after this event; the same object when the event changes nothing in it."""
+    unconfirmed = _since(state.unconfirmed_since, now)
     match event:
         case m.ChangeStatus(revision, truth):
-            unconfirmed = _unconfirmed_since(state, now)
             return replace(state, revision=revision, truth=truth, status_since=now, unconfirmed_since=unconfirmed)
         case m.Reregister():
             return replace(state, registration_asked=True)
@@ -104,7 +96,7 @@ def fold(state: State, event: m.Event, now: float) -> State:
         case m.LinkOpened(link):
             return replace(state, connected=True, epoch=link.epoch, trouble="registering")
         case m.LinkLost(_, closed, _):
-            return _unregistered(state, str(closed), now, disconnected=True)
+            return replace(_unregistered(state, str(closed), now), connected=False)
         case m.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
         case m.IdentityFailed(why) if not state.registered:
@@ -114,20 +106,17 @@ def fold(state: State, event: m.Event, now: float) -> State:
         case m.StartDialing() if state.trouble is not None:  # once, when the first sign-in and room have succeeded
             return replace(state, trouble=None)
         case m.RegistrationLost(_, why):
-            return _unregistered(state, why, now, evicted=True)
+            return replace(_unregistered(state, why, now), evictions=state.evictions + 1)
         case m.RegistrationRejected(why):
             return _unregistered(state, why, now)
         case m.WorkerRegistered():
             return _registered(state, event)
         case m.StatusConfirmed(revision, at) if state.registered:
-            newest = revision == state.revision
-            since = None if newest else state.unconfirmed_since
-            return replace(state, confirmed_revision=revision, confirmed_at=at, unconfirmed_since=since)
+            return _confirmed(state, revision, at)
         case m.UpdateFailed(True) if state.registered:
-            return replace(state, confirmed_revision=-1, unconfirmed_since=_unconfirmed_since(state, now))
+            return replace(state, confirmed_revision=-1, unconfirmed_since=unconfirmed)
         case m.PresenceProved(_, at) if state.registered:
-            since = state.discoverable_since
-            return replace(state, proved_at=at, discoverable_since=at if since is None else since)
+            return replace(state, proved_at=at, discoverable_since=_since(state.discoverable_since, at))
         case m.SignalDropped():
             return replace(state, signals_dropped=state.signals_dropped + 1)
         case m.FrameIgnored():
@@ -136,41 +125,40 @@ def fold(state: State, event: m.Event, now: float) -> State:
             return state
 
 
-def _unconfirmed_since(state: State, now: float) -> float:
-    return now if state.unconfirmed_since is None else state.unconfirmed_since
+def _since(since: float | None, now: float) -> float:
+    return now if since is None else since
 
 
-def _unregistered(state: State, why: str, now: float, *, disconnected: bool = False, evicted: bool = False) -> State:
+def _confirmed(state: State, revision: int, at: float) -> State:
+    since = None if revision == state.revision else state.unconfirmed_since
+    return replace(state, confirmed_revision=revision, confirmed_at=at, unconfirmed_since=since)
+
+
+def _unregistered(state: State, why: str, now: float) -> State:
     return replace(
         state,
-        unconfirmed_since=_unconfirmed_since(state, now),
         registered_since=None,
-        unregistered_since=now if state.unregistered_since is None else state.unregistered_since,
+        unregistered_since=_since(state.unregistered_since, now),
+        unconfirmed_since=_since(state.unconfirmed_since, now),
         discoverable_since=None,
         confirmed_revision=-1,
         trouble=why,
-        connected=state.connected and not disconnected,
-        evictions=state.evictions + evicted,
     )
 
 
 def _registered(state: State, event: m.WorkerRegistered) -> State:
-    newest = event.revision == state.revision
     text = None if event.token is None else str(SessionString(event.room_id, event.token, event.peer_id))
     return replace(
-        state,
+        _confirmed(state, event.revision, event.at),
         registered_since=event.at,
         unregistered_since=None,
         discoverable_since=None,
-        confirmed_revision=event.revision,
-        confirmed_at=event.at,
-        unconfirmed_since=None if newest else state.unconfirmed_since,
         registration_asked=not event.settled,
         peer_id=event.peer_id,
         room_id=event.room_id,
         session_string=text,
         peers=event.peers,
         around=event.around,
-        crowd=event.crowd or event.peers,
+        expected_peers=event.expected_peers or event.peers,
         trouble=None,
     )

@@ -1,15 +1,9 @@
-"""What a worker can be doing: the sum type of statuses and the wire properties of each.
-
-The server merges properties and never removes one (protocol.md, 2), so every status names both job
-ids, and the one that does not apply is an explicit null.
-"""
+"""What a worker can be doing."""
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
 
-LONGEST_JOB_ID = 512
-"""Characters. A job id travels in every frame about this worker; a longer one is a mistake at the caller's."""
+LONGEST_JOB_ID = 512  # characters. A job id is in every frame about this worker; a longer one is a caller's mistake.
 
 
 class WorkerStatus(StrEnum):
@@ -21,11 +15,15 @@ class WorkerStatus(StrEnum):
     MAINTENANCE = "maintenance"
 
 
-def _check_job_id(job_id: object) -> None:
-    if not isinstance(job_id, str):
-        raise TypeError(f"job_id must be a string, not {type(job_id).__name__}")
-    if not 0 < len(job_id) <= LONGEST_JOB_ID:
-        raise ValueError(f"job_id must have 1 to {LONGEST_JOB_ID} characters, this one has {len(job_id)}")
+@dataclass(frozen=True, slots=True)
+class _Job:
+    job_id: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.job_id, str):
+            raise TypeError(f"job_id must be a string, not {type(self.job_id).__name__}")
+        if not 0 < len(self.job_id) <= LONGEST_JOB_ID:
+            raise ValueError(f"job_id must have 1 to {LONGEST_JOB_ID} characters, this one has {len(self.job_id)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +32,13 @@ class Available:
 
 
 @dataclass(frozen=True, slots=True)
-class Reserved:
+class Reserved(_Job):
     """Promised to a client whose job has not begun."""
-
-    job_id: str
-
-    def __post_init__(self) -> None:
-        _check_job_id(self.job_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(_Job):
     """Working on a job."""
-
-    job_id: str
-
-    def __post_init__(self) -> None:
-        _check_job_id(self.job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +46,19 @@ class Maintenance:
     """Alive, but not to be used."""
 
 
-Truth = Available | Reserved | Busy | Maintenance
-"""What the worker really is at this moment, whatever the server believes."""
+Truth = Available | Reserved | Busy | Maintenance  # what the worker is doing, whatever the server believes
+
+_WORDS: dict[type[Truth], WorkerStatus] = {
+    Available: WorkerStatus.AVAILABLE,
+    Reserved: WorkerStatus.RESERVED,
+    Busy: WorkerStatus.BUSY,
+    Maintenance: WorkerStatus.MAINTENANCE,
+}
 
 
 def word(truth: Truth) -> WorkerStatus:
     """The status word of this truth, as it stands on the wire."""
-    match truth:
-        case Available():
-            return WorkerStatus.AVAILABLE
-        case Reserved():
-            return WorkerStatus.RESERVED
-        case Busy():
-            return WorkerStatus.BUSY
-        case Maintenance():
-            return WorkerStatus.MAINTENANCE
-        case _:
-            assert_never(truth)
+    return _WORDS[type(truth)]
 
 
 def job_id(truth: Truth) -> str | None:
@@ -82,15 +66,6 @@ def job_id(truth: Truth) -> str | None:
     return truth.job_id if isinstance(truth, Reserved | Busy) else None
 
 
-def engaged(truth: Truth) -> bool:
+def in_use(truth: Truth) -> bool:
     """Somebody has been promised the worker, or is served by it."""
-    return job_id(truth) is not None
-
-
-def properties(truth: Truth) -> dict[str, str | None]:
-    """The three properties that a status owns on the server, nulls included (recorded step "job id cleared")."""
-    return {
-        "status": word(truth).value,
-        "current_job_id": truth.job_id if isinstance(truth, Busy) else None,
-        "pending_job_id": truth.job_id if isinstance(truth, Reserved) else None,
-    }
+    return isinstance(truth, Reserved | Busy)

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from worker_state.config import Config
 from worker_state.protocol import frames
-from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Lease, Renew, decide
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Lease, Renew, after_refusal
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
-from worker_state.protocol.status import Maintenance, Truth, properties
+from worker_state.protocol.status import Maintenance, Truth, word
 from worker_state.redact import shown
 
 TRUTH: Truth = Maintenance()
@@ -172,7 +172,7 @@ def of_room(trouble: HttpFailure) -> Finding:
 
 def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
     """A refused `register`; secrets in it are redacted already."""
-    verdict = decide(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+    verdict = after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
     match verdict:
         case GiveUp() if config.api_key is not None:
             advice = "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0."
@@ -187,8 +187,7 @@ def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
 
 def search(peer_id: str, tags: Sequence[str]) -> frames.Message:
     """What this client sends to find a worker like the doctor's: by role, tags and status."""
-    status = {"status": properties(TRUTH)["status"]}
-    filters = {"role": "worker", "tags": list(tags), "properties": status}
+    filters = {"role": "worker", "tags": list(tags), "properties": {"status": word(TRUTH)}}
     return {"type": "discover_peers", "from_peer_id": peer_id, "filters": filters}
 
 

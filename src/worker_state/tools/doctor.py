@@ -14,6 +14,7 @@ from worker_state.protocol import frames, http_api
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure
 from worker_state.protocol.reconnect import Deadlines
+from worker_state.protocol.record import build_record
 from worker_state.tools import checks as c
 from worker_state.tools import reachability as reach
 from worker_state.tools.checks import Endpoint, Finding, Result, Step
@@ -104,7 +105,7 @@ class _Exam:
             else:
                 self._say(Step.ROOM, c.skipped("it is given" if self._config.room_id else "the API key has its own"))
             needs = self._missing(Step.SIGN_IN, Step.UPGRADE, Step.ROOM)
-            record = frames.metadata(self._config.tags, self._config.capabilities, c.TRUTH)
+            record = build_record(self._config.tags, self._config.capabilities, c.TRUTH)
             await self._try(Step.REGISTRATION, partial(self._register, self._worker, record, "worker"), needs)
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._try(Step.DISCOVERY, self._discover, self._missing(Step.REGISTRATION))

@@ -83,7 +83,7 @@ class _End:
 
 
 def _ended(closed: Closed) -> _End:
-    return _End(str(closed), closed.cause, closed.code, v.hint_in(closed.reason))
+    return _End(str(closed), closed.cause, closed.code, v.hint_of(closed))
 
 
 class _Observer:
@@ -170,7 +170,7 @@ class _Observer:
             case Closed():
                 return _ended(answer)
             case frames.RegisterError(reason=reason):
-                verdict = v.decide(answer, own_room=False)
+                verdict = v.after_refusal(answer, own_room=False)
                 if isinstance(verdict, v.Renew) and client.identity is not None:
                     # Tokens live for an hour, and watching may take longer: the next link has a new identity.
                     await client.abort()

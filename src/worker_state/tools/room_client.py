@@ -102,10 +102,10 @@ class RoomClient:
     ) -> frames.RegistrationAccepted | frames.RegisterError | Closed:
         """Enter the room. A refusal comes without the secrets that it may repeat."""
         if self.identity is None:
-            frame = frames.register_by_key(self.peer_id, self._api_key or "", record, role)
+            frame = frames.register(self.peer_id, record, role, api_key=self._api_key or "")
         else:
-            room, id_token = self.room, self.identity.id_token
-            frame = frames.register(self.peer_id, room.room_id, room.token, id_token, record, role)
+            given = {"room_id": self.room.room_id, "token": self.room.token, "id_token": self.identity.id_token}
+            frame = frames.register(self.peer_id, record, role, **given)
         self._unanswered = True
         answer: frames.RegistrationAccepted | frames.RegisterError | Closed = await self.ask(
             frame, _registration_answer
