@@ -63,14 +63,6 @@ def test_refusals_and_evictions_do_not_add_up() -> None:
     assert holds.refused(5.0) <= 5.0
 
 
-def test_repr() -> None:
-    """The `repr` tells how far it has come."""
-    holds = RegistrationBackoff(Random(1))
-    holds.refused(1.0)
-    holds.evicted(0.0, lived=0.0)
-    assert repr(holds) == "<RegistrationBackoff 1 refusals, 1 evictions within an hour>"
-
-
 def test_evictions_that_have_nothing_to_do_with_each_other() -> None:
     """A link that dies every few minutes evicts each new registration half a minute later: no quarrel."""
     holds = RegistrationBackoff(Random(1))

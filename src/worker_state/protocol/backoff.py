@@ -32,16 +32,11 @@ def doubled(first: float, longest: float, *, times: int) -> float:
 class RegistrationBackoff:
     """The pauses of one worker's registration."""
 
-    __slots__ = ("_evicted_at", "_random", "_refusals", "_short_lives")
-
     def __init__(self, random: Random) -> None:
         self._random = random
         self._refusals = 0
-        self._short_lives = 0
-        self._evicted_at: list[float] = []
-
-    def __repr__(self) -> str:
-        return f"<RegistrationBackoff {self._refusals} refusals, {self.evictions} evictions within an hour>"
+        self._short_lives = 0  # of registrations that were evicted soon, in a row
+        self._evicted_at: list[float] = []  # within the last hour
 
     @property
     def evictions(self) -> int:
@@ -60,9 +55,7 @@ class RegistrationBackoff:
 
     def evicted(self, now: float, lived: float) -> float:
         """The server has forgotten a registration that had `lived` for so many seconds: seconds to wait."""
-        self._evicted_at.append(now)
-        while now - self._evicted_at[0] > HOUR:
-            del self._evicted_at[0]
+        self._evicted_at = [*(at for at in self._evicted_at if now - at <= HOUR), now]
         if lived > LIVED or len(self._evicted_at) < 2 or now - self._evicted_at[-2] > APART:
             self._short_lives = 0
         pause = self._draw(doubled(*EVICTED, times=self._short_lives))

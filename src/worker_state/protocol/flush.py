@@ -12,8 +12,6 @@ from worker_state.protocol.record import look
 class SignalFlush:
     """The signals that were sent on one link. Times are in seconds of the caller's clock."""
 
-    __slots__ = ("_acks", "_nonce", "_sent_at")
-
     def __init__(self) -> None:
         self._sent_at = -math.inf
         self._nonce: str | None = None

@@ -25,8 +25,6 @@ HOUR = 3600.0
 class Leased(Generic[T]):
     """Something that was granted, runs out, and can be refused."""
 
-    __slots__ = ("_kept", "_refusals", "_refused_at", "_since", "due", "value")
-
     def __init__(self) -> None:
         self.value: T | None = None
         self.due = math.inf  # when to renew, if nobody refuses it before
@@ -47,20 +45,15 @@ class Leased(Generic[T]):
         self._refusals = 0
 
     def refuse(self, now: float) -> float | None:
-        """The server has refused it: it is dropped, and a new one may be had after so many seconds. None: it is kept,
-        since new ones were refused too, and only waiting helps.
-
-        The seconds grow with the refusals of the last hour: a server that accepts each one once must not get a user a
-        second.
-        """
+        """It is dropped, and a new one may be had after so many seconds. None: it is kept, since new ones were refused
+        too, and only waiting helps. The seconds grow with the refusals of an hour: a server that accepts each one once
+        must not get a user a second."""
         fresh = self._kept or now - self._since < FRESH
         self._refusals = self._refusals + 1 if fresh else 1
         self._kept = self._refusals > FRESH_ONES and now - self._since < STALE
         if self._kept:
             return None
-        self._refused_at.append(now)
-        while now - self._refused_at[0] > HOUR:
-            del self._refused_at[0]
+        self._refused_at = [*(at for at in self._refused_at if now - at <= HOUR), now]
         self.value, self.due = None, math.inf
         return min(STALE, FIRST_PAUSE * 1.7 ** min(len(self._refused_at) - 1, 50))
 
@@ -74,8 +67,8 @@ class Leased(Generic[T]):
 
 
 def token_life(id_token: str) -> float:
-    """The life in seconds that a JWT claims for itself (`exp` minus `iat`); an hour if that cannot be read or makes no
-    sense. No signature is checked: a wrong claim costs a renewal too early, or a refusal."""
+    """The seconds that a JWT claims to live; an hour if that cannot be read or makes no sense. No signature is checked:
+    a wrong claim costs a renewal too early, or a refusal."""
     try:
         body = id_token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))

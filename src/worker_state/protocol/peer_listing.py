@@ -12,8 +12,6 @@ LETS_GO = 60.0  # seconds until a server has noticed that a socket is dead (seen
 class PeerListing:
     """The registrations of one peer, as far as the ends of its sockets tell. Times are of the caller's clock."""
 
-    __slots__ = ("_late", "until")
-
     def __init__(self) -> None:
         self._late = -math.inf
         self.until = -math.inf  # the server may list the peer until then

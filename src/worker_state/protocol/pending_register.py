@@ -24,9 +24,6 @@ class PendingRegister:
         self._swallowed_on = 0
         self.over()
 
-    def __repr__(self) -> str:
-        return f"<PendingRegister link {self.epoch}, answer by {self.answer_by:g}>"
-
     def link_opened(self) -> None:
         """Nothing was sent on the present link."""
         self.unanswered = 0

@@ -63,8 +63,6 @@ class Proof(Enum):
 class Schedule:
     """The times of one registration's proofs. Made anew with each registration."""
 
-    __slots__ = ("_early", "_first", "_random", "_slowdown", "due")
-
     def __init__(self, random: Random, now: float, peers: int) -> None:
         self._random = random
         self._slowdown = _slowdown(peers)
@@ -102,13 +100,8 @@ class LateAcks:
     is known by its content: it confirms nothing, and it disproves nothing.
     """
 
-    __slots__ = ("_records",)
-
     def __init__(self) -> None:
         self._records: list[Message] = []
-
-    def __repr__(self) -> str:
-        return f"<LateAcks {len(self._records)}>"
 
     def add(self, record: Message) -> None:
         """The ack of an update that said this is not waited for any longer."""
@@ -128,8 +121,6 @@ class LateAcks:
 
 class MissedAnswers:
     """What was sent and not answered, in a row."""
-
-    __slots__ = ("_noticed_at", "count")
 
     def __init__(self) -> None:
         self.count = 0
@@ -177,8 +168,6 @@ class Registered:
 class SuspendDetector:
     """Sees that the machine was suspended by two clocks, of which only one goes on meanwhile."""
 
-    __slots__ = ("_ahead",)
-
     def __init__(self) -> None:
         self._ahead: float | None = None
 
@@ -190,8 +179,6 @@ class SuspendDetector:
 
 class EchoRefusals:
     """Whether the server refuses messages to oneself, which only an error of an unknown kind can tell."""
-
-    __slots__ = ("_counted", "_left_out", "_suspected")
 
     def __init__(self) -> None:
         self._suspected = False
@@ -232,8 +219,6 @@ class EchoRefusals:
 
 class RepairPauses:
     """How fast differences are repaired: something that rewrites the record again and again is not met with a loop."""
-
-    __slots__ = ("_found", "until")
 
     FIRST, LONGEST = 1.0, 10.0  # seconds
 

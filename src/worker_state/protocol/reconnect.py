@@ -1,16 +1,17 @@
-"""When to dial next, and how long to wait for each stage of a dial. Never sleeps, never reads a clock, never touches a
-socket: it is told what happened, and when, and asks nobody.
+"""When to dial next, and how long to wait for each stage of a dial.
 
 One object for each worker, with a `Random` of its own that is seeded by the operating system: cloned workers must not
-draw the same delays (T17). The rule, in six sentences. A link that had lived is followed by a quick dial, for
-somebody has pulled a cable. While nobody is there, ask at a pace that follows how long that has lasted already. When
-somebody is there who cannot serve us, everybody dials once in each stretch of time that is two fifths as long as all
-before, at a place in it that he has drawn once: dials are spread evenly, however many workers there are, and never
-stop short of the last. Who has been accepted waits for long, because a server works off a queue only if those in it
-are still there. A hint of the server's is a promise: it is waited for, and kept over a later one. Only an answered
-registration that lived makes anything short again; a connect never does.
+draw the same delays (T17). The rule:
 
-What that reaches, against every published rule, is `benchmarks/storm_virtual.py`.
+- A link that lived and broke is followed by a quick dial.
+- While nobody is there, the pauses grow with the time that this has lasted.
+- While the server is up but overloaded, each client dials once per window. Windows grow by a factor of 1.4. A client
+  keeps its place in the window, so dials are spread evenly, however many workers there are.
+- An accepted dial waits long for its answer: a server works off a queue only if those in it are still there.
+- A hint of the server's is waited for, and kept over a later one.
+- Only an answered registration that lived makes anything short again; a connect never does.
+
+`benchmarks/storm_virtual.py` compares it with every published rule.
 """
 
 import math
@@ -19,11 +20,9 @@ from random import Random
 
 from worker_state.protocol.error_policy import Cause
 
-_AWAY = (Cause.REFUSED, Cause.UNREACHABLE)  # nobody is there: asking costs nobody anything
-_FULL = (Cause.NO_ANSWER, Cause.UNACKNOWLEDGED)
-"""A kernel that drops what it has no room for, or a path that is dead: asking costs next to nothing."""
-_SAYS_FULL = (*_FULL, Cause.SHED)
-"""Somebody is there who has no room for us: nothing else tells that others are in trouble too."""
+_AWAY = (Cause.REFUSED, Cause.UNREACHABLE)  # nobody is there: asking costs nothing
+_FULL = (Cause.NO_ANSWER, Cause.UNACKNOWLEDGED)  # a kernel without room, or a dead path: asking costs next to nothing
+_SAYS_FULL = (*_FULL, Cause.SHED)  # nothing else says that others are in trouble too
 _TIMED_OUT = (Cause.UNANSWERED, Cause.UNREGISTERED)
 _TOLD_EVERYBODY = (1001, 1012, 1013)  # close codes of a server that goes away, restarts, or wants fewer
 
@@ -35,72 +34,63 @@ class Deadlines:
     """How long each stage of one dial may take, in seconds."""
 
     connect: float  # from the beginning of the dial to the SYN-ACK
-    acknowledge: float
-    """For the kernel over there to acknowledge bytes of ours. A SYN-ACK alone is not acceptance (storms.md, 3)."""
-    register: float  # from the SYN-ACK to the registration's answer: the patience
+    acknowledge: float  # of our bytes, by the kernel over there: a SYN-ACK alone is not acceptance (storms.md, 3)
+    register: float  # from the SYN-ACK to the registration's answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectParameters:
-    """Seconds, unless something else is said. Chosen on `benchmarks.virtual_storms.TUNED`, tried on those held out."""
+    """Seconds, unless it says otherwise. Chosen on `benchmarks.virtual_storms.TUNED`, tried on those held out."""
 
-    shortest: float = 0.05  # no pause is shorter: whatever goes wrong here or there, a client does not spin
-    most: int = 20  # dials in any minute. Enough for the fastest ten tries and a storm behind them, and no attack.
+    shortest: float = 0.05  # no pause is shorter: whatever goes wrong, a client does not spin
+    most: int = 20  # dials in any minute: the fastest ten tries and a storm behind them, and no attack
 
-    blip: float = 0.3
-    """The first dial after a link that had lived comes within this: a pulled cable costs a client nothing."""
-    announced: float = 5.0
-    """The same when the server said that it goes: everybody was told at once, and nobody is back in less."""
-    lived: float = 30.0  # A registration that was answered and then held for less than this never really came back
+    blip: float = 0.3  # the first dial after a link that had lived comes within this
+    announced: float = 5.0  # the same when the server said that it goes: to everybody at once, and it takes so long
+    lived: float = 30.0  # a registration that was answered and lasted for less never really came back
 
     poll_share: float = 1.0
-    """Of the time that nobody has been there: the range of the next pause. Who was away for a moment is found after a
-    moment, and by all others over as long again: a dial at a full queue lives for fifteen seconds at most, so the wider
-    the first ones are spread, the more of them are let in. With a half, one in eight more needs a second one."""
+    """Of the time that nobody has been there: the range of the next pause. A server that was away for a moment is found
+    after a moment, by all clients over as long again. A dial at a full queue lives for 15 seconds at most, so the wider
+    the first ones are spread, the more are let in. With 0.5, one in eight more needs a second dial."""
     poll_least: float = 0.5
-    poll_most: float = 12.0
-    """A server that was away for long is found this soon, by everybody; a refusal costs a kernel two packets."""
+    poll_most: float = 12.0  # a server that was away for long is found this soon; a refusal costs a kernel two packets
 
     window: float = 3.0
-    """The first stretch over which everybody spreads who found the server unable: at least so long, or as the range of
-    the polls by then, for the others come no faster; and at a full queue as long as a dial may take."""
+    """The least first window of clients that found the server unable. It is longer after long polls, since the other
+    clients come no faster, and at a full queue, where it lasts as long as a dial may take."""
     growth: float = 1.4
-    """Each further stretch ends at so many times the time since the first. If everybody dials once in each, the last
-    is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.05. With
-    2 it would be 1.18 and half the dials; with 1.25, 1.02 and half as many again."""
+    """Each further window ends at so many times the time since the first began. If everybody dials once in each, the
+    last is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.05.
+    With 2 it would be 1.18 and half the dials; with 1.25, 1.02 and half as many again."""
     full_most: float = 20.0
-    """The longest pause while a kernel drops us, or nobody answers, or somebody closes without a word: a lone worker's
-    dead network looks like the first, a front whose server is away like the last, and both are to be found again soon
-    when they are mended. With the dial itself, two a minute at a full queue; at a front that closes at once, three."""
+    """The longest pause while a kernel drops us, nobody answers, or something closes without a word: so look a lone
+    worker's dead network and a front whose server is away, and both are to be found soon when they are mended. With the
+    dial itself, two a minute at a full queue; at a front that closes at once, three."""
     busy_most: float = 75.0
-    """The longest pause while somebody answers, and not what we want: each such dial costs a server work. Where we were
-    not dropped, either is counted from one dial to the next: who was held in vain for a minute has paused for it."""
+    """The longest pause while something else is answered than we want: each such dial costs a server work. Unless we
+    were dropped, both are counted from dial to dial, so that a minute of waiting in vain counts as pause."""
 
-    connect_first: float = 0.4
-    """For the first dial after a link that had lived, and then once more at once: one lost SYN would cost a second."""
+    connect_first: float = 0.4  # for the first dial after a link that had lived; one lost SYN would cost a second
     connect: float = 20.0
-    """The kernel sends a SYN again after 1, 2, 3, 4, 5, 7, 11 and 19 s, and each is a try that costs no dial; the next
+    """The kernel sends a SYN again after 1, 2, 3, 4, 5, 7, 11 and 19 s, and each is a try that costs no dial. The next
     would come at 35 s, and while everybody waited for that the server would stand idle."""
     acknowledge: float = 14.0
     """Bytes are sent again after 0.2, 0.6, 1.4, 3.0, 6.2 and 12.6 s. After 15 s a Linux server with a full queue has
-    forgotten the handshake and says RST to it, which would tell us less than our own giving up."""
+    forgotten the handshake and answers RST, which says less than our own time-out."""
 
     patience: float = 60.0
-    """For the answer (`Timing.register`), while nothing says that others are in trouble too. Each time-out doubles it,
-    as in a storm: a lone worker whom something in between has forgotten waits about as long again as that has lasted,
-    and a million who overran a server that takes everybody stop filling its queue faster than it can work it off."""
+    """For the answer (`Timing.register`), while nothing says that others are in trouble too. Each time-out doubles it:
+    a lone worker that something in between has forgotten waits about as long again as that has lasted, and a million
+    that overran a server stop filling its queue faster than it can work it off."""
     patience_in_storm: float = 240.0
-    """When it is known that not we alone are in trouble: the server was away, full, or said so. It must exceed the
-    queue, for a server that works for clients who have gone works for nobody (storms.md, 1): a backlog of 4,096 at 17 a
-    second. Each time-out doubles it too."""
-    patience_most: float = 1200.0  # either ends here. A queue of a million at 833 a second.
+    """When the server was away or full, or said so. Each time-out doubles it too. It must exceed the queue, for work
+    for clients that have gone is lost (storms.md, 1): a backlog of 4,096 at 17 a second."""
+    patience_most: float = 1200.0  # of both. A queue of a million at 833 a second.
 
-    hint_most: float = 300.0
-    """A longer hint is not slept through but looked after on the way: one answer of some box in between must not hide a
-    living worker for a quarter of an hour."""
-    hint_share: float = 0.05  # A hint is overrun by up to this share, for others may have got the same
-    hint_least: float = 1.0
-    """By up to this at least: `Retry-After` counts whole seconds, so a slot's second is known, not the slot."""
+    hint_most: float = 300.0  # a longer hint is not slept through: some box in between must not hide a living worker
+    hint_share: float = 0.05  # a hint is overrun by up to this share, for others may have got the same …
+    hint_least: float = 1.0  # … and by up to this at least: `Retry-After` counts whole seconds
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -144,31 +134,12 @@ def overrun(hint: float, random: Random, parameters: ReconnectParameters = _USUA
 
 
 class ReconnectPolicy:
-    """The pauses and deadlines of one worker. Times are seconds of one clock of the caller's that does not go back."""
-
-    __slots__ = (
-        "_answered_at",
-        "_busy_since",
-        "_dialled_at",
-        "_dials",
-        "_hint",
-        "_parameters",
-        "_place",
-        "_promised_at",
-        "_quick",
-        "_random",
-        "_said_full",
-        "_since",
-        "_storm",
-        "_time_outs",
-        "_window",
-    )
+    """The pauses and deadlines of one worker. Times are seconds of a clock of the caller's that does not go back."""
 
     def __init__(self, random: Random, parameters: ReconnectParameters | None = None) -> None:
         self._random = random
         self._parameters = parameters or _USUAL
-        self._dials: tuple[float, ...] = ()
-        """The last ones, as many as a minute may have. (A deque of one weighs 0.7 KiB, in every idle worker.)"""
+        self._dials: tuple[float, ...] = ()  # the last ones, as many as a minute may have
         self._dialled_at = 0.0
         self._answered_at: float | None = None
         self._quick = False
@@ -222,8 +193,8 @@ class ReconnectPolicy:
             return self._polite(now, self._random.uniform(0.5, 1.0) * self._poll(now))
         begins, says_full = self._busy_since is None, cause in _SAYS_FULL
         if begins or (says_full and not self._said_full):
-            # Who has closed or held us for long, and says now that he is full, has a server behind him that has come
-            # back: its storm begins here, and the stretches with it. Once only, for the two may well take turns.
+            # A front that has closed or held us for long and now says that it is full has its server back: the storm
+            # and its windows begin here. Once only, for the two may well take turns.
             p = self._parameters
             self._busy_since = self._dialled_at
             self._window = max(p.connect if cause in _FULL else p.window, self._poll(now))
@@ -242,7 +213,7 @@ class ReconnectPolicy:
             self._answered_at = now
 
     def proved(self, now: float) -> None:
-        """An echo came back. Nothing hangs on it here: who is answered and held for long enough has come back."""
+        """An echo came back: of no use to this rule, but to others of the benchmarks."""
 
     def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
         """An open link has ended. The pause, in seconds: as after a failed dial when it never really came back."""
@@ -258,8 +229,8 @@ class ReconnectPolicy:
         return self._polite(now, self._random.uniform(0.0, p.announced if self._storm else p.blip))
 
     def moved(self, now: float) -> float:
-        """We have ended a serving link ourselves, to open another. The pause, in seconds. What was wrong before that
-        link is over if it had lived, and else goes on."""
+        """We have ended a serving link ourselves, to open another. The pause, in seconds. What was wrong before goes
+        on unless the link had lived."""
         if self._answered_at is not None and now - self._answered_at >= self._parameters.lived:
             self._begin(now)
         return self._polite(now, self._random.uniform(0.0, self._parameters.blip))
@@ -275,7 +246,7 @@ class ReconnectPolicy:
         return min(p.poll_most, max(p.poll_least, p.poll_share * (now - self._since)))
 
     def _until_our_place(self, now: float, cause: Cause) -> float:
-        """Everybody's dials fall on window · place, then on window · growthⁿ⁺ᵖˡᵃᶜᵉ after the trouble began."""
+        """Our dials fall on window · place, then on window · growthⁿ⁺ᵖˡᵃᶜᵉ after the trouble began."""
         p = self._parameters
         assert self._busy_since is not None
         age = now - self._busy_since
@@ -283,20 +254,20 @@ class ReconnectPolicy:
         if cause not in _FULL and self._answered_at is None:
             most -= now - self._dialled_at
             if most < p.announced:
-                # Who held us may have let go of everybody at once. By the same pause each time: the places drift apart.
+                # What held us may have let go of everybody at once. By the same pause each time: places drift apart.
                 return p.announced * self._place
         if (p.growth - 1.0) * age > most:
-            return most * self._random.uniform(0.8, 1.0)  # a bare period might beat in time with somebody's timer
+            return most * self._random.uniform(0.8, 1.0)  # a bare period might beat in time with another timer
         target = self._window * self._place
         if target < age + p.shortest:
-            # Our place in the first stretch that lies clearly ahead: a clock's error must not make one place two.
+            # Our place in the first window that lies clearly ahead: a clock's error must not make one place two.
             row = math.log(max(1.05 * age, p.shortest) / self._window, p.growth) - self._place
             target = self._window * p.growth ** (max(0, math.floor(row) + 1) + self._place)
         return min(most, target - age)
 
     def _hinted(self, now: float, cause: Cause, hint: float | None) -> float | None:
-        """How long a hint wants us to wait, or None. The promise that was made first counts until it is over: a later
-        one stands further back. Whoever says the same to everybody promises nothing; he is obeyed once."""
+        """How long a hint wants us to wait, or None. The first promise counts until it is over: a later one stands
+        further back. A server that says the same each time promises nothing; it is obeyed once."""
         if hint is None or not 0.0 <= hint < math.inf:
             return None
         p = self._parameters
