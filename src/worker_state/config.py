@@ -1,7 +1,6 @@
-"""What a worker is told about itself and its server: checked once, at construction, and never changed after.
+"""A worker's settings: checked once, at construction, and never changed after.
 
-Every refusal is a `ConfigError` whose sentence names the field. Types are strict because a wrong one would not hurt us
-but the searches of every client in the room (faults.md, F27).
+Types are strict because a wrong one breaks the searches of every client in the room (F27).
 """
 
 from collections.abc import Mapping
@@ -14,11 +13,9 @@ from urllib.parse import urlsplit
 
 from worker_state.errors import ConfigError
 
-TAGS = ("sleap-rtc", "training-worker", "inference-worker")
-"""The tags that clients in the field search for (protocol.md, G)."""
-
-LONGEST_TIME = 365 * 86400.0  # seconds. Whoever means "for ever" has mistaken a field.
-LARGEST_NUMBER = 2**63  # what every JSON parser of the field can hold
+TAGS = ("sleap-rtc", "training-worker", "inference-worker")  # that clients in the field search for (protocol.md, G)
+LONGEST_TIME = 365 * 86400.0  # seconds
+LARGEST_NUMBER = 2**63  # what every JSON parser of the field can represent
 
 _STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
 # The capabilities that clients in the field know, by the type that they compare.
@@ -32,19 +29,17 @@ class Timing:
     """How long each thing may take, in seconds. All must be positive and finite."""
 
     register: float = 60.0
-    """From a `register` to its answer; then the link is aborted. How long a dial and the first `register` on a link
-    may take is `core.pace`'s to say, for it depends on what happened before."""
-    answer: float = 12.0
-    """From an `update_metadata` or an echo to its answer; two misses are needed before anything is concluded (F23)."""
-    http: float = 30.0  # one HTTP request as a whole, body included (faults.md, T11)
+    """From a `register` to its answer; then the link is aborted. The first `register` on a link may take longer, as
+    `protocol/reconnect.py` says."""
+    answer: float = 12.0  # from an `update_metadata` or an echo to its answer; a single miss proves nothing (F23)
+    http: float = 30.0  # one HTTP request as a whole, body included (T11)
     send: float = 20.0  # one frame into the socket; a server that has stopped reading costs the link after this
-    unacknowledged: float = 15.0
-    """Bytes that the kernel over there does not acknowledge for so long: the network is gone (on Linux)."""
+    unacknowledged: float = 15.0  # our bytes, by the kernel over there; then the network is gone (on Linux)
     ping_every: float = 8.0  # between WebSocket pings, when nothing else shows that the link lives
     silence: float = 25.0
-    """Without a pong or a frame after a ping: the link is dead. Below 25 s a paused server would be abandoned (F23).
+    """From a ping without a pong or a frame: the link is dead. Below 25 s a paused server would be abandoned (F23).
     A dead link is noticed `ping_every + silence` seconds after its last sign of life."""
-    exit: float = 2.0  # everything that is owed at the exit, all together (`/delete-peer` for each identity)
+    exit: float = 2.0  # all deletions at the exit together
     close: float = 0.5  # the closing handshake after that, before the socket is aborted
 
     def __post_init__(self) -> None:
@@ -57,8 +52,8 @@ class Config:
     """Where the server is, which room to be in, and what this worker offers.
 
     With neither `room_id` nor `api_key` the worker creates a room of its own. `capabilities` are the properties that
-    clients filter by (`gpu_memory_mb`, `gpu_model`, …); the status properties are the manager's and not given here.
-    Raises `ConfigError` (a `ValueError`) with a sentence that names the field.
+    clients filter by (`gpu_memory_mb`, `gpu_model`, …), without those of the status. Raises `ConfigError` (a
+    `ValueError`) with a sentence that names the field.
     """
 
     websocket_url: str = field(repr=False)  # its query may hold a token, hence not in `repr`
@@ -69,18 +64,18 @@ class Config:
     tags: tuple[str, ...] = TAGS
     capabilities: Mapping[str, Any] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
-    show_session_string: bool = True
-    """Whether the log may say the session string, which is a secret: at start-up, and when a new room changes it."""
-    wait_for_server: bool = False
-    """Whether a start that cannot reach the server waits, as after a lost connection, or fails (`StartupFailed`)."""
+    show_session_string: bool = (
+        True  # in the log, although it is a secret: at the start, and when a new room changes it
+    )
+    wait_for_server: bool = False  # a start that cannot reach the server waits instead of failing (`StartupFailed`)
     delete_given_room: bool = False
-    """Whether a room that was given to the worker is deleted at its exit if it is the last one in it, as a room of its
-    own is. Whoever else has the room's token, or an API key of it, is refused from then on (faults.md, G01)."""
+    """Delete the room that was given to the worker, too, if it is the last one there at its exit. Everybody else with
+    the room's token, or an API key of it, is refused from then on (G01)."""
     reservation_limit: float | None = None
     """Seconds after which a reservation whose client never came ends by itself; None: only the worker ends it (F15)."""
     signal_buffer: int = 256
-    """Messages of the worker's other parts that may wait unread. One negotiation is some 30 candidates: room for eight
-    at once; what comes beyond that is counted, logged and dropped, for a blocked reader would also stop the pongs."""
+    """Messages of the worker's other parts that may wait unread: eight negotiations of some 30 candidates. What comes
+    beyond that is counted, logged and dropped, for a blocked reader would also stop the pongs."""
 
     def __post_init__(self) -> None:
         _check_url("websocket_url", self.websocket_url, ("ws", "wss"))
@@ -101,23 +96,23 @@ class Config:
             raise ConfigError("signal_buffer must be a whole number of messages, at least 1")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Copied and pickled as what it is made of, for a read-only mapping cannot be.
-        made_of = {each.name: getattr(self, each.name) for each in fields(self)}
-        return partial(Config, **{**made_of, "capabilities": dict(self.capabilities)}), ()
+        # A read-only mapping can be neither copied nor pickled.
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return partial(Config, **{**values, "capabilities": dict(self.capabilities)}), ()
 
     @property
     def exposed_urls(self) -> tuple[str, ...]:
-        """Where tokens travel unencrypted over a network: `ws://` or `http://` to anything but loopback."""
+        """URLs over which tokens travel unencrypted: `ws://` or `http://` to anything but loopback."""
         return tuple(url.partition("?")[0] for url in (self.websocket_url, self.http_url) if _is_exposed(url))
 
     @property
     def creates_room(self) -> bool:
-        """Whether the room is the worker's own: created by it, and replaced by it when it is over."""
+        """Whether the worker creates the room, and replaces it when it is over."""
         return self.room_id is None and self.api_key is None
 
     @property
     def keeps_room(self) -> bool:
-        """Whether the room is to be left standing at the exit: it is somebody else's."""
+        """Whether the room is left standing at the exit: it is somebody else's."""
         return not (self.creates_room or self.delete_given_room)
 
 
@@ -172,10 +167,9 @@ def _check_room(room_id: object, room_token: object, api_key: object) -> None:
             raise ConfigError(f"{name} must be a string, not {type(value).__name__}")
         if value is not None and not value.strip():
             raise ConfigError(f"{name} must not be empty")
-    if room_id is not None and room_token is None:
-        raise ConfigError("room_token is missing: a room is joined with room_id and room_token together")
-    if room_token is not None and room_id is None:
-        raise ConfigError("room_id is missing: a room is joined with room_id and room_token together")
+    if (room_id is None) != (room_token is None):
+        missing = "room_id" if room_id is None else "room_token"
+        raise ConfigError(f"{missing} is missing: a room is joined with room_id and room_token together")
     if api_key is not None and room_id is not None:
         raise ConfigError("api_key and room_id exclude each other: the API key names its room by itself")
     if isinstance(api_key, str) and not api_key.startswith("slp_"):

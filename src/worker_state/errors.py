@@ -1,7 +1,4 @@
-"""The exceptions that users may meet. Nothing else is raised on purpose.
-
-No text of these carries a token: they end up in logs and on terminals.
-"""
+"""The exceptions that this package raises on purpose. None carries a token: they end up in logs and on terminals."""
 
 
 class WorkerStateError(Exception):
@@ -37,7 +34,7 @@ class RoomCreationFailed(StartupFailed):
 
 
 class RegistrationRefused(StartupFailed):
-    """The server refused the first registration for a reason that trying again cannot mend (a wrong room, say)."""
+    """The server refused the first registration for a reason that no further try mends (a wrong room, say)."""
 
 
 class ObservationFailed(WorkerStateError):

@@ -1,7 +1,7 @@
-"""What the log says, for people and for programs: every line is one event, with a name and with fields.
+"""The log, for people and for programs: every line is one event, with a name and with fields.
 
-The package logs through the standard `logging` alone and sets nothing up. `event` is what its calls give as `extra`;
-the two formatters are for whoever wants the fields on the line. Nothing is decided here, and no secret may come in.
+The package logs through the standard `logging` and sets nothing up. Its calls pass `extra=event(…)`; the two formatters
+put the fields on the line. No secret may come in.
 """
 
 import json
@@ -14,20 +14,20 @@ Field = str | int | float | bool | None
 
 
 def event(name: str, /, **fields: Field) -> dict[str, Any]:
-    """For `extra=` of a log call: the event's name in words_with_underscores, and what a program would want to know."""
+    """For `extra=` of a log call: the event's name in words_with_underscores, and its fields."""
     return {"event": name, "fields": fields}
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The event that a line is about: its name, None for what names none, and its fields."""
+    """The event that a line is about: its name (None if it has none) and its fields."""
 
     event: str | None
     fields: dict[str, Field]
 
     @classmethod
     def of(cls, record: logging.LogRecord) -> "About":
-        """What a record is about; seconds are rounded to milliseconds."""
+        """Of this record. Numbers are rounded to three places."""
         fields = getattr(record, "fields", None) or {}
         rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
         return cls(getattr(record, "event", None), rounded)

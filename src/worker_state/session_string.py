@@ -1,7 +1,7 @@
-"""The session string that a worker shows and a client types in: its encoding and its parser.
+"""The session string that a worker shows and a client types in. It contains the room token, so it is a secret.
 
 Clients in the field decode it with a plain urlsafe base64 and JSON parser, so prefix, key names, alphabet and padding
-are fixed (protocol.md, F). It contains the room token: it is a secret of its own.
+are fixed (protocol.md, F).
 """
 
 import base64
@@ -30,10 +30,8 @@ class SessionString:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a session string; white space around it is forgiven, anything else raises `SessionStringError`.
-
-        The error's sentence never repeats the text, because a damaged session string still contains a token.
-        """
+        """Read a session string, with or without white space around it. Anything else raises `SessionStringError`,
+        which never repeats the text, because a damaged session string still contains a token."""
         if not isinstance(text, str):
             raise SessionStringError(f"a session string is text, not {type(text).__name__}")
         text = text.strip()
