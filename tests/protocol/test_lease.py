@@ -134,8 +134,8 @@ def test_accepted_once_and_then_refused() -> None:
 
 
 def test_repr() -> None:
-    """The `repr` tells whether something is held, not what."""
+    """The `repr` shows whether something is granted, not what."""
     leased: Leased[str] = Leased()
     assert repr(leased) == "<Leased none, due at inf>"
     leased.grant("s3cret", now=0.0, renew_after=9.0)
-    assert repr(leased) == "<Leased held, due at 9>"
+    assert repr(leased) == "<Leased granted, due at 9>"

@@ -211,10 +211,10 @@ def test_growth(cause: Cause, most: float) -> None:
 
 
 def test_even() -> None:
-    """In every stretch that ends at 1.4 times its beginning each worker dials once, and all are evenly spread."""
-    stretches = [(P.window * P.growth**k, P.window * P.growth ** (k + 1)) for k in range(6)]
+    """In every window that ends at 1.4 times its beginning each worker dials once, and all are evenly spread."""
+    windows = [(P.window * P.growth**k, P.window * P.growth ** (k + 1)) for k in range(6)]
     everybody = [dials(ReconnectPolicy(Random(seed)), 0.0, Cause.SHED, 60.0) for seed in range(1_000)]
-    for begin, end in stretches:
+    for begin, end in windows:
         inside = [[math.log(t / begin, P.growth) for t in times if begin <= t < end] for times in everybody]
         assert all(len(places) <= 1 for places in inside)
         places = sorted(place for each in inside for place in each)
@@ -223,7 +223,7 @@ def test_even() -> None:
 
 
 def test_long_dial() -> None:
-    """A dial that took longer than its stretch is followed in the next one, at the same place."""
+    """A dial that took longer than its window is followed in the next one, at the same place."""
     pace = ReconnectPolicy(Random(1))
     second = dial(pace, 0.0, Cause.NO_ANSWER, after=P.connect)
     third = dial(pace, second, Cause.NO_ANSWER, after=P.connect)
@@ -233,7 +233,7 @@ def test_long_dial() -> None:
 
 
 def test_wide_window() -> None:
-    """After a long absence everybody comes back over twelve seconds, and the first stretch is not shorter than that."""
+    """After a long absence everybody comes back over twelve seconds, and the first window is not shorter than that."""
     pace = registered()
     now = max(dials(pace, 100.0 + pace.lost(100.0), Cause.REFUSED, 400.0))
     spread = [dial(ReconnectPolicy(Random(seed)), 0.0, Cause.SHED) for seed in SEEDS]
@@ -323,7 +323,7 @@ def test_held_when_full() -> None:
 
 @pytest.mark.parametrize("cause", [*FULL, Cause.SHED])
 def test_back_behind_a_front(cause: Cause) -> None:
-    """When a front that had closed for long says that it is full, the stretches begin anew, once."""
+    """When a front that had closed for long says that it is full, the windows begin anew, once."""
     waits = []
     for seed in SEEDS:
         pace = ReconnectPolicy(Random(seed))

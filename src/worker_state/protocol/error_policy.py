@@ -69,8 +69,7 @@ def hint(retry_after: str | None) -> float | None:
 
 
 _SECONDS = re.compile(r"(?:retry|again|after)\D{0,20}(\d{1,6})(?!\d)", re.ASCII | re.IGNORECASE)
-_TOO_BIG = 1009
-_TOO_BIG_PAUSE = 60.0  # seconds
+_TOO_BIG, _TOO_BIG_PAUSE = 1009, 60.0  # close code; seconds
 
 
 def hint_of(closed: Closed, *, registered: bool = True) -> float | None:
@@ -78,10 +77,8 @@ def hint_of(closed: Closed, *, registered: bool = True) -> float | None:
     accepted on that link. Else an answer to `register` that is too big will be as big on the next link (F22)."""
     if closed.code == _TOO_BIG and not registered:
         return _TOO_BIG_PAUSE
-    if hint(closed.reason) is not None:
-        return hint(closed.reason)
     found = _SECONDS.search(closed.reason)
-    return None if found is None else float(found[1])
+    return float(found[1]) if found else hint(closed.reason)
 
 
 class Lease(StrEnum):

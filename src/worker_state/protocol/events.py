@@ -34,7 +34,7 @@ Publish = Callable[[Event], None]  # never waits, never fails
 
 @dataclass(frozen=True, slots=True)
 class Command(Event):
-    """What somebody is to do."""
+    """What an actor is to do."""
 
 
 @dataclass(frozen=True, slots=True)

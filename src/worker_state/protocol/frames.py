@@ -52,7 +52,7 @@ def encode(message: Mapping[str, Any]) -> str:
 class Around:
     """What the answer to a `register` says of the world around, for the worker's other parts. Never shown."""
 
-    peer_list: tuple[str, ...] = field(default=(), repr=False)  # who else was in the room
+    peer_list: tuple[str, ...] = field(default=(), repr=False)  # ids of the others in the room
     ice_servers: tuple[Message, ...] = field(default=(), repr=False)  # v3.0; with credentials of TURN servers
     mesh_ice_servers: tuple[Message, ...] = field(default=(), repr=False)
 
@@ -73,7 +73,7 @@ class RegistrationAccepted:
 
 @dataclass(frozen=True, slots=True)
 class MetadataUpdated:
-    """`metadata_updated`: what the server has stored for this peer now, whoever wrote it."""
+    """`metadata_updated`: what the server has stored for this peer now; anybody may have written it."""
 
     peer_id: str
     metadata: Message = field(repr=False)
@@ -84,7 +84,7 @@ class RegisterError:
     """An error without a code: how a `register` is refused."""
 
     reason: str
-    typed: bool  # tells the room's "Invalid token" from the identity's
+    typed: bool  # it has a "type", which distinguishes the room's "Invalid token" from the identity's
     message: Message = field(default_factory=dict, repr=False, compare=False)  # as it came
 
 

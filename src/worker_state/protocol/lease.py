@@ -34,7 +34,7 @@ class Leased(Generic[T]):
         self._refused_at: list[float] = []
 
     def __repr__(self) -> str:
-        return f"<Leased {'held' if self.value is not None else 'none'}, due at {self.due:g}>"
+        return f"<Leased {'granted' if self.value is not None else 'none'}, due at {self.due:g}>"
 
     def grant(self, value: T, now: float, renew_after: float = math.inf) -> None:
         """A new one, to be renewed after so many seconds."""

@@ -1,6 +1,6 @@
 """Whether the server may still list a peer whose socket is over.
 
-`/delete-peer` for the last listed peer of a room deletes the room, whoever has created it (G01).
+`/delete-peer` for the last listed peer of a room deletes the room, even one that others created (G01).
 """
 
 import math
@@ -24,7 +24,7 @@ class PeerListing:
             if unanswered:
                 self._late = self.until
         else:
-            # With an answered one the server forgets the peer, whoever has registered it; with another it may not.
+            # If it was answered, the server forgets the peer, even one registered by another socket. Else it may not.
             self.until = max(self.until if unanswered else self._late, now + NOTICE)
 
     def ends_soon(self, now: float) -> bool:

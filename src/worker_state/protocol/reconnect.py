@@ -193,7 +193,7 @@ class ReconnectPolicy:
             return self._polite(now, self._random.uniform(0.5, 1.0) * self._poll(now))
         begins, says_full = self._busy_since is None, cause in _SAYS_FULL
         if begins or (says_full and not self._said_full):
-            # A front that has closed or held us for long and now says that it is full has its server back: the storm
+            # A front that had closed or delayed us for long now says that it is full: its server is back, so the storm
             # and its windows begin here. Once only, for the two may well take turns.
             p = self._parameters
             self._busy_since = self._dialled_at
@@ -254,7 +254,7 @@ class ReconnectPolicy:
         if cause not in _FULL and self._answered_at is None:
             most -= now - self._dialled_at
             if most < p.announced:
-                # What held us may have let go of everybody at once. By the same pause each time: places drift apart.
+                # What delayed us may have let go of everybody at once. By the same pause each time: places drift apart.
                 return p.announced * self._place
         if (p.growth - 1.0) * age > most:
             return most * self._random.uniform(0.8, 1.0)  # a bare period might beat in time with another timer

@@ -44,7 +44,7 @@ class State:
 
     @property
     def peer_list(self) -> tuple[str, ...]:
-        """Who else was in the room at the last registration."""
+        """The others in the room at the last registration."""
         return self.around.peer_list
 
     @property
