@@ -18,12 +18,13 @@ from typing import Self
 import trio
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from benchmarks.storm.admission import Limits, SlottedAdmission
 from benchmarks.storm_live import free_ports
 from worker_state import Config, Manager, State
 from worker_state.cli.output import bad_usage, fail
 from worker_state.cli.screen import Screen
 from worker_state.cli.signals import ending_on_signal
-from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
+from worker_state.devserver import DevServer, Rooms, serve
 from worker_state.manager import run_in_world
 from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.world import World
@@ -80,9 +81,9 @@ class Victim:
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _over: trio.Event = field(default_factory=trio.Event)
 
-    async def start(self, nursery: trio.Nursery, gate: Gate | None = None) -> None:
+    async def start(self, nursery: trio.Nursery, admission: SlottedAdmission | None = None) -> None:
         """Open the ports."""
-        await nursery.start(self._run, gate)
+        await nursery.start(self._run, admission)
 
     async def kill(self) -> None:
         """Every connection is reset, nobody listens, and all registrations are forgotten."""
@@ -91,12 +92,14 @@ class Victim:
         self._scope.cancel()
         await self._over.wait()
 
-    async def _run(self, gate: Gate | None, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self, admission: SlottedAdmission | None, *, task_status: trio.TaskStatus[None]) -> None:
         self._scope, self._over = trio.CancelScope(), trio.Event()
-        start = partial(serve, ws_port=self.ports[0], http_port=self.ports[1], rooms=self.rooms, gate=gate)
+        start = partial(serve, ws_port=self.ports[0], http_port=self.ports[1], rooms=self.rooms)
         with self._scope:
             async with trio.open_nursery() as nursery:
-                self.server = await nursery.start(start)
+                self.server = await nursery.start(partial(start, admission=admission))
+                if admission is not None:
+                    nursery.start_soon(admission.run)
                 task_status.started()
         self._over.set()
 
@@ -191,26 +194,28 @@ async def _storm(plan: Plan, victim: Victim, outer: trio.Nursery, screen: Screen
         screen.line(f"All are proved. Now the server is killed, for {plan.down:g} s; meanwhile everybody begins a job.")
         await victim.kill()
         crowd.begin(JOB)
-        gate = Gate(Limits(plan.capacity, backlog=max(128, plan.workers), at="register"))
+        admission = SlottedAdmission(Limits(plan.capacity, backlog=max(128, plan.workers), at="register"))
         with Bars(plan.workers, screen) as bars:
             with trio.move_on_after(plan.down):
                 await bars.follow(crowd)
             screen.line(f"It is back and registers {plan.capacity:g} a second: {plan.shortest:.1f} s at best.")
             returned = trio.current_time()
-            await victim.start(outer, gate)
+            await victim.start(outer, admission)
             with trio.move_on_after(BOUND * plan.shortest + SLACK):
                 await bars.follow(crowd, until=lambda: crowd.back(victim) == plan.workers)
             took = trio.current_time() - returned
         back = crowd.back(victim)
         if back == plan.workers:
-            screen.line(praise(plan, took, gate), "bold")
+            screen.line(praise(plan, took, admission), "bold")
         nursery.cancel_scope.cancel()
     return None if back == plan.workers else f"Only {back} of {plan.workers} workers were back after {took:.0f} s."
 
 
-def praise(plan: Plan, took: float, gate: Gate) -> str:
+def praise(plan: Plan, took: float, admission: SlottedAdmission) -> str:
     """The line when all are back, after `took` seconds."""
-    wasted = f" {gate.slots.dead} registrations were spent on workers that had gone." if gate.slots.dead else ""
+    wasted = (
+        f" {admission.slots.dead} registrations were spent on workers that had gone." if admission.slots.dead else ""
+    )
     return (
         f"All {plan.workers} workers were back, with their true status, {took:.1f} s after the server:"
         f" {took / plan.shortest:.2f} times the shortest possible.{wasted}"

@@ -5,9 +5,9 @@
     python -m benchmarks.storm_live --draw FILE… [--to DIRECTORY] [--format svg|png]
 
 The server runs in a process of its own on one core, the workers in one process on the other. It is the development
-server with its real rules behind a gate: slot k comes k / C seconds after it listens again, and admits one. While it is
-away every worker begins a job. What counts is the server's view: a worker is back when it is registered, its record
-shows that job, and its echo has come through.
+server with its real rules and limited admission: slot k comes k / C seconds after it listens again, and admits one.
+While it is away every worker begins a job. What counts is the server's view: a worker is back when it is registered,
+its record shows that job, and its echo has come through.
 
 `worker_state` is the real thing, a manager with its four actors for each worker. All other rules drive the same light
 client, ours among them (`worker_state/light`), so that only the rule differs; `websockets/library` is the real package

@@ -148,7 +148,7 @@ class Record:
             "registered": self.standing(REGISTERED),
             "t99": _rounded(nearly),
             "t100": _rounded(all_back),
-            # Without a gate there is no shortest time.
+            # Without a capacity there is no shortest time.
             "r99": _rounded(nearly and measured and nearly * measured / (NEARLY_ALL * self.workers), 4) or None,
             "r100": _rounded(all_back and measured and all_back * measured / self.workers, 4) or None,
             "dials_each": round(dials["dials"] / self.workers, 3),

@@ -77,9 +77,9 @@ class Stage:
     cores: Cores
     stack: AsyncExitStack
 
-    async def server(self, job: str | None, gate: dict[str, Any] | None) -> Process:
+    async def server(self, job: str | None, admission: dict[str, Any] | None) -> Process:
         """A server that is ready to open."""
-        order = {**self.order, "job": job, "limits": gate, "core": self.cores.server}
+        order = {**self.order, "job": job, "limits": admission, "core": self.cores.server}
         return await self.stack.enter_async_context(process("benchmarks.storm.server", order, self.record.new_server()))
 
     async def clients(self, plan: Plan) -> Process:
@@ -117,16 +117,18 @@ async def staged(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -
 
 async def storm(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> Record:
     """Measure one storm; bounded in time."""
-    gate = limits(plan.scenario, plan.capacity, plan.backlog)
+    admission = limits(plan.scenario, plan.capacity, plan.backlog)
     async with staged(plan, cores, ports, show) as stage:
         record = stage.record
-        first, clients = await _settled(stage, plan, None if not plan.scenario.stopped else {**gate, "capacity": FAST})
+        first, clients = await _settled(
+            stage, plan, None if not plan.scenario.stopped else {**admission, "capacity": FAST}
+        )
         count = 0 if plan.scenario.stopped else plan.scenario.flaps + 1
-        returns = [await stage.server(JOB, gate) for _ in range(count)]
+        returns = [await stage.server(JOB, admission) for _ in range(count)]
         await trio.sleep(plan.settle)
         record.phase = "down"
         if plan.scenario.stopped:
-            await _stop(plan, record, first, clients, gate)
+            await _stop(plan, record, first, clients, admission)
         else:
             await _replace(plan, record, first, returns, clients)
         record.phase = "returning"
@@ -165,11 +167,11 @@ async def blips(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) ->
 
 
 async def cold(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> Record:
-    """Start all workers in the same moment, with sign-in and room; the server is as fast as it can, or has its gate."""
-    gate = limits(plan.scenario, plan.capacity, plan.backlog) if plan.scenario.limits else None
+    """Start all workers in the same moment, with sign-in and room; the server is as fast as it can, or limited."""
+    admission = limits(plan.scenario, plan.capacity, plan.backlog) if plan.scenario.limits else None
     async with staged(plan, cores, ports, show) as stage:
         record = stage.record
-        server = await stage.server(None, gate)
+        server = await stage.server(None, admission)
         opened = (await server.ask("open", key="open"))["open"]
         record.phase = "starting"
         clients = await stage.clients(plan)
@@ -183,9 +185,9 @@ async def cold(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> 
     return record
 
 
-async def _settled(stage: Stage, plan: Plan, gate: dict[str, Any] | None) -> tuple[Process, Process]:
+async def _settled(stage: Stage, plan: Plan, admission: dict[str, Any] | None) -> tuple[Process, Process]:
     """A server, and all workers registered there."""
-    server = await stage.server(None, gate)
+    server = await stage.server(None, admission)
     await server.ask("open", key="open")
     stage.record.phase = "starting"
     clients = await stage.clients(plan)
@@ -214,8 +216,8 @@ async def _replace(plan: Plan, record: Record, first: Process, returns: list[Pro
             await trio.sleep(UP_FOR)
 
 
-async def _stop(plan: Plan, record: Record, server: Process, clients: Process, gate: dict[str, Any]) -> None:
-    await server.ask("limit", [gate, JOB], key="limited")
+async def _stop(plan: Plan, record: Record, server: Process, clients: Process, admission: dict[str, Any]) -> None:
+    await server.ask("limit", [admission, JOB], key="limited")
     server.signal(signal.SIGSTOP)
     record.goes(time.monotonic())
     await clients.tell(["status", [JOB, None]])

@@ -14,7 +14,7 @@ class Scenario:
     name: str
     text: str
     limits: dict[str, Any] = field(default_factory=dict)
-    """What its gate is beside the capacity; a backlog of its own is part of the scenario."""
+    """Its admission control beside the capacity; a backlog of its own is part of the scenario."""
     down: float | None = None
     """Seconds, where the scenario makes no sense with the usual ones."""
     goodbye: bool = False
@@ -34,9 +34,9 @@ class Scenario:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("roomy", "killed; on its return everybody fits into the kernel's queue"),
-        Scenario("half", "killed; on its return 1,024 fit into the kernel's queue", {"backlog": 1024}),
-        Scenario("narrow", "killed; on its return 128 fit into the kernel's queue", {"backlog": 128}),
+        Scenario("roomy", "killed; on its return everybody fits into the kernel's backlog"),
+        Scenario("half", "killed; on its return 1,024 fit into the kernel's backlog", {"backlog": 1024}),
+        Scenario("narrow", "killed; on its return 128 fit into the kernel's backlog", {"backlog": 128}),
         Scenario("happy", "killed; then accepts and upgrades all at once, and answers slowly", {"at": "register"}),
         Scenario("goodbye", "says 1012 to all before it goes", goodbye=True),
         Scenario("shed", "503 while 128 wait", {"at": "register", "room": ROOM}),
@@ -64,5 +64,5 @@ UP_FOR = 6.0
 
 
 def limits(scenario: Scenario, capacity: float, backlog: int) -> dict[str, Any]:
-    """The gate's limits as a whole."""
+    """The limits as a whole."""
     return {"capacity": capacity, "backlog": backlog, **scenario.limits}

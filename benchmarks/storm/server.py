@@ -21,9 +21,10 @@ from typing import Any
 import trio
 
 from benchmarks.held import memory
+from benchmarks.storm.admission import Limits, SlottedAdmission
 from benchmarks.storm.lines import commands, first_line, kept_waiting, say
 from benchmarks.storm.seats import LIFE, furnish
-from worker_state.devserver import DevServer, Gate, Limits, Rooms, serve
+from worker_state.devserver import DevServer, Rooms, serve
 from worker_state.devserver.effects import Effect, Send
 from worker_state.devserver.sockets import Connection
 
@@ -66,13 +67,12 @@ class WatchedRooms(Rooms):
                     pass
         return effects
 
-    def gone(self, connection: Hashable, now: float) -> list[Effect]:
+    def gone(self, connection: Hashable) -> None:
         peer_id = self.peer_of(connection)
-        effects = super().gone(connection, now)
+        super().gone(connection)
         if peer_id is not None and self.peer(peer_id) is None:
             self._echoed.discard(peer_id)
             self._note(peer_id, registered=False)
-        return effects
 
     def _note(self, peer_id: str, *, registered: bool) -> None:
         step = 0
@@ -104,7 +104,7 @@ async def run(order: dict[str, Any]) -> None:
     """Obey: `front`, `open`, `goodbye` (close all with 1012), `cut` (reset one peer); say figures until the end."""
     rooms = WatchedRooms(order["job"], random=Random(order["seed"]), token_life=LIFE, room_life=LIFE)
     furnish(rooms, order["workers"], order["now"])
-    gate = Gate(Limits(**order["limits"])) if order["limits"] else None
+    admission = SlottedAdmission(Limits(**order["limits"])) if order["limits"] else None
     # A collection of thousands of connections would come as a slot that is late.
     gc.freeze()
     gc.set_threshold(*SELDOM)
@@ -122,15 +122,17 @@ async def run(order: dict[str, Any]) -> None:
                     if front is not None:
                         front.leave.cancel()
                         await front.left.wait()
-                    start = partial(serve, host=host, ws_port=ws_port, http_port=http_port, rooms=rooms, gate=gate)
-                    server = await nursery.start(start)
+                    start = partial(serve, host=host, ws_port=ws_port, http_port=http_port, rooms=rooms)
+                    server = await nursery.start(partial(start, admission=admission))
+                    if admission is not None:
+                        nursery.start_soon(admission.run)
                     say({"open": time.monotonic(), "ws_port": server.ws_port, "http_port": server.http_port})
-                    nursery.start_soon(_say_figures, rooms, gate)
+                    nursery.start_soon(_say_figures, rooms, admission)
                 case "goodbye" if server is not None:
                     server.disconnect_all(1012, "service restart")
                     say({"goodbye": await _until_closed(server)})
-                case "limit" if gate is not None:
-                    gate.change(Limits(**argument[0]))
+                case "limit" if admission is not None:
+                    admission.change(Limits(**argument[0]))
                     rooms.start_over(argument[1])
                     say({"limited": True})
                 case "cut" if server is not None:
@@ -178,7 +180,7 @@ async def _front(host: str, port: int, answer: str, *, task_status: trio.TaskSta
     front.left.set()
 
 
-async def _say_figures(rooms: WatchedRooms, gate: Gate | None) -> None:
+async def _say_figures(rooms: WatchedRooms, admission: SlottedAdmission | None) -> None:
     while True:
         await trio.sleep(EVERY)
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -188,10 +190,10 @@ async def _say_figures(rooms: WatchedRooms, gate: Gate | None) -> None:
                 "at": time.monotonic(),
                 "changes": rooms.take_changes(),
                 "registrations": rooms.registrations,
-                "slots": asdict(gate.slots) if gate is not None else None,
-                "granted": gate.granted if gate is not None else 0,
-                "refused": gate.refused if gate is not None else 0,
-                "late": gate.latest if gate is not None else 0.0,
+                "slots": asdict(admission.slots) if admission is not None else None,
+                "granted": admission.granted if admission is not None else 0,
+                "refused": admission.refused if admission is not None else 0,
+                "late": admission.latest if admission is not None else 0.0,
                 "cpu": used.ru_utime + used.ru_stime,
                 "waited": kept_waiting(),
                 "kib": kib["now"] if kib is not None else None,

@@ -8,10 +8,10 @@ import trio
 from typer.testing import CliRunner
 
 from benchmarks import storm_demo
+from benchmarks.storm.admission import Limits, SlottedAdmission
 from tests.support.processes import Spawn
 from worker_state import State
 from worker_state.cli.app import app
-from worker_state.devserver import Gate, Limits
 from worker_state.protocol.status import Busy
 
 SMALL = ["storm", "--workers", "5", "--capacity", "50", "--down", "0.2"]
@@ -81,10 +81,10 @@ def test_every_worker_is_in_one_stage() -> None:
 
 
 async def test_wasted_registrations_are_told() -> None:
-    gate = Gate(Limits(capacity=10.0))
-    assert "gone" not in storm_demo.praise(storm_demo.Plan(10, 10.0, 1.0), 1.5, gate)
-    gate.slots.dead = 3
-    sentence = storm_demo.praise(storm_demo.Plan(10, 10.0, 1.0), 1.5, gate)
+    admission = SlottedAdmission(Limits(capacity=10.0))
+    assert "gone" not in storm_demo.praise(storm_demo.Plan(10, 10.0, 1.0), 1.5, admission)
+    admission.slots.dead = 3
+    sentence = storm_demo.praise(storm_demo.Plan(10, 10.0, 1.0), 1.5, admission)
     assert "1.5 s after the server: 1.50 times the shortest possible" in sentence
     assert "3 registrations were spent on workers that had gone" in sentence
 
@@ -97,7 +97,7 @@ async def test_a_killed_server_comes_back_on_the_same_ports_without_registration
     await victim.kill()
     with pytest.raises(OSError, match="connect"):
         await trio.open_tcp_stream("127.0.0.1", victim.ports[0])
-    await victim.start(nursery, Gate(Limits(capacity=10.0)))
+    await victim.start(nursery, SlottedAdmission(Limits(capacity=10.0)))
     assert (victim.server.ws_url, victim.server.http_url) == addresses
     assert not victim.shows("nobody", "7")
     await victim.kill()

@@ -1,304 +1,67 @@
-"""A gate lets in so many a second: on time, in order, and with every slot accounted for."""
+"""A rate limit handles so many registers a second, in order, and makes the others wait."""
 
 from __future__ import annotations
 
-import socket
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 import trio.testing
 
-from worker_state.devserver import DevServer, Gate, Limits, serve
-from worker_state.devserver.rate_limit import Slots, SlottedListener
+from worker_state.devserver import DevServer, RateLimit, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.devserver.conftest import Join
-    from worker_state.devserver.faults import FaultyStream
+    from worker_state.devserver.sockets import FaultyStream
+
+SOMEBODY = cast("FaultyStream", None)
 
 
-@dataclass(eq=False)
-class FakeStream:
-    """A connection, as far as a gate looks at it."""
-
-    ended: trio.Event = field(default_factory=trio.Event)
-
-
-def stream(*, gone: bool = False) -> FaultyStream:
-    fake = FakeStream()
-    if gone:
-        fake.ended.set()
-    return cast("FaultyStream", fake)
-
-
-@dataclass
-class FakeListening:
-    """A listening socket in whose queue so many wait."""
-
-    waiting: int
-    accepted: list[socket.socket] = field(default_factory=list)
-    closed: bool = False
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        if not self.waiting:
-            raise BlockingIOError
-        self.waiting -= 1
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self.accepted.append(theirs)
-        return ours, None
-
-    def close(self) -> None:
-        self.closed = True
-        for each in self.accepted:
-            each.close()
-
-
-def opened(**limits: Any) -> Gate:
-    gate = Gate(Limits(**limits))
-    gate.change(gate.limits)  # the schedule begins now
-    return gate
-
-
-@pytest.fixture
-def listening() -> Iterator[FakeListening]:
-    fake = FakeListening(waiting=0)
-    yield fake
-    fake.close()
-
-
-# --- the schedule -----------------------------------------------------------------------------------------------------
-
-
-async def test_slots_come_at_the_opening_plus_k_over_the_capacity(autojump_clock: trio.testing.MockClock) -> None:
-    began = trio.current_time()
-    gate = opened(capacity=4.0)
-    times = []
-    for _ in range(4):
-        await gate.next_slot()
-        times.append(trio.current_time() - began)
-    assert times == pytest.approx([0.0, 0.25, 0.5, 0.75])
-    assert gate.granted == 4
-
-
-async def test_a_slot_that_is_taken_late_does_not_put_off_the_next_one(autojump_clock: trio.testing.MockClock) -> None:
-    began = trio.current_time()
-    gate = opened(capacity=4.0)
-    await trio.sleep(0.6)
-    for _ in range(4):
-        await gate.next_slot()
-    assert trio.current_time() - began == pytest.approx(0.75)
-    assert gate.latest == pytest.approx(0.6)
-    assert gate.slots.missed == 0
-
-
-async def test_slots_that_a_stopped_process_missed_are_not_made_up_for(autojump_clock: trio.testing.MockClock) -> None:
-    gate = opened(capacity=4.0)
-    await trio.sleep(10.0)
-    await gate.next_slot()
-    assert gate.slots.missed == 40
-    assert gate.latest == 0.0
-    now = trio.current_time()
-    await gate.next_slot()
-    assert trio.current_time() - now == pytest.approx(0.25)
-
-
-async def test_a_changed_gate_begins_a_new_schedule(autojump_clock: trio.testing.MockClock) -> None:
-    gate = opened(capacity=100.0)
-    await gate.next_slot()
-    gate.change(Limits(capacity=0.5))
-    began = trio.current_time()
-    for _ in range(3):
-        await gate.next_slot()
-    assert trio.current_time() - began == pytest.approx(4.0)
-
-
-# --- at the accept ----------------------------------------------------------------------------------------------------
-
-
-async def test_who_waits_in_the_kernels_queue_is_accepted_at_a_slot(
-    listening: FakeListening, autojump_clock: trio.testing.MockClock
-) -> None:
-    gate = opened(capacity=2.0)
-    listener = SlottedListener(cast("socket.socket", listening), gate)
-    listening.waiting = 2
-    began = trio.current_time()
-    async with AsyncExitStack() as stack:
-        for _ in range(2):
-            await stack.enter_async_context(await listener.accept())
-    assert trio.current_time() - began == pytest.approx(0.5)
-    assert gate.slots == Slots()
-
-
-async def test_a_slot_that_finds_nobody_is_idle(
-    listening: FakeListening, autojump_clock: trio.testing.MockClock
-) -> None:
-    gate = opened(capacity=2.0)
-    listener = SlottedListener(cast("socket.socket", listening), gate)
-    with trio.move_on_after(1.75):
-        await listener.accept()
-    assert gate.slots == Slots(idle=4)
-    await listener.aclose()
-    assert listening.closed
-
-
-async def test_a_slot_is_used_when_the_client_registers_and_dead_when_it_goes_before() -> None:
-    gate = opened(capacity=100.0)
-    await gate.guard(gate.admit, stream())
-    assert gate.slots == Slots(used=1)
-
-    async def goes(_: FaultyStream) -> None:
-        await trio.lowlevel.checkpoint()
-
-    await gate.guard(goes, stream())
-    assert gate.slots == Slots(used=1, dead=1)
-
-
-async def test_a_register_of_a_client_that_has_gone_is_a_dead_slot() -> None:
-    gate = opened(capacity=100.0)
-    await gate.guard(gate.admit, stream(gone=True))
-    assert gate.slots == Slots(dead=1)
-
-
-async def test_a_second_register_of_the_same_connection_costs_no_slot() -> None:
-    gate = opened(capacity=100.0)
-
-    async def registers_twice(connection: FaultyStream) -> None:
-        await gate.admit(connection)
-        await gate.admit(connection)
-
-    await gate.guard(registers_twice, stream())
-    assert gate.slots == Slots(used=1)
-
-
-# --- at the registration ----------------------------------------------------------------------------------------------
-
-
-async def test_registers_are_answered_in_order_one_at_each_slot(
+async def test_registers_proceed_in_order_at_the_rate(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    gate = opened(capacity=2.0, at="register")
-    answered: list[tuple[int, float]] = []
+    limit = RateLimit(2.0)
+    admitted: list[tuple[int, float]] = []
     began = trio.current_time()
 
     async def register(number: int) -> None:
-        await gate.admit(stream(gone=number == 1))
-        answered.append((number, trio.current_time() - began))
+        await limit.admit(SOMEBODY)
+        admitted.append((number, trio.current_time() - began))
 
     for number in range(3):
         nursery.start_soon(register, number)
         await trio.testing.wait_all_tasks_blocked()
-    nursery.start_soon(gate.run)
-    await trio.sleep(1.75)
-    assert answered == [(0, 0.0), (1, 0.5), (2, 1.0)]
-    assert gate.slots == Slots(used=2, dead=1, idle=1)
-    nursery.cancel_scope.cancel()
+    await trio.sleep(10.0)
+    assert admitted == [(0, 0.0), (1, 0.5), (2, 1.0)]
 
 
-async def test_who_finds_no_room_is_refused_until_somebody_has_been_answered_or_has_gone() -> None:
-    gate = opened(capacity=2.0, at="register", room=1)
-    first = stream()
-
-    async def is_there(connection: FaultyStream) -> None:
-        assert gate.refusal(connection) is None
-        assert gate.refusal(stream()) is not None
-
-    await gate.guard(is_there, first)
-    assert gate.refusal(stream()) is None
-    assert gate.refused == 1
+async def test_time_without_registers_is_not_saved_up(autojump_clock: trio.testing.MockClock) -> None:
+    limit = RateLimit(2.0)
+    await limit.admit(SOMEBODY)
+    await trio.sleep(10.0)
+    began = trio.current_time()
+    for _ in range(3):
+        await limit.admit(SOMEBODY)
+    assert trio.current_time() - began == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize(("hint", "said"), [(None, {}), (30.0, {"Retry-After": "30"})])
-async def test_a_refusal_says_what_everybody_is_told(hint: float | None, said: dict[str, str]) -> None:
-    gate = opened(capacity=2.0, at="register", room=1, retry_after=hint)
-    gate.refusal(stream())
-    refusal = gate.refusal(stream())
-    assert refusal is not None
-    assert (refusal.status, refusal.headers) == (503, said)
-
-
-async def test_a_ticket_names_to_each_a_slot_of_his_own(autojump_clock: trio.testing.MockClock) -> None:
-    gate = opened(capacity=0.5, at="register", room=1, retry_after="ticket")
-    gate.refusal(stream())
-    refusals = [gate.refusal(stream()) for _ in range(3)]
-    assert [refusal.headers["Retry-After"] for refusal in refusals if refusal is not None] == ["4", "6", "8"]
-
-
-def test_a_gate_without_room_refuses_nobody() -> None:
-    assert Gate(Limits(capacity=1.0)).refusal(stream()) is None
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [
-        {"capacity": 0.0},
-        {"capacity": float("inf")},
-        {"capacity": float("nan")},
-        {"capacity": 1.0, "backlog": 0},
-        {"capacity": 1.0, "room": 1},
-        {"capacity": 1.0, "at": "register", "room": 0},
-    ],
-)
-def test_limits_that_make_no_sense_are_refused(limits: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"the (capacity|backlog) must|only a gate"):
-        Limits(**limits)
-
-
-def test_an_open_gate_cannot_be_moved() -> None:
-    with pytest.raises(ValueError, match="stays where it is"):
-        Gate(Limits(capacity=1.0)).change(Limits(capacity=1.0, at="register"))
-
-
-# --- in the server ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("capacity", [0.0, float("inf"), float("nan")])
+def test_a_capacity_that_makes_no_sense_is_refused(capacity: float) -> None:
+    with pytest.raises(ValueError, match="the capacity must be positive"):
+        RateLimit(capacity)
 
 
 @pytest.fixture
-async def server(nursery: trio.Nursery, gate: Gate) -> DevServer:
-    """A server behind a gate, in place of the usual one."""
-    started: DevServer = await nursery.start(partial(serve, gate=gate))
+async def server(nursery: trio.Nursery) -> DevServer:
+    """A server with a rate limit, in place of the usual one."""
+    started: DevServer = await nursery.start(partial(serve, admission=RateLimit(50.0)))
     return started
 
 
-AT_ACCEPT: dict[str, Any] = {"capacity": 200.0}
-AT_REGISTER: dict[str, Any] = {"capacity": 200.0, "at": "register"}
-SHEDDING: dict[str, Any] = {"capacity": 200.0, "at": "register", "room": 3}
-
-
-@pytest.fixture
-def gate(request: pytest.FixtureRequest) -> Gate:
-    return Gate(Limits(**request.param))
-
-
-@pytest.mark.parametrize("gate", [AT_ACCEPT, AT_REGISTER, SHEDDING], indirect=True)
-async def test_a_server_behind_a_gate_registers_as_any_other(server: DevServer, gate: Gate, join: Join) -> None:
-    members = [await join() for _ in range(3)]
-    for member in members:
+async def test_a_server_with_a_rate_limit_registers_as_any_other(join: Join) -> None:
+    began = trio.current_time()
+    for member in [await join() for _ in range(5)]:
         await member.register()
         assert await member.echoes()
-    assert gate.slots.used == 3
-    assert gate.slots.dead == 0
-
-
-@pytest.mark.parametrize("gate", [{"capacity": 200.0, "at": "register", "room": 1}], indirect=True)
-async def test_a_server_behind_a_full_gate_answers_503(server: DevServer, gate: Gate, join: Join) -> None:
-    first = await join()
-    stream = await trio.open_tcp_stream(server.host, server.ws_port)
-    async with stream:
-        await stream.send_all(
-            b"GET / HTTP/1.1\r\nHost: devserver\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
-        assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 503")
-    await first.register()
-    assert gate.refused == 1
-
-
-@pytest.mark.parametrize("gate", [AT_ACCEPT], indirect=True)
-async def test_a_port_in_use_is_refused_behind_a_gate_too(server: DevServer, gate: Gate) -> None:
-    with pytest.raises(OSError, match="in use"):
-        await serve(ws_port=server.ws_port, gate=Gate(Limits(**AT_ACCEPT)))
+    assert trio.current_time() - began >= 4 / 50

@@ -80,7 +80,7 @@ class RoomsAlone:
 
     async def close(self, socket: str) -> None:
         assert self.inboxes.pop(socket) == []
-        self.rooms.gone(socket, NOW)
+        self.rooms.gone(socket)
 
 
 @dataclass

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.devserver.conftest import Dial, Join
     from worker_state.devserver.effects import Effect
-    from worker_state.devserver.faults import FaultyStream
+    from worker_state.devserver.sockets import FaultyStream
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ class Server:
         self.desks.pop(conn, None)
         peer_id = self.rooms.peer_of(conn)
         peer = None if peer_id is None else self.rooms.peer(peer_id)
-        self.rooms.gone(conn, self.wall)
+        self.rooms.gone(conn)
         self.trace.note(self.net.now, "server", "%r of %s ends", conn, conn.owner)
         if peer is not None and not conn.said_goodbye:
             self.unlisted_at[conn.owner] = self.net.now
@@ -254,4 +254,4 @@ class Server:
         return self.strangers.pop(name)
 
     def stranger_leaves(self, name: Hashable) -> None:
-        self.rooms.gone(name, self.wall)
+        self.rooms.gone(name)

@@ -191,7 +191,7 @@ class FakeServer:
         """The backend behind this peer's connections is dead; a proxy keeps them open and answers their pings."""
         for socket in self._sockets_of(peer_id):
             socket.deaf = True
-            self.rooms.gone(socket, self.now())
+            self.rooms.gone(socket)
 
     def hold_registers(self, times: int = 1) -> None:
         """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
@@ -206,14 +206,14 @@ class FakeServer:
             if socket.closed is not None:
                 if ghosts:
                     self.rooms.unanswered(socket)
-                self.rooms.gone(socket, self.now())
+                self.rooms.gone(socket)
 
     def _sockets_of(self, peer_id: str | None) -> list[FakeSocket]:
         return [each for each in self.sockets if peer_id is None or self.rooms.peer_of(each) == peer_id]
 
     def lose(self, socket: FakeSocket) -> None:
         self.sockets.remove(socket)
-        self.rooms.gone(socket, self.now())
+        self.rooms.gone(socket)
 
     def receive(self, socket: FakeSocket, text: str) -> None:
         self.frames.append(json.loads(text))

@@ -51,12 +51,12 @@ def serve_command(
 
     from worker_state.cli.screen import Screen
     from worker_state.cli.signals import ending_on_signal
-    from worker_state.devserver import Gate, Limits, serve
+    from worker_state.devserver import RateLimit, serve
 
     screen = Screen(level)
     screen.show_log()
-    gate = None if capacity is None else Gate(Limits(capacity, at="register"))
-    listen = partial(serve, host=host, ws_port=ws_port, http_port=http_port, gate=gate)
+    admission = None if capacity is None else RateLimit(capacity)
+    listen = partial(serve, host=host, ws_port=ws_port, http_port=http_port, admission=admission)
 
     async def run() -> OSError | ValueError | None:
         async with ending_on_signal(screen, "Stopping") as scope:

@@ -6,10 +6,10 @@
 from worker_state.extras import extra
 
 with extra("cli"):
+    from worker_state.devserver.admission import Admission, RateLimit
     from worker_state.devserver.faults import DevServer
     from worker_state.devserver.identities import ApiKey
-    from worker_state.devserver.rate_limit import Gate, Limits
     from worker_state.devserver.rules import Rooms
     from worker_state.devserver.server import serve
 
-__all__ = ["ApiKey", "DevServer", "Gate", "Limits", "Rooms", "serve"]
+__all__ = ["Admission", "ApiKey", "DevServer", "RateLimit", "Rooms", "serve"]

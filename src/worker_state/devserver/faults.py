@@ -1,109 +1,48 @@
 """What the development server can do wrong on purpose: to a TCP connection, an upgrade, a frame, or an HTTP call."""
 
 import json
-import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
 
 import trio
 
+from worker_state.devserver.admission import Admission
 from worker_state.devserver.effects import Effect, Send
 from worker_state.devserver.rules import Rooms
-from worker_state.devserver.sockets import Connection
+from worker_state.devserver.sockets import Connection, FaultyStream
 from worker_state.integrations.http_server import Response
 
-if TYPE_CHECKING:
-    from worker_state.devserver.rate_limit import Gate
-
 FRAMES_KEPT = 10_000
-SEND_SECONDS = 36.0  # for a client to read what it is sent: the real server's keepalive drops it then
-ABORT = struct.pack("ii", 1, 0)
-
-
-class FaultyStream(trio.abc.HalfCloseableStream):
-    """An accepted TCP connection that can be frozen, thawed and reset."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.ended = trio.Event()  #: nothing more will be received
-        self._stream = stream
-        self._thawed = trio.Event()
-        self._thawed.set()
-
-    @property
-    def frozen(self) -> bool:
-        return not self._thawed.is_set()
-
-    def freeze(self) -> None:
-        """From now on this side neither reads nor writes, nor notices anything. The kernel goes on accepting."""
-        self._thawed = trio.Event()
-
-    def thaw(self) -> None:
-        self._thawed.set()
-
-    def reset(self) -> None:
-        """End the connection with a RST, now. A frozen side does not notice until it is thawed."""
-        if self._stream.socket.fileno() >= 0:
-            self._stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, ABORT)
-        self.close()
-
-    def close(self) -> None:
-        self._stream.socket.close()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._thawed.wait()
-            self.ended.set()
-            raise
-        await self._thawed.wait()
-        if not data:
-            self.ended.set()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._thawed.wait()
-        with trio.move_on_after(SEND_SECONDS) as scope:
-            await self._stream.send_all(data)
-        if scope.cancelled_caught:
-            # Half a frame may be on the wire, so nothing more can be said on it.
-            self.reset()
-            raise trio.BrokenResourceError("the other side does not read")
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class DevServer:
-    """A running server as its owner holds it: where it is, what it knows, and every fault that it can be asked for.
-
-    Each fault takes effect at once, and ends by a call or by a count.
-    """
+    """A running server: its addresses, its state and its faults. Each begins at once, and ends by a call or a count."""
 
     def __init__(
-        self, address: str, ports: Sequence[int], rooms: Rooms, clock: Callable[[], float], gate: "Gate | None" = None
+        self,
+        address: str,
+        ws_port: int,
+        http_port: int,
+        rooms: Rooms,
+        clock: Callable[[], float],
+        admission: Admission,
     ) -> None:
         authority = f"[{address}]" if ":" in address else address
-        self.host, (self.ws_port, self.http_port) = address, ports
-        self.ws_url, self.http_url = f"ws://{authority}:{self.ws_port}", f"http://{authority}:{self.http_port}"
+        self.host, self.ws_port, self.http_port = address, ws_port, http_port
+        self.ws_url, self.http_url = f"ws://{authority}:{ws_port}", f"http://{authority}:{http_port}"
         self.rooms = rooms
         self.clock = clock
-        self.gate = gate
-        #: The frames received last, oldest first, each with the peer id of its connection or else its own.
         self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)
-        self.connections: set[Connection] = set()  #: the WebSockets that the server believes to be alive
-        self.streams: set[FaultyStream] = set()  #: all TCP connections, those of HTTP and those not yet upgraded too
-        self.held_registers = 0  #: registers that are being held right now
+        """The frames received last, oldest first, each with the peer id of its connection or else its own."""
+        self.connections: set[Connection] = set()  # the WebSockets that the server believes to be alive
+        self.streams: set[FaultyStream] = set()  # all TCP connections, those of HTTP and those not yet upgraded too
+        self.held_registers = 0  # registers that are being held right now
         self.handling = self._answering = True
+        self._admission = admission
         self._refusals: deque[Response] = deque()
-        self._failures: dict[str, deque[Response]] = {}
+        self._failures: defaultdict[str, deque[Response]] = defaultdict(deque)
         self._hung: dict[str, trio.Event] = {}
         self._registers_to_hold = 0
         self._registers_released = trio.Event()
@@ -121,7 +60,7 @@ class DevServer:
     def lose(self, connection: Connection) -> None:
         """The server knows that this connection is over."""
         self.connections.discard(connection)
-        self.rooms.gone(connection, self.clock())
+        self.rooms.gone(connection)
         self.notify()
 
     def perform(self, effects: Iterable[Effect]) -> None:
@@ -136,15 +75,14 @@ class DevServer:
 
     def record_frame(self, connection: Connection, text: str | bytes) -> bool:
         """Keep the frame for `frames`; the rules parse it for themselves. Is it a `register`?"""
-        try:
-            message = json.loads(text)
-        except (ValueError, RecursionError):
-            message = {}
-        message = message if isinstance(message, dict) else {}
+        parsed: object = None
+        with suppress(ValueError, RecursionError):
+            parsed = json.loads(text)
+        message = parsed if isinstance(parsed, dict) else {}
         peer_id = self.rooms.peer_of(connection) or message.get("peer_id") or message.get("from_peer_id")
         self.frames.append((peer_id, message))
         self.notify()
-        return message.get("type") == "register"
+        return bool(message.get("type") == "register")
 
     # Faults of TCP connections.
 
@@ -212,9 +150,7 @@ class DevServer:
 
     def next_refusal(self, stream: FaultyStream) -> Response | None:
         """What this connection gets instead of a 101."""
-        if self._refusals:
-            return self._refusals.popleft()
-        return self.gate.refusal(stream) if self.gate is not None else None
+        return self._refusals.popleft() if self._refusals else self._admission.refusal(stream)
 
     def mute(self, *, handling: bool = False) -> None:
         """Frames are accepted and never answered; with `handling` they take effect all the same. Ends with `unmute`."""
@@ -234,10 +170,8 @@ class DevServer:
 
     async def register_may_proceed(self, connection: Connection) -> None:
         """Return when the `register` that has come may be handled."""
-        if self.gate is not None:
-            await self.gate.admit(connection.stream)
-        # A Close frame that came in the same breath has to be seen before the answer is sent.
-        await trio.lowlevel.checkpoint()
+        await self._admission.admit(connection.stream)
+        await trio.lowlevel.checkpoint()  # a Close frame that came together with it is seen before the answer is sent
         if self._registers_to_hold:
             self._registers_to_hold -= 1
             self.held_registers += 1
@@ -261,7 +195,7 @@ class DevServer:
         """The next `times` requests for this path get this answer, in JSON unless it is text, and take no effect."""
         content = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
         response = Response(status, content, content_type, headers or {})
-        self._failures.setdefault(path, deque()).extend([response] * times)
+        self._failures[path].extend([response] * times)
 
     def hang_http(self, path: str) -> None:
         """Requests for this path are accepted, and not handled before `release_http`."""
@@ -276,5 +210,4 @@ class DevServer:
         """What a request for this path gets in place of its answer, once it no longer hangs."""
         if path in self._hung:
             await self._hung[path].wait()
-        failures = self._failures.get(path)
-        return failures.popleft() if failures else None
+        return self._failures[path].popleft() if self._failures[path] else None

@@ -1,7 +1,7 @@
 """What the signaling server does with each frame and each HTTP call, quirks of the real one included. Pure.
 
-Frames come in as text, time as an argument in seconds since the epoch, randomness as a `Random`; what has to happen on
-the network comes out as a list of effects. Registration is checked by `identities`, messages are handed on by `relay`.
+Frames come in as text, times in seconds since 1970; what has to happen on the network comes out as a list of effects.
+Shapes are trusted where the real server trusts them, see `MISSHAPEN`. `identities` checks who may register.
 """
 
 import json
@@ -13,13 +13,18 @@ from typing import Any
 from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
 from worker_state.devserver.identities import RECORDED_API_KEYS, STORE_FAILED, Admitted, ApiKey, Generation, Identities
 from worker_state.devserver.registry import Peer, Registry, Room
-from worker_state.devserver.relay import MESH, SIGNALS, Relay
 from worker_state.tools.roster import read_entry
 
 ROOM_LIFE = 2 * 3600.0
 
-#: What a handler that trusts its input dies of. The real server then closes the connection with 1000.
 MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+"""What a handler that trusts its input raises. The real server then closes the connection with 1000."""
+MESH = {
+    "mesh_connect": ("mesh_offer", "offer"),
+    "mesh_answer": ("mesh_answer", "answer"),
+    "ice_candidate": ("ice_candidate", "candidate"),
+}
+"""Frame type -> (type under which it is handed to `target_peer_id`, the one field that is handed on)."""
 
 
 class Rooms:
@@ -39,10 +44,9 @@ class Rooms:
         # API keys are given out for rooms that exist.
         self._registry.rows.update((key.room_id, Room(key.room_id, None, None)) for key in keys.values())
         self._identities = Identities(random, token_life, generation, keys, self._registry)
-        # For each live connection the peer id of the last `register` that it sent, and of the one before.
         self._bound: dict[Hashable, tuple[str | None, str | None]] = {}
-        self._relay = Relay(self._registry, alive=self._bound)
-        # What tests and pages may look at.
+        """For each live connection the peer id of the last `register` that it sent, and of the one before."""
+        # For tests and the page.
         self.users: Mapping[str, float] = self._identities.users
         self.rooms: Mapping[str, Room] = self._registry.rows
         self.peers, self.occupied = self._registry.peers, self._registry.occupied
@@ -56,7 +60,7 @@ class Rooms:
         """The peer that will be removed when this connection dies."""
         return self._bound.get(connection, (None, None))[0]
 
-    # What can be made to go wrong.
+    # Faults.
 
     def fail_store(self, times: int = 1, *, registered: bool = False) -> None:
         """The next `times` registers get "DynamoDB error"; with `registered` they take effect even so."""
@@ -114,9 +118,8 @@ class Rooms:
         self._bound.setdefault(connection, (None, None))
         effects: list[Effect] = []
         try:
-            # One by one: what was sent before a handler died has been sent.
             for effect in self._handle(connection, text, now):
-                effects.append(effect)  # noqa: PERF402
+                effects.append(effect)  # noqa: PERF402 - what was sent before a handler raised has been sent
         except MISSHAPEN:
             effects.append(Close(connection, 1000, ""))
         return effects
@@ -126,11 +129,11 @@ class Rooms:
 
         The entry stays, bound to a dead socket, and nothing will ever remove it: a ghost.
         """
-        _, before = self._bound.get(connection, (None, None))
-        self._bound[connection] = (before, before)
+        before = self._bound.get(connection, (None, None))[1]
+        self._bound[connection] = before, before
 
-    def gone(self, connection: Hashable, now: float) -> list[Effect]:
-        """The server has noticed that a socket is dead. No other peer hears of it, so there are no effects.
+    def gone(self, connection: Hashable) -> None:
+        """The server has noticed that a socket is dead; no other peer is informed.
 
         The peer listed under the socket's peer id is removed, even if a newer socket has registered it.
         """
@@ -138,7 +141,6 @@ class Rooms:
         room_id = None if peer_id is None else self._registry.unlist(peer_id)
         if room_id is not None and (self._registry.admins.get(room_id) == peer_id or not self.peers(room_id)):
             self._registry.admins.pop(room_id, None)
-        return []
 
     def _handle(self, connection: Hashable, text: str | bytes, now: float) -> Iterator[Effect]:
         try:
@@ -157,11 +159,11 @@ class Rooms:
             case "discover_peers":
                 yield from self._discover_peers(connection, message)
             case "peer_message":
-                yield from self._relay.peer_message(connection, message)
-            case str(kind) if kind in SIGNALS:
-                yield from self._relay.signal(message)
+                yield from self._peer_message(connection, message)
+            case "offer" | "answer" | "candidate" | "quit":
+                yield from self._signal(message)
             case str(kind) if kind in MESH:
-                yield from self._relay.mesh(connection, message)
+                yield from self._mesh(connection, message)
             case unknown:
                 yield error(connection, "UNKNOWN_MESSAGE_TYPE", f"Unknown message type: {unknown}")
 
@@ -221,6 +223,45 @@ class Rooms:
             if peer_id != seeker and matches(filters, role=peer.role, metadata=peer.metadata)
         ]
         yield Send(connection, {"type": "peer_list", "to_peer_id": seeker, "peers": found, "count": len(found)})
+
+    def _peer_message(self, connection: Hashable, message: Message) -> Iterator[Effect]:
+        """Delivered without an answer to the peer of that id in the same room, which may be the sender."""
+        sender, target = message.get("from_peer_id"), message.get("to_peer_id")
+        if not (sender and target and message.get("payload")):
+            yield error(connection, "INVALID_MESSAGE", "Missing required fields: from_peer_id, to_peer_id, payload")
+        elif (room_id := self._registry.room_of(sender)) is None:
+            yield error(connection, "NOT_IN_ROOM", "Sender not in any room")
+        elif self._registry.room_of(target) != room_id:
+            yield error(connection, "PEER_NOT_IN_ROOM", f"Target peer {target} not in same room")
+        elif (to := self._reachable(room_id, target)) is None:
+            yield error(connection, "DELIVERY_FAILED", f"Failed to deliver message to {target}")
+        else:
+            yield Send(to, {name: message[name] for name in ("type", "from_peer_id", "to_peer_id", "payload")})
+
+    def _signal(self, message: Message) -> Iterator[Effect]:
+        """Handed on as it is, or silently dropped."""
+        sender = message.get("sender") or message.get("from_peer_id")
+        target = message.get("target") or message.get("to_peer_id")
+        if sender and target and (to := self._reachable(self._registry.room_of(sender), target)) is not None:
+            yield Send(to, message)
+
+    def _mesh(self, connection: Hashable, message: Message) -> Iterator[Effect]:
+        kind, content = MESH[message["type"]]
+        sender, target = message.get("from_peer_id"), message.get("target_peer_id")
+        if not (sender and target and message.get(content)):
+            missing = f"Missing required fields: from_peer_id, target_peer_id, {content}"
+            yield error(connection, "INVALID_MESSAGE", missing)
+        elif (room_id := self._registry.room_of(sender)) is None:
+            yield error(connection, "NOT_IN_ROOM", "Sender not in any room")
+        elif (to := self._reachable(room_id, target)) is not None:
+            yield Send(to, {"type": kind, "from_peer_id": sender, content: message[content]})
+        elif kind != "ice_candidate":  # candidates arrive late by nature: no error
+            yield Send(connection, {"type": "error", "code": "PEER_NOT_FOUND", "reason": "peer_not_found"})
+
+    def _reachable(self, room_id: str | None, peer_id: str) -> Hashable | None:
+        """The peer's connection, if it is alive."""
+        peer = None if room_id is None else self.peers(room_id).get(peer_id)
+        return peer.connection if peer is not None and peer.connection in self._bound else None
 
 
 def _since(before: Peer | None, metadata: Any, now: float) -> float:

@@ -4,20 +4,20 @@ import ipaddress
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from random import Random
 
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 
+from worker_state.devserver.admission import Admission
 from worker_state.devserver.effects import Send
-from worker_state.devserver.faults import DevServer, FaultyStream
+from worker_state.devserver.faults import DevServer
 from worker_state.devserver.identities import Generation
-from worker_state.devserver.rate_limit import Gate, SlottedListener
 from worker_state.devserver.routes import respond
 from worker_state.devserver.rules import Rooms
-from worker_state.devserver.sockets import serve_socket
+from worker_state.devserver.sockets import FaultyStream, serve_socket
 from worker_state.integrations.http_server import serve_requests
 from worker_state.logs import event
 
@@ -37,39 +37,31 @@ async def serve(
     allow_exposed: bool = False,
     ping_every: float | None = None,
     clock: Callable[[], float] = time.time,
-    gate: Gate | None = None,
+    admission: Admission | None = None,
     task_status: trio.TaskStatus[DevServer] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled. `await nursery.start(serve)` returns the `DevServer` once both ports are open.
 
     `rooms` of an earlier server may be handed in: as after a restart, users and rooms are there, registrations not.
-    A `gate`, a new one for each start, lets WebSocket clients in at a limited rate.
+    `admission`, a new one for each start, says when WebSocket clients get in.
     """
     address = _address(host, allow_exposed)
-    if rooms is None:
-        rooms = Rooms(random=Random(), generation=generation)
+    rooms = rooms or Rooms(random=Random(), generation=generation)
     rooms.forget_peers()
-    http_listeners = await trio.open_tcp_listeners(http_port, host=address)
+    admission = admission or Admission()
+    (http,) = await trio.open_tcp_listeners(http_port, host=address)
     try:
-        ws_listeners: Sequence[trio.SocketListener | SlottedListener] = (
-            [gate.listen(address, ws_port)]
-            if gate is not None
-            else await trio.open_tcp_listeners(ws_port, host=address)
-        )
+        (ws,) = await trio.open_tcp_listeners(ws_port, host=address, backlog=admission.backlog)
     except OSError:
-        for listener in http_listeners:
-            listener.socket.close()
+        http.socket.close()
         raise
-    ports = [listeners[0].socket.getsockname()[1] for listeners in (ws_listeners, http_listeners)]
-    server = DevServer(address, ports, rooms, clock, gate)
-    serve_ws = partial(serve_socket, server)
+    ws_port, http_port = (listener.socket.getsockname()[1] for listener in (ws, http))
+    server = DevServer(address, ws_port, http_port, rooms, clock, admission)
+    serve_ws = partial(admission.serve, partial(serve_socket, server))
     serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"})
     async with trio.open_nursery() as nursery:
-        if gate is not None:
-            serve_ws = partial(gate.guard, serve_ws)
-            nursery.start_soon(gate.run)
-        await nursery.start(trio.serve_listeners, partial(contain, server, serve_ws), ws_listeners)
-        await nursery.start(trio.serve_listeners, partial(contain, server, serve_http), http_listeners)
+        await nursery.start(trio.serve_listeners, partial(contain, server, serve_ws), [admission.opened(ws)])
+        await nursery.start(trio.serve_listeners, partial(contain, server, serve_http), [http])
         if ping_every is not None:
             nursery.start_soon(_ping, server, ping_every)
         task_status.started(server)
@@ -118,8 +110,9 @@ async def contain(
             scope.cancel()
 
 
-def _type_names(failures: BaseExceptionGroup[BaseException]) -> list[str]:
-    names: list[str] = []
-    for failure in failures.exceptions:
-        names += _type_names(failure) if isinstance(failure, BaseExceptionGroup) else [type(failure).__name__]
-    return names
+def _type_names(failure: BaseException) -> Iterator[str]:
+    if isinstance(failure, BaseExceptionGroup):
+        for each in failure.exceptions:
+            yield from _type_names(each)
+    else:
+        yield type(failure).__name__

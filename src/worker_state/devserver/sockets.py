@@ -5,6 +5,7 @@
 
 import logging
 import math
+import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,22 +17,82 @@ from worker_state.integrations.http_server import DRAIN_SECONDS, drain
 from worker_state.logs import event
 
 if TYPE_CHECKING:
-    from worker_state.devserver.faults import DevServer, FaultyStream
+    from worker_state.devserver.faults import DevServer
 
 HANDSHAKE_SECONDS = 10.0
 MAX_MESSAGE = 2**20  # the real server's limit; more is answered with 1009
+SEND_SECONDS = 36.0  # for a client to read what it is sent: the real server's keepalive drops it then
 CLOSE_SECONDS = 2.0  # for the Close frame to be answered; the TCP connection is then closed with or without it
-# The answer to a register in a room of ten thousand is 5 MiB. A client that lets more than this pile up does not read,
-# and is dropped so that nobody else has to wait.
 OUTBOX_BYTES = 16 * 2**20
+"""Of unread frames, after which a client is dropped. The answer to a `register` among ten thousand peers is 5 MiB."""
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # for SO_LINGER
 
 log = logging.getLogger("worker_state.devserver")
+
+
+class FaultyStream(trio.abc.HalfCloseableStream):
+    """An accepted TCP connection that can be frozen, thawed and reset."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.ended = trio.Event()  # nothing more will be received
+        self._stream = stream
+        self._thawed = trio.Event()
+        self._thawed.set()
+
+    @property
+    def frozen(self) -> bool:
+        return not self._thawed.is_set()
+
+    def freeze(self) -> None:
+        """From now on this side neither reads nor writes, nor notices anything. The kernel goes on accepting."""
+        self._thawed = trio.Event()
+
+    def thaw(self) -> None:
+        self._thawed.set()
+
+    def reset(self) -> None:
+        """End the connection with a RST, now. A frozen side does not notice until it is thawed."""
+        if self._stream.socket.fileno() >= 0:
+            self._stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET_ON_CLOSE)
+        self.close()
+
+    def close(self) -> None:
+        self._stream.socket.close()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._thawed.wait()
+            self.ended.set()
+            raise
+        await self._thawed.wait()
+        if not data:
+            self.ended.set()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._thawed.wait()
+        with trio.move_on_after(SEND_SECONDS) as scope:
+            await self._stream.send_all(data)
+        if scope.cancelled_caught:
+            self.reset()  # half a frame may be on the wire
+            raise trio.BrokenResourceError("the other side does not read")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class Connection:
     """One accepted WebSocket with its outbox. The rules know it only as something hashable."""
 
-    def __init__(self, websocket: WebSocketConnection, stream: "FaultyStream") -> None:
+    def __init__(self, websocket: WebSocketConnection, stream: FaultyStream) -> None:
         self.websocket = websocket
         self.stream = stream
         self.closing = False
@@ -82,7 +143,7 @@ class Connection:
             await drain(self.stream)
 
 
-async def serve_socket(server: "DevServer", stream: "FaultyStream") -> None:
+async def serve_socket(server: "DevServer", stream: FaultyStream) -> None:
     async with trio.open_nursery() as nursery:
         websocket = await _handshake(server, nursery, stream)
         if websocket is not None:
@@ -97,7 +158,7 @@ async def serve_socket(server: "DevServer", stream: "FaultyStream") -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _handshake(server: "DevServer", nursery: trio.Nursery, stream: "FaultyStream") -> WebSocketConnection | None:
+async def _handshake(server: "DevServer", nursery: trio.Nursery, stream: FaultyStream) -> WebSocketConnection | None:
     async def cancel_at_end() -> None:
         await stream.ended.wait()
         scope.cancel()

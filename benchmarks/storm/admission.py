@@ -1,7 +1,7 @@
-"""Admission at a limited rate, which makes the development server as slow as a real one after its restart.
+"""Admission as slow as that of a real server after its restart, with every slot accounted for.
 
 Slot k comes at the opening plus k / capacity, on an absolute schedule, and admits one client. A slot that finds nobody
-is lost, and so is one that is spent on a client that has gone: that is how a queue of the dead starves the living.
+is lost, and so is one that is spent on a client that has gone: that is how a backlog of the dead starves the living.
 """
 
 import math
@@ -13,7 +13,8 @@ from typing import Literal
 
 import trio
 
-from worker_state.devserver.faults import FaultyStream
+from worker_state.devserver import Admission
+from worker_state.devserver.sockets import FaultyStream
 from worker_state.integrations.http_server import Response
 
 STOPPED = 1.0
@@ -22,7 +23,7 @@ STOPPED = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How fast a gate admits, and what it does with clients that have to wait."""
+    """How fast clients are admitted, and what becomes of those that have to wait."""
 
     capacity: float  # admissions a second
     backlog: int = 4096
@@ -40,7 +41,7 @@ class Limits:
         if self.backlog < 1:
             raise ValueError(f"the backlog must be at least 1, not {self.backlog}")
         if self.room is not None and (self.at != "register" or self.room < 1):
-            raise ValueError("only a gate at the registration has room, and then for one at least")
+            raise ValueError("only registers can wait in a room, and then it holds one at least")
 
 
 @dataclass(slots=True)
@@ -54,8 +55,8 @@ class Slots:
 
 
 @dataclass
-class Gate:
-    """One opening of the server. It opens when it begins to listen."""
+class SlottedAdmission(Admission):
+    """Admits one client at each slot. The schedule begins when the port is open; `run` has to run beside the server."""
 
     limits: Limits
     slots: Slots = field(default_factory=Slots)
@@ -68,20 +69,19 @@ class Gate:
     _inside: set[FaultyStream] = field(default_factory=set, repr=False)  # accepted and not registered yet
     _waiting: deque[tuple[FaultyStream, trio.Event]] = field(default_factory=deque, repr=False)
 
-    def listen(self, host: str, port: int) -> "SlottedListener | trio.SocketListener":
-        """Open the gate."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=self.limits.backlog)
-        listening.setblocking(False)
+    def __post_init__(self) -> None:
+        self.backlog = self.limits.backlog
+
+    def opened(self, listener: trio.SocketListener) -> trio.abc.Listener[trio.SocketStream]:
         self._opened = trio.current_time()
-        if self.limits.at == "accept":
-            return SlottedListener(listening, self)
-        return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        if self.limits.at == "register":
+            return listener
+        return SlottedListener(socket.socket(fileno=listener.socket.detach()), self)
 
     def change(self, limits: Limits) -> None:
         """Go on with another capacity, on a schedule that begins now. Where it stands, and the backlog, stay."""
         if limits.at != self.limits.at:
-            raise ValueError("an open gate stays where it is")
+            raise ValueError("where clients wait cannot be changed")
         self.limits = limits
         self._opened, self._next = trio.current_time(), 0
 
@@ -110,19 +110,18 @@ class Gate:
             else:
                 self.slots.idle += 1
 
-    async def guard(self, serve: Callable[[FaultyStream], Awaitable[None]], stream: FaultyStream) -> None:
-        """Serve one accepted connection, and notice when it ends before it was registered."""
+    async def serve(self, serve_one: Callable[[FaultyStream], Awaitable[None]], stream: FaultyStream) -> None:
+        """Notices when the connection ends before it was registered."""
         at_accept = self.limits.at == "accept"
         if at_accept:
             self._inside.add(stream)
         try:
-            await serve(stream)
+            await serve_one(stream)
         finally:
             self.slots.dead += at_accept and stream in self._inside
             self._inside.discard(stream)
 
     def refusal(self, stream: FaultyStream) -> Response | None:
-        """What this connection gets in place of the 101; None when it may come in."""
         if self.limits.room is None:
             return None
         if len(self._inside) < self.limits.room:
@@ -133,7 +132,6 @@ class Gate:
         return Response(503, b"", headers={} if hint is None else {"Retry-After": str(math.ceil(hint))})
 
     async def admit(self, stream: FaultyStream) -> None:
-        """Return when the `register` that has come from there may be answered."""
         if self.limits.at == "register":
             self._waiting.append((stream, turn := trio.Event()))
             await turn.wait()
@@ -155,20 +153,20 @@ class Gate:
 
 
 class SlottedListener(trio.abc.Listener[trio.SocketStream]):
-    """Accepts at slots only; clients that come in between wait in the kernel's queue."""
+    """Accepts at slots only; clients that come in between wait in the kernel's backlog."""
 
-    def __init__(self, listening: socket.socket, gate: Gate) -> None:
+    def __init__(self, listening: socket.socket, admission: SlottedAdmission) -> None:
         self.socket = listening
-        self._gate = gate
+        self._admission = admission
 
     async def accept(self) -> trio.SocketStream:
         """The connection that waited longest when a slot came."""
         while True:
-            await self._gate.next_slot()
+            await self._admission.next_slot()
             try:
                 accepted, _ = self.socket.accept()
             except BlockingIOError:
-                self._gate.slots.idle += 1
+                self._admission.slots.idle += 1
             else:
                 return trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
 
