@@ -73,12 +73,10 @@ PLACES = {
     "tools/roster": place("protocol"),
     "tools": place(
         "tools tools/checks tools/roster net net/http_client protocol config errors redact session_string logs watched "
-        "background",
+        "background world",
         "trio",
     ),
-    "devserver": place(
-        "devserver tools/roster integrations protocol session_string redact extras logs", "trio trio_websocket"
-    ),
+    "devserver": place("devserver tools/roster integrations protocol extras logs", "trio trio_websocket"),
     # Everything comes in when it is asked for.
     "__init__": place(
         for_types_only="config config_files errors session_string protocol integrations manager",

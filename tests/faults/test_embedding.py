@@ -31,9 +31,10 @@ from worker_state import Config, Manager, SignInFailed, State, Timing, open_stat
 from worker_state.background import open_background
 from worker_state.devserver import DevServer, serve
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
-from worker_state.tools.observer import Outside, open_roster
+from worker_state.tools.observer import open_roster
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
+from worker_state.world import World as Outside
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
@@ -56,9 +57,11 @@ async def a_manager(world: World, run: Callable[..., Awaitable[None]] | None = N
 @asynccontextmanager
 async def a_roster(world: World) -> AsyncIterator[Watched[Roster]]:
     """`open_roster` in this world."""
-    outside = Outside(world.server.dial, world.server, Random(3)) if isinstance(world, FakeWorld) else None
+    outside = (
+        Outside(world.server.dial, world.server, Random(3), lambda: "nonce") if isinstance(world, FakeWorld) else None
+    )
     config = world.config(**given_room(world.rooms, world.now()), timing=EXIT)
-    async with open_roster(config, outside=outside) as rosters:
+    async with open_roster(config, world=outside) as rosters:
         yield rosters
 
 

@@ -35,7 +35,7 @@ def test_whole_way() -> None:
     ("trouble", "advice"),
     [
         (DialFailure(Cause.REFUSED), "Nothing listens at that port"),
-        (DialFailure(Cause.UNREACHABLE, c.UNRESOLVED), "Check the name"),
+        (DialFailure(Cause.UNREACHABLE, "the host name cannot be resolved"), "Check the name"),
         (DialFailure(Cause.UNREACHABLE, "no route to host"), "Nobody answers"),
         (DialFailure(Cause.NO_ANSWER, "in 10 s"), "Nobody answers"),
         (DialFailure(Cause.TLS, "CERTIFICATE_VERIFY_FAILED"), "The certificate is not trusted here"),
@@ -116,11 +116,10 @@ def test_registration(reason: str, typed: bool, config: Config, detail: str, adv
     assert finding.advice.startswith(advice)
 
 
-def test_trouble_with_what_is_created() -> None:
-    """A refused sign-in or room repeats the server's words, and says what else can be done."""
-    assert c.of_sign_in(HttpFailure("HTTP 500: no")).advice.endswith("or use --api-key (v3.0).")
-    assert c.of_room(HttpFailure("HTTP 500: no")).advice.endswith("or join one with --room and --token.")
-    assert c.of_second(c.of_room(HttpFailure("HTTP 500: no"))).detail == "the second identity: HTTP 500: no"
+def test_the_second_identity() -> None:
+    """Its trouble is told as its own, with the same advice."""
+    finding = c.of_second(c.failed("HTTP 500: no", c.NO_ROOM))
+    assert finding == c.failed("the second identity: HTTP 500: no", c.NO_ROOM)
 
 
 def test_search() -> None:
@@ -152,7 +151,7 @@ GONE = "peer deleted successfully. Room status: deleted"
 
 
 @pytest.mark.parametrize(
-    ("reports", "lost", "room_left", "finding"),
+    ("reports", "unanswered", "room_left", "finding"),
     [
         ({}, 0, False, c.skipped("nothing was created")),
         ({"a": GONE}, 0, False, c.ok(f"1 identity; the server answers: {GONE}")),
@@ -169,9 +168,11 @@ GONE = "peer deleted successfully. Room status: deleted"
         ({"a": "peer deleted"}, 0, True, "a room may stay until its time is over: only a registered worker"),
     ],
 )
-def test_deletion(reports: dict[str, str | HttpFailure], lost: int, room_left: bool, finding: Finding | str) -> None:
+def test_deletion(
+    reports: dict[str, str | HttpFailure], unanswered: int, room_left: bool, finding: Finding | str
+) -> None:
     """The end is good only when everything is known to be gone."""
-    said = c.of_deletion(reports, lost=lost, room_left=room_left)
+    said = c.of_deletion(reports, unanswered=unanswered, room_left=room_left)
     if isinstance(finding, Finding):
         assert said == finding
     else:

@@ -135,6 +135,7 @@ async def test_sign_in(nursery: trio.Nursery) -> None:
     server.fail_http("/anonymous-signin", 500, {"detail": "Anonymous sign-in failed: no"})
     results = await examined(server.ws_url, server.http_url)
     assert "HTTP 500" in trouble(results)[Step.SIGN_IN]
+    assert results[Step.SIGN_IN].finding.advice.endswith("or use --api-key (v3.0).")
     assert outcomes(results, *AT_THE_SERVER, Step.DELETION) == [*[NOT_TRIED] * 3, SKIPPED]
 
 
@@ -156,6 +157,7 @@ async def test_room(nursery: trio.Nursery) -> None:
     server.fail_http("/create-room", 500, "no", "text/plain")
     results = await examined(server.ws_url, server.http_url)
     assert trouble(results) == {Step.ROOM: "HTTP 500: no"}
+    assert results[Step.ROOM].finding.advice.endswith("or join one with --room and --token.")
     assert outcomes(results, Step.DELETION) == [OK]
     assert nothing_left(server)
 

@@ -14,21 +14,26 @@ from worker_state import Config, ConfigError, Manager, Timing
 from worker_state.errors import ObservationFailed
 from worker_state.protocol.error_policy import Closed
 from worker_state.protocol.http_api import HttpFailure
-from worker_state.tools.observer import Outside, open_roster
+from worker_state.tools.observer import open_roster
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
+from worker_state.world import World as Outside
 
 EVERY = 0.5
+
+
+def outside_of(world: FakeWorld) -> Outside:
+    return Outside(dial=world.server.dial, http=world.server, random=Random(3), nonce=lambda: "nonce")
 
 
 def watching(world: World, every: float = EVERY, **room: Any) -> AbstractAsyncContextManager[Watched[Roster]]:
     """Watch this room, in the worker's world."""
     outside = None
     if isinstance(world, FakeWorld):
-        outside = Outside(dial=world.server.dial, http=world.server, random=Random(3))
+        outside = outside_of(world)
     else:
         room["timing"] = Timing(exit=20.0, close=5.0)  # of a clock that may run five times as fast, on a busy machine
-    return open_roster(world.config(**room), every=every, outside=outside)
+    return open_roster(world.config(**room), every=every, world=outside)
 
 
 def room_of(world: World, manager: Manager) -> dict[str, Any]:
@@ -359,8 +364,8 @@ async def test_a_configuration_without_a_room_or_a_sane_interval_is_refused(
 async def test_tokens_that_leave_the_machine_in_the_clear_are_warned_of(world: World) -> None:
     """As the manager does."""
     assert isinstance(world, FakeWorld)
-    outside = Outside(dial=world.server.dial, http=world.server)
+    outside = outside_of(world)
     room = given_room(world.rooms, world.now())
     config = Config("ws://signaling.example.org", "http://localhost", room["room_id"], room["room_token"])
-    async with open_roster(config, outside=outside):
+    async with open_roster(config, world=outside):
         assert world.logged(logging.WARNING, "ws://signaling.example.org is not encrypted")

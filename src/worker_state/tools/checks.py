@@ -1,4 +1,4 @@
-"""What `doctor` checks, what each answer means, and what you can do about it. Pure: answers in, findings out."""
+"""What `doctor` checks, what each answer means, and what you can do about it. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,11 +17,23 @@ from worker_state.redact import shown
 TRUTH: Truth = Maintenance()
 TRUTH_SHOWN = "maintenance, so that nobody uses it"
 """The status of the doctor's worker: clients in the same room must not try to use it."""
-UNRESOLVED = "the host name cannot be resolved"
 SLOW = "Something on the way is too slow or swallows the answer: a proxy, a firewall, a server under load."
 PORTAL = "Something else answers there (a portal of the network, a proxy): look at the address in a browser."
 TROUBLED = "The server has trouble of its own: ask its operator, and try again later."
 ENDED = "The server or a proxy before it ended the connection: ask its operator."
+NO_IDENTITY = "The server gives out no identity: ask its operator, or use --api-key (v3.0)."
+NO_ROOM = "The server creates no room: ask its operator, or join one with --room and --token."
+UNTRUSTED = (
+    "The certificate is not trusted here: check the host name and this machine's clock; for an authority of your own "
+    "name its file in SSL_CERT_FILE."
+)
+WAY_ADVICE = (  # cause, a word of its detail, advice: the first that fits
+    (Cause.REFUSED, "", "Nothing listens at that port: check the port, and whether the server runs."),
+    (Cause.UNREACHABLE, "resolved", "Check the name for a slip, and this machine's network and resolver (or its VPN)."),
+    (Cause.TLS, "certificate", UNTRUSTED),
+    (Cause.TLS, "", "What listens there speaks no TLS: check the port, or use ws:// and http:// if it has none."),
+    (None, "", "Nobody answers: check the address, and whether a firewall or a VPN stands between."),
+)
 DIAL_ADVICE = {
     Cause.GARBAGE: "That is no WebSocket server: check the port of --ws (HTTP and it have two).",
     Cause.SHED: "The server is full or just starting: try again in a minute.",
@@ -64,6 +76,11 @@ class Finding:
     detail: str = ""
     advice: str = ""
 
+    @property
+    def is_well(self) -> bool:
+        """Nothing has failed, and nothing was left out that should have been tried."""
+        return self.outcome in (Outcome.OK, Outcome.SKIPPED)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -78,8 +95,8 @@ ok, failed, skipped, not_tried = (partial(Finding, outcome) for outcome in Outco
 
 
 def all_well(results: Sequence[Result]) -> bool:
-    """Nothing has failed, and nothing was left out that should have been tried."""
-    return all(result.finding.outcome in (Outcome.OK, Outcome.SKIPPED) for result in results)
+    """Every step is well."""
+    return all(result.finding.is_well for result in results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +142,8 @@ def of_way(outcomes: Mapping[Endpoint, str | DialFailure]) -> Finding:
 
 
 def _way_advice(trouble: DialFailure) -> str:
-    match trouble.cause:
-        case Cause.REFUSED:
-            return "Nothing listens at that port: check the port, and whether the server runs."
-        case Cause.UNREACHABLE if trouble.detail == UNRESOLVED:
-            return "Check the name for a slip, and that this machine has a network and a resolver (or its VPN)."
-        case Cause.TLS if "certificate" in trouble.detail.lower():
-            return (
-                "The certificate is not trusted here: check the host name and this machine's clock; for an authority "
-                "of your own name its file in SSL_CERT_FILE."
-            )
-        case Cause.TLS:
-            return "What listens there speaks no TLS: check the port, or use ws:// and http:// if the server has none."
-        case _:
-            return "Nobody answers: check the address, and whether a firewall or a VPN stands between."
+    detail = trouble.detail.lower()
+    return next(advice for cause, word, advice in WAY_ADVICE if cause in (trouble.cause, None) and word in detail)
 
 
 def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
@@ -162,14 +167,6 @@ def of_dial(trouble: DialFailure | Closed) -> Finding:
     return failed(str(trouble), DIAL_ADVICE.get(trouble.cause, ENDED))
 
 
-def of_sign_in(trouble: HttpFailure) -> Finding:
-    return failed(trouble.why, "The server gives out no identity: ask its operator, or use --api-key (v3.0).")
-
-
-def of_room(trouble: HttpFailure) -> Finding:
-    return failed(trouble.why, "The server creates no room: ask its operator, or join one with --room and --token.")
-
-
 def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
     """A refused `register`; secrets in it are redacted already."""
     verdict = after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
@@ -182,7 +179,7 @@ def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
             advice = "The server does not take what it has given out itself: its clock or keys are wrong."
         case _:
             advice = TROUBLED
-    return failed(f"refused: {verdict.reason}", advice)
+    return failed(f"refused: {decision.reason}", advice)
 
 
 def search(peer_id: str, tags: Sequence[str]) -> frames.Message:
@@ -212,18 +209,18 @@ def of_second(finding: Finding) -> Finding:
 
 
 DELETED, ROOM_DELETED = "peer deleted", "Room status: deleted"
-"""How the report of a deletion begins, and ends where the room went too. It proves nothing (faults.md, F34, G08)."""
+"""How the report of a deletion begins, and ends where the room went too. It proves nothing (F34, G08)."""
 
 
-def of_deletion(reports: Mapping[str, str | HttpFailure], *, lost: int, room_left: bool) -> Finding:
-    """What became of every identity. `lost` sign-ins had no answer; `room_left`: a room may stay."""
+def of_deletion(reports: Mapping[str, str | HttpFailure], *, unanswered: int, room_left: bool) -> Finding:
+    """What became of every identity. `unanswered` sign-ins may have created more; `room_left`: a room may stay."""
     room_left = room_left and not any(isinstance(said, str) and ROOM_DELETED in said for said in reports.values())
-    if not reports and not lost and not room_left:
+    if not reports and not unanswered and not room_left:
         return skipped("nothing was created")
     kept = {name: said for name, said in reports.items() if not isinstance(said, str) or not said.startswith(DELETED)}
     troubles = [f"{name}: {said.why if isinstance(said, HttpFailure) else said}" for name, said in kept.items()]
-    if lost:
-        troubles.append(f"{lost} sign-in without an answer may have left an identity")
+    if unanswered:
+        troubles.append(f"{unanswered} sign-in without an answer may have left an identity")
     if room_left:
         troubles.append("a room may stay until its time is over: only a registered worker can have it deleted")
     if troubles:

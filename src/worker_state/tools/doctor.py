@@ -1,5 +1,6 @@
-"""Goes a worker's whole way once, step by step, and has it all deleted again. What an answer means is in `checks`."""
+"""Takes every step of a worker once, and has it all deleted again. What an answer means is in `checks`."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from uuid import uuid4
@@ -7,6 +8,7 @@ from uuid import uuid4
 import trio
 
 from worker_state.config import Config
+from worker_state.net import tcp
 from worker_state.net.api import ServerApi
 from worker_state.net.http_client import HttpxHttp
 from worker_state.net.websocket import WebSocketDial
@@ -16,8 +18,7 @@ from worker_state.protocol.http_api import HttpFailure
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.protocol.record import build_record
 from worker_state.tools import checks as c
-from worker_state.tools import reachability as reach
-from worker_state.tools.checks import Endpoint, Finding, Result, Step
+from worker_state.tools.checks import Endpoint, Finding, Outcome, Result, Step
 from worker_state.tools.room_client import GracefulCancel, RoomClient
 
 WITHIN = 10.0  # seconds for each step: a server that needs longer has a fault worth showing
@@ -27,75 +28,106 @@ CLOSING = 1.0  # seconds for a server to answer a Close frame
 LISTED = HttpFailure("left, for the server may still list it, and would delete a room that is somebody else's with it")
 CLIENT: frames.Message = {"tags": ["worker-state-doctor"], "properties": {}}
 
-Tell = Callable[[Result], None]
+Report = Callable[[Result], None]
+Reach = Callable[[Endpoint, float], Awaitable[str | DialFailure]]
+"""One stage of the way to an endpoint, within seconds; gives what was found, as a phrase, or why nothing was."""
 
 
-async def examine(config: Config, tell: Tell, *, within: float = WITHIN) -> None:
-    """Try every step from DNS to deletion; `tell` gets each result as it is known, also of what was not tried.
+async def examine(config: Config, report: Report, *, within: float = WITHIN) -> None:
+    """Try every step from DNS to deletion; `report` gets each result as it is known, also of what was not tried.
 
-    Network trouble is a finding, never an exception. Cancelled, it tells the rest as not tried, and first asks the
+    Network trouble is a finding, never an exception. Cancelled, it reports the rest as not tried, and first asks the
     server to delete what was created, for which it takes up to `LEAVING + DELETING` seconds.
     """
-    exam = _Exam(config, tell, within)
+    exam = _Exam(config, report, within)
     await exam.cancel.run(exam.all_steps, exam.leave)
 
 
+async def look_up(endpoint: Endpoint, within: float) -> str | DialFailure:
+    """DNS: the addresses behind the name. The caller sets the deadline."""
+    try:
+        found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        return tcp.why_not_connected(error)
+    return f"{endpoint.host} is {found[0][4][0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+
+
+async def connect(endpoint: Endpoint, within: float) -> str | DialFailure:
+    """A TCP connection, and its end."""
+    stream = await tcp.connect(endpoint.host, endpoint.port, within)
+    if isinstance(stream, DialFailure):
+        return stream
+    await tcp.abort(stream)
+    return str(endpoint)
+
+
+async def secure(endpoint: Endpoint, within: float) -> str | DialFailure:
+    """A TLS handshake, certificate and all. The caller sets its deadline."""
+    stream = await tcp.connect(endpoint.host, endpoint.port, within)
+    if isinstance(stream, DialFailure):
+        return stream
+    try:
+        secured = await tcp.secure(stream, endpoint.host)
+    finally:
+        await tcp.abort(stream)
+    return secured if isinstance(secured, DialFailure) else f"{endpoint.host} has a certificate that is trusted here"
+
+
 class _Exam:
-    def __init__(self, config: Config, tell: Tell, within: float) -> None:
+    def __init__(self, config: Config, report: Report, within: float) -> None:
         self._config = config
-        self._tell = tell
+        self._report = report
         self._within = within
         self._api = ServerApi(HttpxHttp(config.http_url, within=within))
         self.cancel = GracefulCancel(LEAVING)
         dial = WebSocketDial(config.websocket_url)
         self._clients = [RoomClient(config, dial, self._api, self.cancel, str(uuid4())) for _ in range(2)]
         self._worker, self._client = self._clients
-        self._alive: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
+        self._reached: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
         self._findings: dict[Step, Finding] = {}
-        self._lost = 0  # failed sign-ins that may have created an identity all the same
+        self._unanswered = 0  # failed sign-ins that may have created an identity all the same
         self._room_asked = False  # there may be a room of our own, known or not
 
     async def leave(self) -> None:
         """Have everything deleted, and report what was not tried."""
         began = trio.current_time()
-        deletion = await self._delete()  # first of all: `tell` may fail
+        deletion = await self._delete()  # first of all: `report` may raise
         took = trio.current_time() - began
         for step in Step:
             if step not in self._findings and step not in (Step.CONFIGURATION, Step.DELETION):
-                self._say(step, c.not_tried("interrupted"))
-        self._say(Step.DELETION, deletion, took)
+                self._conclude(step, c.not_tried("interrupted"))
+        self._conclude(Step.DELETION, deletion, took)
 
-    def _say(self, step: Step, finding: Finding, seconds: float | None = None) -> None:
+    def _conclude(self, step: Step, finding: Finding, seconds: float | None = None) -> None:
         self._findings[step] = finding
-        self._tell(Result(step, finding, seconds if finding.outcome in (c.Outcome.OK, c.Outcome.FAILED) else None))
+        self._report(Result(step, finding, seconds if finding.outcome in (Outcome.OK, Outcome.FAILED) else None))
 
-    async def _try(self, step: Step, check: Callable[[], Awaitable[Finding]], needs: str = "") -> None:
-        """Run one step, unless what it needs has failed."""
+    async def _try(self, step: Step, check: Callable[[], Awaitable[Finding]], needs: str) -> None:
+        """Run one step, unless something that it needs is missing."""
         if needs:
-            self._say(step, c.not_tried(f"needs {needs}"))
+            self._conclude(step, c.not_tried(f"needs {needs}"))
             return
-        for _ in range(2):  # nothing may be created after a cancel: one pass to hear it, one to feel it
+        for _ in range(2):  # nothing may be created after a cancel: one pass to notice it, one to be cancelled
             await trio.lowlevel.checkpoint()
         began = trio.current_time()
         finding = c.failed(f"not done in {self._within:g} s", c.SLOW)
         with trio.move_on_after(self._within):
             finding = await check()
-        self._say(step, finding, trio.current_time() - began)
+        self._conclude(step, finding, trio.current_time() - began)
 
     def _missing(self, *steps: Step) -> str:
-        done = (c.Outcome.OK, c.Outcome.SKIPPED)
-        return " and ".join(step for step in steps if self._findings[step].outcome not in done)
+        return " and ".join(step for step in steps if not self._findings[step].is_well)
 
     def _unreached(self, option: str) -> str:
-        return "" if option in self._alive else f"a way to the server ({option})"
+        return "" if option in self._reached else f"a way to the server ({option})"
 
     async def all_steps(self) -> None:
-        await self._way(Step.DNS, reach.look_up, lambda each: not each.is_address, "addresses in place of names")
-        await self._way(Step.TCP, reach.connect)
-        await self._way(Step.TLS, reach.secure, lambda each: each.secure, "ws:// and http:// have none")
+        await self._reach(Step.DNS, look_up, lambda each: not each.is_address, "addresses in place of names")
+        await self._reach(Step.TCP, connect)
+        await self._reach(Step.TLS, secure, lambda each: each.secure, "ws:// and http:// have none")
         await self._try(Step.HTTP, self._ask_http, self._unreached("--http"))
         if self._config.api_key is not None:
-            self._say(Step.SIGN_IN, c.skipped("an API key is used"))
+            self._conclude(Step.SIGN_IN, c.skipped("an API key is used"))
         else:
             await self._try(Step.SIGN_IN, partial(self._sign_in, self._worker), self._missing(Step.HTTP))
         await self._try(Step.UPGRADE, partial(self._connect, self._worker), self._unreached("--ws"))
@@ -103,38 +135,39 @@ class _Exam:
             if self._config.creates_room:
                 await self._try(Step.ROOM, self._create_room, self._missing(Step.SIGN_IN, Step.UPGRADE))
             else:
-                self._say(Step.ROOM, c.skipped("it is given" if self._config.room_id else "the API key has its own"))
+                why = "it is given" if self._config.room_id else "the API key has its own"
+                self._conclude(Step.ROOM, c.skipped(why))
             needs = self._missing(Step.SIGN_IN, Step.UPGRADE, Step.ROOM)
             record = build_record(self._config.tags, self._config.capabilities, c.TRUTH)
             await self._try(Step.REGISTRATION, partial(self._register, self._worker, record, "worker"), needs)
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._try(Step.DISCOVERY, self._discover, self._missing(Step.REGISTRATION))
 
-    async def _way(
-        self, step: Step, check: reach.Check, wanted: Callable[[Endpoint], bool] = bool, otherwise: str = ""
+    async def _reach(
+        self, step: Step, reach: Reach, wanted: Callable[[Endpoint], bool] = bool, otherwise: str = ""
     ) -> None:
         """DNS, TCP or TLS, for both endpoints at once; one that fails is not asked any further."""
-        if not self._alive:
-            self._say(step, c.not_tried("needs a way to the server"))
+        if not self._reached:
+            self._conclude(step, c.not_tried("needs a way to the server"))
             return
         no_answer = DialFailure(Cause.NO_ANSWER, f"in {self._within:g} s")
-        outcomes: dict[Endpoint, str | DialFailure] = dict.fromkeys(filter(wanted, self._alive.values()), no_answer)
+        outcomes: dict[Endpoint, str | DialFailure] = dict.fromkeys(filter(wanted, self._reached.values()), no_answer)
         if not outcomes:
-            self._say(step, c.skipped(otherwise))
+            self._conclude(step, c.skipped(otherwise))
             return
         began = trio.current_time()
 
         async def one(endpoint: Endpoint) -> None:
             with trio.move_on_after(self._within):
-                outcomes[endpoint] = await check(endpoint, self._within)
+                outcomes[endpoint] = await reach(endpoint, self._within)
 
         async with trio.open_nursery() as nursery:
             for each in outcomes:
                 nursery.start_soon(one, each)
         for each, outcome in outcomes.items():
             if isinstance(outcome, DialFailure):
-                del self._alive[each.option]
-        self._say(step, c.of_way(outcomes), trio.current_time() - began)
+                del self._reached[each.option]
+        self._conclude(step, c.of_way(outcomes), trio.current_time() - began)
 
     async def _ask_http(self) -> Finding:
         return c.of_http(await self._api.post(http_api.create_room(None)))
@@ -143,8 +176,8 @@ class _Exam:
         failure = await client.sign_in()
         if failure is None:
             return c.ok("one identity, for now")
-        self._lost += failure.status is None
-        return c.of_sign_in(failure)
+        self._unanswered += failure.status is None
+        return c.failed(failure.why, c.NO_IDENTITY)
 
     async def _connect(self, client: RoomClient) -> Finding:
         each = 0.8 * self._within  # shorter than the step, so that the dial itself can say how far it has come
@@ -157,7 +190,7 @@ class _Exam:
         room = await self._api.create_room(self._worker.identity.id_token)
         if isinstance(room, HttpFailure):
             self._room_asked = room.status is None
-            return c.of_room(room)
+            return c.failed(room.why, c.NO_ROOM)
         self._worker.room = self._client.room = room
         return c.ok("one room, for now")
 
@@ -175,7 +208,7 @@ class _Exam:
         client, worker = self._client, self._worker
         for enter in self._sign_in, self._connect, partial(self._register, record=CLIENT, role="client"):
             finding = await enter(client)
-            if finding.outcome is not c.Outcome.OK:
+            if finding.outcome is not Outcome.OK:
                 return c.of_second(finding)
         search = c.search(client.peer_id, self._config.tags)
         found = await client.ask(search, lambda answer: c.found(answer, worker.peer_id))
@@ -188,7 +221,7 @@ class _Exam:
         reports: dict[str, str | HttpFailure] = {client.peer_id: late for client in identities}
         room_left = self._room_asked and not self._worker.registered
         with trio.move_on_after(DELETING):
-            if not self._config.creates_room:  # with the last one listed the server would delete it (faults.md, G01)
+            if not self._config.creates_room:  # with the last one listed the server would delete it (G01)
                 for client in self._clients:
                     await client.close(CLOSING)
             for client in identities:
@@ -196,5 +229,5 @@ class _Exam:
                 reports[client.peer_id] = LISTED if report is None else report
         for client in self._clients:
             await client.abort()
-        lost = self._lost + sum(client.signing_in for client in self._clients)
-        return c.of_deletion(reports, lost=lost, room_left=room_left)
+        unanswered = self._unanswered + sum(client.signing_in for client in self._clients)
+        return c.of_deletion(reports, unanswered=unanswered, room_left=room_left)

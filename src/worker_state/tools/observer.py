@@ -1,11 +1,9 @@
 """Watches a room: a client that searches for its workers, again and again, and has itself deleted at the end."""
 
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from random import Random, SystemRandom
+from dataclasses import dataclass
 
 import trio
 
@@ -13,18 +11,15 @@ from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import ConfigError, ObservationFailed
 from worker_state.logs import event
-from worker_state.net.api import ServerApi
-from worker_state.net.http_client import Http, HttpxHttp
-from worker_state.net.websocket import Dial, WebSocketDial
-from worker_state.protocol import error_policy as v
-from worker_state.protocol import frames
-from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol import error_policy, frames
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Renew
 from worker_state.protocol.reconnect import ReconnectPolicy
 from worker_state.redact import shown
 from worker_state.tools import roster
 from worker_state.tools.room_client import GracefulCancel, RoomClient
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
+from worker_state.world import World
 
 log = logging.getLogger(__name__)
 
@@ -34,22 +29,13 @@ ROOM_GONE = ". A worker whose room is gone makes another, with another session s
 RECORD: frames.Message = {"tags": ["sleap-rtc", "worker-state-watch"], "properties": {}}
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """The outside world, and chance: what tests replace."""
-
-    dial: Dial
-    http: Http
-    random: Random = field(default_factory=SystemRandom)
-
-
 @asynccontextmanager
 async def open_roster(
-    config: Config, *, every: float = 2.0, outside: Outside | None = None
+    config: Config, *, every: float = 2.0, world: World | None = None
 ) -> AsyncIterator[Watched[Roster]]:
-    """Watch the room of `config` (`room_id` and `room_token`, or `api_key`), asking `every` so many seconds.
+    """Watch the room of `config` (`room_id` and `room_token`, or `api_key`); search `every` so many seconds.
 
-    Gives the newest roster, and each newer one to who iterates, from the first answer on. Raises `ConfigError` for a
+    Yields the newest roster, and each newer one by iteration, from the first answer on. Raises `ConfigError` for a
     configuration without a room, `ObservationFailed` when that first answer does not come; later trouble stands in
     `Roster.trouble`, and is tried again. At the end the server is asked to delete the identity, within
     `timing.exit + timing.close` seconds, or once more `timing.exit` in the middle of a sign-in.
@@ -61,10 +47,7 @@ async def open_roster(
     for url in config.exposed_urls:
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
-    if outside is None:
-        dial = WebSocketDial(config.websocket_url, unacknowledged_within=config.timing.unacknowledged)
-        outside = Outside(dial, HttpxHttp(config.http_url, within=config.timing.http))
-    observer = _Observer(config, every, outside)
+    observer = _Observer(config, every, world or World.real(config))
     try:
         async with open_background(observer.run) as rosters:
             yield rosters
@@ -89,23 +72,22 @@ def _ended(closed: Closed) -> _End:
 class _Observer:
     """The one task that keeps the roster."""
 
-    def __init__(self, config: Config, every: float, outside: Outside) -> None:
+    def __init__(self, config: Config, every: float, world: World) -> None:
         self.rosters = Watched(Roster(config.room_id or ""))
         self._started = False  # the first answer has come
         self._failure: str | None = None
         self._config = config
         self._every = every
-        self._outside = outside
-        self._pace = ReconnectPolicy(outside.random)
+        self._world = world
+        self._reconnect = ReconnectPolicy(world.random)
         self._cancel = GracefulCancel(config.timing.exit)
         self._task_status: trio.TaskStatus[Watched[Roster]] = trio.TASK_STATUS_IGNORED
         self._clients: list[RoomClient] = []  # the present one last, behind those that could not be deleted yet
         self._add_client()
 
     def _add_client(self) -> None:
-        peer_id = f"watch-{secrets.token_hex(4)}"
-        client = RoomClient(self._config, self._outside.dial, ServerApi(self._outside.http), self._cancel, peer_id)
-        self._clients.append(client)
+        peer_id = f"watch-{self._world.nonce()[:8]}"
+        self._clients.append(RoomClient(self._config, self._world.dial, self._world.api, self._cancel, peer_id))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: "trio.TaskStatus[Watched[Roster]]") -> None:
@@ -118,7 +100,7 @@ class _Observer:
     async def _follow(self) -> None:
         while True:
             end = await self._link(self._clients[-1])
-            pause = self._pace.lost(trio.current_time(), end.cause, end.code, end.hint)
+            pause = self._reconnect.lost(trio.current_time(), end.cause, end.code, end.hint)
             if not self._started:
                 self._failure = end.why
                 return
@@ -135,8 +117,8 @@ class _Observer:
         left += ["its name is not known" for client in self._clients if client.signing_in]
         if left:
             about = event("identities_left", count=len(left))
-            sentence = "our identity could not be deleted, and may be left on the server: %s"
-            log.warning(sentence, ", ".join(left), extra=about)
+            text = "our identity could not be deleted, and may be left on the server: %s"
+            log.warning(text, ", ".join(left), extra=about)
 
     async def _delete(self) -> None:
         """Ask for every deletion that is due; what cannot be deleted now stays in the list."""
@@ -146,7 +128,7 @@ class _Observer:
 
     async def _link(self, client: RoomClient) -> _End:
         """From the sign-in to the end of a socket."""
-        deadlines = self._pace.dialling(trio.current_time())
+        deadlines = self._reconnect.dialling(trio.current_time())
         failure = await client.sign_in()
         if failure is not None:
             cause = Cause.REFUSED if failure.status is None else Cause.REJECTED
@@ -154,13 +136,13 @@ class _Observer:
         socket = await client.connect(deadlines)
         if isinstance(socket, DialFailure):
             where = self._config.websocket_url.partition("?")[0]
-            return _End(f"no connection to {where}: {socket}", socket.cause, hint=v.hint(socket.retry_after))
+            return _End(f"no connection to {where}: {socket}", socket.cause, hint=error_policy.hint(socket.retry_after))
         end = await self._enter(client, socket.connected_at + deadlines.register) or await self._watch(client)
         await client.abort()
         return end
 
     async def _enter(self, client: RoomClient, until: float) -> _End | None:
-        """Register; None when the server has let us in."""
+        """Register; None when the server has accepted that."""
         answer: frames.RegistrationAccepted | frames.RegisterError | Closed | None = None
         with trio.move_on_at(until):
             answer = await client.register(RECORD, "client")
@@ -174,17 +156,17 @@ class _Observer:
                 if isinstance(verdict, v.Renew) and client.identity is not None:
                     # Tokens live for an hour, and watching may take longer: the next link has a new identity.
                     await client.abort()
-                    self._add_client()
+                    self._add_client()  # tokens live for an hour, and watching may take longer
                     await self._delete()
-                advice = ROOM_GONE if isinstance(verdict, v.GiveUp) and reason.startswith("Room ") else ""
-                return _End(f"the server refuses: {verdict.reason}{advice}", Cause.REJECTED)
-        self._pace.answered(trio.current_time())
+                advice = ROOM_GONE if isinstance(decision, GiveUp) and reason.startswith("Room ") else ""
+                return _End(f"the server refuses: {decision.reason}{advice}", Cause.REJECTED)
+        self._reconnect.answered(trio.current_time())
         if not self._config.room_id and answer.room_id != self.rosters.value.room_id:
             self.rosters.set(Roster(answer.room_id))
         return None
 
     async def _watch(self, client: RoomClient) -> _End:
-        """Ask, and publish what is answered, until the link ends."""
+        """Search, and publish each roster, until the link ends."""
         while True:
             asked_at = trio.current_time()
             answer: tuple[roster.Entry, ...] | frames.NotInRoom | Closed | None = None

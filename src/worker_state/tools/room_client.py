@@ -1,4 +1,4 @@
-"""The one way to enter a room and to leave it again, for tools: sign in, dial, register, ask; close, delete."""
+"""How tools enter a room and leave it again: sign in, dial, register, ask; close, delete."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -30,9 +30,9 @@ class GracefulCancel:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, work: Callable[[], Awaitable[None]], leave: Callable[[], Awaitable[None]]) -> None:
-        """Do the work until a cancel comes, and then `leave`, which no cancel reaches. Nor does one reach `nursery`."""
+        """Do the work until a cancel comes, and then `leave`. No cancel reaches that or `nursery`."""
         async with trio.open_nursery() as outside:
-            outside.start_soon(self._hear)
+            outside.start_soon(self._notice_cancel)
             async with trio.open_nursery() as self.nursery:
                 self.nursery.cancel_scope.shield = True
                 try:
@@ -43,7 +43,7 @@ class GracefulCancel:
             outside.cancel_scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
-    async def _hear(self) -> None:
+    async def _notice_cancel(self) -> None:
         try:
             await trio.sleep_forever()
         finally:
@@ -51,7 +51,7 @@ class GracefulCancel:
             self._creating.deadline = trio.current_time() + self._grace
 
     def creating(self) -> trio.CancelScope:
-        """Part of the work, one at a time: what may create something on the server."""
+        """A scope for what may create something on the server. One at a time."""
         deadline = trio.current_time() + self._grace if self._work.cancel_called else math.inf
         self._creating = trio.CancelScope(shield=True, deadline=deadline)
         return self._creating
@@ -63,11 +63,10 @@ class RoomClient:
     def __init__(self, config: Config, dial: Dial, api: ServerApi, cancel: GracefulCancel, peer_id: str) -> None:
         self.peer_id = peer_id  # of a peer with an API key; a sign-in gives another
         self.identity: Identity | None = None
-        self.signing_in = False  # A sign-in has had no answer, and may have created an identity
+        self.signing_in = False  # a sign-in has had no answer, and may have created an identity
         self.registered = False
-        self._unanswered = False  # A `register` is
-        self.room = Room(config.room_id or "", config.room_token or "")
-        """The room to enter, where there is no API key that stands for one."""
+        self._unanswered = False  # a `register` is
+        self.room = Room(config.room_id or "", config.room_token or "")  # to enter, unless an API key stands for it
         self._api_key = config.api_key
         self._dial = dial
         self._api = api
@@ -88,7 +87,7 @@ class RoomClient:
                 return identity
             self.identity, self.peer_id = identity, identity.username
             return None
-        return await trio.sleep_forever()  # only a cancel has ended the scope, and it is felt here
+        return await trio.sleep_forever()  # only a cancel ends the scope; it is raised here
 
     async def connect(self, deadlines: Deadlines) -> Socket | DialFailure:
         """Open the link; `close` or `abort` must follow."""
