@@ -17,7 +17,7 @@ from tests.support.showing import showing
 from worker_state import State, Timing
 from worker_state.cli.output import ExitCode
 from worker_state.cli.run import DRAIN_TIMEOUT, run_command
-from worker_state.integrations.loop_lag import BOUND, REMEMBERED
+from worker_state.integrations.health.server import BOUND, REMEMBERED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 UNIT = (EXAMPLES / "worker-state.service").read_text(encoding="utf-8")

@@ -23,12 +23,10 @@ from worker_state import Config, Manager, SessionString, State, open_state_manag
 from worker_state.devserver import DevServer, serve
 from worker_state.integrations import readiness
 from worker_state.integrations.health import server as health
-from worker_state.integrations.health.routes import Routes
-from worker_state.integrations.health.server import CLIENTS, listen, url_of
+from worker_state.integrations.health.server import BOUND, CLIENTS, Lag, Routes, listen, url_of
 from worker_state.integrations.health.server import serve as serve_looked_at
 from worker_state.integrations.http_server import MAX_HEAD, Request
-from worker_state.integrations.loop_lag import BOUND, Lag
-from worker_state.integrations.readiness import ANSWER, judge
+from worker_state.integrations.readiness import ANSWER, assess
 from worker_state.protocol import counters
 from worker_state.protocol.probe import longest_unproved
 
@@ -137,7 +135,7 @@ async def test_a_forged_record_is_not_ready_until_it_is_repaired(world: World) -
 
     async def watch() -> None:
         async for state in manager.states:
-            seen.add(judge(state, trio.current_time()).ready)
+            seen.add(assess(state, trio.current_time()).ready)
 
     world.nursery.start_soon(watch)
     async with world.client(manager) as client:
@@ -148,7 +146,7 @@ async def test_a_forged_record_is_not_ready_until_it_is_repaired(world: World) -
             await trio.sleep(0.1)
         await manager.synced()
     assert seen == {True, False}
-    assert judge(manager.state, trio.current_time()).ready
+    assert assess(manager.state, trio.current_time()).ready
     assert world.shown(manager)[0] == "available"
     assert manager.counts.of(counters.CONFIRMED) >= 1
     await world.stop(manager)
@@ -160,12 +158,12 @@ async def test_ready_for_as_long_as_all_is_well(world: World) -> None:
     manager = await world.start()
     await manager.synced()
     for _ in range(600):
-        assert judge(manager.state, trio.current_time()).ready
+        assert assess(manager.state, trio.current_time()).ready
         await trio.sleep(1)
     world.mute()
     began = trio.current_time()
     with trio.fail_after(120):
-        while judge(manager.state, trio.current_time()).ready:
+        while assess(manager.state, trio.current_time()).ready:
             await trio.sleep(0.5)
     assert trio.current_time() - began <= longest_unproved(0) + ANSWER + 1
     await world.stop(manager)

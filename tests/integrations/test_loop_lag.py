@@ -1,6 +1,7 @@
 """How late the loop is, from when a task woke."""
 
-from worker_state.integrations.loop_lag import EVERY, REMEMBERED, Lag
+from worker_state.integrations.health.server import MEASURE_EVERY as EVERY
+from worker_state.integrations.health.server import REMEMBERED, Lag
 
 
 def test_in_time() -> None:

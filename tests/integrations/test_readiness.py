@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from tests.protocol.test_state import ONLINE, OPENED, PROVED, SECRET, after, registered
-from worker_state.integrations.readiness import ANSWER, account, judge, last_acknowledged, line
+from worker_state.integrations.readiness import ANSWER, account, assess, last_acknowledged, line
 from worker_state.protocol import events as m
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.probe import JITTER, STEADY, Proof, Schedule, longest_unconfirmed, longest_unproved
@@ -18,8 +18,8 @@ READY = after(*PROVED)
 
 def test_ready() -> None:
     """Registered, confirmed and proved is ready, since when clients can find it."""
-    judged = judge(READY, 7.0)
-    assert (judged.ready, judged.reason, judged.since) == (True, "discoverable", 6.0)
+    found = assess(READY, 7.0)
+    assert (found.ready, found.reason, found.since) == (True, "discoverable", 6.0)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_ready() -> None:
 )
 def test_not_ready(state: State, reason: str, since: float) -> None:
     """Whatever is missing is named, and since when."""
-    judged = judge(state, 10.0)
-    assert (judged.ready, judged.reason, judged.since) == (False, reason, since)
+    found = assess(state, 10.0)
+    assert (found.ready, found.reason, found.since) == (False, reason, since)
 
 
 @pytest.mark.parametrize("peers", [3, 5000])
@@ -49,20 +49,20 @@ def test_overdue_proof(peers: int) -> None:
     """A proof is good for the probe's period and an answer's time; the period is longer in large rooms."""
     state = after(OPENED, registered(peers=peers), m.PresenceProved(1, 6.0), m.StatusConfirmed(0, 1e6))
     due = 6.0 + longest_unproved(peers) + ANSWER
-    assert judge(state, due - 0.01).ready
-    judged = judge(state, due)
-    assert (judged.ready, judged.since) == (False, due)
-    assert "proof" in judged.reason
+    assert assess(state, due - 0.01).ready
+    found = assess(state, due)
+    assert (found.ready, found.since) == (False, due)
+    assert "proof" in found.reason
 
 
 def test_overdue_confirmation() -> None:
     """A status that was confirmed too long ago is not known to be shown, though echoes still come back."""
     state = after(m.PresenceProved(1, 1e6), state=READY)
     due = 5.0 + longest_unconfirmed(3) + ANSWER
-    assert judge(state, due - 0.01).ready
-    judged = judge(state, due)
-    assert (judged.ready, judged.since) == (False, due)
-    assert "status" in judged.reason
+    assert assess(state, due - 0.01).ready
+    found = assess(state, due)
+    assert (found.ready, found.since) == (False, due)
+    assert "status" in found.reason
 
 
 @pytest.mark.parametrize("peers", [0, 999, 1000, 5000])
@@ -123,7 +123,7 @@ def test_account() -> None:
 def test_secrets_in_a_close_reason(secret: str) -> None:
     """A server that repeats a token when it closes does not get it shown."""
     state = after(m.LinkLost(1, Closed(1008, f"no {secret} here"), 1.0), state=READY)
-    assert judge(state, 9.0).reason == "not registered: closed with 1008 (no [secret] here)"
+    assert assess(state, 9.0).reason == "not registered: closed with 1008 (no [secret] here)"
     assert secret not in json.dumps(account(state, 9.0)) + line(state, 9.0)
 
 

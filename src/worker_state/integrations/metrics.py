@@ -1,6 +1,6 @@
 """The metrics of one worker in Prometheus' text format, made by the official client. The only file that imports it.
 
-A new metric is one line of `collect`; what the snapshot does not hold is counted in `core.counts`.
+A new metric is one line of `collect`; what the snapshot does not have is counted in `protocol/counters.py`.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Whether the worker can be found as it is: decided from the snapshot and the time, for probes and for people.
+"""Whether clients find the worker with its true status: decided from the snapshot and the time. Pure.
 
-Pure. Times that come in are of trio's clock, in seconds; those that go out in JSON are ages. No text that leaves here
-holds a token: the session string is left out, and what a server may have repeated is redacted.
+Arguments are times of trio's clock, in seconds; JSON has ages. No text that leaves here has a token in it: the session
+string is left out, and what a server may have repeated is redacted.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Readiness:
     since: float  # ready: since when clients can find it. Else: since when they cannot, or it is not known.
 
 
-def judge(state: State, now: float) -> Readiness:
+def assess(state: State, now: float) -> Readiness:
     """Ready only while registration and true status were confirmed within the last probe period."""
     if state.registered_since is None:
         return Readiness(False, f"not registered: {_safe(state) or 'starting'}", state.unregistered_since or 0.0)
@@ -47,12 +47,12 @@ def judge(state: State, now: float) -> Readiness:
 def line(state: State, now: float) -> str:
     """Status and readiness in one line: "busy (job 17), discoverable"."""
     job = f" (job {shown(state.job_id)})" if state.job_id is not None else ""
-    return f"{state.status.value}{job}, {shown(judge(state, now).reason)}"
+    return f"{state.status.value}{job}, {shown(assess(state, now).reason)}"
 
 
 def account(state: State, now: float) -> dict[str, Any]:
     """The snapshot as JSON values, readiness included. Ages in seconds, null for what is not the case."""
-    readiness = judge(state, now)
+    readiness = assess(state, now)
     return {
         "status": state.status.value,
         "job_id": state.job_id,
