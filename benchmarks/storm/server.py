@@ -25,7 +25,7 @@ from benchmarks.storm.admission import Limits, SlottedAdmission
 from benchmarks.storm.lines import commands, first_line, kept_waiting, say
 from benchmarks.storm.seats import LIFE, furnish
 from worker_state.devserver import DevServer, Rooms, serve
-from worker_state.devserver.effects import Effect, Send
+from worker_state.devserver.model import Effect, Send
 from worker_state.devserver.sockets import Connection
 
 SELDOM = (10_000, 20, 1_000)

@@ -16,7 +16,7 @@ from tests.support.processes import Server, Spawn
 from worker_state import Config, open_state_manager
 from worker_state.cli.watch_room import watch
 from worker_state.devserver import DevServer, serve
-from worker_state.devserver.effects import Reply
+from worker_state.devserver.model import Reply
 
 SENTENCE = "Error: An identity of this worker may be left on the server, as its log says.\n"
 

@@ -15,8 +15,8 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from worker_state.devserver import DevServer, Rooms, serve
-from worker_state.devserver.effects import Effect, Send
 from worker_state.devserver.identities import Generation
+from worker_state.devserver.model import Effect, Send
 
 Json: TypeAlias = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker_state.devserver import ApiKey, Rooms
-from worker_state.devserver.effects import Close, Send
+from worker_state.devserver.model import Close, Send
 
 if TYPE_CHECKING:
     from tests.devserver.conftest import Someone, World

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker_state.devserver.effects import Reply
+from worker_state.devserver.model import Reply
 
 if TYPE_CHECKING:
     from tests.devserver.conftest import Someone, World

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker_state.devserver.effects import Send
+from worker_state.devserver.model import Send
 
 if TYPE_CHECKING:
     from tests.devserver.conftest import Someone, World

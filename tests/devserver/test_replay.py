@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from worker_state.devserver import DevServer, Rooms
-from worker_state.devserver.effects import Close, Reply, Send
 from worker_state.devserver.identities import Generation
+from worker_state.devserver.model import Close, Reply, Send
 
 if TYPE_CHECKING:
     from tests.devserver.conftest import Client, Dial, Until

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker_state.devserver.effects import Close, Send
+from worker_state.devserver.model import Close, Send
 
 TAGS = ["sleap-rtc", "training-worker"]
 

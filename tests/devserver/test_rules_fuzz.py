@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker_state.devserver import Rooms
-from worker_state.devserver.effects import Close
+from worker_state.devserver.model import Close
 from worker_state.devserver.rules import MESH
 
 NOW = 1_800_000_000.0

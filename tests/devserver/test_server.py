@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Hashable
 
     from tests.devserver.conftest import Dial, Join
-    from worker_state.devserver.effects import Effect
+    from worker_state.devserver.model import Effect
     from worker_state.devserver.sockets import FaultyStream
 
 

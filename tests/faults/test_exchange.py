@@ -16,7 +16,7 @@ from tests.support.fake import FakeSocket
 from tests.support.right import assert_right, back, name_of, started, stays
 from tests.support.worlds import FakeWorld, RealWorld, World, scenario
 from worker_state import Config, ConfigError, Manager, RegistrationRefused, Timing
-from worker_state.devserver.registry import Peer
+from worker_state.devserver.model import Peer
 from worker_state.protocol.error_policy import Closed
 from worker_state.protocol.http_api import HttpAnswer
 from worker_state.protocol.lease import STALE

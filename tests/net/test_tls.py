@@ -184,14 +184,14 @@ async def quiet(peer: Peer) -> None:
 async def test_looked_at(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An authority of one's own, named in SSL_CERT_FILE, is trusted; without it the failure speaks of certificates."""
     async with secured(quiet, certificate) as port:
-        refused = await doctor.secure(tls_endpoint(port), PATIENT)
+        refused = await doctor.connect(tls_endpoint(port), PATIENT, tls=True)
         assert isinstance(refused, DialFailure)
         assert refused.cause is Cause.TLS
         assert "certificate" in refused.detail
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         ssl_context.cache_clear()
         try:
-            assert await doctor.secure(tls_endpoint(port), PATIENT) == (
+            assert await doctor.connect(tls_endpoint(port), PATIENT, tls=True) == (
                 "127.0.0.1 has a certificate that is trusted here"
             )
         finally:
@@ -201,5 +201,5 @@ async def test_looked_at(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_looked_at_in_vain() -> None:
     """Where nobody listens, or nobody answers in time, there is no TLS to look at."""
     async with nobody_listening() as port:
-        assert await doctor.secure(tls_endpoint(port), PATIENT) == DialFailure(Cause.REFUSED)
+        assert await doctor.connect(tls_endpoint(port), PATIENT, tls=True) == DialFailure(Cause.REFUSED)
         assert await doctor.connect(tls_endpoint(port), 0.0) == DialFailure(Cause.NO_ANSWER, "in 0 s")

@@ -22,7 +22,7 @@ import trio
 
 from tests.support.processes import environment
 from worker_state.devserver import DevServer, Rooms, serve
-from worker_state.devserver.effects import JSON, Reply
+from worker_state.devserver.model import JSON, Reply
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0

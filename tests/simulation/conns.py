@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tests.simulation.net import Net, Pipe
 from worker_state.config import Timing
-from worker_state.devserver.effects import Message
+from worker_state.devserver.model import Message
 from worker_state.net.tcp import ASK_AFTER
 
 

@@ -10,7 +10,7 @@ import trio
 
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.server import Server
-from worker_state.devserver.effects import Message
+from worker_state.devserver.model import Message
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import Deadlines

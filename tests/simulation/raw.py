@@ -23,7 +23,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from tests.simulation.conns import FIN, RST, TIMED_OUT, CloseFrame, Conn, Item
 from tests.simulation.server import Server
-from worker_state.devserver.effects import Message
+from worker_state.devserver.model import Message
 from worker_state.net.websocket import WebSocketDial
 
 GARBAGE = (

@@ -17,8 +17,8 @@ import trio
 from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.net import Net
 from tests.simulation.trace import Trace
-from worker_state.devserver.effects import Close, Effect, Message, Send
 from worker_state.devserver.identities import ApiKey, Generation
+from worker_state.devserver.model import Close, Effect, Message, Send
 from worker_state.devserver.rules import Rooms
 
 ROOM_REFUSALS = ("Invalid token", "Room not found", "Room expired")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.simulation.server import KEY, KEY_ROOM, Server
-from worker_state.devserver.effects import Message
+from worker_state.devserver.model import Message
 
 
 class SharedRooms:

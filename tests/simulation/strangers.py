@@ -11,7 +11,7 @@ from tests.simulation.conns import RST
 from tests.simulation.faults import fault
 from tests.simulation.junk import FAULTS
 from tests.simulation.web import MOODS
-from worker_state.devserver.registry import Room
+from worker_state.devserver.model import Room
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulation

@@ -14,7 +14,7 @@ import trio
 
 from tests.simulation.conns import Conn
 from tests.simulation.server import Server
-from worker_state.devserver.effects import Reply
+from worker_state.devserver.model import Reply
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 
 BAD_ANSWERS = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from worker_state.devserver.effects import Close, Effect, Reply, Send
+from worker_state.devserver.model import Close, Effect, Reply, Send
 from worker_state.devserver.rules import Rooms
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure

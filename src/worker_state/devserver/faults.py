@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from worker_state.devserver.admission import Admission
-from worker_state.devserver.effects import Effect, Send
+from worker_state.devserver.model import Effect, Send
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import Connection, FaultyStream
 from worker_state.integrations.http_server import Response
@@ -21,17 +21,11 @@ class DevServer:
     """A running server: its addresses, its state and its faults. Each begins at once, and ends by a call or a count."""
 
     def __init__(
-        self,
-        address: str,
-        ws_port: int,
-        http_port: int,
-        rooms: Rooms,
-        clock: Callable[[], float],
-        admission: Admission,
+        self, address: str, ports: tuple[int, int], rooms: Rooms, clock: Callable[[], float], admission: Admission
     ) -> None:
         authority = f"[{address}]" if ":" in address else address
-        self.host, self.ws_port, self.http_port = address, ws_port, http_port
-        self.ws_url, self.http_url = f"ws://{authority}:{ws_port}", f"http://{authority}:{http_port}"
+        self.host, (self.ws_port, self.http_port) = address, ports
+        self.ws_url, self.http_url = f"ws://{authority}:{self.ws_port}", f"http://{authority}:{self.http_port}"
         self.rooms = rooms
         self.clock = clock
         self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)

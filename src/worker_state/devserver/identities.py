@@ -8,8 +8,7 @@ from random import Random
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from worker_state.devserver.effects import Message
-from worker_state.devserver.registry import Registry, Room
+from worker_state.devserver.model import Message, Registry, Room
 
 Generation: TypeAlias = Literal["v2", "v3"]
 
@@ -19,8 +18,7 @@ def refused(reason: str) -> Message:
     return {"type": "error", "reason": reason}
 
 
-#: A bad identity is refused without a type; the same words with a type mean the token of the room.
-BAD_IDENTITY: Message = {"error": "Invalid token"}
+BAD_IDENTITY: Message = {"error": "Invalid token"}  # without a type; with one, the same words mean the room's token
 STORE_FAILED = refused("DynamoDB error")
 
 
@@ -39,12 +37,12 @@ class ApiKey:
         return "Token expired" if self.expires_at is not None and now > self.expires_at else None
 
 
-#: The keys of the recorded exchanges: one that works, and one for each way not to.
 RECORDED_API_KEYS: Mapping[str, ApiKey] = {
     "slp_good": ApiKey(room_id="0badcafe"),
     "slp_revoked": ApiKey(room_id="0badcafe", revoked=True),
     "slp_expired": ApiKey(room_id="0badcafe", expires_at=0.0),
 }
+"""The keys of the recorded exchanges: one that works, and one for each way not to."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Identities:
         name, expires_at = self.new_uuid(), now + self.token_life
         claims = {"sub": name, "cognito:username": name, "token_use": "id", "iat": int(now), "exp": int(expires_at)}
         header = {"alg": "RS256", "typ": "JWT", "kid": "devserver"}
-        # Nothing is signed: the last part only has to be there, and to make the token unguessable.
+        # Nothing is signed: the last part only makes the token unguessable.
         parts = (json.dumps(header).encode(), json.dumps(claims).encode(), self.random.randbytes(32))
         token = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
         self.users[name] = now

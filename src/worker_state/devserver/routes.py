@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from worker_state.devserver.effects import JSON, Reply, unprocessable
+from worker_state.devserver.model import JSON, Reply
 from worker_state.devserver.page import page, workers
 from worker_state.devserver.rules import Rooms
 from worker_state.integrations.http_server import Request, Response
@@ -41,7 +41,7 @@ def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:
     try:
         body: JSON = json.loads(request.body) if request.body else None
     except (ValueError, RecursionError):
-        return unprocessable("json_invalid", ["body"], "JSON decode error", {})
+        return Reply.unprocessable("json_invalid", ["body"], "JSON decode error", {})
     return rooms.delete_peer(body, now)
 
 

@@ -10,9 +10,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from worker_state.devserver.effects import JSON, Close, Effect, Message, Reply, Send, error, unprocessable
 from worker_state.devserver.identities import RECORDED_API_KEYS, STORE_FAILED, Admitted, ApiKey, Generation, Identities
-from worker_state.devserver.registry import Peer, Registry, Room
+from worker_state.devserver.model import JSON, Close, Effect, Message, Peer, Registry, Reply, Room, Send
 from worker_state.tools.roster import read_entry
 
 ROOM_LIFE = 2 * 3600.0
@@ -83,7 +82,7 @@ class Rooms:
 
     def create_room(self, authorization: str | None, now: float) -> Reply:
         if authorization is None:
-            return unprocessable("missing", ["header", "authorization"], "Field required", None)
+            return Reply.unprocessable("missing", ["header", "authorization"], "Field required", None)
         refusal = self._identities.refusal(authorization.removeprefix("Bearer "), now)
         if refusal is not None:
             return Reply(401, {"detail": f"Token verification failed: {refusal}"})
@@ -94,14 +93,14 @@ class Rooms:
     def delete_peer(self, body: JSON, now: float) -> Reply:
         """Delete the user, and with the last registered peer of a room the room. No token is asked for."""
         if body is None:
-            return unprocessable("missing", ["body"], "Field required", None)
+            return Reply.unprocessable("missing", ["body"], "Field required", None)
         if not isinstance(body, dict):
-            return unprocessable("dict_type", ["body"], "Input should be a valid dictionary", body)
+            return Reply.unprocessable("dict_type", ["body"], "Input should be a valid dictionary", body)
         if "peer_id" not in body:
-            return unprocessable("missing", ["body", "peer_id"], "Field required", body)
+            return Reply.unprocessable("missing", ["body", "peer_id"], "Field required", body)
         peer_id = body["peer_id"]
         if not isinstance(peer_id, str):
-            return unprocessable("string_type", ["body", "peer_id"], "Input should be a valid string", peer_id)
+            return Reply.unprocessable("string_type", ["body", "peer_id"], "Input should be a valid string", peer_id)
         self._identities.users.pop(peer_id, None)
         room_id = self._registry.unlist(peer_id)
         if room_id is None:
@@ -146,7 +145,7 @@ class Rooms:
         try:
             message = json.loads(text)
         except json.JSONDecodeError:
-            yield error(connection, "INVALID_JSON", "Invalid JSON format")
+            yield _error(connection, "INVALID_JSON", "Invalid JSON format")
             return
         match message.get("type"):
             case "register":
@@ -165,7 +164,7 @@ class Rooms:
             case str(kind) if kind in MESH:
                 yield from self._mesh(connection, message)
             case unknown:
-                yield error(connection, "UNKNOWN_MESSAGE_TYPE", f"Unknown message type: {unknown}")
+                yield _error(connection, "UNKNOWN_MESSAGE_TYPE", f"Unknown message type: {unknown}")
 
     def _register(self, connection: Hashable, message: Message, now: float) -> Iterator[Effect]:
         admitted = self._identities.admit(message, now)
@@ -200,11 +199,11 @@ class Rooms:
         """Any peer may update any other, and only the sender gets an answer."""
         peer_id, update = message.get("peer_id"), message.get("metadata")
         if not peer_id or not update:
-            yield error(connection, "INVALID_MESSAGE", "Missing required fields: peer_id, metadata")
+            yield _error(connection, "INVALID_MESSAGE", "Missing required fields: peer_id, metadata")
             return
         room_id = self._registry.room_of(peer_id)
         if room_id is None:
-            yield error(connection, "NOT_IN_ROOM", "Peer not in any room")
+            yield _error(connection, "NOT_IN_ROOM", "Peer not in any room")
             return
         peer = self.peers(room_id)[peer_id]
         metadata = merged(peer.metadata, update)
@@ -215,7 +214,7 @@ class Rooms:
         seeker, filters = message.get("from_peer_id"), message.get("filters", {})
         room_id = self._registry.room_of(seeker)
         if room_id is None:
-            yield error(connection, "NOT_IN_ROOM", "Peer not registered in any room")
+            yield _error(connection, "NOT_IN_ROOM", "Peer not registered in any room")
             return
         found = [
             {"peer_id": peer_id, "role": peer.role, "metadata": peer.metadata, "connected_at": peer.connected_at}
@@ -228,13 +227,13 @@ class Rooms:
         """Delivered without an answer to the peer of that id in the same room, which may be the sender."""
         sender, target = message.get("from_peer_id"), message.get("to_peer_id")
         if not (sender and target and message.get("payload")):
-            yield error(connection, "INVALID_MESSAGE", "Missing required fields: from_peer_id, to_peer_id, payload")
+            yield _error(connection, "INVALID_MESSAGE", "Missing required fields: from_peer_id, to_peer_id, payload")
         elif (room_id := self._registry.room_of(sender)) is None:
-            yield error(connection, "NOT_IN_ROOM", "Sender not in any room")
+            yield _error(connection, "NOT_IN_ROOM", "Sender not in any room")
         elif self._registry.room_of(target) != room_id:
-            yield error(connection, "PEER_NOT_IN_ROOM", f"Target peer {target} not in same room")
+            yield _error(connection, "PEER_NOT_IN_ROOM", f"Target peer {target} not in same room")
         elif (to := self._reachable(room_id, target)) is None:
-            yield error(connection, "DELIVERY_FAILED", f"Failed to deliver message to {target}")
+            yield _error(connection, "DELIVERY_FAILED", f"Failed to deliver message to {target}")
         else:
             yield Send(to, {name: message[name] for name in ("type", "from_peer_id", "to_peer_id", "payload")})
 
@@ -250,9 +249,9 @@ class Rooms:
         sender, target = message.get("from_peer_id"), message.get("target_peer_id")
         if not (sender and target and message.get(content)):
             missing = f"Missing required fields: from_peer_id, target_peer_id, {content}"
-            yield error(connection, "INVALID_MESSAGE", missing)
+            yield _error(connection, "INVALID_MESSAGE", missing)
         elif (room_id := self._registry.room_of(sender)) is None:
-            yield error(connection, "NOT_IN_ROOM", "Sender not in any room")
+            yield _error(connection, "NOT_IN_ROOM", "Sender not in any room")
         elif (to := self._reachable(room_id, target)) is not None:
             yield Send(to, {"type": kind, "from_peer_id": sender, content: message[content]})
         elif kind != "ice_candidate":  # candidates arrive late by nature: no error
@@ -264,8 +263,13 @@ class Rooms:
         return peer.connection if peer is not None and peer.connection in self._bound else None
 
 
+def _error(connection: Hashable, code: str, message: str) -> Send:
+    """The error of everything but a `register`."""
+    return Send(connection, {"type": "error", "code": code, "message": message})
+
+
 def _since(before: Peer | None, metadata: Any, now: float) -> float:
-    """Since when a peer has been doing what it does, with this record."""
+    """Since when a peer has had the status and job of this record."""
     if before is None or read_entry("", before.metadata).doing != read_entry("", metadata).doing:
         return now
     return before.since

@@ -12,9 +12,9 @@ import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 
 from worker_state.devserver.admission import Admission
-from worker_state.devserver.effects import Send
 from worker_state.devserver.faults import DevServer
 from worker_state.devserver.identities import Generation
+from worker_state.devserver.model import Send
 from worker_state.devserver.routes import respond
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import FaultyStream, serve_socket
@@ -55,8 +55,8 @@ async def serve(
     except OSError:
         http.socket.close()
         raise
-    ws_port, http_port = (listener.socket.getsockname()[1] for listener in (ws, http))
-    server = DevServer(address, ws_port, http_port, rooms, clock, admission)
+    ports = ws.socket.getsockname()[1], http.socket.getsockname()[1]
+    server = DevServer(address, ports, rooms, clock, admission)
     serve_ws = partial(admission.serve, partial(serve_socket, server))
     serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"})
     async with trio.open_nursery() as nursery:

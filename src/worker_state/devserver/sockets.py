@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from worker_state.devserver.effects import Close, Effect
+from worker_state.devserver.model import Close, Effect
 from worker_state.integrations.http_server import DRAIN_SECONDS, drain
 from worker_state.logs import event
 

@@ -52,25 +52,18 @@ async def look_up(endpoint: Endpoint, within: float) -> str | DialFailure:
     return f"{endpoint.host} is {found[0][4][0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
 
 
-async def connect(endpoint: Endpoint, within: float) -> str | DialFailure:
-    """A TCP connection, and its end."""
-    stream = await tcp.connect(endpoint.host, endpoint.port, within)
-    if isinstance(stream, DialFailure):
-        return stream
-    await tcp.abort(stream)
-    return str(endpoint)
-
-
-async def secure(endpoint: Endpoint, within: float) -> str | DialFailure:
-    """A TLS handshake, certificate and all. The caller sets its deadline."""
+async def connect(endpoint: Endpoint, within: float, *, tls: bool = False) -> str | DialFailure:
+    """A TCP connection; with `tls` a handshake too, certificate and all, for which the caller sets the deadline."""
     stream = await tcp.connect(endpoint.host, endpoint.port, within)
     if isinstance(stream, DialFailure):
         return stream
     try:
-        secured = await tcp.secure(stream, endpoint.host)
+        secured = await tcp.secure(stream, endpoint.host) if tls else stream
     finally:
         await tcp.abort(stream)
-    return secured if isinstance(secured, DialFailure) else f"{endpoint.host} has a certificate that is trusted here"
+    if isinstance(secured, DialFailure):
+        return secured
+    return f"{endpoint.host} has a certificate that is trusted here" if tls else str(endpoint)
 
 
 class _Exam:
@@ -124,7 +117,7 @@ class _Exam:
     async def all_steps(self) -> None:
         await self._reach(Step.DNS, look_up, lambda each: not each.is_address, "addresses in place of names")
         await self._reach(Step.TCP, connect)
-        await self._reach(Step.TLS, secure, lambda each: each.secure, "ws:// and http:// have none")
+        await self._reach(Step.TLS, partial(connect, tls=True), lambda each: each.secure, "ws:// and http:// have none")
         await self._try(Step.HTTP, self._ask_http, self._unreached("--http"))
         if self._config.api_key is not None:
             self._conclude(Step.SIGN_IN, c.skipped("an API key is used"))

@@ -1,11 +1,44 @@
-"""Which rooms exist, and which peers are registered there: the server's memory, without its rules. Pure.
+"""The server's memory without its rules: rooms and registered peers; and what the rules answer with. Pure.
 
-Room rows live in a store of their own and survive a restart of the server; registrations do not.
+Room rows live in a store of their own and survive a restart of the server; registrations do not. What may carry tokens
+is never part of a `repr`.
 """
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+Message: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer."""
+
+    status: int
+    body: JSON = field(repr=False)
+
+    @classmethod
+    def unprocessable(cls, kind: str, where: list[JSON], message: str, given: JSON) -> "Reply":
+        """The 422 of a request that does not have the declared shape."""
+        return cls(422, {"detail": [{"type": kind, "loc": where, "msg": message, "input": given}]})
+
+
+@dataclass(frozen=True)
+class Send:
+    connection: Hashable
+    message: Message = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Close:
+    connection: Hashable
+    code: int
+    reason: str
+
+
+Effect: TypeAlias = Send | Close  # on a connection
 
 
 @dataclass(frozen=True)
@@ -28,15 +61,13 @@ class Peer:
     role: Any
     metadata: Any = field(repr=False)
     connected_at: float
-    #: When it came into the status that it is in, with the job that it has; of interest to people only.
-    since: float = 0.0
+    since: float = 0.0  # when it began to be in this status with this job; for the page only
 
 
 class Registry:
     def __init__(self) -> None:
         self.rows: dict[str, Room] = {}
-        #: How many accesses to the store of the rows fail; late: after the registration that they belong to.
-        self.failures, self.fails_late = 0, False
+        self.failures, self.fails_late = 0, False  # accesses to the rows that will fail; late: after the registration
         self.admins: dict[str, str] = {}
         # Two tables, because they can disagree: a peer that registers in two rooms is a ghost in the first.
         self._peers: dict[str, dict[str, Peer]] = {}
@@ -76,6 +107,5 @@ class Registry:
         return room_id
 
     def forget_peers(self) -> None:
-        self._peers.clear()
-        self._room_of.clear()
-        self.admins.clear()
+        for table in self._peers, self._room_of, self.admins:
+            table.clear()
