@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
-from worker_state.devserver.model import Close, Effect
+from worker_state.devserver.model import Close
 from worker_state.integrations.http_server import DRAIN_SECONDS, drain
 from worker_state.logs import event
 
@@ -97,8 +97,7 @@ class Connection:
         self.stream = stream
         self.closing = False
         self._written = trio.Event()
-        self._unsent_bytes = 0
-        # Bounded by bytes rather than by messages: those are from 20 bytes to some MiB long.
+        self._unsent_bytes = 0  # bounded, rather than messages: those are from 20 bytes to some MiB long
         self._outbox, self._pending = trio.open_memory_channel[str | Close](math.inf)
 
     @property
@@ -179,7 +178,7 @@ async def _handshake(server: "DevServer", nursery: trio.Nursery, stream: FaultyS
 
 
 async def _take_frames(server: "DevServer", connection: Connection) -> None:
-    """One frame at a time, in order, until the connection is over."""
+    """Handle one frame at a time, until the connection is over."""
     while not connection.closing:
         try:
             text = await connection.websocket.get_message()
@@ -190,17 +189,13 @@ async def _take_frames(server: "DevServer", connection: Connection) -> None:
         is_register = server.record_frame(connection, text)
         if is_register:
             await server.register_may_proceed(connection)
-        server.perform(_effects(server, connection, text))
+        if server.handling:
+            try:
+                effects = server.rooms.receive(connection, text, server.clock())
+            except Exception as failure:  # noqa: BLE001 - the real server closes with 1000 after any internal error
+                log.error("internal error: %s", type(failure).__name__, extra=event("server_error"))
+                effects = [Close(connection, 1000, "")]
+            server.perform(effects)
         if is_register and connection.closed_politely:
             server.rooms.unanswered(connection)
         server.notify()
-
-
-def _effects(server: "DevServer", connection: Connection, text: str | bytes) -> list[Effect]:
-    if not server.handling:
-        return []
-    try:
-        return server.rooms.receive(connection, text, server.clock())
-    except Exception as failure:  # noqa: BLE001 - the real server closes with 1000 after any internal error
-        log.error("internal error: %s", type(failure).__name__, extra=event("server_error"))
-        return [Close(connection, 1000, "")]

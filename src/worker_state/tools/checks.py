@@ -150,16 +150,16 @@ def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
     """The answer to a `/create-room` without a token, which creates nothing."""
     if isinstance(answer, HttpFailure):
         return failed(answer.why, "Check --http; a proxy or a firewall may cut the connection.")
-    said = f"HTTP {answer.status}" + (f" ({shown(answer.content_type, 40)})" if answer.content_type else "")
+    detail = f"HTTP {answer.status}" + (f" ({shown(answer.content_type, 40)})" if answer.content_type else "")
     if answer.status >= 500 and answer.status != 501:  # 501: no POST is taken there
-        return failed(said, TROUBLED)
+        return failed(detail, TROUBLED)
     if "html" in answer.content_type:
-        return failed(said, PORTAL)
+        return failed(detail, PORTAL)
     if answer.status // 100 == 3:
-        return failed(said, "It points elsewhere, and redirects are not followed: give the final address as --http.")
+        return failed(detail, "It points elsewhere, and redirects are not followed: give the final address as --http.")
     if answer.status in (401, 403, 422):
         return ok("the server answers")
-    return failed(said, "There is no signaling server under this address: check --http, its port and its path.")
+    return failed(detail, "There is no signaling server under this address: check --http, its port and its path.")
 
 
 def of_dial(trouble: DialFailure | Closed) -> Finding:
@@ -214,16 +214,17 @@ DELETED, ROOM_DELETED = "peer deleted", "Room status: deleted"
 
 def of_deletion(reports: Mapping[str, str | HttpFailure], *, unanswered: int, room_left: bool) -> Finding:
     """What became of every identity. `unanswered` sign-ins may have created more; `room_left`: a room may stay."""
-    room_left = room_left and not any(isinstance(said, str) and ROOM_DELETED in said for said in reports.values())
+    room_left = room_left and not any(isinstance(report, str) and ROOM_DELETED in report for report in reports.values())
     if not reports and not unanswered and not room_left:
         return skipped("nothing was created")
-    kept = {name: said for name, said in reports.items() if not isinstance(said, str) or not said.startswith(DELETED)}
-    troubles = [f"{name}: {said.why if isinstance(said, HttpFailure) else said}" for name, said in kept.items()]
+    texts = {name: report.why if isinstance(report, HttpFailure) else report for name, report in reports.items()}
+    deleted = {name for name, report in reports.items() if isinstance(report, str) and report.startswith(DELETED)}
+    troubles = [f"{name}: {text}" for name, text in texts.items() if name not in deleted]
     if unanswered:
         troubles.append(f"{unanswered} sign-in without an answer may have left an identity")
     if room_left:
         troubles.append("a room may stay until its time is over: only a registered worker can have it deleted")
     if troubles:
         return failed("; ".join(troubles), "It may be left on the server: tell its operator.")
-    said = "; ".join(dict.fromkeys(str(each) for each in reports.values()))
-    return ok(f"{len(reports)} {'identity' if len(reports) == 1 else 'identities'}; the server answers: {said}")
+    answers, what = "; ".join(dict.fromkeys(texts.values())), "identity" if len(reports) == 1 else "identities"
+    return ok(f"{len(reports)} {what}; the server answers: {answers}")

@@ -16,7 +16,7 @@ from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveU
 from worker_state.protocol.reconnect import ReconnectPolicy
 from worker_state.redact import shown
 from worker_state.tools import roster
-from worker_state.tools.room_client import GracefulCancel, RoomClient
+from worker_state.tools.room_client import Answer, GracefulCancel, RoomClient
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 from worker_state.world import World
@@ -143,7 +143,7 @@ class _Observer:
 
     async def _enter(self, client: RoomClient, until: float) -> _End | None:
         """Register; None when the server has accepted that."""
-        answer: frames.RegistrationAccepted | frames.RegisterError | Closed | None = None
+        answer: Answer | Closed | None = None
         with trio.move_on_at(until):
             answer = await client.register(RECORD, "client")
         match answer:

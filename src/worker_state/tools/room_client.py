@@ -3,7 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import trio
 
@@ -18,6 +18,7 @@ from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import redacted
 
 T = TypeVar("T")
+Answer: TypeAlias = frames.RegistrationAccepted | frames.RegisterError  # to a `register`
 
 
 class GracefulCancel:
@@ -96,9 +97,7 @@ class RoomClient:
             self._socket, self._closed = socket, Closed()
         return socket
 
-    async def register(
-        self, record: frames.Message, role: str
-    ) -> frames.RegistrationAccepted | frames.RegisterError | Closed:
+    async def register(self, record: frames.Message, role: str) -> Answer | Closed:
         """Enter the room. A refusal comes without the secrets that it may repeat."""
         if self.identity is None:
             frame = frames.register(self.peer_id, record, role, api_key=self._api_key or "")
@@ -106,9 +105,7 @@ class RoomClient:
             given = {"room_id": self.room.room_id, "token": self.room.token, "id_token": self.identity.id_token}
             frame = frames.register(self.peer_id, record, role, **given)
         self._unanswered = True
-        answer: frames.RegistrationAccepted | frames.RegisterError | Closed = await self.ask(
-            frame, _registration_answer
-        )
+        answer: Answer | Closed = await self.ask(frame, lambda got: got if isinstance(got, Answer) else None)
         if not isinstance(answer, Closed):
             self._unanswered = False
             self.registered = isinstance(answer, frames.RegistrationAccepted)
@@ -154,7 +151,3 @@ class RoomClient:
             return None
         await trio.sleep_until(self._listing.until)
         return await self._api.delete_peer(self.peer_id)
-
-
-def _registration_answer(frame: frames.Frame) -> frames.RegistrationAccepted | frames.RegisterError | None:
-    return frame if isinstance(frame, frames.RegistrationAccepted | frames.RegisterError) else None

@@ -1,6 +1,6 @@
 """Who is in a room: a fold over the answers to `discover_peers`. Pure.
 
-Times are seconds of the caller's clock, and count from what was seen here; what was so before is marked "at least".
+Times are seconds of the caller's clock, since something was first seen here; "at least" if it was so before.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from worker_state.protocol.frames import Message
 KEPT = 60.0  # seconds for which a worker that is found no more keeps its row
 SHORT, LONG = 8, 40
 """Characters of a peer id: usually enough to tell it from the others, and the most that are shown for that."""
-LARGEST = 2**63  # A number beyond this says nothing about a GPU or a clock, and divides badly
+LARGEST = 2**63  # a number beyond this says nothing about a GPU or a clock, and divides badly
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Entry:
 
     @property
     def doing(self) -> tuple[str | None, str | None]:
-        """What "for how long" is about."""
+        """What `Row.since` is about."""
         return self.status, self.job_id
 
 
@@ -89,16 +89,15 @@ def read_entry(peer_id: str, metadata: object, connected_at: object = None) -> E
 
 def read_answer(message: Message) -> tuple[Entry, ...] | None:
     """The workers in a `peer_list`, by peer id; None when the message is something else."""
-    match message:
-        case {"type": "peer_list", "peers": list(peers)}:
-            found = {
-                peer["peer_id"]: read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at"))
-                for peer in peers
-                if isinstance(peer, dict) and isinstance(peer.get("peer_id"), str)
-            }
-            return tuple(found[peer_id] for peer_id in sorted(found))
-        case _:
-            return None
+    peers = message.get("peers")
+    if message.get("type") != "peer_list" or not isinstance(peers, list):
+        return None
+    found = {
+        peer["peer_id"]: read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at"))
+        for peer in peers
+        if isinstance(peer, dict) and isinstance(peer.get("peer_id"), str)
+    }
+    return tuple(found[peer_id] for peer_id in sorted(found))
 
 
 def _text(value: Any) -> str | None:
