@@ -47,7 +47,7 @@ RECORDED_API_KEYS: Mapping[str, ApiKey] = {
 
 @dataclass(frozen=True)
 class Admitted:
-    """A `register` that may come in."""
+    """A `register` that is not refused."""
 
     peer_id: str
     room_id: str
@@ -94,7 +94,7 @@ class Identities:
         return str(UUID(int=self.random.getrandbits(128), version=4))
 
     def admit(self, message: Message, now: float) -> Admitted | Message:
-        """May this `register` come in, and into which room? Else its error."""
+        """Who registers in which room, or the error of this `register`."""
         if self.generation == "v3":
             api_key = message.get("api_key")
             if api_key and api_key.startswith("slp_"):
@@ -128,7 +128,7 @@ class Identities:
         metadata = message.get("metadata", {})
         if not isinstance(peer_id, str) or not isinstance(metadata, dict) or self.registry.fails():
             return refused("API key validation failed")
-        # Yes: every peer of the room gets to see the keys of all the others.
+        # Indeed: the real server shows every peer of the room the keys of all others.
         stamped = {**metadata, "_worker_name": key.worker_name, "_token_id": api_key}
         return self._into(self.registry.rows.get(key.room_id), now) or Admitted(peer_id, key.room_id, stamped)
 

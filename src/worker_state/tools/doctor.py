@@ -140,13 +140,10 @@ class _Exam:
         self, step: Step, reach: Reach, wanted: Callable[[Endpoint], bool] = bool, otherwise: str = ""
     ) -> None:
         """DNS, TCP or TLS, for both endpoints at once; one that fails is not asked any further."""
-        if not self._reached:
-            self._conclude(step, c.not_tried("needs a way to the server"))
-            return
         no_answer = DialFailure(Cause.NO_ANSWER, f"in {self._within:g} s")
         outcomes: dict[Endpoint, str | DialFailure] = dict.fromkeys(filter(wanted, self._reached.values()), no_answer)
         if not outcomes:
-            self._conclude(step, c.skipped(otherwise))
+            self._conclude(step, c.skipped(otherwise) if self._reached else c.not_tried("needs a way to the server"))
             return
         began = trio.current_time()
 
