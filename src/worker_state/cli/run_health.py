@@ -10,8 +10,7 @@ import trio
 from worker_state.cli import status
 from worker_state.cli.output import bad_usage
 from worker_state.cli.screen import Screen
-from worker_state.integrations.health.routes import GetManager
-from worker_state.integrations.health.server import listen, serve, url_of
+from worker_state.integrations.health.server import GetManager, listen, serve, url_of
 from worker_state.logs import About
 
 Listeners = Sequence[trio.SocketListener]

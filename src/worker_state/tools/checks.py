@@ -169,8 +169,8 @@ def of_dial(trouble: DialFailure | Closed) -> Finding:
 
 def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
     """A refused `register`; secrets in it are redacted already."""
-    verdict = after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-    match verdict:
+    decision = after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+    match decision:
         case GiveUp() if config.api_key is not None:
             advice = "Check --api-key: it may be mistyped, revoked or too old, or the server may be a v2.0."
         case GiveUp():
@@ -184,7 +184,8 @@ def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
 
 def search(peer_id: str, tags: Sequence[str]) -> frames.Message:
     """What this client sends to find a worker like the doctor's: by role, tags and status."""
-    filters = {"role": "worker", "tags": list(tags), "properties": {"status": word(TRUTH)}}
+    status = {"status": word(TRUTH)}
+    filters = {"role": "worker", "tags": list(tags), "properties": status}
     return {"type": "discover_peers", "from_peer_id": peer_id, "filters": filters}
 
 

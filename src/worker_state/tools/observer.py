@@ -66,7 +66,7 @@ class _End:
 
 
 def _ended(closed: Closed) -> _End:
-    return _End(str(closed), closed.cause, closed.code, v.hint_of(closed))
+    return _End(str(closed), closed.cause, closed.code, error_policy.hint_of(closed))
 
 
 class _Observer:
@@ -152,9 +152,8 @@ class _Observer:
             case Closed():
                 return _ended(answer)
             case frames.RegisterError(reason=reason):
-                verdict = v.after_refusal(answer, own_room=False)
-                if isinstance(verdict, v.Renew) and client.identity is not None:
-                    # Tokens live for an hour, and watching may take longer: the next link has a new identity.
+                decision = error_policy.after_refusal(answer, own_room=False)
+                if isinstance(decision, Renew) and client.identity is not None:
                     await client.abort()
                     self._add_client()  # tokens live for an hour, and watching may take longer
                     await self._delete()
