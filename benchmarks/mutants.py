@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant(
         "no full update with the steady echo",
         "actors/status.py",
-        "proof is Proof.FULL or self._refusals.in_force",
+        "proof is probe.Proof.FULL or self._refusals.in_force",
         "self._refusals.in_force",
         by=("tests/integrations/test_readiness.py", "tests/integrations/test_health.py"),
     ),
@@ -168,7 +168,7 @@ MUTANTS = (
     Mutant(
         "no pause after an error of the store",
         "actors/registration.py",
-        "                self._register_at = now + self._holds.refused(pause)",
+        "                self._register_at = now + self._backoff.refused(pause)",
         "                self._register_at = now",
     ),
     Mutant(
@@ -180,14 +180,14 @@ MUTANTS = (
     Mutant(
         "a room is left without a goodbye",
         "actors/connection.py",
-        "        if not polite:",
-        "        if True:",
+        "                if polite:",
+        "                if False:",
         first=(20_706,),
     ),
     Mutant(
         "the refusal of an ID token condemns its successor",
         "actors/registration.py",
-        "isinstance(verdict, v.Renew) and self._credentials.leased(verdict.what).is_newer_than(self._pending.sent_at)",
+        "isinstance(decision, v.Renew) and self._credentials.renewed_since(self._pending.sent_at, decision.what)",
         "False",
         by=(
             "tests/faults/test_exchange.py",

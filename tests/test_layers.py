@@ -49,7 +49,7 @@ PLACES = {
     # The component, from the bottom up.
     "protocol": place("protocol config errors session_string redact"),
     "net/http_client": place("net protocol redact", "trio httpx"),
-    "net": place("net protocol redact", "trio trio_websocket", for_types_only="net/http_client"),
+    "net": place("net protocol redact", "trio trio_websocket"),
     "actors/runner": place("protocol", "trio"),
     "actors/log_lines": place("protocol logs redact session_string"),
     "actors/link": place("protocol config redact actors/log_lines", "trio", for_types_only="net"),
@@ -57,7 +57,7 @@ PLACES = {
     "actors": place(
         "actors/runner actors/link actors/log_lines protocol config errors session_string redact logs",
         "trio",
-        for_types_only="net",
+        for_types_only="net net/http_client",
     ),
     "world": place("config protocol net net/http_client", "trio"),
     "supervisor": place("actors actors/runner protocol config errors logs watched world", "trio"),

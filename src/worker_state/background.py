@@ -1,7 +1,7 @@
-"""A task in the background of a block. A nursery runs it, and does not touch what the block raises.
+"""A task in the background of a block, whose errors leave as themselves.
 
-A nursery puts whatever is raised into a group: `sys.exit(3)` in its body ends the process with 1, and nobody's `except`
-fits. Carried around the nursery, an error is lost when the nursery itself raises, be it only `trio.Cancelled`.
+A nursery would put them into a group: `sys.exit(3)` in its body ends the process with 1, and no `except` fits. An error
+that is carried around the nursery is lost when the nursery itself raises, be it only `trio.Cancelled`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,7 +12,7 @@ import trio
 
 
 @asynccontextmanager
-@trio.lowlevel.enable_ki_protection  # what the block has raised must not be lost to a Ctrl-C in here
+@trio.lowlevel.enable_ki_protection  # a Ctrl-C in here must not replace what the block has raised
 async def open_background(task: Callable[..., Awaitable[object]]) -> AsyncIterator[Any]:
     """Run the task, as `nursery.start` does, while the block lasts; gives what it has started with.
 
@@ -26,21 +26,21 @@ async def open_background(task: Callable[..., Awaitable[object]]) -> AsyncIterat
                 yield await nursery.start(task)
             except BaseException as error:
                 if _without_cancelled(error) is not error:
-                    raise  # whose cancel this is, only the nursery knows
+                    raise  # only the nursery knows which scope this cancel belongs to
                 errors.append(error)
             nursery.cancel_scope.cancel()
     except BaseException as error:  # noqa: BLE001 - raised again below
         errors += error.exceptions if isinstance(error, BaseExceptionGroup) else [error]
     if errors:
-        leaving = together(errors)
+        leaving = _together(errors)
         context = leaving.__context__
         try:
             raise leaving
         finally:
-            leaving.__context__ = context  # its own, and not the cancel by which the block has heard of it
+            leaving.__context__ = context  # its own, and not the cancel that it caused in the block
 
 
-def together(errors: Sequence[BaseException]) -> BaseException:
+def _together(errors: Sequence[BaseException]) -> BaseException:
     """What leaves of several errors: one as itself, more in a group, and a cancel only where there is nothing else."""
     serious = [error for error in errors if _without_cancelled(error) is not None] or errors[:1]
     return serious[0] if len(serious) == 1 else BaseExceptionGroup("both the block and its background failed", serious)

@@ -1,7 +1,7 @@
 """The manager for programs that are not written for trio: from plain threads, and from asyncio.
 
 Trio runs in a thread of its own (anyio's blocking portal), and every call is handed over to it. Nothing is decided
-here: whatever a method means stands at its namesake in `worker_state.Manager`. Imported only when it is used.
+here: what a method means stands at its namesake in `worker_state.Manager`.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import trio
@@ -40,7 +41,6 @@ def start_state_manager(config: Config) -> Iterator["BlockingManager"]:
     scope = trio.CancelScope()
     with start_blocking_portal("trio") as portal:
         life, manager = portal.start_task(_live, config, scope)
-        portal.call(lambda: manager.signals)  # made once it is asked for, which two threads must not do at once
 
         def leave() -> None:
             with suppress(RuntimeError):  # the loop is gone already
@@ -70,12 +70,12 @@ class _Calls:
 
     def start(self, function: Callable[..., Awaitable[T]] | Callable[..., T], *args: object) -> "Future[T]":
         """What the function gives in trio's thread, later. Raises `ManagerEnded`."""
-        if not self._life.done():
-            try:
-                return cast("Future[T]", self._portal.start_task_soon(function, *args))
-            except RuntimeError as error:
-                raise _ended() from error
-        raise _ended()
+        if self._life.done():
+            raise _ended()
+        try:
+            return cast("Future[T]", self._portal.start_task_soon(function, *args))
+        except RuntimeError as error:
+            raise _ended() from error
 
     def now(self, function: Callable[..., T], *args: object) -> T:
         """Call a plain function in trio's thread: as long as one step of its loop takes."""
@@ -89,47 +89,49 @@ class _Calls:
         give_back: Callable[[T], None] | None = None,
     ) -> T:
         """Wait for an async function in trio's thread, for so many seconds at most, else `TimeoutError`."""
-        with self.claim(give_back) as claim:
-            return claim.take(_result(self.start(_within, claim, timeout, function, *args)))
+        with self.waiting(_Call(partial(function, *args), timeout, give_back)) as future:
+            return _result(future)
 
     @contextmanager
-    def claim(self, give_back: Callable[[Any], None] | None = None) -> "Iterator[_Claim]":
-        """While the block lasts, somebody waits for what a call brings. If he leaves without it, cancelled or by Ctrl-C
-        at whatever moment, the call is cancelled before this ends, and what it had brought already is given back."""
-        claim = _Claim(give_back)
+    def waiting(self, call: "_Call[T]") -> "Iterator[Future[T]]":
+        """Start the call. A block that is left by an error, a cancel or Ctrl-C at whatever moment, gives it up."""
         try:
-            yield claim
-        finally:
-            if not claim.taken:
-                with suppress(RuntimeError):  # the loop is gone already
-                    self._portal.call(claim.give_up)
+            yield self.start(call.run)
+        except BaseException:
+            with suppress(RuntimeError):  # the loop is gone already
+                self._portal.call(call.give_up)
+            raise
 
 
-class _Claim:
-    """That somebody waits for what a call brings; made before the call, and told of in trio's thread only."""
+class _Call(Generic[T]):
+    """An async call that another thread waits for. All of it runs in trio's thread."""
 
-    def __init__(self, give_back: Callable[[Any], None] | None) -> None:
-        self.scope = trio.CancelScope()
-        self.taken = False  # it has reached who waits, who says so himself, in his own thread
+    def __init__(
+        self, function: Callable[[], Awaitable[T]], timeout: float | None, give_back: Callable[[T], None] | None
+    ) -> None:
+        self._function = function
+        self._timeout = math.inf if timeout is None else timeout
         self._give_back = give_back
-        self._brought: list[Any] = []
+        self._scope = trio.CancelScope()
+        self._results: list[T] = []
 
-    def take(self, item: T) -> T:
-        """It is here."""
-        self.taken = True
-        return item
-
-    def bring(self, item: object) -> None:
-        """The call has ended with this."""
-        self._brought.append(item)
-        if self.scope.cancel_called:
-            self.give_up()
+    async def run(self) -> T:
+        try:
+            with self._scope, trio.fail_after(self._timeout):
+                result = await self._function()
+                self._results.append(result)
+                if self._scope.cancel_called:
+                    self.give_up()
+                return result
+        except trio.TooSlowError:
+            raise TimeoutError(f"not within {self._timeout:g} s") from None
+        raise _ended()
 
     def give_up(self) -> None:
-        """Nobody waits any more."""
-        self.scope.cancel()
-        while self._brought and self._give_back is not None:
-            self._give_back(self._brought.pop())
+        """The caller is gone: cancel the call, or give its result back."""
+        self._scope.cancel()
+        while self._results and self._give_back is not None:
+            self._give_back(self._results.pop())
 
 
 def _ended() -> ManagerEnded:
@@ -141,17 +143,6 @@ def _result(future: "Future[T]") -> T:
         return future.result()
     except (trio.ClosedResourceError, CancelledError):
         raise _ended() from None
-
-
-async def _within(claim: _Claim, limit: float | None, function: Callable[..., Awaitable[T]], *args: object) -> T:
-    try:
-        with claim.scope, trio.fail_after(math.inf if limit is None else limit):
-            item = await function(*args)
-            claim.bring(item)
-            return item
-    except trio.TooSlowError:
-        raise TimeoutError(f"not within {limit:g} s") from None
-    raise _ended()
 
 
 class BlockingManager:
@@ -204,7 +195,7 @@ class BlockingManager:
 
     @property
     def backlog(self) -> dict[str, int]:
-        """How many notes each actor has not read yet, by its name."""
+        """How many events each actor has not read yet, by its name."""
         return self._calls.now(lambda: self._manager.backlog)
 
     # what takes effect at once
@@ -262,18 +253,8 @@ class BlockingManager:
         self._calls.wait(timeout, self._manager.send_signal, message)
 
 
-_OVER: Any = object()
-
-
-async def _next(source: AsyncIterator[T]) -> T:
-    try:
-        return await anext(source)
-    except StopAsyncIteration:
-        return cast("T", _OVER)
-
-
 class _Untaken(Generic[T]):
-    """An iterator to which an item can be given back: whoever comes next, or waits already, gets it."""
+    """An iterator to which an item can be given back, for the next one that asks, or that waits already."""
 
     def __init__(self, source: AsyncIterator[T]) -> None:
         self._source = source
@@ -294,7 +275,7 @@ class _Untaken(Generic[T]):
         return self._given_back.popleft()
 
     def give_back(self, item: T) -> None:
-        """It has reached nobody."""
+        """It has not reached its caller."""
         self._given_back.appendleft(item)
         for scope in self._waiting:
             scope.cancel()
@@ -310,16 +291,16 @@ class Stream(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         source = aiter(self._source)
-        with suppress(ManagerEnded):
-            while (item := self._calls.wait(None, _next, source, give_back=self._give_back)) is not _OVER:
-                yield item
+        with suppress(StopAsyncIteration, ManagerEnded):
+            while True:
+                yield self._calls.wait(None, anext, source, give_back=self._give_back)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         source = aiter(self._source)
-        with suppress(ManagerEnded):
-            while (item := await self._take(source)) is not _OVER:
-                yield item
+        with suppress(StopAsyncIteration, ManagerEnded):
+            while True:
+                yield await self._take(source)
 
     async def _take(self, source: AsyncIterator[T]) -> T:
-        with self._calls.claim(self._give_back) as claim:
-            return claim.take(await asyncio.wrap_future(self._calls.start(_within, claim, None, _next, source)))
+        with self._calls.waiting(_Call(partial(anext, source), None, self._give_back)) as future:
+            return await asyncio.wrap_future(future)

@@ -1,7 +1,6 @@
 """The public entry points, and the `Manager` that they give: status to set, state to watch, signals to read and send.
 
-A thin face over the supervisor. It owns the one fact that the worker itself decides, what it is doing. Nothing of
-actors, sockets or timing is known here.
+A thin face over the supervisor. It owns the one fact that the worker itself decides: what it is doing.
 """
 
 import logging
@@ -30,13 +29,11 @@ log = logging.getLogger(__name__)
 
 
 class Signals(trio.abc.ReceiveChannel[frames.Message]):
-    """The messages of a memory channel; their end is told only to those whom it does not cancel."""
+    """The messages of a memory channel, whose end comes a moment later (see `settled`)."""
 
     def __init__(self, channel: trio.MemoryReceiveChannel[frames.Message]) -> None:
         self._channel = channel
-        self.receive_nowait = channel.receive_nowait
-        self.statistics = channel.statistics
-        self.close = channel.close
+        self.receive_nowait, self.statistics, self.close = channel.receive_nowait, channel.statistics, channel.close
 
     async def receive(self) -> frames.Message:
         """The next message. Raises `trio.EndOfChannel` when the manager has ended and all of them are read."""
@@ -47,19 +44,17 @@ class Signals(trio.abc.ReceiveChannel[frames.Message]):
             raise
 
     async def aclose(self) -> None:
-        """Messages are not wanted any more."""
         await self._channel.aclose()
 
 
 class Manager:
-    """What the worker holds while the state manager runs. Made by `run_state_manager` and `open_state_manager`."""
+    """The worker's handle on its state. Made by `run_state_manager` and `open_state_manager`."""
 
-    __slots__ = ("_said", "_supervisor")
+    __slots__ = ("_busy_blocks", "_supervisor")
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._said: list[Truth] = []
-        """What was true before the first `busy` block, and the jobs of those that have not ended, the newest last."""
+        self._busy_blocks: list[Truth] = []  # what was true before the first one, then the jobs of those that run
 
     def __repr__(self) -> str:
         state = self.state
@@ -67,7 +62,7 @@ class Manager:
         name = "(no peer id)" if state.peer_id is None else shown(state.peer_id)
         return f"<worker_state.Manager {state.status.value} {name}, {known}>"
 
-    # the status: plain functions, for the worker decides it and the network only follows
+    # the status: plain functions, since the worker decides it and the network follows
 
     @property
     def status(self) -> WorkerStatus:
@@ -112,25 +107,25 @@ class Manager:
             self._end(job)
 
     def _begin(self, job: Busy) -> None:
-        said, before = self._said, self.state.truth
+        blocks, before = self._busy_blocks, self.state.truth
         self._change(job)
         if before == Reserved(job.job_id):  # fulfilled now
-            before = said[-1] if len(said) > 1 else Available()
-        if said[-1:] != [before]:  # something newer was said, so that no older block's past is of interest any more
-            said[:] = [before]
-        said.append(job)
+            before = blocks[-1] if len(blocks) > 1 else Available()
+        if blocks[-1:] != [before]:  # the status was set inside the older blocks, so they bring nothing back
+            blocks[:] = [before]
+        blocks.append(job)
 
     def _end(self, job: Busy) -> None:
-        said, newest = self._said, self._said[-1]
-        said[:] = [each for each in said if each is not job]
+        blocks, newest = self._busy_blocks, self._busy_blocks[-1]
+        blocks[:] = [each for each in blocks if each is not job]
         if self.state.truth in (newest, job):
-            self._change(self.state.idle if said[-1] == Available() else said[-1])
+            self._change(self.state.idle if blocks[-1] == Available() else blocks[-1])
 
     async def draining(self) -> None:
         """Take no further job from now on, for good, and return when none is reserved or running any more.
 
         Without a job the status is maintenance, at once or as soon as the present job ends. Until then the worker stays
-        truthfully reserved or busy; whoever takes jobs only while `status` is available takes no other. Waits as long
+        truthfully reserved or busy; a program that takes jobs while `status` is available takes no other. Waits as long
         as the job takes: put `trio.move_on_after` around it, which ends the waiting and not the draining. May be called
         again. Raises `trio.ClosedResourceError` when the manager has ended.
         """
@@ -201,18 +196,18 @@ class Manager:
 
         Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
         with a `type`, is worker_state's own to send, or names another sender. A sent message may not have
-        arrived; but what was sent before the worker leaves is waited for, within half of `timing.exit`.
+        arrived; but the exit waits for what was sent before it, within half of `timing.exit`.
         """
         if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
             raise ValueError("a signal must be a mapping with a 'type', a string")
         if message["type"] in frames.OURS:
             raise ValueError(f"{message['type']!r} is sent by worker_state itself")
         kind, ours = message["type"], self.state.peer_id
-        # The server would answer that it does not know the sender, which is how it says that it has forgotten us.
+        # Of another sender the server answers that it does not know it, just as when it has forgotten this worker.
         if ours is not None and message.get("from_peer_id", None if kind in frames.SIGNED else ours) != ours:
             raise ValueError(f"'from_peer_id' of {kind!r} must be this worker's peer id")
         try:
-            text = frames.encode(dict(message))  # now, for it may change while it waits for its turn
+            text = frames.encode(dict(message))  # now, since it may change while it waits for its turn
         except RecursionError:
             raise ValueError("a signal must not be nested so deeply") from None
         link = self._supervisor.link
@@ -238,7 +233,7 @@ async def run_state_manager(
     `timing.exit + timing.close` seconds.
     """
     running = run_in_world(config, World.real(config), task_status=task_status)
-    del task_status  # it holds the nursery of `nursery.start`, which would live as long as this call
+    del task_status  # it refers to the nursery of `nursery.start`, which would live as long as this call
     await running
 
 
@@ -268,8 +263,8 @@ def open_state_manager(
 ) -> AbstractAsyncContextManager[Manager]:
     """The same for scripts: `async with open_state_manager(config) as manager`. Raises `StartupFailed` on entering.
 
-    At the end the body is done first, then the identities' deletion is asked for and the socket closed. What the body
-    raised leaves as itself, whatever has ended it; if the manager has failed, too, both leave in one group. `early` is
-    called with the manager before anything else is done, for who tells how a start goes that waits for its server.
+    After the body the identities' deletion is asked for and the socket closed. What the body raised leaves as itself;
+    if the manager has failed, too, both leave in one group. `early` is called with the manager before the start, for
+    programs that show how a start goes that waits for its server.
     """
     return open_background(partial(run_in_world, config, World.real(config), early=early))

@@ -1,7 +1,7 @@
 """The supervisor: owns the nursery, the channels, the one routing table, the snapshot and the order of the end.
 
 Every event passes through `Supervisor.publish`, which drops those of an older link, folds the others into the snapshot,
-and delivers them as `ROUTES` says. Decisions about the protocol are made in the actors and in `core`, not here.
+and delivers them as `ROUTES` says. Decisions about the protocol are made in the actors and in `protocol`, not here.
 """
 
 import logging
@@ -9,8 +9,8 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import trio
 
@@ -71,8 +71,7 @@ ROUTES: dict[type[m.Event], tuple[str, ...]] = {
     m.SignalDropped: (),
     m.StartupAborted: (CLEANUP,),
 }
-"""Which actors get which event. Every event also reaches the snapshot (`core.state.fold`). A test holds both to be
-total."""
+"""Which actors get which event. Every event also reaches the snapshot (`protocol.state.fold`)."""
 
 FRAME_ROUTES: dict[type[frames.Frame], tuple[str, ...]] = {
     frames.RegistrationAccepted: (REGISTRATION,),
@@ -95,12 +94,11 @@ class Supervisor:
         self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
         self.counts = Counters()
         self.link: m.Link | None = None
-        self.failure: StartupFailed | None = None
         self.on_registered: Callable[[], None] | None = None  # called once, at the first registration
+        self._failure: StartupFailed | None = None
         self._epoch = 0  # of the newest link
-        chance: dict[str, Any] = {"random": world.random, "nonce": world.nonce, "awake": world.awake}
-        self._registration = RegistrationActor(config, **chance)
-        self._status = StatusActor(config, **chance)
+        self._registration = RegistrationActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
+        self._status = StatusActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
         self._config = config
         self._world = world
         self._thread = threading.get_ident()
@@ -111,7 +109,7 @@ class Supervisor:
         self._receivers: dict[str, Callable[[m.Event], None]] = {
             name: send.send_nowait for name, (send, _) in self._channels.items()
         }
-        self._receivers[SIGNALS] = self._hand_on
+        self._receivers[SIGNALS] = self._queue_signal
 
     @trio.lowlevel.enable_ki_protection
     def publish(self, event: m.Event) -> None:
@@ -120,10 +118,9 @@ class Supervisor:
         Raises `RuntimeError` in any thread but trio's own.
         """
         if threading.get_ident() != self._thread:
-            # Delivered by half would be worse than not at all: trio's channels wake nobody from a foreign thread.
-            raise RuntimeError(
-                "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
-            )
+            # Trio's channels wake no task from a foreign thread: the event would be delivered by half.
+            text = "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
+            raise RuntimeError(text)
         self._waiting.append(event)
         if self._publishing:
             return
@@ -146,7 +143,8 @@ class Supervisor:
         if self.is_stale(event):
             return
         for name in FRAME_ROUTES[type(event.frame)] if isinstance(event, m.FrameReceived) else ROUTES[type(event)]:
-            self._receivers[name](event)
+            with suppress(trio.ClosedResourceError):  # an actor that has ended
+                self._receivers[name](event)
         match event:
             case m.FrameReceived(_, frames.Malformed(why)):
                 self.publish(m.FrameIgnored(why))
@@ -161,18 +159,16 @@ class Supervisor:
             case m.LinkLost() | m.DropLink():
                 self.link = None
             case m.StartupAborted(error):
-                self.failure = self.failure or error
+                self._failure = self._failure or error
             case m.StartLeaving():
                 self.on_registered = None
-            case _:
-                pass
         self.counts.add(event, self.state.value)
         self.state.set(fold(self.state.value, event, trio.current_time()))
         if isinstance(event, m.WorkerRegistered) and self.on_registered is not None:
             on_registered, self.on_registered = self.on_registered, None
             on_registered()
 
-    def _hand_on(self, event: m.Event) -> None:
+    def _queue_signal(self, event: m.Event) -> None:
         """Queue a message for the worker's other parts; an error only if it may answer one of their frames."""
         match event:
             case m.FrameReceived(_, frames.OtherMessage(message)):
@@ -189,7 +185,7 @@ class Supervisor:
         except trio.WouldBlock:
             self.publish(m.SignalDropped())
         except trio.BrokenResourceError:
-            pass  # the worker has stopped listening, which is its right
+            pass  # the worker has closed its end
 
     def backlog(self) -> dict[str, int]:
         """Unread events by actor."""
@@ -202,45 +198,33 @@ class Supervisor:
 
         The cancel reaches the cleanup actor alone. It publishes `StartLeaving` and `CloseLink`, which end the others.
         """
-        config, world = self._config, self._world
-        api_calls = partial(ApiCalls, world.api, publish=self.publish, exit_within=config.timing.exit)
+        config, api = self._config, self._world.api
         try:
             async with trio.open_nursery() as nursery:
-                self._receivers[API_CALLS] = api_calls(nursery).handle
+                self._receivers[API_CALLS] = ApiCalls(api, nursery, self.publish, config.timing.exit).handle
                 nursery.start_soon(self._run_connection, name="worker_state connection")
                 for name, actor in ((REGISTRATION, self._registration), (STATUS, self._status)):
                     inbox = self._channels[name][1]
                     run = partial(run_actor, actor, inbox, publish=self.publish, is_stale=self.is_stale)
                     nursery.start_soon(run, name=f"worker_state {name}")
-                cleanup = CleanupActor(world.api, config.timing, keeps_room=config.keeps_room, publish=self.publish)
+                cleanup = CleanupActor(api, config.timing, keeps_room=config.keeps_room, publish=self.publish)
                 await cleanup.run(self._channels[CLEANUP][1])
         finally:
             self.state.close()
             self._signals.close()
-        if self.failure is not None:
-            raise self.failure
+        if self._failure is not None:
+            raise self._failure
 
     @trio.lowlevel.enable_ki_protection
     async def _run_connection(self) -> None:
-        """The link is the last to end: then there is nothing left to decide."""
-        actor = ConnectionActor(
-            self._world.dial,
-            ReconnectPolicy(self._world.random, self._world.pace),
-            self._config.timing,
-            publish=self.publish,
-            is_stale=self.is_stale,
-            waits=self._config.wait_for_server,
-        )
+        config, world = self._config, self._world
+        policy = ReconnectPolicy(world.random, world.pace)
+        actor = ConnectionActor(world.dial, policy, config, publish=self.publish, is_stale=self.is_stale)
         try:
             await actor.run(self._channels[CONNECTION][1])
-        finally:
+        finally:  # the link is the last to end: then there is nothing left to decide
             for name in (CONNECTION, REGISTRATION, STATUS):
                 self._channels[name][0].close()
-                self._receivers[name] = _ignore
-
-
-def _ignore(event: m.Event) -> None:
-    """An actor that has ended needs nothing."""
 
 
 def _worth_a_line(count: int) -> bool:

@@ -10,14 +10,12 @@ import trio
 
 T = TypeVar("T")
 
-SETTLED = 0.1
-"""Seconds for an end to reach everybody whom it cancels. In the nursery of the task that has ended, and around the
-block that it ran for, that is before any sleep can be over; nurseries around these take as long as their tasks do."""
+SETTLED = 0.1  # seconds for the error of a task that ends to cancel those that its nursery, and those around it, cancel
 
 
 async def settled() -> None:
-    """Wait before it is told that something will not come any more: most of those who wait for a task that fails are
-    cancelled by its error, and would only add one of their own."""
+    """Wait before raising that nothing will come any more: most waiters are cancelled by the error of the task that
+    failed, and would only add one of their own."""
     await trio.sleep(SETTLED)
 
 
@@ -28,8 +26,7 @@ class Watched(Generic[T]):
         self._value = value
         self._version = 0
         self._closed = False
-        self._changed: trio.Event | None = None
-        """Made by the first who waits for the next change: nearly always nobody does."""
+        self._changed: trio.Event | None = None  # made by the first that waits for the next change
 
     def __repr__(self) -> str:
         return f"<Watched{' closed' if self._closed else ''} {self._value!r}>"
@@ -40,15 +37,14 @@ class Watched(Generic[T]):
         return self._value
 
     def set(self, value: T) -> None:
-        """Replace the value and wake everybody who watches; setting an equal one wakes nobody."""
+        """Replace the value and wake the watchers; setting an equal one wakes nobody."""
         if value is not self._value and value != self._value:
             self._value = value
             self._version += 1
             self._wake()
 
     def close(self) -> None:
-        """There will be no newer value: iterations end, and waits for what is not so raise, unless this end cancels
-        them."""
+        """There will be no newer value: iterations end, and waits for what is not so raise."""
         self._closed = True
         self._wake()
 
@@ -65,7 +61,7 @@ class Watched(Generic[T]):
     @trio.lowlevel.enable_ki_protection
     async def wait_for(self, wanted: Callable[[T], bool]) -> T:
         """Wait until `wanted(value)` is true and return that value; raises `trio.ClosedResourceError` after `close`."""
-        await trio.lowlevel.checkpoint()  # always one, as trio wants: a loop around this must let others run
+        await trio.lowlevel.checkpoint()  # always: a loop around this must let others run
         while not wanted(self._value):
             if self._closed:
                 await settled()

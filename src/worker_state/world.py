@@ -1,28 +1,22 @@
-"""Everything outside the process, and chance, as the actors get it: what tests, simulations and benchmarks replace."""
+"""Everything outside the process, and chance: what tests, simulations and benchmarks replace."""
 
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from random import Random, SystemRandom
 
 import trio
 
 from worker_state.config import Config
-from worker_state.net.api import ServerApi
-from worker_state.net.http_client import Http, HttpxHttp
+from worker_state.net.http_client import Http, HttpxHttp, ServerApi
 from worker_state.net.websocket import Dial, WebSocketDial
 from worker_state.protocol.reconnect import ReconnectParameters
-
-_CHANCE = SystemRandom()
-"""From the operating system, which forked workers share without drawing alike (T17). One for all workers of a
-process: an object of this kind weighs 2.5 KiB, and has no state of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything outside the process, and chance: what tests and simulations replace."""
+    """The network, chance, and a clock beside trio's."""
 
     dial: Dial
     http: Http
@@ -44,15 +38,11 @@ class World:
         return cls(
             dial=WebSocketDial(config.websocket_url, unacknowledged_within=timing.unacknowledged),
             http=HttpxHttp(config.http_url, within=timing.http),
-            random=_CHANCE,
+            random=SystemRandom(),  # forked workers must not draw alike (T17)
             nonce=lambda: secrets.token_hex(16),
-            pace=_patient(timing.register),
+            pace=ReconnectParameters.patient(timing.register),
             awake=_awake,
         )
-
-
-_patient = cache(ReconnectParameters.patient)
-"""One for all workers of a process that are equally patient: they never change."""
 
 
 def _awake() -> float:

@@ -66,12 +66,12 @@ def test_g08_no_dial_is_promised_that_does_not_follow(caplog: pytest.LogCaptureF
 
 def test_recovery_says_how_long_it_took(caplog: pytest.LogCaptureFixture) -> None:
     """A registration after a loss is one line with the attempts and the time without one."""
-    say = log_lines.Registrations(show_session_string=True)
-    say.lost(1.0)
-    say.accepted(1, SESSION, "room", 2.0)
-    say.lost(10.0)
-    say.lost(12.0)
-    say.accepted(4, SESSION, "room", 14.5)
+    lines = log_lines.Registrations(show_session_string=True)
+    lines.lost(1.0)
+    lines.accepted(1, SESSION, "room", 2.0)
+    lines.lost(10.0)
+    lines.lost(12.0)
+    lines.accepted(4, SESSION, "room", 14.5)
     assert [fields for _, event, fields in said(caplog) if event == "registered"] == [
         {"epoch": 1, "attempt": 1, "downtime": 0.0},
         {"epoch": 4, "attempt": 3, "downtime": 4.5},
@@ -84,29 +84,29 @@ def test_recovery_says_how_long_it_took(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_new_room_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """A registration in another room gives the new session string, which clients need."""
-    say = log_lines.Registrations(show_session_string=True)
-    say.accepted(1, SESSION, "room", 0.0)
+    lines = log_lines.Registrations(show_session_string=True)
+    lines.accepted(1, SESSION, "room", 0.0)
     moved = SessionString("other", "secret", "peer")
-    say.accepted(2, moved, "other", 1.0)
+    lines.accepted(2, moved, "other", 1.0)
     assert caplog.messages[-1] == f"the old session string is of no use any more, the new one is: {moved}"
 
 
 def test_a_withheld_session_string_is_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     """Withheld, the session string stands in no line, at the start as little as after a move."""
-    say = log_lines.Registrations(show_session_string=False)
-    say.accepted(1, SESSION, "room", 0.0)
-    say.accepted(2, SessionString("other", "secret", "peer"), "other", 1.0)
+    lines = log_lines.Registrations(show_session_string=False)
+    lines.accepted(1, SESSION, "room", 0.0)
+    lines.accepted(2, SessionString("other", "secret", "peer"), "other", 1.0)
     assert "sleap-session" not in caplog.text
     assert "secret" not in repr(said(caplog))
 
 
 def test_a_refusal_is_said_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
     """The same refusal again is not repeated, until a registration has been accepted."""
-    say = log_lines.Registrations(show_session_string=True)
+    lines = log_lines.Registrations(show_session_string=True)
     for reason in ("full", "full", "closed", "closed"):
-        say.refused(reason)
-    say.accepted(1, SESSION, "room", 0.0)
-    say.refused("closed")
+        lines.refused(reason)
+    lines.accepted(1, SESSION, "room", 0.0)
+    lines.refused("closed")
     assert [fields["reason"] for _, event, fields in said(caplog) if event == "registration_refused"] == [
         "full",
         "closed",
@@ -116,10 +116,10 @@ def test_a_refusal_is_said_once_for_each_reason(caplog: pytest.LogCaptureFixture
 
 def test_http_calls_that_fail_again_and_again(caplog: pytest.LogCaptureFixture) -> None:
     """The first failed HTTP call is an error, the next are counted for who debugs, and the recovery says how many."""
-    say = log_lines.Registrations(show_session_string=True)
+    lines = log_lines.Registrations(show_session_string=True)
     for _ in range(3):
-        say.call_failed(log_lines.SIGN_IN, "HTTP 500")
-    say.call_succeeded(log_lines.SIGN_IN)
+        lines.call_failed(log_lines.SIGN_IN, "HTTP 500")
+    lines.call_succeeded(log_lines.SIGN_IN)
     assert [(level, event) for level, event, _ in said(caplog)] == [
         (logging.ERROR, "http_failed"),
         (logging.DEBUG, "http_failed"),
@@ -131,30 +131,30 @@ def test_http_calls_that_fail_again_and_again(caplog: pytest.LogCaptureFixture) 
 
 def test_renewals_are_said(caplog: pytest.LogCaptureFixture) -> None:
     """After the start a renewed token and a new room are a line each; the first ones are part of the start."""
-    say = log_lines.Registrations(show_session_string=True)
-    say.call_succeeded(log_lines.SIGN_IN)
-    say.call_succeeded(log_lines.ROOM_CREATION)
+    lines = log_lines.Registrations(show_session_string=True)
+    lines.call_succeeded(log_lines.SIGN_IN)
+    lines.call_succeeded(log_lines.ROOM_CREATION)
     assert said(caplog) == []
-    say.accepted(1, SESSION, "room", 0.0)
-    say.call_succeeded(log_lines.SIGN_IN)
-    say.call_succeeded(log_lines.ROOM_CREATION)
+    lines.accepted(1, SESSION, "room", 0.0)
+    lines.call_succeeded(log_lines.SIGN_IN)
+    lines.call_succeeded(log_lines.ROOM_CREATION)
     assert caplog.messages[1:] == ["the ID token was renewed", "a new room was created"]
 
 
 def test_the_fourth_eviction_within_an_hour_is_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
     """Each eviction is a warning, and the one that makes them many an error as well."""
-    say = log_lines.Registrations(show_session_string=True)
+    lines = log_lines.Registrations(show_session_string=True)
     for number in range(1, 6):
-        say.evicted("the server has forgotten this worker", 0.1, number, 4)
+        lines.evicted("the server has forgotten this worker", 0.1, number, 4)
     assert [event for level, event, _ in said(caplog) if level == logging.ERROR] == ["evicted_often"]
 
 
 def test_a_refusal_after_the_start_says_that_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     """A first one ends the start; a later one may be all that the log has for hours."""
-    say = log_lines.Registrations(show_session_string=False)
-    say.refused("room not found")
-    say.accepted(1, None, "room", 0.0)
-    say.refused("room not found")
+    lines = log_lines.Registrations(show_session_string=False)
+    lines.refused("room not found")
+    lines.accepted(1, None, "room", 0.0)
+    lines.refused("room not found")
     assert [line for line in caplog.messages if "refused" in line] == [
         "registration refused: room not found",
         "registration refused: room not found; it is tried again until it is accepted",

@@ -18,7 +18,7 @@ from tests.support.fake import FakeSocket
 from tests.support.processes import PROGRAM, Server, environment, spawning
 from tests.support.right import name_of, stays
 from tests.support.worlds import FakeWorld, World, scenario
-from worker_state import SignInFailed, Timing
+from worker_state import Config, SignInFailed, Timing
 from worker_state.actors.connection import ConnectionActor
 from worker_state.actors.runner import Inbox
 from worker_state.devserver.identities import ApiKey
@@ -187,8 +187,8 @@ class Quiet:
 
 async def run_connection(inbox: Inbox, dial: Dial, timing: Timing, publish: m.Publish) -> None:
     """The connection actor alone."""
-    pace = ReconnectPolicy(Random(1))
-    await ConnectionActor(dial, pace, timing, publish=publish, is_stale=lambda event: False).run(inbox)
+    policy, config = ReconnectPolicy(Random(1)), Config("ws://fake", "http://fake", timing=timing, wait_for_server=True)
+    await ConnectionActor(dial, policy, config, publish=publish, is_stale=lambda event: False).run(inbox)
 
 
 async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:

@@ -1,6 +1,4 @@
-"""The four actors: thin async shells around the decisions of `core`, one module each.
+"""The four actors. They never import each other: what one has for another, it publishes to the supervisor.
 
-They never import each other, nor the manager; what one has to say to another goes through `tell`. An actor is a
-function `run(inbox, …)` whose parameters show everything that it may touch. The worker's cancel reaches the cleanup
-actor alone; the others shield themselves and end when they hear that the worker leaves.
+The worker's cancel reaches the cleanup actor alone. The others are shielded, and end when the worker leaves.
 """

@@ -1,7 +1,7 @@
 """The two HTTP calls that create something, sign-in and room creation: made when an actor asks for them.
 
-What a call brings is published (`IdentityCreated`, `RoomCreated`), also when the worker has begun to leave meanwhile:
-what exists on the server has to reach the cleanup actor. What failed is published, too, with the reason.
+Their outcome is published, also when the worker has begun to leave meanwhile: what exists on the server has to reach
+the cleanup actor.
 """
 
 import math
@@ -14,13 +14,11 @@ from worker_state.protocol import events as m
 from worker_state.protocol.http_api import HttpFailure, Identity, Room
 
 if TYPE_CHECKING:
-    from worker_state.net.api import ServerApi
-
-CUT_SHORT = HttpFailure("it was cut short")  # the worker leaves, and the exit is bounded
+    from worker_state.net.http_client import ServerApi
 
 
 class ApiCalls:
-    """The calls of one worker, one at a time. They are shielded: what they create is owed, whatever is cancelled."""
+    """The calls of one worker, one at a time. They are shielded: what they create has to be deleted."""
 
     def __init__(self, api: "ServerApi", nursery: trio.Nursery, publish: m.Publish, exit_within: float) -> None:
         """`exit_within`: seconds that a call may still take once the worker leaves."""
@@ -32,31 +30,27 @@ class ApiCalls:
         self._end_by = math.inf
 
     def handle(self, event: m.Event) -> None:
-        """Begin the call that is asked for, without waiting."""
+        """Start the call that is asked for, without waiting."""
         match event:
-            case m.RequestIdentity():
-                self._nursery.start_soon(self._sign_in)
-            case m.RequestRoom(id_token):
-                self._nursery.start_soon(self._create_room, id_token)
+            case m.RequestIdentity() | m.RequestRoom():
+                self._nursery.start_soon(self._call, event)
             case m.StartLeaving():
                 self._scope.deadline = self._end_by = trio.current_time() + self._exit_within
 
     @trio.lowlevel.enable_ki_protection
-    async def _sign_in(self) -> None:
-        identity: Identity | HttpFailure = CUT_SHORT
+    async def _call(self, request: m.RequestIdentity | m.RequestRoom) -> None:
+        answer: Identity | Room | HttpFailure = HttpFailure("it was cut short")  # the worker leaves
         with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
-            identity = await self._api.sign_in()
-        if isinstance(identity, HttpFailure):
-            self._publish(m.IdentityFailed(identity.why, v.hint(identity.retry_after)))
-        else:
-            self._publish(m.IdentityCreated(identity))
-
-    @trio.lowlevel.enable_ki_protection
-    async def _create_room(self, id_token: str) -> None:
-        room: Room | HttpFailure = CUT_SHORT
-        with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
-            room = await self._api.create_room(id_token)
-        if isinstance(room, HttpFailure):
-            self._publish(m.RoomFailed(room.why, room.status, v.hint(room.retry_after)))
-        else:
-            self._publish(m.RoomCreated(room))
+            if isinstance(request, m.RequestRoom):
+                answer = await self._api.create_room(request.id_token)
+            else:
+                answer = await self._api.sign_in()
+        match answer:
+            case Identity():
+                self._publish(m.IdentityCreated(answer))
+            case Room():
+                self._publish(m.RoomCreated(answer))
+            case HttpFailure(why, status, retry_after) if isinstance(request, m.RequestRoom):
+                self._publish(m.RoomFailed(why, status, v.hint(retry_after)))
+            case HttpFailure(why, _, retry_after):
+                self._publish(m.IdentityFailed(why, v.hint(retry_after)))

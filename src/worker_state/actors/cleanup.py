@@ -24,12 +24,12 @@ from worker_state.protocol.peer_listing import PeerListing
 from worker_state.redact import shown
 
 if TYPE_CHECKING:
-    from worker_state.net.api import ServerApi
+    from worker_state.net.http_client import ServerApi
 
 log = logging.getLogger(__name__)
 
 AGAIN_AFTER = (0.2, 0.4)
-"""Seconds before the second and the third try at a deletion: a hiccup of the server's must leave no identity behind,
+"""Seconds before the second and the third try at a deletion: a hiccup of the server must leave no identity behind,
 and a server that is away must not hold up the exit."""
 
 
@@ -43,8 +43,7 @@ class CleanupActor:
         self._keeps_room = keeps_room
         self._publish = publish
         self._undeleted: list[str] = []  # usernames, the oldest first
-        self._peer_id: str | None = None
-        """The first of all usernames: the worker registers under it for as long as it lives."""
+        self._peer_id: str | None = None  # the first of all usernames: the worker registers under it for good
         self._awaited = 0  # sign-ins under way: users that may exist, whose names are not known yet
         self._asked: set[str] = set()  # those whose deletion is under way
         self._linked = False
@@ -56,12 +55,12 @@ class CleanupActor:
         within `timing.exit` seconds, and publish `CloseLink`; the other way round where the room is to stay."""
         try:
             async with trio.open_nursery() as nursery:
-                aborted = False
-                while not aborted:
+                event: m.Event | None = None
+                while not isinstance(event, m.StartupAborted):
                     event = await self._next(inbox)
-                    aborted = isinstance(event, m.StartupAborted)
                     if isinstance(event, m.IdentityCreated):
-                        self._delete_soon(self._replaced(), nursery)
+                        # ID tokens are good without their user, and only the newest is used (G09).
+                        self._delete_soon(self._undeleted[:-1], nursery, {self._peer_id})
                 nursery.cancel_scope.cancel()
         finally:
             # Also when a bug of another actor cancels this one: the identities still have to go.
@@ -77,9 +76,7 @@ class CleanupActor:
         over_at = trio.current_time() + timing.exit + (timing.close if self._keeps_room else 0.0)
         with trio.CancelScope(deadline=over_at, shield=True):
             async with trio.open_nursery() as nursery:
-                self._delete_soon(
-                    self._undeleted[1:], nursery
-                )  # these are listed nowhere: nothing has to be waited for
+                self._delete_soon(self._undeleted[1:], nursery)  # these are listed nowhere: nothing to wait for
                 with trio.move_on_after(timing.exit / 2):
                     while not self._flushed:
                         await self._next(inbox)
@@ -115,15 +112,9 @@ class CleanupActor:
                     self._listing.lost(trio.current_time(), closed=by_server, unanswered=unanswered)
             case m.SignalsFlushed():
                 self._flushed = True
-            case _:
-                pass
-
-    def _replaced(self) -> list[str]:
-        """Those that nobody needs: ID tokens are good without their user, and only the newest is used (G09)."""
-        return [username for username in self._undeleted[:-1] if username not in (self._peer_id, *self._asked)]
 
     async def _until_unlisted(self, inbox: Inbox) -> None:
-        """Until the link is closed, and the server has had a moment to forget who was registered through it."""
+        """Until the link is closed, and the server has had a moment to forget the peer that it belonged to."""
         while self._linked:
             await self._next(inbox)
         if self._undeleted and self._listing.ends_soon(trio.current_time()):
@@ -142,10 +133,11 @@ class CleanupActor:
                 break
             await self._next(inbox)
 
-    def _delete_soon(self, usernames: Iterable[str], nursery: trio.Nursery) -> None:
+    def _delete_soon(self, usernames: Iterable[str], nursery: trio.Nursery, kept: Iterable[str | None] = ()) -> None:
         for username in usernames:
-            self._asked.add(username)
-            nursery.start_soon(self._delete, username)
+            if username not in (*kept, *self._asked):
+                self._asked.add(username)
+                nursery.start_soon(self._delete, username)
 
     @trio.lowlevel.enable_ki_protection
     async def _delete(self, username: str) -> None:

@@ -1,7 +1,4 @@
-"""One open WebSocket while it is served: frames in and out, the watch for silence, and the one reason why it ended.
-
-The connection actor alone makes one. It knows nothing of dialling, nor what a frame means.
-"""
+"""One open WebSocket while it is served: frames in and out, the watch for silence, and the one reason why it ended."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -21,40 +18,32 @@ from worker_state.redact import redacted
 if TYPE_CHECKING:
     from worker_state.net.websocket import Socket
 
-LATE = 1.0
-"""Seconds. A pong's deadline noticed later than this says that we were stopped, not that the peer is dead (T15)."""
-
-Deliver = Callable[[], Awaitable[Closed | None]]
+LATE = 1.0  # seconds: a pong's deadline noticed later says that we were stopped, not that the peer is dead (T15)
 
 
 @dataclass(slots=True, eq=False)
 class _Outgoing:
-    """A frame that is to be sent."""
-
-    kind: str  # the message's type; nothing for the Close frame
-    deliver: Deliver = field(repr=False)  # it holds the frame, which may hold tokens
-    taken: trio.Event | None = None
-    """For a frame of the worker's other parts: set when the socket has taken it, or never will."""
+    kind: str  # the message's type; empty for the Close frame
+    deliver: Callable[[], Awaitable[Closed | None]] = field(repr=False)  # the frame in it may contain tokens
+    taken: trio.Event | None = None  # for a frame of the worker's other parts: the socket has taken it, or never will
     sent: bool = False
 
 
 class ServedLink:
     """The link of one epoch: a reader, a writer while something is to be sent, and a watch for silence."""
 
-    def __init__(self, epoch: int, socket: "Socket", timing: Timing, say: log_lines.Dials) -> None:
+    def __init__(self, epoch: int, socket: "Socket", timing: Timing, log: log_lines.Dials) -> None:
         self.over: Closed | None = None
         self._epoch = epoch
         self._socket = socket
         self._timing = timing
-        self._say = say
-        self._others_spoke = False  # A frame of the worker's other parts was sent: an error may be the answer to that
-        self._secrets: set[str] = set()  # what was sent here that the server's own words must not bring into a log
-        # Ours are few: each actor has at most one unanswered frame of each kind. Those of the other parts wait for
-        # their turn, so that a slow socket slows them down and nobody else.
+        self._log = log
+        self._others_spoke = False  # a frame of the worker's other parts was sent: an error may answer that one
+        self._secrets: set[str] = set()  # sent over this link; the server's words must not bring them into a log
+        # Few: each actor has at most one unanswered frame of each kind, and the worker's other parts wait in `_send`.
         self._unsent: list[_Outgoing] = []
-        self._closing: Closed | None = None
-        """Why the link is over as soon as its Close frame is answered, or its time is up."""
-        self._hearing = trio.CancelScope()  # cancelled when the link is over
+        self._closing: Closed | None = None  # why the link ends with the answer to its Close frame, or when time is up
+        self._receiving = trio.CancelScope()  # cancelled when the link is over
         self._tasks: trio.Nursery
         self._writing = False
 
@@ -65,46 +54,48 @@ class ServedLink:
             self._tasks.start_soon(self._watch)
             try:
                 publish(m.LinkOpened(m.Link(self._epoch, answer_by, self._send)))
-                with self._hearing:
-                    await self._hear(publish)
+                with self._receiving:
+                    await self._receive(publish)
             finally:
-                self._break_off()
+                self.over = self.over or self._closing or Closed()
+                self._receiving.cancel()
+                self._tasks.cancel_scope.cancel()
+                for outgoing in self._unsent:
+                    if outgoing.taken is not None:
+                        outgoing.taken.set()
         assert self.over is not None
         return self.over
 
-    async def _hear(self, publish: m.Publish) -> None:
+    async def _receive(self, publish: m.Publish) -> None:
         while True:
             received = await self._socket.receive()
             if isinstance(received, Closed):
                 if self.over is not None and received.by_server:
-                    self.over = replace(self.over, code=received.code)  # our Close frame is answered
+                    self.over = replace(self.over, code=received.code)  # the answer to our Close frame
                 self.end(received)
                 return
             frame = frames.read(received)
             if isinstance(frame, frames.RegisterError):
                 frame = replace(frame, reason=redacted(frame.reason, self._secrets))
             publish(m.FrameReceived(self._epoch, frame, self._others_spoke))
-            del (
-                received,
-                frame,
-            )  # an idle link must not hold on to the last one, which may be megabytes (faults.md, F22)
+            del received, frame  # an idle link must not keep the last one, which may be megabytes (faults.md, F22)
 
     def end(self, closed: Closed) -> None:
         """The link is over, at once."""
         if self.over is None:
             self.over = replace(closed, reason=redacted(closed.reason, self._secrets))
-        self._hearing.cancel()
+        self._receiving.cancel()
 
     def end_within(self, closed: Closed, seconds: float) -> None:
         """The link is over in so many seconds at the latest, or as soon as a Close frame is answered."""
-        if self.over is not None:
+        if self.over is None:
+            self._closing = closed
+            self._receiving.deadline = trio.current_time() + seconds
+        else:
             self.end(closed)
-            return
-        self._closing = closed
-        self._hearing.deadline = trio.current_time() + seconds
 
     def send_close(self) -> None:
-        """Send a Close frame behind what is on its way; nothing goes out after it."""
+        """Send a Close frame behind what is queued; nothing goes out after it."""
         if self.over is None:
             self.over = self._closing
             self._queue(_Outgoing("", self._socket.close))
@@ -142,18 +133,9 @@ class ServedLink:
             self._writing = True
             self._tasks.start_soon(self._write)
 
-    def _break_off(self) -> None:
-        """Nothing is sent any more: what waits for that is told."""
-        self.over = self.over or self._closing or Closed()
-        self._hearing.cancel()
-        self._tasks.cancel_scope.cancel()
-        for outgoing in self._unsent:
-            if outgoing.taken is not None:
-                outgoing.taken.set()
-
     @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
-        while self._unsent and not self._hearing.cancel_called:
+        while self._unsent and not self._receiving.cancel_called:
             with trio.move_on_after(self._timing.send) as scope:
                 await self._write_one(self._unsent.pop(0))
             if scope.cancelled_caught:
@@ -171,7 +153,7 @@ class ServedLink:
         if closed is not None:
             self.end(closed)
             if outgoing.taken is not None:
-                self._say.send_failed(self._epoch, outgoing.kind, self.over or closed)
+                self._log.send_failed(self._epoch, outgoing.kind, self.over or closed)
 
     @trio.lowlevel.enable_ki_protection
     async def _watch(self) -> None:

@@ -1,6 +1,7 @@
-"""What the actors say in the log, with the event's name and fields: the first failure loud, repeats quiet and counted,
-one line on recovery with the time that it took. Nothing is decided here, and no secret comes in but the session string,
-which the specification wants said.
+"""The log lines of connections, registrations and the status, each with its event's name and fields.
+
+The first failure is loud, repeats are quiet and counted, a recovery is one line with the time that it took. Nothing is
+decided here. No secret comes in but the session string, which clients need.
 """
 
 import logging
@@ -13,66 +14,47 @@ from worker_state.session_string import SessionString
 log = logging.getLogger(__name__)
 
 SIGN_IN, ROOM_CREATION = "sign-in", "room creation"  # the HTTP calls that are tried again
+CALL_FIELDS = {SIGN_IN: "sign_in", ROOM_CREATION: "room_creation"}
 
 
 class Dials:
-    """What the connection actor says: of links that were lost, and of dials until there is one again."""
-
-    __slots__ = ("failures", "once")
+    """Lines of the connection actor: on lost links, and on dials until there is a link again."""
 
     def __init__(self, *, once: bool = False) -> None:
-        self.failures = 0  # dials in a row that gave no link
         self.once = once  # no dial follows any trouble: the start fails with it
+        self._failures = 0  # dials in a row that gave no link
 
     def lost(self, epoch: int, closed: v.Closed, pause: float) -> None:
         """A link has ended; the next dial begins in `pause` seconds."""
-        then = None if self.once else pause
+        then, text = (None, "") if self.once else (pause, f"; dialling again in {pause:.1f} s")
         about = event("connection_lost", epoch=epoch, cause=closed.cause.name.lower(), code=closed.code, pause=then)
-        log.warning(
-            "connection lost: %s%s", closed, "" if self.once else f"; dialling again in {pause:.1f} s", extra=about
-        )
+        log.warning("connection lost: %s%s", closed, text, extra=about)
 
     def failed(self, epoch: int, failure: v.DialFailure, pause: float) -> None:
-        """A dial gave no link."""
-        self.failures += 1
-        level = logging.INFO if _worth_repeating(self.failures) else logging.DEBUG
-        level = logging.WARNING if self.failures == 1 else level
-        then = None if self.once else pause
-        about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=self.failures, pause=then)
-        following = "" if self.once else f"; dial {self.failures + 1} follows in {pause:.1f} s"
-        log.log(level, "no connection: %s%s", failure, following, extra=about)
+        """A dial gave no link; the next one begins in `pause` seconds."""
+        self._failures = count = self._failures + 1
+        # Now and then it is logged again, ever more rarely: long silence looks like a program that hangs.
+        repeated = logging.INFO if count >= 16 and count & (count - 1) == 0 else logging.DEBUG
+        level = logging.WARNING if count == 1 else repeated
+        then, text = (None, "") if self.once else (pause, f"; dial {count + 1} follows in {pause:.1f} s")
+        about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=count, pause=then)
+        log.log(level, "no connection: %s%s", failure, text, extra=about)
 
     def opened(self, epoch: int) -> None:
         """A dial gave a link."""
-        if self.failures > 1:
-            about = event("connected", epoch=epoch, attempt=self.failures + 1)
-            log.info("connected again after %d failed dials", self.failures, extra=about)
-        self.failures = 0
+        if self._failures > 1:
+            about = event("connected", epoch=epoch, attempt=self._failures + 1)
+            log.info("connected again after %d failed dials", self._failures, extra=about)
+        self._failures = 0
 
-    def send_failed(self, epoch: int, frame: str, closed: v.Closed) -> None:
-        """A frame of the worker's other parts, of this type, could not be sent."""
-        frame = redact.shown(frame)
+    def send_failed(self, epoch: int, kind: str, closed: v.Closed) -> None:
+        """A frame of this type, of the worker's other parts, could not be sent."""
+        frame = redact.shown(kind)
         log.error("could not send %s: %s", frame, closed, extra=event("send_failed", epoch=epoch, frame=frame))
 
 
-def _worth_repeating(failures: int) -> bool:
-    """After a minute or two, and then ever more rarely: long silence looks like a program that hangs."""
-    return failures >= 16 and failures & (failures - 1) == 0
-
-
 class Registrations:
-    """What the registration actor says: of its registrations, and of the HTTP calls beside them."""
-
-    __slots__ = (
-        "_epoch",
-        "_failures",
-        "_lost_at",
-        "_refusal",
-        "_room",
-        "_show",
-        "_unsent_said",
-        "started",
-    )
+    """Lines of the registration actor: on its registrations, and on the HTTP calls beside them."""
 
     def __init__(self, *, show_session_string: bool) -> None:
         self.started = False  # the server has accepted this worker at least once
@@ -81,8 +63,8 @@ class Registrations:
         self._epoch = 0
         self._lost_at: float | None = None
         self._refusal: str | None = None
-        self._failures = 0
-        self._unsent_said = False
+        self._failures = 0  # HTTP calls in a row
+        self._unsent_logged = False
 
     def accepted(self, epoch: int, session: SessionString | None, room_id: str, now: float) -> None:
         """The server has accepted a `register`; `session` is None when it is not known."""
@@ -100,20 +82,20 @@ class Registrations:
             log.warning("the old session string is of no use any more%s", new, extra=about)
         self.started, self._room, self._epoch = True, room_id, epoch
         self._lost_at = self._refusal = None
-        self._unsent_said = False
+        self._unsent_logged = False
 
     def lost(self, now: float) -> None:
-        """There is no registration any more, for whatever reason; that was said by whoever noticed."""
+        """There is no registration any more; whatever noticed it has logged why."""
         if self.started and self._lost_at is None:
             self._lost_at = now
 
     def refused(self, reason: str) -> None:
-        """The server has refused a `register`: said once for each reason, until one is accepted."""
+        """The server has refused a `register`: logged once for each reason, until one is accepted."""
         if reason != self._refusal:
             self._refusal = reason
-            about = event("registration_refused", reason=reason)
-            # What somebody else has to mend is waited for without a further word: then this is what stands in the log.
+            # The next tries are silent, so this line may be all that the log has for hours.
             more = "; it is tried again until it is accepted" if self.started else ""
+            about = event("registration_refused", reason=reason)
             log.error("registration refused: %s%s", reason, more, extra=about)
 
     def renewing(self, what: str, reason: str, pause: float) -> None:
@@ -126,61 +108,56 @@ class Registrations:
         about = event("evicted", reason=why, pause=pause, in_an_hour=in_an_hour)
         log.warning("%s: registering again", why, extra=about)
         if in_an_hour == many:
-            log.error(
+            text = (
                 "forgotten %d times within an hour: somebody else may be using this worker's identity, or evicting it; "
-                "registering again ever more slowly",
-                in_an_hour,
-                extra=event("evicted_often", in_an_hour=in_an_hour),
+                "registering again ever more slowly"
             )
+            log.error(text, in_an_hour, extra=event("evicted_often", in_an_hour=in_an_hour))
 
     def postponed(self) -> None:
         """`reregister` without a link."""
-        log.error(
-            "cannot register again just now, there is no link: it is done as soon as there is one",
-            extra=event("registration_postponed"),
-        )
-        self._unsent_said = True
+        text = "cannot register again just now, there is no link: it is done as soon as there is one"
+        log.error(text, extra=event("registration_postponed"))
+        self._unsent_logged = True
 
     def unsent(self, epoch: int, status: str) -> None:
-        """The link was lost before a `register` was answered: said once, until one is accepted."""
-        if self.started and not self._unsent_said:
-            self._unsent_said = True
+        """The link was lost before a `register` was answered: logged once, until one is accepted."""
+        if self.started and not self._unsent_logged:
+            self._unsent_logged = True
             about = event("send_failed", epoch=epoch, frame="register", status=status)
             log.error("could not register again, the connection was lost: it is done on the next one", extra=about)
 
     def swallowed(self, epoch: int) -> None:
         """The server answers what was sent behind a `register`, and not that."""
-        about = event("register_swallowed", epoch=epoch)
-        log.warning(
-            "the server has swallowed a register, it answers what came after it: registering again", extra=about
-        )
+        text = "the server has swallowed a register, it answers what came after it: registering again"
+        log.warning(text, extra=event("register_swallowed", epoch=epoch))
 
-    def call_failed(self, what: str, why: str) -> None:
-        """An HTTP call ("sign-in", "room creation") has failed; it is tried again."""
+    def call_failed(self, call: str, why: str) -> None:
+        """This HTTP call has failed; it is tried again."""
         self._failures += 1
         level = logging.ERROR if self._failures == 1 else logging.DEBUG
-        about = event("http_failed", call=what.replace(" ", "_").replace("-", "_"), reason=why, attempt=self._failures)
-        log.log(level, "%s failed: %s", what, why, extra=about)
+        about = event("http_failed", call=CALL_FIELDS[call], reason=why, attempt=self._failures)
+        log.log(level, "%s failed: %s", call, why, extra=about)
 
-    def call_succeeded(self, what: str) -> None:
-        """It has succeeded."""
+    def call_succeeded(self, call: str) -> None:
+        """This HTTP call has succeeded. The first ones are part of the start, which has its own line."""
         if self._failures:
-            about = event("http_recovered", call=what.replace(" ", "_").replace("-", "_"), attempt=self._failures + 1)
-            log.info("%s has succeeded after %d failures", what, self._failures, extra=about)
+            about = event("http_recovered", call=CALL_FIELDS[call], attempt=self._failures + 1)
+            log.info("%s has succeeded after %d failures", call, self._failures, extra=about)
         elif self.started:
-            what_for = "the ID token was renewed" if what == SIGN_IN else "a new room was created"
-            log.info("%s", what_for, extra=event("renewed", call=what.replace(" ", "_").replace("-", "_")))
+            text = "the ID token was renewed" if call == SIGN_IN else "a new room was created"
+            log.info(text, extra=event("renewed", call=CALL_FIELDS[call]))
         self._failures = 0
 
 
 def status_postponed(status: str, why: str) -> None:
-    """The status could not be sent, or nobody has confirmed it: said once until there is a registration."""
+    """The status could not be sent, or nobody has confirmed it."""
     about = event("status_postponed", status=status)
     log.error("status %s cannot be sent, %s: the next registration carries it", status, why, extra=about)
 
 
 def record_repaired(differences: tuple[str, ...], *, forged: bool) -> None:
-    """The server has stored something else than what is true; said once until a look finds nothing."""
+    """The server has stored something else than what is true."""
     what = "somebody has changed" if forged else "the server does not keep"
     about = event("record_repaired", fields=",".join(differences), forged=forged)
     log.warning("%s this worker's record (%s): repairing it", what, ", ".join(differences), extra=about)
@@ -194,18 +171,14 @@ def reservation_over(limit: float | None) -> None:
 
 def woken(stopped: float) -> None:
     """This process, or the whole machine, stood still for so many seconds."""
-    about = event("woken", stopped=stopped)
-    log.info(
-        "this process stood still for %.0f s: proving at once that the worker is discoverable", stopped, extra=about
-    )
+    text = "this process stood still for %.0f s: proving at once that the worker is discoverable"
+    log.info(text, stopped, extra=event("woken", stopped=stopped))
 
 
-def echo_refused() -> None:
-    """The server does not hand on messages to oneself."""
-    about = event("echo_refused")
-    log.warning("the server refuses messages to oneself: its answers to updates have to do as proof", extra=about)
-
-
-def echo_taken() -> None:
-    """It does so after all."""
-    log.info("the server hands on messages to oneself again: they are the proof", extra=event("echo_taken"))
+def echoes(*, refused: bool) -> None:
+    """The server does not hand on messages to oneself, or does so after all."""
+    if refused:
+        text = "the server refuses messages to oneself: its answers to updates have to do as proof"
+        log.warning(text, extra=event("echo_refused"))
+    else:
+        log.info("the server hands on messages to oneself again: they are the proof", extra=event("echo_taken"))

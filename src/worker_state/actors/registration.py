@@ -2,7 +2,7 @@
 
 It signs in, creates or joins the room, registers on every link, registers again when asked or when the server has
 forgotten the worker, and renews what runs out. The peer id stays the same for the life of the process; only the ID
-token behind it is renewed. What a refusal means, `verdict` knows; when a lease is renewed, `lease`.
+token behind it is renewed. What a refusal means stands in `protocol/error_policy.py`.
 """
 
 import math
@@ -14,13 +14,7 @@ from worker_state import redact
 from worker_state.actors import log_lines
 from worker_state.actors.runner import PureActor
 from worker_state.config import Config
-from worker_state.errors import (
-    RegistrationRefused,
-    RoomCreationFailed,
-    ServerUnreachable,
-    SignInFailed,
-    StartupFailed,
-)
+from worker_state.errors import RegistrationRefused, RoomCreationFailed, ServerUnreachable, SignInFailed, StartupFailed
 from worker_state.protocol import error_policy as v
 from worker_state.protocol import events as m
 from worker_state.protocol import frames
@@ -34,8 +28,8 @@ from worker_state.protocol.status import Available, Truth, in_use, word
 from worker_state.session_string import SessionString
 
 SLOWLY = (20.0, 40.0)
-"""Seconds between tries at what the worker cannot mend by itself (a room given to it that is gone, say): one frame
-each, so that it is found again within a minute of somebody's mending it."""
+"""Seconds between tries at what the worker cannot repair by itself (a given room that is gone): one frame each, and
+the worker is found again within a minute of the repair."""
 
 
 class RegistrationActor(PureActor):
@@ -49,7 +43,7 @@ class RegistrationActor(PureActor):
         self._nonce = nonce
         self._awake = awake
         self._credentials = Credentials(config, random)
-        self._holds = RegistrationBackoff(random)
+        self._backoff = RegistrationBackoff(random)
         self._log = log_lines.Registrations(show_session_string=config.show_session_string)
         # With an API key no sign-in gives a peer id: a random one, so that no two workers share it (faults.md, F06).
         self._peer_id = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
@@ -58,18 +52,17 @@ class RegistrationActor(PureActor):
         self._link: m.Link | None = None
         self._phase = Phase.OFFLINE
         self._pending = PendingRegister()
-        self._asked = False  # A registration is wanted although there is one
+        self._asked = False  # a registration is wanted although there is one
         self._register_at = 0.0  # no `register` before this: the pause after a refusal or an eviction
         self._accepted_at = math.inf
         self._expected_peers = 0  # others in the room
         self._dialing = False
         self._given_up = False
-        self._closing = False
-        """The link is to be closed, with a Close frame as soon as no `register` is unanswered (faults.md, F31)."""
+        self._closing = False  # a Close frame is to be sent as soon as no `register` is unanswered (faults.md, F31)
 
     @property
     def unanswered(self) -> bool:
-        """A `register` on the present link, or the last one, has no answer yet. Nobody else knows (faults.md, F31)."""
+        """A `register` on the present link, or the last one, has no answer yet (faults.md, F31)."""
         return self._pending.unanswered > 0
 
     # --- what has happened --------------------------------------------------------------------------------------------
@@ -78,6 +71,8 @@ class RegistrationActor(PureActor):
         match event:
             case m.FrameReceived(_, frame):
                 answers = self._answers_register(frame)
+                if answers:
+                    self._pending.answered()
                 if self._phase is not Phase.LEAVING:
                     self._apply_frame(frame, now, answers=answers)
             case m.RegisterWithdrawn():
@@ -94,13 +89,9 @@ class RegistrationActor(PureActor):
             self._publish(m.SendClose(self._link.epoch))
 
     def _answers_register(self, frame: frames.Frame) -> bool:
-        """Whether this frame surely answers a `register`: that one is not unanswered any more."""
-        surely = isinstance(frame, frames.RegistrationAccepted) or (
-            isinstance(frame, frames.RegisterError) and self.unanswered and v.surely_answers(frame)
-        )
-        if surely:
-            self._pending.answered()
-        return surely
+        """Whether this frame surely answers a `register`; the caller counts it as answered."""
+        refused = isinstance(frame, frames.RegisterError) and self.unanswered and v.surely_answers(frame)
+        return refused or isinstance(frame, frames.RegistrationAccepted)
 
     def _apply_unless_leaving(self, event: m.Event, now: float) -> None:
         match event:
@@ -115,10 +106,10 @@ class RegistrationActor(PureActor):
                 self._pending.link_opened()
                 self._step(Step.LINK_OPENED)
             case m.DialFailed(failure):
-                self._fail_unless_waiting(str(failure))
+                self._fail_unless_waiting(self._unreachable(failure))
             case m.LinkLost(_, closed) if self._link is not None:
                 self._lose_link(now)
-                self._fail_unless_waiting(str(closed))
+                self._fail_unless_waiting(self._unreachable(closed))
             case m.RegistrationLost(_, why) if self._phase is Phase.REGISTERED:
                 self._evicted(why, now)
             case m.IdentityCreated(identity):
@@ -131,24 +122,24 @@ class RegistrationActor(PureActor):
             case m.IdentityFailed(why, hint):
                 self._log.call_failed(log_lines.SIGN_IN, why)
                 self._credentials.call_failed(now, hint)
-                if not (self._log.started or self._config.wait_for_server):
-                    self._fail_start(SignInFailed(f"the server gave this worker no identity: {why}"))
+                self._fail_unless_waiting(SignInFailed(f"the server gave this worker no identity: {why}"))
             case m.RoomFailed(why, status, hint):
                 self._log.call_failed(log_lines.ROOM_CREATION, why)
                 self._credentials.call_failed(now, hint, token_refused=v.refuses_token(status))
-                if not (self._log.started or self._config.wait_for_server):
-                    self._fail_start(RoomCreationFailed(f"the server created no room: {why}", status))
+                self._fail_unless_waiting(RoomCreationFailed(f"the server created no room: {why}", status))
             case m.StartLeaving():
                 self._step(Step.LEAVE_BEGUN)
 
     def _step(self, step: Step) -> None:
         self._phase = after(self._phase, step)
 
-    def _fail_unless_waiting(self, why: str) -> None:
-        """The worker has no link, or no more: that ends a start which does not wait for its server (faults.md, G06)."""
+    def _unreachable(self, why: object) -> ServerUnreachable:
+        return ServerUnreachable(f"no connection to {self._config.websocket_url.partition('?')[0]}: {why}")
+
+    def _fail_unless_waiting(self, error: StartupFailed) -> None:
+        """End a start that does not wait for its server (faults.md, G06)."""
         if not (self._log.started or self._given_up or self._config.wait_for_server):
-            where = self._config.websocket_url.partition("?")[0]
-            self._fail_start(ServerUnreachable(f"no connection to {where}: {why}"))
+            self._fail_start(error)
 
     def _fail_start(self, error: StartupFailed) -> None:
         self._given_up = True
@@ -160,7 +151,7 @@ class RegistrationActor(PureActor):
         self._publish(m.DropLink(self._link.epoch, why, cause, polite))
         self._lose_link(now)
         if cause is not v.Cause.MOVED:
-            self._fail_unless_waiting(why)
+            self._fail_unless_waiting(self._unreachable(why))
 
     def _lose_link(self, now: float) -> None:
         self._log.lost(now)
@@ -188,7 +179,7 @@ class RegistrationActor(PureActor):
                 self._publish(m.FrameIgnored(f"an error that answers nothing of ours: {redact.shown(reason)}"))
 
     def _register_again(self, now: float) -> None:
-        """The server answers what was sent behind the `register`: it has swallowed the `register` itself (G05)."""
+        """The server answers what was sent behind the `register`, so it has swallowed the `register` itself (G05)."""
         why = "the server has swallowed a register"
         self._publish(m.RegistrationRejected(why))
         self._log.swallowed(self._pending.epoch)
@@ -205,7 +196,7 @@ class RegistrationActor(PureActor):
         self._pending.over()
         self._accepted_at = now
         self._credentials.accept()
-        self._holds.accepted()
+        self._backoff.accepted()
         self._expected_peers = expected_peers(self._expected_peers, frame.peers)
         room = self._credentials.room.value
         token = frame.token if room is None else room.token
@@ -227,23 +218,22 @@ class RegistrationActor(PureActor):
         )
 
     def _refused(self, refusal: frames.RegisterError, now: float) -> None:
-        """Do what a refusal calls for: mostly by dropping what is of no use any more, and waiting."""
         self._step(Step.REFUSED)
         self._pending.over(doubtful=True)
         config = self._config
-        verdict = v.after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-        self._publish(m.RegistrationRejected(verdict.reason))
-        if isinstance(verdict, v.Renew) and self._credentials.leased(verdict.what).is_newer_than(self._pending.sent_at):
-            return  # its renewal was under way, and has come: the newer one has not been refused by anybody
-        self._log.refused(verdict.reason)
-        match verdict:
+        decision = v.after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+        self._publish(m.RegistrationRejected(decision.reason))
+        if isinstance(decision, v.Renew) and self._credentials.renewed_since(self._pending.sent_at, decision.what):
+            return  # it was renewed meanwhile, and the new one has not been refused
+        self._log.refused(decision.reason)
+        match decision:
             case v.Renew(what):
                 if (pause := self._credentials.refuse(what, now)) is None:
                     self._register_at = now + self._random.uniform(*SLOWLY)
                 else:
-                    self._log.renewing(what, verdict.reason, pause)
+                    self._log.renewing(what, decision.reason, pause)
             case v.Retry(pause):
-                self._register_at = now + self._holds.refused(pause)
+                self._register_at = now + self._backoff.refused(pause)
             case v.GiveUp(reason) if not self._log.started:
                 self._fail_start(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}"))
             case v.GiveUp():
@@ -251,13 +241,13 @@ class RegistrationActor(PureActor):
 
     def _evicted(self, why: str, now: float) -> None:
         self._step(Step.FORGOTTEN)
-        pause = self._holds.evicted(now, lived=now - self._accepted_at)
+        pause = self._backoff.evicted(now, lived=now - self._accepted_at)
         self._register_at = now + pause
         self._log.lost(now)
-        self._log.evicted(why, pause, self._holds.evictions, MANY_EVICTIONS + 1)
+        self._log.evicted(why, pause, self._backoff.evictions, MANY_EVICTIONS + 1)
 
     def _look_at_the_clock(self, now: float) -> None:
-        """After this process stood still the answer may have come meanwhile, and be unread: nobody is blamed (T15)."""
+        """After this process stood still an answer may have come and be unread, so it gets more time (T15)."""
         self._credentials.look_at_the_clock(self._awake() - now)
         if self._overslept(now) >= OVERSLEPT:
             self._pending.grant(now + self._config.timing.answer)

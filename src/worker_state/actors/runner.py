@@ -1,8 +1,4 @@
-"""Actors that decide, and what runs them: it waits for an event or the deadline, calls the actor, publishes.
-
-An actor's inbox is an unbounded memory channel of trio's: a ring of bounded ones can deadlock. The deadline surrounds
-the waiting for an event and nothing else, so that it can cut nothing short.
-"""
+"""Actors that decide, and what runs them: it waits for an event or the deadline, calls the actor, publishes."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,8 +19,7 @@ class PureActor(ABC):
     """
 
     def __init__(self) -> None:
-        self._wake_at = -math.inf
-        """When nothing else happens, something is due then; -inf after each event, since that may change it."""
+        self._wake_at = -math.inf  # when something is due; -inf after each event, since that may change it
         self._published: list[m.Event] = []
 
     def handle(self, event: m.Event, now: float) -> list[m.Event]:
@@ -60,12 +55,11 @@ class PureActor(ABC):
         """Before anything else: has the process stood still?"""
 
     @abstractmethod
-    def _apply(self, event: m.Event, now: float) -> None:
-        """Take note of what has happened."""
+    def _apply(self, event: m.Event, now: float) -> None: ...
 
     @abstractmethod
     def _start_what_is_due(self, now: float) -> float:
-        """Returns until when nothing else is due, unless an event comes."""
+        """Returns when something is due next, unless an event comes before."""
 
 
 # Ctrl-C must not strike in a task of ours: inside trio it can leave a task that is woken twice, or never.
@@ -77,26 +71,24 @@ async def run_actor(actor: PureActor, inbox: Inbox, *, publish: m.Publish, is_st
             event = await _next_event(inbox, actor.next_deadline())
         except trio.EndOfChannel:
             return
-        now = trio.current_time()
+        now, published = trio.current_time(), list[m.Event]()
         if event is None:
             published = actor.wake(now)
         elif not is_stale(event):
             published = actor.handle(event, now)
-        else:
-            published = []
-        del event  # an idle worker must not hold on to the last one, which may be large
+        del event  # an idle worker must not keep the last one, which may be large
         for each in published:
             publish(each)
 
 
 async def _next_event(inbox: Inbox, deadline: float) -> m.Event | None:
-    """The next event, or None when the deadline comes first. A cancel does not reach it: the worker that leaves
-    publishes an event."""
+    """The next event, or None when the deadline comes first. Shielded: a worker that leaves publishes an event."""
     try:
         return inbox.receive_nowait()
     except trio.WouldBlock:
         if deadline <= trio.current_time():
             return None
+    # The deadline surrounds the waiting for an event and nothing else, so that it can cut nothing short.
     with trio.CancelScope(deadline=deadline, shield=True):
         return await inbox.receive()
     return None

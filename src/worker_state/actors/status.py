@@ -2,8 +2,8 @@
 
 It sends the newest truth only: nothing is queued, nothing replayed. There are no correlation ids, so one update is
 under way at a time and its answer is compared by content. It also proves, by an echo to the worker itself, that clients
-reach it through this very socket (protocol.md, E). It is silent until the registration
-actor says that the worker is registered: an update before that only earns NOT_IN_ROOM (faults.md, F12).
+reach it through this very socket (protocol.md, E). It is silent until the worker is registered: an update before that
+only earns NOT_IN_ROOM (faults.md, F12).
 """
 
 import math
@@ -15,22 +15,9 @@ from worker_state.actors.runner import PureActor
 from worker_state.config import Config
 from worker_state.protocol import error_policy as v
 from worker_state.protocol import events as m
-from worker_state.protocol import frames
+from worker_state.protocol import frames, probe
 from worker_state.protocol.flush import SignalFlush
 from worker_state.protocol.pending_register import ECHO_PREFIX
-from worker_state.protocol.probe import (
-    OVERSLEPT,
-    TICK,
-    EchoRefusals,
-    LateAcks,
-    MissedAnswers,
-    Proof,
-    Registered,
-    RepairPauses,
-    Schedule,
-    SuspendDetector,
-    Update,
-)
 from worker_state.protocol.record import build_record, differences, look
 from worker_state.protocol.status import Available, Maintenance, Reserved, Truth, word
 
@@ -49,19 +36,17 @@ class StatusActor(PureActor):
         self._revision = 0
         self._draining = False
         self._reserved_until = math.inf
-        self._link: m.Link | None = None
         self._flush = SignalFlush()
         self._leaving = False
-        self._registered: Registered | None = None
-        self._deaf_epoch = 0
-        """The link on which a registration has already been given up for want of answers, without a proof since."""
-        self._refusals = EchoRefusals()
-        self._repairs = RepairPauses()
-        self._forgery_said = False
-        self._unsent_said = False
-        self._suspends = SuspendDetector()
+        self._registered: probe.Registered | None = None
+        self._deaf_epoch = 0  # the link on which answers were missing before, without a proof since
+        self._refusals = probe.EchoRefusals()
+        self._repairs = probe.RepairPauses()
+        self._forgery_logged = False
+        self._unsent_logged = False
+        self._suspends = probe.SuspendDetector()
 
-    def _send(self, registered: Registered, message: frames.Message) -> None:
+    def _send(self, registered: probe.Registered, message: frames.Message) -> None:
         self._publish(m.SendFrame(registered.epoch, message))
 
     def _record(self) -> frames.Message:
@@ -99,12 +84,14 @@ class StatusActor(PureActor):
                 self._begin_flush()
 
     def _begin_registration(self, event: m.WorkerRegistered, now: float) -> None:
-        before, schedule = self._registered, Schedule(self._random, now, event.expected_peers or event.peers)
-        late_acks = LateAcks() if before is None else before.late_acks
+        before, schedule = self._registered, probe.Schedule(self._random, now, event.expected_peers or event.peers)
+        late_acks = probe.LateAcks() if before is None else before.late_acks
         if before is not None and before.update is not None:
-            late_acks.add(before.update.record)  # the same link: what was sent behind the `register` is answered yet
-        self._registered = Registered(event.epoch, event.peer_id, schedule, event.revision, event.revision, late_acks)
-        self._unsent_said = False
+            late_acks.add(before.update.record)  # on the same link, so its answer is still to come
+        self._registered = probe.Registered(
+            event.epoch, event.peer_id, schedule, event.revision, event.revision, late_acks
+        )
+        self._unsent_logged = False
 
     def _begin_flush(self) -> None:
         registered = self._registered
@@ -116,18 +103,16 @@ class StatusActor(PureActor):
         self._send(registered, self._flush.begin(registered.peer_id, self._nonce(), record, earlier))
 
     def _finish_flush(self, event: m.Event) -> None:
-        match event:
-            case m.LinkLost() | m.CloseLink():
-                self._publish(m.SignalsFlushed())
-            case m.FrameReceived(_, frame) if self._flush.ended_by(frame):
-                self._publish(m.SignalsFlushed())
+        answered = isinstance(event, m.FrameReceived) and self._flush.ended_by(event.frame)
+        if answered or isinstance(event, m.LinkLost | m.CloseLink):
+            self._publish(m.SignalsFlushed())
 
     def _postpone(self, why: str) -> None:
-        if not self._unsent_said:
-            self._unsent_said = True
+        if not self._unsent_logged:
+            self._unsent_logged = True
             log_lines.status_postponed(word(self._truth), why)
 
-    def _apply_frame(self, registered: Registered, frame: frames.Frame, now: float) -> None:
+    def _apply_frame(self, registered: probe.Registered, frame: frames.Frame, now: float) -> None:
         match frame:
             case frames.MetadataUpdated(peer_id, stored) if peer_id == registered.peer_id:
                 self._take_answer(registered, stored, now)
@@ -137,7 +122,7 @@ class StatusActor(PureActor):
                 self._flush.echoed(registered.echo_by - self._config.timing.answer)
                 registered.nonce, registered.echo_by = None, math.inf
                 if self._refusals.in_force:
-                    log_lines.echo_taken()
+                    log_lines.echoes(refused=False)
                 self._refusals.disproved()
                 self._prove(registered, now)
             case frames.Echo(_, nonce) if not nonce.startswith(ECHO_PREFIX):
@@ -154,14 +139,14 @@ class StatusActor(PureActor):
                 elif meaning is v.CodeMeaning.UNKNOWN and registered.nonce is not None:
                     self._refusals.suspect()
 
-    def _prove(self, registered: Registered, now: float) -> None:
-        registered.misses = MissedAnswers()
+    def _prove(self, registered: probe.Registered, now: float) -> None:
+        registered.misses = probe.MissedAnswers()
         self._deaf_epoch = 0
         self._refusals.proved()
         self._publish(m.PresenceProved(registered.epoch, now))
 
-    def _take_answer(self, registered: Registered, stored: frames.Message, now: float) -> None:
-        """An update was answered: is what the server has stored what we know to be true?"""
+    def _take_answer(self, registered: probe.Registered, stored: frames.Message, now: float) -> None:
+        """An update was answered: has the server stored what is true?"""
         update = registered.update
         wrong = () if update is None else differences(stored, update.record)
         if registered.late_acks.settles(stored, fits=update is not None and not wrong):
@@ -176,35 +161,36 @@ class StatusActor(PureActor):
             registered.confirmed = None
             self._repairs.found(now)
             self._publish(m.UpdateFailed(drifted=True))
-            if not self._forgery_said:
-                self._forgery_said = True
+            if not self._forgery_logged:
+                self._forgery_logged = True
                 log_lines.record_repaired(wrong, forged=update.is_look)
         elif update.is_look:
             self._repairs.none()
-            self._forgery_said = False
+            self._forgery_logged = False
         else:
             registered.confirmed = update.revision
             if update.revision == self._revision:
                 self._publish(m.StatusConfirmed(update.revision, now))
 
-    def _forget(self, registered: Registered, why: str) -> None:
+    def _forget(self, registered: probe.Registered, why: str) -> None:
         self._registered = None
         self._publish(m.RegistrationLost(registered.epoch, why))
 
     def _look_at_the_clock(self, now: float) -> None:
-        """After the process was stopped or the machine suspended: prove at once, blame nobody for the time between."""
+        """After the process was stopped or the machine suspended: prove at once, and give answers more time (T15)."""
         slept = self._suspends.since(now, self._awake())
-        if slept >= OVERSLEPT:
+        if slept >= probe.OVERSLEPT:
             self._publish(m.MachineSuspended(slept))
         stopped = max(self._overslept(now), slept)
-        if (registered := self._registered) is None or stopped < OVERSLEPT:
+        if (registered := self._registered) is None or stopped < probe.OVERSLEPT:
             return
         log_lines.woken(stopped)
         registered.schedule.hurry(now)
+        answer_by = now + self._config.timing.answer
         if registered.nonce is not None:
-            registered.echo_by = now + self._config.timing.answer
+            registered.echo_by = answer_by
         if registered.update is not None:
-            registered.update.answer_by = now + self._config.timing.answer
+            registered.update.answer_by = answer_by
 
     # --- what is to be done -------------------------------------------------------------------------------------------
 
@@ -232,14 +218,14 @@ class StatusActor(PureActor):
             return math.inf
         if registered.nonce is None and now >= registered.schedule.due:
             self._probe(registered, now)
-        wake_at = min(now + TICK, registered.schedule.due if registered.nonce is None else registered.echo_by)
+        wake_at = min(now + probe.TICK, registered.schedule.due if registered.nonce is None else registered.echo_by)
         if registered.update is None:
             wake_at = min(wake_at, self._update_when_due(registered, now))
         if registered.update is not None:
             wake_at = min(wake_at, registered.update.answer_by)
         return wake_at
 
-    def _count_misses(self, registered: Registered, now: float) -> None:
+    def _count_misses(self, registered: probe.Registered, now: float) -> None:
         within = self._config.timing.answer
         if registered.update is not None and now >= registered.update.answer_by:
             if not registered.update.is_look:
@@ -252,14 +238,14 @@ class StatusActor(PureActor):
             sent = registered.echo_by - within
             registered.nonce, registered.echo_by = None, math.inf
             if self._refusals.in_force:
-                return  # it was tried once more, and the answers to full updates go on being the proof
+                return  # it was tried once more; the answers to full updates stay the proof
             registered.schedule.hurry(now)
             if not self._refusals.count():
                 registered.misses.add(sent, now)
             elif self._refusals.in_force:
-                log_lines.echo_refused()
+                log_lines.echoes(refused=True)
 
-    def _give_up(self, registered: Registered) -> None:
+    def _give_up(self, registered: probe.Registered) -> None:
         """Answers are missing: register again on the same link; the second time the link itself is of no use."""
         epoch, why = registered.epoch, f"no answer to {registered.misses.count} frames"
         if self._deaf_epoch == epoch:
@@ -269,16 +255,16 @@ class StatusActor(PureActor):
             self._deaf_epoch = epoch
             self._forget(registered, why)
 
-    def _probe(self, registered: Registered, now: float) -> None:
+    def _probe(self, registered: probe.Registered, now: float) -> None:
         proof = registered.schedule.sent(now)
-        registered.look_due = registered.look_due or proof is not Proof.ECHO
-        registered.full_due = registered.full_due or proof is Proof.FULL or self._refusals.in_force
+        registered.look_due = registered.look_due or proof is not probe.Proof.ECHO
+        registered.full_due = registered.full_due or proof is probe.Proof.FULL or self._refusals.in_force
         if self._refusals.worth_an_echo():
             registered.nonce = self._nonce()
             registered.echo_by = now + self._config.timing.answer
             self._send(registered, frames.echo(registered.peer_id, registered.nonce))
 
-    def _update_when_due(self, registered: Registered, now: float) -> float:
+    def _update_when_due(self, registered: probe.Registered, now: float) -> float:
         """Send the one update that is due: the truth at once, a repair at its pace, a look before a full one."""
         if registered.confirmed is None and registered.written == self._revision and now < self._repairs.until:
             return self._repairs.until
@@ -290,6 +276,6 @@ class StatusActor(PureActor):
         registered.look_due = False
         if not is_look:
             registered.full_due, registered.written = False, self._revision
-        registered.update = Update(self._revision, record, now + self._config.timing.answer, is_look)
+        registered.update = probe.Update(self._revision, record, now + self._config.timing.answer, is_look)
         self._send(registered, frames.update_metadata(registered.peer_id, look(record) if is_look else record))
         return math.inf

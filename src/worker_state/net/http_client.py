@@ -1,6 +1,6 @@
 """HTTP behind one small protocol, `Http`: the ONLY file that touches httpx.
 
-Whatever the network does comes out as a value, never as an exception; nothing of what is asked or answered is known.
+What the network does comes out as a value, never as an exception.
 """
 
 import json
@@ -13,12 +13,12 @@ import httpx
 import trio
 
 from worker_state.net import tcp
-from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.protocol import http_api
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure, HttpRequest, Identity, Room
 from worker_state.redact import redacted, shown
 
 MAX_BODY = 64 * 2**10  # bytes of an HTTP answer that are read (faults.md, T12). Real ones have some hundred.
-HTTP_AT_ONCE = 20
-"""Requests under way in one process, all workers together: thousands at once cost more CPU each (faults.md, T24)."""
+HTTP_AT_ONCE = 20  # requests under way in one process: thousands at once cost more CPU each (faults.md, T24)
 
 
 class Http(Protocol):
@@ -28,6 +28,29 @@ class Http(Protocol):
         self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
     ) -> HttpAnswer | HttpFailure:
         """One `POST`, bounded in time and size. Redirects are not followed: a token would go along with them."""
+
+
+class ServerApi:
+    """The server's three calls, over any `Http`. A failure is a value; nothing is raised."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def sign_in(self) -> Identity | HttpFailure:
+        """Create an identity. Each one needs its own `delete_peer`."""
+        return http_api.read_identity(await self.post(http_api.sign_in()))
+
+    async def create_room(self, id_token: str) -> Room | HttpFailure:
+        """Create a room, as the identity that this token belongs to."""
+        return http_api.read_room(await self.post(http_api.create_room(id_token)), id_token)
+
+    async def delete_peer(self, peer_id: str) -> str | HttpFailure:
+        """Ask for the deletion of an identity; gives the server's report, which proves nothing (faults.md, F34)."""
+        return http_api.read_deletion(await self.post(http_api.delete_peer(peer_id)))
+
+    async def post(self, request: HttpRequest) -> HttpAnswer | HttpFailure:
+        """Any of the three, as it is answered."""
+        return await self._http.post(request.path, bearer=request.bearer, body=request.body)
 
 
 _at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
@@ -93,7 +116,7 @@ async def _read(response: httpx.Response) -> HttpAnswer | HttpFailure:
 
 
 def _why(exc: Exception, bearer: str | None) -> str:
-    """In words for a person. The libraries quote what came from the server, which may repeat what it was asked with."""
+    """In words. The libraries quote the server, which may repeat the token."""
     causes: list[BaseException] = [exc]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:  # httpx's pool raises `from None`
         causes.append(cause)

@@ -1,7 +1,4 @@
-"""TCP and TLS on trio's streams: connect in stages that can be told apart, keep-alive, and the abort with RST.
-
-Nothing of WebSocket or HTTP, and no decision about what a failure leads to.
-"""
+"""TCP and TLS on trio's streams: connect in stages that can be told apart, keep-alive, and the abort with RST."""
 
 import socket
 import ssl
@@ -15,8 +12,7 @@ import trio
 from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.redact import shown
 
-ASK_AFTER, ASK_AGAIN = 10, 5
-"""Seconds. The kernel asks a silent connection whether it lives, first and then again (TCP keep-alive)."""
+ASK_AFTER, ASK_AGAIN = 10, 5  # seconds before TCP keep-alive asks a silent connection, first and then again
 
 OpenStream = Callable[[str, int, float], Awaitable[trio.abc.Stream]]
 """Host, port and seconds to a stream. Raises `OSError` or `UnicodeError`."""
@@ -84,9 +80,9 @@ async def secure(
 
 
 def give_up_after(stream: trio.abc.Stream, seconds: float) -> None:
-    """Have the kernel end the connection when the peer's does not acknowledge for so long, where it can do that.
+    """Have the kernel end a connection on which the peer acknowledges nothing for so long, where it can do that.
 
-    Linux would repeat lost bytes for a quarter of an hour, and ask nobody at all while there is nothing to send.
+    Linux would repeat lost bytes for a quarter of an hour, and do nothing at all while there is nothing to send.
     """
     milliseconds = max(1, min(round(seconds * 1000), 2**31 - 1))  # 0 would mean the usual quarter of an hour
     options = {"TCP_USER_TIMEOUT": milliseconds, "TCP_KEEPIDLE": ASK_AFTER, "TCP_KEEPINTVL": ASK_AGAIN}

@@ -1,8 +1,8 @@
 """The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches trio-websocket.
 
 The library hangs, leaks and raises in odd places (T1 to T28). `_Stream` below it and `_Reader` beside it are the
-remedies; each line that needs one names its trap. What the network does comes out as a value (`DialFailure`, `Closed`),
-never as an exception. Nothing here decides about retries or knows what a message means.
+remedies; each names its traps. What the network does comes out as a value (`DialFailure`, `Closed`), never as an
+exception. Nothing here decides about retries or knows what a message means.
 """
 
 import math
@@ -21,16 +21,13 @@ from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import shown
 
-MAX_MESSAGE = 8 * 2**20
-"""Bytes. `registered_auth` lists every peer at 463 bytes each and passes 1 MiB at 2,265 of them (faults.md, F22)."""
-UNREAD = 64
-"""Messages that may wait in the library: with its default of 1 an unread one blocks the pongs (faults.md, T8, T28)."""
+MAX_MESSAGE = 8 * 2**20  # bytes: `registered_auth` lists every peer and passes 1 MiB at 2,265 of them (faults.md, F22)
+UNREAD = 64  # messages that may wait in the library: with its default of 1 an unread one blocks the pongs (T8, T28)
 PATH_SAFE = "/%?:@!$&'()*+,;=~-._"  # what may stand unquoted in a path or a query
-BUSY = frozenset({429, 502, 503, 504})
-"""What a server says, or a proxy before it, that has too much to do or is just starting."""
-LAST_WORD = 0.5  # seconds for a Close frame to go out
+BUSY = frozenset({429, 502, 503, 504})  # from a server, or a proxy before it, that has too much to do or is starting
+CLOSE_WITHIN = 0.5  # seconds for a Close frame to go out
 LONGEST_HEAD = 2**14  # bytes of an HTTP answer without an end of its head
-CLOSE = b"\x88\x82\0\0\0\0"  # the head of a Close frame, redacted by zeros; a code of two bytes follows
+CLOSE = b"\x88\x82\0\0\0\0"  # the head of a Close frame, masked by zeros; a code of two bytes follows
 NORMAL = (1000).to_bytes(2)
 
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -138,28 +135,29 @@ class WebSocketDial:
 
 
 class _Reader:
-    """What trio-websocket gets for a nursery: runs its reader in the caller's, keeps errors in, and can be stopped."""
+    """trio-websocket takes it for a nursery: runs the reader in the caller's, keeps errors in, and can be stopped."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.error: Exception | None = None
         self._nursery = nursery
         self._scope = trio.CancelScope()
-        self._ended: trio.Event | None = None  # none before the start
+        self._started = False
+        self._ended = trio.Event()
         self._waiting = trio.CancelScope()
 
     def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
-        self._ended = trio.Event()
-        self._nursery.start_soon(self._run, task, self._ended)
+        self._started = True
+        self._nursery.start_soon(self._run, task)
 
     @trio.lowlevel.enable_ki_protection
-    async def _run(self, task: Callable[[], Awaitable[None]], ended: trio.Event) -> None:
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             with self._scope:
                 await task()
         except Exception as error:  # noqa: BLE001 - T2: whatever the reader raises costs this one connection
             self.error = error
         finally:
-            ended.set()
+            self._ended.set()
             self._waiting.cancel()
 
     def while_running(self) -> trio.CancelScope:
@@ -169,23 +167,22 @@ class _Reader:
 
     async def stop(self) -> None:
         self._scope.cancel()
-        if self._ended is not None:
+        if self._started:
             with trio.CancelScope(shield=True):
                 await self._ended.wait()
 
 
 class _Stream:
-    """What trio-websocket gets for a stream: reads the head of the HTTP answer itself, and watches what goes out."""
+    """trio-websocket takes it for a stream: reads the head of the HTTP answer itself, and watches what goes out."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.heard_at = trio.current_time()
-        self.failure = DialFailure(Cause.CLOSED, "before the handshake was done")
-        """Why there is no connection, if there is none."""
+        self.failure = DialFailure(Cause.CLOSED, "before the handshake was done")  # why there is no connection
         self.cut = False  # half a frame is out
-        self.closing = False  # A Close frame is out
+        self.closing = False  # a Close frame is out
         self._stream = stream
         self._upgraded = False
-        self._turn = trio.StrictFIFOLock()
+        self._sending = trio.StrictFIFOLock()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.closing and self.cut:  # the library would wait for more bytes before it says so
@@ -221,14 +218,14 @@ class _Stream:
         return received
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        async with self._turn:  # `_WebSocket.close` comes here past the library's own lock
+        async with self._sending:  # `_WebSocket.close` comes here past the library's own lock
             if self.cut:
                 raise trio.BrokenResourceError("half a frame is out")  # T10
             if self.closing:
                 return  # a pong, or the library's answer to a Close frame that has crossed ours
             is_close, whole = data[0] == CLOSE[0], False
             try:
-                with trio.move_on_after(LAST_WORD if is_close else math.inf):
+                with trio.move_on_after(CLOSE_WITHIN if is_close else math.inf):
                     await self._stream.send_all(data)
                     whole = True
             finally:
@@ -237,7 +234,7 @@ class _Stream:
                 raise trio.BrokenResourceError("our Close frame is not taken")
 
     async def aclose(self) -> None:
-        """The library closes when it likes to; the caller aborts."""
+        """Nothing: the library closes in its own ways (T9), the caller aborts."""
 
 
 def _rejection(status: int, head: bytes) -> DialFailure:
@@ -258,7 +255,7 @@ class _WebSocket:
         self._connection: WebSocketConnection
 
     async def upgrade(self, stream: trio.abc.Stream, host: str, resource: str) -> DialFailure | None:
-        """The handshake, over TCP or TLS. None when the connection is open; nothing else works before."""
+        """The handshake, over TCP or TLS. None when the connection is open; call nothing else before."""
         self._stream = _Stream(stream)
         with self._reader.while_running():
             self._connection = await wrap_client_stream(
@@ -302,7 +299,7 @@ class _WebSocket:
             return await self._connection.get_message()
         except ConnectionClosed:
             end = self._end()
-        if end.by_server:  # or it has broken the protocol, of which the library does not tell it
+        if end.by_server:  # or the server has broken the protocol, which the library does not report to it
             await self._try(partial(self._stream.send_all, CLOSE + end.code.to_bytes(2)))
         return end
 

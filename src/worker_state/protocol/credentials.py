@@ -61,14 +61,17 @@ class Credentials:
 
     def refuse(self, what: v.Lease, now: float) -> float | None:
         """A `register` was refused for this: seconds until a new one is fetched; None: only waiting helps."""
-        pause = self.leased(what).refuse(now)
+        pause = self._leased(what).refuse(now)
         if pause is None:
             return None
         self._not_before = now + self._random.uniform(0.5, 1.0) * pause
         return self._not_before - now
 
-    def leased(self, what: v.Lease) -> lease.Leased[Any]:
-        """The lease of this kind."""
+    def renewed_since(self, when: float, what: v.Lease) -> bool:
+        """This was renewed after that time: a refusal of what was sent then does not concern it."""
+        return self._leased(what).is_newer_than(when)
+
+    def _leased(self, what: v.Lease) -> lease.Leased[Any]:
         return self.id_token if what is v.Lease.IDENTITY else self.room
 
     def due(self, *, idle: bool) -> float:

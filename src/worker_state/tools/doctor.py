@@ -9,8 +9,7 @@ import trio
 
 from worker_state.config import Config
 from worker_state.net import tcp
-from worker_state.net.api import ServerApi
-from worker_state.net.http_client import HttpxHttp
+from worker_state.net.http_client import HttpxHttp, ServerApi
 from worker_state.net.websocket import WebSocketDial
 from worker_state.protocol import frames, http_api
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure

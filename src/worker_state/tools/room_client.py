@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar
 import trio
 
 from worker_state.config import Config
-from worker_state.net.api import ServerApi
+from worker_state.net.http_client import ServerApi
 from worker_state.net.websocket import Dial, Socket, close
 from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Closed, DialFailure
