@@ -30,7 +30,7 @@ SLACK = 8.0
 LAG = 5.0
 """Seconds. A loop that was blocked for so long was blocked by somebody."""
 SWIFT = Timing(register=1.0, answer=0.7, http=20.0, send=1.0, ping_every=0.3, silence=0.6, exit=2.0)
-"""Deadlines so short that a fault is over within a test. HTTP keeps most of its patience: a start must not fail."""
+"""Deadlines so short that a fault is over within a test. HTTP keeps most of its patience."""
 NOT_YET = (OSError, HandshakeError, ConnectionClosed, httpx.HTTPError, trio.BrokenResourceError, KeyError)
 
 
@@ -140,7 +140,8 @@ async def living(
 ) -> AsyncIterator[Worker]:
     """A registered worker; at the end of the context it has to be able to leave."""
     patient = as_slow_as(server, timing)
-    config = Config(ws_url or server.ws_url, server.http_url, timing=patient, show_session_string=False)
+    addresses = (ws_url or server.ws_url, server.http_url)
+    config = Config(*addresses, timing=patient, show_session_string=False, wait_for_server=True)
     async with trio.open_nursery() as nursery:
         worker: Worker = await nursery.start(run_worker, config, hurried_world(config, random))
         yield worker
