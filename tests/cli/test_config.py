@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tests.support.processes import Server, Spawn
 from worker_state.cli.app import app
-from worker_state.cli.options import server_of
+from worker_state.cli.shared_options import server_of
 
 SECRET = "slp_that-nobody-must-see"
 FILE = f"""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker_state.protocol import frames
+from worker_state.protocol import echo, frames
 from worker_state.protocol.frames import (
     Around,
     Echo,
@@ -44,7 +44,7 @@ words = st.sampled_from(
 keys = st.sampled_from(
     ["type", "error", "reason", "code", "peer_id", "room_id", "token", "metadata", "payload", "peer_list"]
 ) | st.sampled_from(["from_peer_id", "peer_metadata"])
-near_misses = st.dictionaries(keys, words | json_values | st.dictionaries(st.just(frames.ECHO_KEY), json_values))
+near_misses = st.dictionaries(keys, words | json_values | st.dictionaries(st.just(echo.KEY), json_values))
 
 
 # --- what we send -----------------------------------------------------------------------------------------------------

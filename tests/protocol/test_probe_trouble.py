@@ -1,6 +1,7 @@
 """Echoes that a server refuses, and repairs of a record that somebody else writes."""
 
-from worker_state.protocol.probe import EchoRefusals, RepairPauses
+from worker_state.protocol.echo import EchoRefusals
+from worker_state.protocol.probe import RepairPauses
 
 
 def test_an_unknown_error_for_each_echo() -> None:

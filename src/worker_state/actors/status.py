@@ -13,11 +13,10 @@ from random import Random
 from worker_state.actors import log_lines
 from worker_state.actors.runner import PureActor
 from worker_state.config import Config
+from worker_state.protocol import echo, frames, probe
 from worker_state.protocol import error_policy as v
 from worker_state.protocol import events as m
-from worker_state.protocol import frames, probe
 from worker_state.protocol.flush import SignalFlush
-from worker_state.protocol.pending_register import ECHO_PREFIX
 from worker_state.protocol.record import build_record, differences, look
 from worker_state.protocol.status import Available, Maintenance, Reserved, Truth, word
 
@@ -40,7 +39,7 @@ class StatusActor(PureActor):
         self._leaving = False
         self._registered: probe.Registered | None = None
         self._deaf_epoch = 0  # the link on which answers were missing before, without a proof since
-        self._refusals = probe.EchoRefusals()
+        self._refusals = echo.EchoRefusals()
         self._repairs = probe.RepairPauses()
         self._forgery_logged = False
         self._unsent_logged = False
@@ -125,7 +124,7 @@ class StatusActor(PureActor):
                     log_lines.echoes(refused=False)
                 self._refusals.disproved()
                 self._prove(registered, now)
-            case frames.Echo(_, nonce) if not nonce.startswith(ECHO_PREFIX):
+            case frames.Echo(_, nonce) if not nonce.startswith(echo.REGISTER_PREFIX):
                 self._publish(m.FrameIgnored("an echo that is not ours, or comes too late"))
             case frames.NotInRoom(code):
                 self._forget(registered, f"the server has forgotten this worker: it answers {code}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from worker_state.cli.options import HIDDEN, WORKER_OPTIONS, Json, checked_settings, with_options, without_query
+from worker_state.cli.shared_options import HIDDEN, WORKER_OPTIONS, Json, checked_settings, with_options, without_query
 from worker_state.config_files import FILES
 from worker_state.redact import shown
 from worker_state.settings import ADDRESSES, KEYS, Setting

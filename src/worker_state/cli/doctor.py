@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker_state.cli.options import WORKER_OPTIONS, Json, checked_settings, described_server, server_of, with_options
 from worker_state.cli.output import ExitCode, bad_usage
+from worker_state.cli.shared_options import (
+    WORKER_OPTIONS,
+    Json,
+    checked_settings,
+    described_server,
+    server_of,
+    with_options,
+)
 from worker_state.redact import shown
 
 if TYPE_CHECKING:

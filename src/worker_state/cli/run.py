@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from worker_state.cli import options
-from worker_state.cli.options import Quiet, Verbose
+from worker_state.cli import shared_options
 from worker_state.cli.output import bad_usage
+from worker_state.cli.shared_options import Quiet, Verbose
 
 DRAIN_TIMEOUT = 20.0  # seconds, within the 30 that Kubernetes gives and systemd can be set to
 
 
-@options.with_options(options.WORKER_OPTIONS)
+@shared_options.with_options(shared_options.WORKER_OPTIONS)
 def run_command(
     given: dict[str, Any],
     withhold_session_string: Annotated[
@@ -60,7 +60,7 @@ def run_command(
       worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
       worker-state run --wait --health 8790
     """
-    level = options.log_level(quiet, verbose)
+    level = shared_options.log_level(quiet, verbose)
 
     from worker_state.cli.screen import Screen
     from worker_state.logs import About
@@ -71,13 +71,13 @@ def run_command(
         if screen.as_json:
             screen.line(sentence, level=logging.WARNING, about=About("unknown_setting", {}))
         else:
-            options.warn(sentence)
+            shared_options.warn(sentence)
 
     given |= {"withhold_session_string": False if withhold_session_string else None, "wait": wait or None}
-    settings = options.checked_settings(given, files=not demo, warn=warn)
-    server = options.server_of(settings)
+    settings = shared_options.checked_settings(given, files=not demo, warn=warn)
+    server = shared_options.server_of(settings)
     if demo and server is not None:
-        named = f"leave out --ws and --http (and {options.WS_VARIABLE} and {options.HTTP_VARIABLE})"
+        named = f"leave out --ws and --http (and {shared_options.WS_VARIABLE} and {shared_options.HTTP_VARIABLE})"
         raise bad_usage(f"--demo runs a server of its own: {named}.")
     if health is None and health_host is not None:
         raise bad_usage("--health-host needs a port to listen on: give --health.")
@@ -91,6 +91,6 @@ def run_command(
     screen.show_log()
     if server is not None and not (given["ws"] and given["http"]):
         about = About("server", {"ws": server[0], "http": server[1]})
-        screen.line(f"The server: {options.described_server(settings)}", about=about)
+        screen.line(f"The server: {shared_options.described_server(settings)}", about=about)
     pages = None if health is None else (health, health_host)
     trio.run(WorkerRun(settings, screen, drain_timeout, pages, demo).run)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import trio
 
 from worker_state import Manager, notify_systemd, open_state_manager
-from worker_state.cli.options import server_of
 from worker_state.cli.output import ExitCode
 from worker_state.cli.run_health import serve_health, take_port
 from worker_state.cli.screen import STATUS_STYLES, Screen, duration
+from worker_state.cli.shared_options import server_of
 from worker_state.cli.signals import ending_on_signal
 from worker_state.config import Config
 from worker_state.devserver import DevServer, serve

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from worker_state.cli.options import Quiet, Verbose, log_level
 from worker_state.cli.output import bad_usage
+from worker_state.cli.shared_options import Quiet, Verbose, log_level
 
 
 def serve_command(

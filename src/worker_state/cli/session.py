@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from worker_state.cli.options import TOKEN_VARIABLE, Json
 from worker_state.cli.output import bad_usage
+from worker_state.cli.shared_options import TOKEN_VARIABLE, Json
 from worker_state.errors import SessionStringError
 from worker_state.redact import shown
 from worker_state.session_string import SessionString

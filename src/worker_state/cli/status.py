@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from worker_state.cli.options import Json
 from worker_state.cli.output import ExitCode, fail
+from worker_state.cli.shared_options import Json
 from worker_state.redact import shown
 
 TIMEOUT = 3.0  # seconds until a worker's answer begins, and for each piece of it

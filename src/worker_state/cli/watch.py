@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from worker_state.cli.options import SERVER_OPTIONS, checked_settings, server_of, with_options
 from worker_state.cli.output import bad_usage
 from worker_state.cli.session import read_session
+from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
 from worker_state.settings import SESSION_VARIABLE, Setting
 
 

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from worker_state.cli.options import warn
 from worker_state.cli.output import ExitCode, fail
 from worker_state.cli.screen import STATUS_STYLES, Screen, duration
+from worker_state.cli.shared_options import warn
 from worker_state.cli.signals import ending_on_signal
 from worker_state.config import Config
 from worker_state.errors import ObservationFailed

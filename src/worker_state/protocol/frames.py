@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from worker_state.protocol import echo as echo_payload
+
 Message = dict[str, Any]  # one JSON object, as it stands in a text frame
 
-ECHO_KEY = "worker_state_echo"  # the one key in the payload of a `peer_message` to ourselves; its value is the nonce
 OURS = frozenset({"register", "update_metadata"})  # types that `send_signal` refuses
 SIGNED = frozenset({"discover_peers", "peer_message"})
 """Types whose sender the server looks up by what they say: a wrong one earns NOT_IN_ROOM (protocol.md, B)."""
@@ -30,7 +31,12 @@ def update_metadata(peer_id: str, record: Message) -> Message:
 
 def echo(peer_id: str, nonce: str) -> Message:
     """A message to ourselves: coming back, it proves that we are listed and that clients reach this very socket."""
-    return {"type": "peer_message", "from_peer_id": peer_id, "to_peer_id": peer_id, "payload": {ECHO_KEY: nonce}}
+    return {
+        "type": "peer_message",
+        "from_peer_id": peer_id,
+        "to_peer_id": peer_id,
+        "payload": echo_payload.payload(nonce),
+    }
 
 
 def discover_workers(peer_id: str) -> Message:
@@ -153,8 +159,8 @@ def read(text: str | bytes) -> Frame:
             return RegisterError(reason, True, message)
         case {"type": "ping"}:
             return Ping()
-        case {"type": "peer_message", "payload": dict(payload)} if ECHO_KEY in payload:
-            return _read_echo(message, payload[ECHO_KEY])
+        case {"type": "peer_message", "payload": dict(payload)} if echo_payload.is_echo(payload):
+            return _read_echo(message, payload[echo_payload.KEY])
         case {"type": str()}:
             return OtherMessage(message)
         case {"type": _}:

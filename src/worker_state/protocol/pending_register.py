@@ -6,10 +6,9 @@ swallowed the `register` (G05).
 
 import math
 
-FIRST_ECHO = (
-    5.0  # seconds from a `register` to the first echo behind it; the next pauses double, to spare a busy server
-)
-ECHO_PREFIX = "register-"  # of the nonces of these echoes, which do not prove that the worker is discoverable
+from worker_state.protocol.echo import REGISTER_PREFIX
+
+FIRST_ECHO = 5.0  # seconds from a `register` to the first echo behind it; further pauses double, for a busy server
 
 
 class PendingRegister:
@@ -32,7 +31,7 @@ class PendingRegister:
         """A `register` was sent on this link, with the status of this revision."""
         self.over()
         self.unanswered += 1
-        self.epoch, self.revision, self.sent_at, self.nonce = epoch, revision, now, ECHO_PREFIX + nonce
+        self.epoch, self.revision, self.sent_at, self.nonce = epoch, revision, now, REGISTER_PREFIX + nonce
         self.answer_by, self.echo_at = answer_by, now + FIRST_ECHO
 
     def answered(self) -> None:

@@ -26,7 +26,6 @@ REMEMBERED = 0.9
 """Share of a room's size that is remembered over a registration: after a restart the first ones back find an empty
 room."""
 MISSES = 2  # answers in a row that may be lost before the registration is called forgotten
-AGAIN = 5  # one in so many proofs is an echo although echoes were refused: every two minutes
 TICK = 5.0  # seconds between looks at the clock: how soon after a suspend it is noticed
 OVERSLEPT = 2.0  # seconds. Waking later than this says that we were stopped, not that the peer is dead (T15).
 MOST_LATE = 8  # updates whose late acks are recognized: a server that answers none must not fill the memory
@@ -175,46 +174,6 @@ class SuspendDetector:
         """Seconds slept since this was last asked, from trio's clock and the one that counts them."""
         before, self._ahead = self._ahead, awake - now
         return 0.0 if before is None else self._ahead - before
-
-
-class EchoRefusals:
-    """Whether the server refuses messages to oneself, which only an error of an unknown kind can tell."""
-
-    def __init__(self) -> None:
-        self._suspected = False
-        self._counted = 0
-        self._left_out = 0
-
-    @property
-    def in_force(self) -> bool:
-        """Echoes are of no use here: the answers to full updates have to do."""
-        return self._counted >= MISSES
-
-    def worth_an_echo(self) -> bool:
-        """Whether the next proof is an echo. While refusals are in force, one in `AGAIN` is: a server in trouble looks
-        like one that refuses."""
-        self._left_out = (self._left_out + 1) % AGAIN if self.in_force else 0
-        return self._left_out == 0
-
-    def disproved(self) -> None:
-        """An echo came back: they are not refused, or no more."""
-        self._suspected, self._counted = False, 0
-
-    def suspect(self) -> None:
-        """An error that may refuse it came while an echo was under way."""
-        self._suspected = True
-
-    def count(self) -> bool:
-        """An echo did not come back: was it refused? A second time in a row puts the refusal in force."""
-        refused, self._suspected = self._suspected, False
-        self._counted = self._counted + 1 if refused else 0
-        return refused
-
-    def proved(self) -> None:
-        """A proof came, so what was suspected was something else. In force it stays: then the proof was no echo."""
-        self._suspected = False
-        if not self.in_force:
-            self._counted = 0
 
 
 class RepairPauses:
