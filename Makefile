@@ -24,7 +24,7 @@ help: ## show this list
 run: $(READY) ## run a worker against a development server of its own (ARGS="--help" for more)
 	@$(BIN)/worker-state run $(ARGS)
 
-demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in ten seconds
+demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in some seconds
 	@$(BIN)/worker-state run --demo $(ARGS)
 
 test: lint ## check style and types, run the tests (all but the slow ones)

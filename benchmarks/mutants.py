@@ -187,7 +187,7 @@ MUTANTS = (
     Mutant(
         "the refusal of an ID token condemns its successor",
         "actors/registration.py",
-        "isinstance(decision, v.Renew) and self._credentials.renewed_since(self._pending.sent_at, decision.what)",
+        "isinstance(decision, error_policy.Renew) and self._credentials.renewed_since(sent_at, decision.what)",
         "False",
         by=(
             "tests/faults/test_exchange.py",
@@ -198,7 +198,7 @@ MUTANTS = (
         "close before the deletion",
         "actors/cleanup.py",
         "        over_at = ",
-        "        self._publish(m.CloseLink(0.5))\n"
+        "        self._publish(events.CloseLink(0.5))\n"
         "        with trio.CancelScope(shield=True):\n"
         "            await trio.sleep(0.3)\n"
         "        over_at = ",
@@ -256,7 +256,7 @@ MUTANTS = (
     Mutant(
         "replaced identities stay until the exit",
         "actors/cleanup.py",
-        "if isinstance(event, m.IdentityCreated):",
+        "if isinstance(event, events.IdentityCreated):",
         "if False:",
     ),
     Mutant(
@@ -324,8 +324,8 @@ MUTANTS = (
     Mutant(
         "an exit waits for a refused sign-in",
         "actors/cleanup.py",
-        "case m.IdentityFailed():\n                self._awaited -= 1",
-        "case m.IdentityFailed():\n                pass",
+        "case events.IdentityFailed():\n                self._awaited -= 1",
+        "case events.IdentityFailed():\n                pass",
         by=STALE,
     ),
 )

@@ -15,8 +15,7 @@ from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import Disconnected
 from worker_state.logs import event
-from worker_state.protocol import events as m
-from worker_state.protocol import frames
+from worker_state.protocol import events, frames
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
@@ -130,7 +129,7 @@ class Manager:
         again. Raises `trio.ClosedResourceError` when the manager has ended.
         """
         if not self.state.draining:
-            self._supervisor.publish(m.StartDraining())
+            self._supervisor.publish(events.StartDraining())
             if self.job_id is None:
                 self._change(self.state.idle)
         await self._supervisor.state.wait_for(lambda state: state.job_id is None)
@@ -138,7 +137,7 @@ class Manager:
     def _change(self, truth: Truth) -> None:
         state = self.state
         if truth != state.truth:
-            self._supervisor.publish(m.ChangeStatus(state.revision + 1, truth))
+            self._supervisor.publish(events.ChangeStatus(state.revision + 1, truth))
         else:
             trio.lowlevel.current_trio_token()  # raises `RuntimeError` in a foreign thread, as the other branch does
 
@@ -146,7 +145,7 @@ class Manager:
 
     def reregister(self) -> None:
         """Ask for a full `register` with the true status; it is done as soon as there is a link."""
-        self._supervisor.publish(m.Reregister())
+        self._supervisor.publish(events.Reregister())
 
     async def synced(self) -> None:
         """Return when the server has confirmed exactly what is true now and an echo has proved the registration.
@@ -216,7 +215,7 @@ class Manager:
             raise Disconnected("the worker is not registered just now, so the signal was not sent")
         if not await link.send(kind, text):
             raise Disconnected("the link broke before the signal was sent")
-        self._supervisor.publish(m.SignalSent(link.epoch, trio.current_time()))
+        self._supervisor.publish(events.SignalSent(link.epoch, trio.current_time()))
 
 
 # Ctrl-C strikes in none of our tasks, only in the program's own: in the middle of `Event.wait` or `start_soon` it

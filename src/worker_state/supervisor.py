@@ -23,9 +23,7 @@ from worker_state.actors.runner import run_actor
 from worker_state.actors.status import StatusActor
 from worker_state.config import Config
 from worker_state.errors import StartupFailed
-from worker_state.protocol import error_policy as v
-from worker_state.protocol import events as m
-from worker_state.protocol import frames
+from worker_state.protocol import error_policy, events, frames
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.reconnect import ReconnectPolicy
 from worker_state.protocol.state import State, fold
@@ -37,39 +35,39 @@ log = logging.getLogger(__name__)
 CONNECTION, REGISTRATION, STATUS, CLEANUP = ACTORS = ("connection", "registration", "status", "cleanup")
 API_CALLS, SIGNALS = "API calls", "signals"
 
-ROUTES: dict[type[m.Event], tuple[str, ...]] = {
-    m.ChangeStatus: (REGISTRATION, STATUS),
-    m.Reregister: (REGISTRATION,),
-    m.StartDraining: (STATUS,),
-    m.RequestIdentity: (CLEANUP, API_CALLS),
-    m.RequestRoom: (API_CALLS,),
-    m.StartDialing: (CONNECTION,),
-    m.SendFrame: (CONNECTION,),
-    m.DropLink: (CONNECTION,),
-    m.StartLeaving: (CONNECTION, REGISTRATION, STATUS, API_CALLS),
-    m.CloseLink: (CONNECTION, REGISTRATION, STATUS),
-    m.SendClose: (CONNECTION,),
-    m.DialFailed: (REGISTRATION,),
-    m.LinkOpened: (REGISTRATION, STATUS, CLEANUP),
-    m.LinkLost: (REGISTRATION, STATUS),
-    m.LinkReleased: (CLEANUP,),
-    m.RegisterWithdrawn: (REGISTRATION,),
-    m.IdentityCreated: (REGISTRATION, CLEANUP),
-    m.IdentityFailed: (REGISTRATION, CLEANUP),
-    m.RoomCreated: (REGISTRATION,),
-    m.RoomFailed: (REGISTRATION,),
-    m.WorkerRegistered: (CONNECTION, STATUS),
-    m.RegistrationRejected: (),
-    m.RegistrationLost: (REGISTRATION,),
-    m.StatusConfirmed: (),
-    m.UpdateFailed: (),
-    m.PresenceProved: (),
-    m.MachineSuspended: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
-    m.FrameIgnored: (),
-    m.SignalSent: (STATUS,),
-    m.SignalsFlushed: (CLEANUP,),
-    m.SignalDropped: (),
-    m.StartupAborted: (CLEANUP,),
+ROUTES: dict[type[events.Event], tuple[str, ...]] = {
+    events.ChangeStatus: (REGISTRATION, STATUS),
+    events.Reregister: (REGISTRATION,),
+    events.StartDraining: (STATUS,),
+    events.RequestIdentity: (CLEANUP, API_CALLS),
+    events.RequestRoom: (API_CALLS,),
+    events.StartDialing: (CONNECTION,),
+    events.SendFrame: (CONNECTION,),
+    events.DropLink: (CONNECTION,),
+    events.StartLeaving: (CONNECTION, REGISTRATION, STATUS, API_CALLS),
+    events.CloseLink: (CONNECTION, REGISTRATION, STATUS),
+    events.SendClose: (CONNECTION,),
+    events.DialFailed: (REGISTRATION,),
+    events.LinkOpened: (REGISTRATION, STATUS, CLEANUP),
+    events.LinkLost: (REGISTRATION, STATUS),
+    events.LinkReleased: (CLEANUP,),
+    events.RegisterWithdrawn: (REGISTRATION,),
+    events.IdentityCreated: (REGISTRATION, CLEANUP),
+    events.IdentityFailed: (REGISTRATION, CLEANUP),
+    events.RoomCreated: (REGISTRATION,),
+    events.RoomFailed: (REGISTRATION,),
+    events.WorkerRegistered: (CONNECTION, STATUS),
+    events.RegistrationRejected: (),
+    events.RegistrationLost: (REGISTRATION,),
+    events.StatusConfirmed: (),
+    events.UpdateFailed: (),
+    events.PresenceProved: (),
+    events.MachineSuspended: (REGISTRATION,),  # which looks at the clock whenever it wakes, and else might do so late
+    events.FrameIgnored: (),
+    events.SignalSent: (STATUS,),
+    events.SignalsFlushed: (CLEANUP,),
+    events.SignalDropped: (),
+    events.StartupAborted: (CLEANUP,),
 }
 """Which actors get which event. Every event also reaches the snapshot (`protocol.state.fold`)."""
 
@@ -93,7 +91,7 @@ class Supervisor:
         began = trio.current_time()
         self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
         self.counts = Counters()
-        self.link: m.Link | None = None
+        self.link: events.Link | None = None
         self.on_registered: Callable[[], None] | None = None  # called once, at the first registration
         self._failure: StartupFailed | None = None
         self._epoch = 0  # of the newest link
@@ -102,17 +100,17 @@ class Supervisor:
         self._config = config
         self._world = world
         self._thread = threading.get_ident()
-        self._waiting: deque[m.Event] = deque()
+        self._waiting: deque[events.Event] = deque()
         self._publishing = False
-        self._channels = {name: trio.open_memory_channel[m.Event](math.inf) for name in ACTORS}
+        self._channels = {name: trio.open_memory_channel[events.Event](math.inf) for name in ACTORS}
         self._signals, self.signals = trio.open_memory_channel[frames.Message](config.signal_buffer)
-        self._receivers: dict[str, Callable[[m.Event], None]] = {
+        self._receivers: dict[str, Callable[[events.Event], None]] = {
             name: send.send_nowait for name, (send, _) in self._channels.items()
         }
         self._receivers[SIGNALS] = self._queue_signal
 
     @trio.lowlevel.enable_ki_protection
-    def publish(self, event: m.Event) -> None:
+    def publish(self, event: events.Event) -> None:
         """Deliver the event. An event published meanwhile waits its turn. Never waits itself.
 
         Raises `RuntimeError` in any thread but trio's own.
@@ -131,59 +129,59 @@ class Supervisor:
         finally:
             self._publishing = False
 
-    def is_stale(self, event: m.Event) -> bool:
+    def is_stale(self, event: events.Event) -> bool:
         """Whether the event belongs to a link that is gone. This is the one place where such events are dropped."""
         epoch = getattr(event, "epoch", None)
         if epoch is None:
             return False
-        ends_link = isinstance(event, m.LinkLost | m.DropLink)
+        ends_link = isinstance(event, events.LinkLost | events.DropLink)
         return epoch != self._epoch or (self.link is None and not ends_link)
 
-    def _dispatch(self, event: m.Event) -> None:
+    def _dispatch(self, event: events.Event) -> None:
         if self.is_stale(event):
             return
-        for name in FRAME_ROUTES[type(event.frame)] if isinstance(event, m.FrameReceived) else ROUTES[type(event)]:
+        for name in FRAME_ROUTES[type(event.frame)] if isinstance(event, events.FrameReceived) else ROUTES[type(event)]:
             with suppress(trio.ClosedResourceError):  # an actor that has ended
                 self._receivers[name](event)
         match event:
-            case m.FrameReceived(_, frames.Malformed(why)):
-                self.publish(m.FrameIgnored(why))
-            case m.FrameIgnored(why) if _worth_a_line(count := self.state.value.frames_ignored + 1):
+            case events.FrameReceived(_, frames.Malformed(why)):
+                self.publish(events.FrameIgnored(why))
+            case events.FrameIgnored(why) if _worth_a_line(count := self.state.value.frames_ignored + 1):
                 about = logs.event("frame_ignored", count=count, reason=why)
                 log.warning("ignored frame %d of the server: %s", count, why, extra=about)
-            case m.SignalDropped() if _worth_a_line(count := self.state.value.signals_dropped + 1):
+            case events.SignalDropped() if _worth_a_line(count := self.state.value.signals_dropped + 1):
                 about = logs.event("signals_dropped", count=count)
                 log.warning("nobody reads the signals: %d dropped so far", count, extra=about)
-            case m.LinkOpened(link):
+            case events.LinkOpened(link):
                 self.link, self._epoch = link, link.epoch
-            case m.LinkLost() | m.DropLink():
+            case events.LinkLost() | events.DropLink():
                 self.link = None
-            case m.StartupAborted(error):
+            case events.StartupAborted(error):
                 self._failure = self._failure or error
-            case m.StartLeaving():
+            case events.StartLeaving():
                 self.on_registered = None
         self.counts.add(event, self.state.value)
         self.state.set(fold(self.state.value, event, trio.current_time()))
-        if isinstance(event, m.WorkerRegistered) and self.on_registered is not None:
+        if isinstance(event, events.WorkerRegistered) and self.on_registered is not None:
             on_registered, self.on_registered = self.on_registered, None
             on_registered()
 
-    def _queue_signal(self, event: m.Event) -> None:
+    def _queue_signal(self, event: events.Event) -> None:
         """Queue a message for the worker's other parts; an error only if it may answer one of their frames."""
         match event:
-            case m.FrameReceived(_, frames.OtherMessage(message)):
+            case events.FrameReceived(_, frames.OtherMessage(message)):
                 pass
-            case m.FrameReceived(_, frames.NotInRoom(message=message), True):
+            case events.FrameReceived(_, frames.NotInRoom(message=message), True):
                 pass
-            case m.FrameReceived(_, frames.RegisterError(message=message) as refusal):
-                if self._registration.unanswered and v.surely_answers(refusal):
+            case events.FrameReceived(_, frames.RegisterError(message=message) as refusal):
+                if self._registration.unanswered and error_policy.surely_answers(refusal):
                     return
             case _:
                 return
         try:
             self._signals.send_nowait(message)
         except trio.WouldBlock:
-            self.publish(m.SignalDropped())
+            self.publish(events.SignalDropped())
         except trio.BrokenResourceError:
             pass  # the worker has closed its end
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from worker_state.protocol import error_policy as v
-from worker_state.protocol import events as m
+from worker_state.protocol import error_policy, events
 from worker_state.protocol.http_api import HttpFailure, Identity, Room
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 class ApiCalls:
     """The calls of one worker, one at a time. They are shielded: what they create has to be deleted."""
 
-    def __init__(self, api: "ServerApi", nursery: trio.Nursery, publish: m.Publish, exit_within: float) -> None:
+    def __init__(self, api: "ServerApi", nursery: trio.Nursery, publish: events.Publish, exit_within: float) -> None:
         """`exit_within`: seconds that a call may still take once the worker leaves."""
         self._api = api
         self._nursery = nursery
@@ -29,28 +28,28 @@ class ApiCalls:
         self._scope = trio.CancelScope(shield=True)
         self._end_by = math.inf
 
-    def handle(self, event: m.Event) -> None:
+    def handle(self, event: events.Event) -> None:
         """Start the call that is asked for, without waiting."""
         match event:
-            case m.RequestIdentity() | m.RequestRoom():
+            case events.RequestIdentity() | events.RequestRoom():
                 self._nursery.start_soon(self._call, event)
-            case m.StartLeaving():
+            case events.StartLeaving():
                 self._scope.deadline = self._end_by = trio.current_time() + self._exit_within
 
     @trio.lowlevel.enable_ki_protection
-    async def _call(self, request: m.RequestIdentity | m.RequestRoom) -> None:
+    async def _call(self, request: events.RequestIdentity | events.RequestRoom) -> None:
         answer: Identity | Room | HttpFailure = HttpFailure("it was cut short")  # the worker leaves
         with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
-            if isinstance(request, m.RequestRoom):
+            if isinstance(request, events.RequestRoom):
                 answer = await self._api.create_room(request.id_token)
             else:
                 answer = await self._api.sign_in()
         match answer:
             case Identity():
-                self._publish(m.IdentityCreated(answer))
+                self._publish(events.IdentityCreated(answer))
             case Room():
-                self._publish(m.RoomCreated(answer))
-            case HttpFailure(why, status, retry_after) if isinstance(request, m.RequestRoom):
-                self._publish(m.RoomFailed(why, status, v.hint(retry_after)))
+                self._publish(events.RoomCreated(answer))
+            case HttpFailure(why, status, retry_after) if isinstance(request, events.RequestRoom):
+                self._publish(events.RoomFailed(why, status, error_policy.hint(retry_after)))
             case HttpFailure(why, _, retry_after):
-                self._publish(m.IdentityFailed(why, v.hint(retry_after)))
+                self._publish(events.IdentityFailed(why, error_policy.hint(retry_after)))

@@ -18,7 +18,7 @@ import trio
 from worker_state import logs
 from worker_state.actors.runner import Inbox
 from worker_state.config import Timing
-from worker_state.protocol import events as m
+from worker_state.protocol import events
 from worker_state.protocol.http_api import HttpFailure
 from worker_state.protocol.peer_listing import PeerListing
 from worker_state.redact import shown
@@ -36,7 +36,7 @@ and a server that is away must not hold up the exit."""
 class CleanupActor:
     """The ledger of one worker's identities."""
 
-    def __init__(self, api: "ServerApi", timing: Timing, *, keeps_room: bool, publish: m.Publish) -> None:
+    def __init__(self, api: "ServerApi", timing: Timing, *, keeps_room: bool, publish: events.Publish) -> None:
         """`keeps_room`: close the link first, so that the server does not delete the room with its last peer."""
         self._api = api
         self._timing = timing
@@ -55,21 +55,21 @@ class CleanupActor:
         within `timing.exit` seconds, and publish `CloseLink`; the other way round where the room is to stay."""
         try:
             async with trio.open_nursery() as nursery:
-                event: m.Event | None = None
-                while not isinstance(event, m.StartupAborted):
+                event: events.Event | None = None
+                while not isinstance(event, events.StartupAborted):
                     event = await self._next(inbox)
-                    if isinstance(event, m.IdentityCreated):
+                    if isinstance(event, events.IdentityCreated):
                         # ID tokens are good without their user, and only the newest is used (G09).
                         self._delete_soon(self._undeleted[:-1], nursery, {self._peer_id})
                 nursery.cancel_scope.cancel()
         finally:
             # Also when a bug of another actor cancels this one: the identities still have to go.
             try:
-                self._publish(m.StartLeaving())
+                self._publish(events.StartLeaving())
                 await self._leave(inbox)
             finally:
                 # Even if a log handler of the program raises: the other actors wait for this, shielded.
-                self._publish(m.CloseLink(self._timing.close))
+                self._publish(events.CloseLink(self._timing.close))
 
     async def _leave(self, inbox: Inbox) -> None:
         timing, kept = self._timing, None
@@ -82,35 +82,35 @@ class CleanupActor:
                         await self._next(inbox)
                 if self._keeps_room:
                     # The server's answer decides whether the identity may be deleted: it has nearly all the time.
-                    self._publish(m.CloseLink(over_at - timing.exit / 4 - trio.current_time()))
+                    self._publish(events.CloseLink(over_at - timing.exit / 4 - trio.current_time()))
                     await self._until_unlisted(inbox)
                     kept = self._peer_id if trio.current_time() < self._listing.until else None
                 await self._delete_all(inbox, nursery, kept)
         if self._undeleted or self._awaited:
             self._log_left(for_the_room=kept is not None)
 
-    async def _next(self, inbox: Inbox) -> m.Event:
+    async def _next(self, inbox: Inbox) -> events.Event:
         event = await inbox.receive()
         self._apply(event)
         return event
 
-    def _apply(self, event: m.Event) -> None:
+    def _apply(self, event: events.Event) -> None:
         match event:
-            case m.RequestIdentity():
+            case events.RequestIdentity():
                 self._awaited += 1
-            case m.IdentityCreated(identity):
+            case events.IdentityCreated(identity):
                 self._awaited -= 1
                 self._undeleted.append(identity.username)
                 self._peer_id = self._peer_id or identity.username
-            case m.IdentityFailed():
+            case events.IdentityFailed():
                 self._awaited -= 1
-            case m.LinkOpened():
+            case events.LinkOpened():
                 self._linked = True
-            case m.LinkReleased(by_server, registered, unanswered):
+            case events.LinkReleased(by_server, registered, unanswered):
                 self._linked = False
                 if registered:
                     self._listing.lost(trio.current_time(), closed=by_server, unanswered=unanswered)
-            case m.SignalsFlushed():
+            case events.SignalsFlushed():
                 self._flushed = True
 
     async def _until_unlisted(self, inbox: Inbox) -> None:

@@ -12,8 +12,7 @@ from worker_state.actors import log_lines
 from worker_state.actors.link import ServedLink
 from worker_state.actors.runner import Inbox, IsStale
 from worker_state.config import Config
-from worker_state.protocol import error_policy as v
-from worker_state.protocol import events as m
+from worker_state.protocol import error_policy, events
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import ReconnectPolicy
 
@@ -28,7 +27,7 @@ class ConnectionActor:
     """Keeps one link from `StartDialing` to `CloseLink`."""
 
     def __init__(
-        self, dial: "Dial", policy: ReconnectPolicy, config: Config, *, publish: m.Publish, is_stale: IsStale
+        self, dial: "Dial", policy: ReconnectPolicy, config: Config, *, publish: events.Publish, is_stale: IsStale
     ) -> None:
         self._dial = dial
         self._policy = policy
@@ -58,21 +57,21 @@ class ConnectionActor:
                 if event is not None and not self._is_stale(event):
                     self._handle(event)
 
-    def _handle(self, event: m.Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         match event:
-            case m.StartDialing():
+            case events.StartDialing():
                 self._keeping = True
                 self._nursery.start_soon(self._keep_link)
-            case m.WorkerRegistered(at=at) if not self._registered:
+            case events.WorkerRegistered(at=at) if not self._registered:
                 self._registered = True
                 self._log.once = False
                 self._policy.answered(at)
-            case m.SendFrame(_, {"type": "register"}) if self._leaving:
+            case events.SendFrame(_, {"type": "register"}) if self._leaving:
                 # One that arrives after `/delete-peer` would re-create the deleted peer (F32).
-                self._publish(m.RegisterWithdrawn(self._epoch))
-            case m.SendFrame(_, message) if self._link is not None:
+                self._publish(events.RegisterWithdrawn(self._epoch))
+            case events.SendFrame(_, message) if self._link is not None:
                 self._link.post(message)
-            case m.DropLink(_, why, cause, polite) if self._link is not None:
+            case events.DropLink(_, why, cause, polite) if self._link is not None:
                 closed = Closed(reason=why, cause=cause)
                 if polite:
                     # The server has to forget this registration before it gets one in another room, or the late end
@@ -81,16 +80,16 @@ class ConnectionActor:
                     self._link.send_close()
                 else:
                     self._link.end(closed)
-            case m.StartLeaving():
+            case events.StartLeaving():
                 self._leaving = True
                 self._cuttable.cancel()
                 for _ in range(0 if self._link is None else self._link.withdraw_registers()):
-                    self._publish(m.RegisterWithdrawn(self._epoch))
-            case m.CloseLink(within):
+                    self._publish(events.RegisterWithdrawn(self._epoch))
+            case events.CloseLink(within):
                 self._closing = True
                 if self._link is not None:
                     self._link.end_within(LEAVES, within)
-            case m.SendClose() if self._link is not None:
+            case events.SendClose() if self._link is not None:
                 self._link.send_close()
 
     @trio.lowlevel.enable_ki_protection
@@ -103,9 +102,9 @@ class ConnectionActor:
                 break
             pause = None if self._leaving else self._pause_after(outcome, trio.current_time())
             if isinstance(outcome, Closed):
-                self._publish(m.LinkLost(self._epoch, outcome, pause))
+                self._publish(events.LinkLost(self._epoch, outcome, pause))
             elif pause is not None:
-                self._publish(m.DialFailed(outcome, pause))
+                self._publish(events.DialFailed(outcome, pause))
             if pause is not None:
                 with trio.move_on_after(pause) as self._cuttable:
                     await trio.sleep_forever()
@@ -115,13 +114,13 @@ class ConnectionActor:
 
     def _pause_after(self, outcome: Closed | DialFailure, now: float) -> float:
         if isinstance(outcome, DialFailure):
-            pause = self._policy.failed(now, outcome.cause, v.hint(outcome.retry_after))
+            pause = self._policy.failed(now, outcome.cause, error_policy.hint(outcome.retry_after))
             self._log.failed(self._epoch, outcome, pause)
             return pause
         if outcome.cause is Cause.MOVED:
             pause = self._policy.moved(now)
         else:
-            hint = v.hint_of(outcome, registered=self._registered)
+            hint = error_policy.hint_of(outcome, registered=self._registered)
             pause = self._policy.lost(now, outcome.cause, outcome.code, hint)
         self._log.lost(self._epoch, outcome, pause)
         return pause

@@ -9,8 +9,7 @@ import trio
 
 from worker_state.actors import log_lines
 from worker_state.config import Timing
-from worker_state.protocol import events as m
-from worker_state.protocol import frames
+from worker_state.protocol import events, frames
 from worker_state.protocol.error_policy import Cause, Closed
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import redacted
@@ -47,13 +46,13 @@ class ServedLink:
         self._tasks: trio.Nursery
         self._writing = False
 
-    async def serve(self, deadlines: Deadlines, publish: m.Publish) -> Closed:
+    async def serve(self, deadlines: Deadlines, publish: events.Publish) -> Closed:
         """Publish `LinkOpened` and every frame, until the link is over; returns why it is."""
         answer_by = self._socket.connected_at + deadlines.register
         async with trio.open_nursery() as self._tasks:
             self._tasks.start_soon(self._watch)
             try:
-                publish(m.LinkOpened(m.Link(self._epoch, answer_by, self._send)))
+                publish(events.LinkOpened(events.Link(self._epoch, answer_by, self._send)))
                 with self._receiving:
                     await self._receive(publish)
             finally:
@@ -66,7 +65,7 @@ class ServedLink:
         assert self.over is not None
         return self.over
 
-    async def _receive(self, publish: m.Publish) -> None:
+    async def _receive(self, publish: events.Publish) -> None:
         while True:
             received = await self._socket.receive()
             if isinstance(received, Closed):
@@ -77,7 +76,7 @@ class ServedLink:
             frame = frames.read(received)
             if isinstance(frame, frames.RegisterError):
                 frame = replace(frame, reason=redacted(frame.reason, self._secrets))
-            publish(m.FrameReceived(self._epoch, frame, self._others_spoke))
+            publish(events.FrameReceived(self._epoch, frame, self._others_spoke))
             del received, frame  # an idle link must not keep the last one, which may be megabytes (faults.md, F22)
 
     def end(self, closed: Closed) -> None:

@@ -8,7 +8,7 @@ import logging
 
 from worker_state import redact
 from worker_state.logs import event
-from worker_state.protocol import error_policy as v
+from worker_state.protocol import error_policy
 from worker_state.session_string import SessionString
 
 log = logging.getLogger(__name__)
@@ -24,13 +24,13 @@ class Dials:
         self.once = once  # no dial follows any trouble: the start fails with it
         self._failures = 0  # dials in a row that gave no link
 
-    def lost(self, epoch: int, closed: v.Closed, pause: float) -> None:
+    def lost(self, epoch: int, closed: error_policy.Closed, pause: float) -> None:
         """A link has ended; the next dial begins in `pause` seconds."""
         then, text = (None, "") if self.once else (pause, f"; dialling again in {pause:.1f} s")
         about = event("connection_lost", epoch=epoch, cause=closed.cause.name.lower(), code=closed.code, pause=then)
         log.warning("connection lost: %s%s", closed, text, extra=about)
 
-    def failed(self, epoch: int, failure: v.DialFailure, pause: float) -> None:
+    def failed(self, epoch: int, failure: error_policy.DialFailure, pause: float) -> None:
         """A dial gave no link; the next one begins in `pause` seconds."""
         self._failures = count = self._failures + 1
         # Now and then it is logged again, ever more rarely: long silence looks like a program that hangs.
@@ -47,7 +47,7 @@ class Dials:
             log.info("connected again after %d failed dials", self._failures, extra=about)
         self._failures = 0
 
-    def send_failed(self, epoch: int, kind: str, closed: v.Closed) -> None:
+    def send_failed(self, epoch: int, kind: str, closed: error_policy.Closed) -> None:
         """A frame of this type, of the worker's other parts, could not be sent."""
         frame = redact.shown(kind)
         log.error("could not send %s: %s", frame, closed, extra=event("send_failed", epoch=epoch, frame=frame))

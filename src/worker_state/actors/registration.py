@@ -15,9 +15,7 @@ from worker_state.actors import log_lines
 from worker_state.actors.runner import PureActor
 from worker_state.config import Config
 from worker_state.errors import RegistrationRefused, RoomCreationFailed, ServerUnreachable, SignInFailed, StartupFailed
-from worker_state.protocol import error_policy as v
-from worker_state.protocol import events as m
-from worker_state.protocol import frames
+from worker_state.protocol import error_policy, events, frames
 from worker_state.protocol.backoff import MANY_EVICTIONS, RegistrationBackoff
 from worker_state.protocol.credentials import Credentials
 from worker_state.protocol.pending_register import PendingRegister
@@ -49,7 +47,7 @@ class RegistrationActor(PureActor):
         self._peer_id = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
         self._truth: Truth = Available()
         self._revision = 0
-        self._link: m.Link | None = None
+        self._link: events.Link | None = None
         self._phase = Phase.OFFLINE
         self._pending = PendingRegister()
         self._asked = False  # a registration is wanted although there is one
@@ -67,67 +65,67 @@ class RegistrationActor(PureActor):
 
     # --- what has happened --------------------------------------------------------------------------------------------
 
-    def _apply(self, event: m.Event, now: float) -> None:
+    def _apply(self, event: events.Event, now: float) -> None:
         match event:
-            case m.FrameReceived(_, frame):
+            case events.FrameReceived(_, frame):
                 answers = self._answers_register(frame)
                 if answers:
                     self._pending.answered()
                 if self._phase is not Phase.LEAVING:
                     self._apply_frame(frame, now, answers=answers)
-            case m.RegisterWithdrawn():
+            case events.RegisterWithdrawn():
                 self._pending.answered()
-            case m.LinkLost(epoch, closed):
+            case events.LinkLost(epoch, closed):
                 registered = epoch == self._pending.epoch
-                self._publish(m.LinkReleased(closed.by_server, registered, registered and self.unanswered))
-            case m.CloseLink():
+                self._publish(events.LinkReleased(closed.by_server, registered, registered and self.unanswered))
+            case events.CloseLink():
                 self._closing = True
         if self._phase is not Phase.LEAVING:
             self._apply_unless_leaving(event, now)
         if self._closing and self._link is not None and not self.unanswered:
             self._closing = False
-            self._publish(m.SendClose(self._link.epoch))
+            self._publish(events.SendClose(self._link.epoch))
 
     def _answers_register(self, frame: frames.Frame) -> bool:
         """Whether this frame surely answers a `register`; the caller counts it as answered."""
-        refused = isinstance(frame, frames.RegisterError) and self.unanswered and v.surely_answers(frame)
+        refused = isinstance(frame, frames.RegisterError) and self.unanswered and error_policy.surely_answers(frame)
         return refused or isinstance(frame, frames.RegistrationAccepted)
 
-    def _apply_unless_leaving(self, event: m.Event, now: float) -> None:
+    def _apply_unless_leaving(self, event: events.Event, now: float) -> None:
         match event:
-            case m.ChangeStatus(revision, truth):
+            case events.ChangeStatus(revision, truth):
                 self._revision, self._truth = revision, truth
-            case m.Reregister():
+            case events.Reregister():
                 if self._link is None and not self._asked:
                     self._log.postponed()
                 self._asked = True
-            case m.LinkOpened(link):
+            case events.LinkOpened(link):
                 self._link = link
                 self._pending.link_opened()
                 self._step(Step.LINK_OPENED)
-            case m.DialFailed(failure):
+            case events.DialFailed(failure):
                 self._fail_unless_waiting(self._unreachable(failure))
-            case m.LinkLost(_, closed) if self._link is not None:
+            case events.LinkLost(_, closed) if self._link is not None:
                 self._lose_link(now)
                 self._fail_unless_waiting(self._unreachable(closed))
-            case m.RegistrationLost(_, why) if self._phase is Phase.REGISTERED:
+            case events.RegistrationLost(_, why) if self._phase is Phase.REGISTERED:
                 self._evicted(why, now)
-            case m.IdentityCreated(identity):
+            case events.IdentityCreated(identity):
                 self._peer_id = self._peer_id or identity.username
                 self._log.call_succeeded(log_lines.SIGN_IN)
                 self._credentials.signed_in(identity.id_token, now)
-            case m.RoomCreated(room):
+            case events.RoomCreated(room):
                 self._log.call_succeeded(log_lines.ROOM_CREATION)
                 self._credentials.room_created(room, now)
-            case m.IdentityFailed(why, hint):
+            case events.IdentityFailed(why, hint):
                 self._log.call_failed(log_lines.SIGN_IN, why)
                 self._credentials.call_failed(now, hint)
                 self._fail_unless_waiting(SignInFailed(f"the server gave this worker no identity: {why}"))
-            case m.RoomFailed(why, status, hint):
+            case events.RoomFailed(why, status, hint):
                 self._log.call_failed(log_lines.ROOM_CREATION, why)
-                self._credentials.call_failed(now, hint, token_refused=v.refuses_token(status))
+                self._credentials.call_failed(now, hint, token_refused=error_policy.refuses_token(status))
                 self._fail_unless_waiting(RoomCreationFailed(f"the server created no room: {why}", status))
-            case m.StartLeaving():
+            case events.StartLeaving():
                 self._step(Step.LEAVE_BEGUN)
 
     def _step(self, step: Step) -> None:
@@ -143,14 +141,14 @@ class RegistrationActor(PureActor):
 
     def _fail_start(self, error: StartupFailed) -> None:
         self._given_up = True
-        self._publish(m.StartupAborted(error))
+        self._publish(events.StartupAborted(error))
 
-    def _drop_link(self, why: str, now: float, cause: v.Cause) -> None:
+    def _drop_link(self, why: str, now: float, cause: error_policy.Cause) -> None:
         assert self._link is not None
-        polite = cause is v.Cause.MOVED and not self.unanswered
-        self._publish(m.DropLink(self._link.epoch, why, cause, polite))
+        polite = cause is error_policy.Cause.MOVED and not self.unanswered
+        self._publish(events.DropLink(self._link.epoch, why, cause, polite))
         self._lose_link(now)
-        if cause is not v.Cause.MOVED:
+        if cause is not error_policy.Cause.MOVED:
             self._fail_unless_waiting(self._unreachable(why))
 
     def _lose_link(self, now: float) -> None:
@@ -168,7 +166,7 @@ class RegistrationActor(PureActor):
                 if ours and (self._phase is Phase.REGISTERING or self._pending.doubtful):
                     self._accept(frame, now)
                 else:
-                    self._publish(m.FrameIgnored("an acknowledgement of a registration that is not ours"))
+                    self._publish(events.FrameIgnored("an acknowledgement of a registration that is not ours"))
             case frames.Echo(nonce=nonce) if self._pending.overtaken_by(nonce):
                 self._register_again(now)
             case frames.NotInRoom() if self._pending.overtaken_by(None):
@@ -176,18 +174,18 @@ class RegistrationActor(PureActor):
             case frames.RegisterError() if self._phase is Phase.REGISTERING:
                 self._refused(frame, now)
             case frames.RegisterError(reason) if answers:
-                self._publish(m.FrameIgnored(f"an error that answers nothing of ours: {redact.shown(reason)}"))
+                self._publish(events.FrameIgnored(f"an error that answers nothing of ours: {redact.shown(reason)}"))
 
     def _register_again(self, now: float) -> None:
         """The server answers what was sent behind the `register`, so it has swallowed the `register` itself (G05)."""
         why = "the server has swallowed a register"
-        self._publish(m.RegistrationRejected(why))
+        self._publish(events.RegistrationRejected(why))
         self._log.swallowed(self._pending.epoch)
         self._step(Step.SWALLOWED)
         self._register_at = now
         self._pending.answered()
         if self._pending.swallowed():
-            self._drop_link(f"{why} twice", now, v.Cause.DROPPED)
+            self._drop_link(f"{why} twice", now, error_policy.Cause.DROPPED)
 
     def _accept(self, frame: frames.RegistrationAccepted, now: float) -> None:
         assert self._link is not None
@@ -203,7 +201,7 @@ class RegistrationActor(PureActor):
         session = None if token is None else SessionString(frame.room_id, token, self._peer_id)
         self._log.accepted(self._link.epoch, session, frame.room_id, now)
         self._publish(
-            m.WorkerRegistered(
+            events.WorkerRegistered(
                 epoch=self._link.epoch,
                 revision=self._pending.revision,
                 peer_id=self._peer_id,
@@ -221,22 +219,24 @@ class RegistrationActor(PureActor):
         self._step(Step.REFUSED)
         self._pending.over(doubtful=True)
         config = self._config
-        decision = v.after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
-        self._publish(m.RegistrationRejected(decision.reason))
-        if isinstance(decision, v.Renew) and self._credentials.renewed_since(self._pending.sent_at, decision.what):
+        decision = error_policy.after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
+        self._publish(events.RegistrationRejected(decision.reason))
+        if isinstance(decision, error_policy.Renew) and self._credentials.renewed_since(
+            self._pending.sent_at, decision.what
+        ):
             return  # it was renewed meanwhile, and the new one has not been refused
         self._log.refused(decision.reason)
         match decision:
-            case v.Renew(what):
+            case error_policy.Renew(what):
                 if (pause := self._credentials.refuse(what, now)) is None:
                     self._register_at = now + self._random.uniform(*SLOWLY)
                 else:
                     self._log.renewing(what, decision.reason, pause)
-            case v.Retry(pause):
+            case error_policy.Retry(pause):
                 self._register_at = now + self._backoff.refused(pause)
-            case v.GiveUp(reason) if not self._log.started:
+            case error_policy.GiveUp(reason) if not self._log.started:
                 self._fail_start(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}"))
-            case v.GiveUp():
+            case error_policy.GiveUp():
                 self._register_at = now + self._random.uniform(*SLOWLY)
 
     def _evicted(self, why: str, now: float) -> None:
@@ -260,7 +260,7 @@ class RegistrationActor(PureActor):
         is_used = in_use(self._truth)
         if self._credentials.move(in_use=is_used) and self._link is not None:
             # One socket in two rooms would leave a ghost in the old one (faults.md, F30).
-            self._drop_link("a new room needs a new socket", now, v.Cause.MOVED)
+            self._drop_link("a new room needs a new socket", now, error_policy.Cause.MOVED)
         fetch_at = self._credentials.due(idle=self._phase is Phase.REGISTERED and not is_used)
         if now >= fetch_at:
             self._publish(self._credentials.next_call(now))
@@ -270,7 +270,7 @@ class RegistrationActor(PureActor):
     def _register_when_due(self, now: float) -> float:
         if self._phase is Phase.REGISTERING:
             if now >= self._pending.answer_by:
-                self._drop_link("no answer to a register", now, v.Cause.UNREGISTERED)
+                self._drop_link("no answer to a register", now, error_policy.Cause.UNREGISTERED)
             elif now >= self._pending.echo_at and self._peer_id is not None:
                 self._send(frames.echo(self._peer_id, self._pending.nonce))
                 self._pending.echo_sent(now)
@@ -279,7 +279,7 @@ class RegistrationActor(PureActor):
             return math.inf
         if not self._dialing:
             self._dialing = True
-            self._publish(m.StartDialing())
+            self._publish(events.StartDialing())
         if self._phase is Phase.UNREGISTERED or (self._phase is Phase.REGISTERED and self._asked):
             if now < self._register_at:
                 return self._register_at
@@ -300,4 +300,4 @@ class RegistrationActor(PureActor):
 
     def _send(self, message: frames.Message) -> None:
         assert self._link is not None
-        self._publish(m.SendFrame(self._link.epoch, message))
+        self._publish(events.SendFrame(self._link.epoch, message))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import trio
 
-from worker_state.protocol import events as m
+from worker_state.protocol import events
 
-Inbox = trio.MemoryReceiveChannel[m.Event]
-IsStale = Callable[[m.Event], bool]  # whether an event belongs to an older link; the supervisor knows
+Inbox = trio.MemoryReceiveChannel[events.Event]
+IsStale = Callable[[events.Event], bool]  # whether an event belongs to an older link; the supervisor knows
 
 
 class PureActor(ABC):
@@ -20,9 +20,9 @@ class PureActor(ABC):
 
     def __init__(self) -> None:
         self._wake_at = -math.inf  # when something is due; -inf after each event, since that may change it
-        self._published: list[m.Event] = []
+        self._published: list[events.Event] = []
 
-    def handle(self, event: m.Event, now: float) -> list[m.Event]:
+    def handle(self, event: events.Event, now: float) -> list[events.Event]:
         """Take one event; returns the events that the actor publishes."""
         self._look_at_the_clock(now)
         self._apply(event, now)
@@ -33,16 +33,16 @@ class PureActor(ABC):
         """When `wake` is to be called, if no event comes before."""
         return self._wake_at
 
-    def wake(self, now: float) -> list[m.Event]:
+    def wake(self, now: float) -> list[events.Event]:
         """The deadline has come; returns the events that the actor publishes."""
         self._look_at_the_clock(now)
         self._wake_at = self._start_what_is_due(now)
         return self._take_published()
 
-    def _publish(self, event: m.Event) -> None:
+    def _publish(self, event: events.Event) -> None:
         self._published.append(event)
 
-    def _take_published(self) -> list[m.Event]:
+    def _take_published(self) -> list[events.Event]:
         published, self._published = self._published, []
         return published
 
@@ -55,7 +55,7 @@ class PureActor(ABC):
         """Before anything else: has the process stood still?"""
 
     @abstractmethod
-    def _apply(self, event: m.Event, now: float) -> None: ...
+    def _apply(self, event: events.Event, now: float) -> None: ...
 
     @abstractmethod
     def _start_what_is_due(self, now: float) -> float:
@@ -64,14 +64,14 @@ class PureActor(ABC):
 
 # Ctrl-C must not strike in a task of ours: inside trio it can leave a task that is woken twice, or never.
 @trio.lowlevel.enable_ki_protection
-async def run_actor(actor: PureActor, inbox: Inbox, *, publish: m.Publish, is_stale: IsStale) -> None:
+async def run_actor(actor: PureActor, inbox: Inbox, *, publish: events.Publish, is_stale: IsStale) -> None:
     """Run this actor until its inbox is closed. All events that have come are handled before it is woken."""
     while True:
         try:
             event = await _next_event(inbox, actor.next_deadline())
         except trio.EndOfChannel:
             return
-        now, published = trio.current_time(), list[m.Event]()
+        now, published = trio.current_time(), list[events.Event]()
         if event is None:
             published = actor.wake(now)
         elif not is_stale(event):
@@ -81,7 +81,7 @@ async def run_actor(actor: PureActor, inbox: Inbox, *, publish: m.Publish, is_st
             publish(each)
 
 
-async def _next_event(inbox: Inbox, deadline: float) -> m.Event | None:
+async def _next_event(inbox: Inbox, deadline: float) -> events.Event | None:
     """The next event, or None when the deadline comes first. Shielded: a worker that leaves publishes an event."""
     try:
         return inbox.receive_nowait()

@@ -13,9 +13,7 @@ from random import Random
 from worker_state.actors import log_lines
 from worker_state.actors.runner import PureActor
 from worker_state.config import Config
-from worker_state.protocol import echo, frames, probe
-from worker_state.protocol import error_policy as v
-from worker_state.protocol import events as m
+from worker_state.protocol import echo, error_policy, events, frames, probe
 from worker_state.protocol.flush import SignalFlush
 from worker_state.protocol.record import build_record, differences, look
 from worker_state.protocol.status import Available, Maintenance, Reserved, Truth, word
@@ -46,43 +44,43 @@ class StatusActor(PureActor):
         self._suspends = probe.SuspendDetector()
 
     def _send(self, registered: probe.Registered, message: frames.Message) -> None:
-        self._publish(m.SendFrame(registered.epoch, message))
+        self._publish(events.SendFrame(registered.epoch, message))
 
     def _record(self) -> frames.Message:
         return build_record(self._config.tags, self._config.capabilities, self._truth)
 
     # --- what has happened --------------------------------------------------------------------------------------------
 
-    def _apply(self, event: m.Event, now: float) -> None:
+    def _apply(self, event: events.Event, now: float) -> None:
         if self._leaving:
             self._finish_flush(event)
             return
         match event:
-            case m.ChangeStatus(revision, truth):
+            case events.ChangeStatus(revision, truth):
                 self._revision, self._truth = revision, truth
                 limit = self._config.reservation_limit if isinstance(truth, Reserved) else None
                 self._reserved_until = math.inf if limit is None else now + limit
                 if self._registered is None:
                     self._postpone("the worker is not registered")
-            case m.StartDraining():
+            case events.StartDraining():
                 self._draining = True
-            case m.LinkOpened():
+            case events.LinkOpened():
                 self._registered, self._flush = None, SignalFlush()
-            case m.LinkLost():
+            case events.LinkLost():
                 if self._registered is not None and self._registered.confirmed != self._revision:
                     self._postpone("the connection was lost")
                 self._registered = None
-            case m.SignalSent(_, at):
+            case events.SignalSent(_, at):
                 self._flush.sent(at)
-            case m.WorkerRegistered():
+            case events.WorkerRegistered():
                 self._begin_registration(event, now)
-            case m.FrameReceived(_, frame) if self._registered is not None:
+            case events.FrameReceived(_, frame) if self._registered is not None:
                 self._apply_frame(self._registered, frame, now)
-            case m.StartLeaving():
+            case events.StartLeaving():
                 self._leaving = True
                 self._begin_flush()
 
-    def _begin_registration(self, event: m.WorkerRegistered, now: float) -> None:
+    def _begin_registration(self, event: events.WorkerRegistered, now: float) -> None:
         before, schedule = self._registered, probe.Schedule(self._random, now, event.expected_peers or event.peers)
         late_acks = probe.LateAcks() if before is None else before.late_acks
         if before is not None and before.update is not None:
@@ -95,16 +93,16 @@ class StatusActor(PureActor):
     def _begin_flush(self) -> None:
         registered = self._registered
         if registered is None or not self._flush.needed:
-            self._publish(m.SignalsFlushed())
+            self._publish(events.SignalsFlushed())
             return
         record = self._record() if self._refusals.in_force else None
         earlier = int(registered.update is not None)
         self._send(registered, self._flush.begin(registered.peer_id, self._nonce(), record, earlier))
 
-    def _finish_flush(self, event: m.Event) -> None:
-        answered = isinstance(event, m.FrameReceived) and self._flush.ended_by(event.frame)
-        if answered or isinstance(event, m.LinkLost | m.CloseLink):
-            self._publish(m.SignalsFlushed())
+    def _finish_flush(self, event: events.Event) -> None:
+        answered = isinstance(event, events.FrameReceived) and self._flush.ended_by(event.frame)
+        if answered or isinstance(event, events.LinkLost | events.CloseLink):
+            self._publish(events.SignalsFlushed())
 
     def _postpone(self, why: str) -> None:
         if not self._unsent_logged:
@@ -116,7 +114,7 @@ class StatusActor(PureActor):
             case frames.MetadataUpdated(peer_id, stored) if peer_id == registered.peer_id:
                 self._take_answer(registered, stored, now)
             case frames.MetadataUpdated():
-                self._publish(m.FrameIgnored("an acknowledgement of somebody else's update"))
+                self._publish(events.FrameIgnored("an acknowledgement of somebody else's update"))
             case frames.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
                 self._flush.echoed(registered.echo_by - self._config.timing.answer)
                 registered.nonce, registered.echo_by = None, math.inf
@@ -125,24 +123,24 @@ class StatusActor(PureActor):
                 self._refusals.disproved()
                 self._prove(registered, now)
             case frames.Echo(_, nonce) if not nonce.startswith(echo.REGISTER_PREFIX):
-                self._publish(m.FrameIgnored("an echo that is not ours, or comes too late"))
+                self._publish(events.FrameIgnored("an echo that is not ours, or comes too late"))
             case frames.NotInRoom(code):
                 self._forget(registered, f"the server has forgotten this worker: it answers {code}")
             case frames.OtherMessage({"type": "error", "code": str(code)} as message):
-                meaning = v.meaning_of_code(message, registered.peer_id)
-                if meaning is v.CodeMeaning.NO_SUCH_PEER and registered.update is not None:
+                meaning = error_policy.meaning_of_code(message, registered.peer_id)
+                if meaning is error_policy.CodeMeaning.NO_SUCH_PEER and registered.update is not None:
                     registered.schedule.hurry(now)  # its answer, or another part's: the echo decides
-                elif meaning is v.CodeMeaning.FORGOTTEN and registered.nonce is not None:
+                elif meaning is error_policy.CodeMeaning.FORGOTTEN and registered.nonce is not None:
                     why = f"the server has forgotten this worker: it answers our own echo with {code}"
                     self._forget(registered, why)
-                elif meaning is v.CodeMeaning.UNKNOWN and registered.nonce is not None:
+                elif meaning is error_policy.CodeMeaning.UNKNOWN and registered.nonce is not None:
                     self._refusals.suspect()
 
     def _prove(self, registered: probe.Registered, now: float) -> None:
         registered.misses = probe.MissedAnswers()
         self._deaf_epoch = 0
         self._refusals.proved()
-        self._publish(m.PresenceProved(registered.epoch, now))
+        self._publish(events.PresenceProved(registered.epoch, now))
 
     def _take_answer(self, registered: probe.Registered, stored: frames.Message, now: float) -> None:
         """An update was answered: has the server stored what is true?"""
@@ -151,7 +149,7 @@ class StatusActor(PureActor):
         if registered.late_acks.settles(stored, fits=update is not None and not wrong):
             return
         if update is None:
-            self._publish(m.FrameIgnored("an acknowledgement of an update that is not ours"))
+            self._publish(events.FrameIgnored("an acknowledgement of an update that is not ours"))
             return
         registered.update = None
         if self._refusals.in_force and not wrong:
@@ -159,7 +157,7 @@ class StatusActor(PureActor):
         if wrong:
             registered.confirmed = None
             self._repairs.found(now)
-            self._publish(m.UpdateFailed(drifted=True))
+            self._publish(events.UpdateFailed(drifted=True))
             if not self._forgery_logged:
                 self._forgery_logged = True
                 log_lines.record_repaired(wrong, forged=update.is_look)
@@ -169,17 +167,17 @@ class StatusActor(PureActor):
         else:
             registered.confirmed = update.revision
             if update.revision == self._revision:
-                self._publish(m.StatusConfirmed(update.revision, now))
+                self._publish(events.StatusConfirmed(update.revision, now))
 
     def _forget(self, registered: probe.Registered, why: str) -> None:
         self._registered = None
-        self._publish(m.RegistrationLost(registered.epoch, why))
+        self._publish(events.RegistrationLost(registered.epoch, why))
 
     def _look_at_the_clock(self, now: float) -> None:
         """After the process was stopped or the machine suspended: prove at once, and give answers more time (T15)."""
         slept = self._suspends.since(now, self._awake())
         if slept >= probe.OVERSLEPT:
-            self._publish(m.MachineSuspended(slept))
+            self._publish(events.MachineSuspended(slept))
         stopped = max(self._overslept(now), slept)
         if (registered := self._registered) is None or stopped < probe.OVERSLEPT:
             return
@@ -199,7 +197,7 @@ class StatusActor(PureActor):
             self._reserved_until = math.inf
             log_lines.reservation_over(self._config.reservation_limit)
             idle = Maintenance() if self._draining else Available()
-            self._publish(m.ChangeStatus(self._revision + 1, idle))
+            self._publish(events.ChangeStatus(self._revision + 1, idle))
         return self._reserved_until
 
     def _start_what_is_due(self, now: float) -> float:
@@ -232,7 +230,7 @@ class StatusActor(PureActor):
             registered.misses.add(registered.update.answer_by - within, now)
             registered.late_acks.add(registered.update.record)
             registered.update = None
-            self._publish(m.UpdateFailed(drifted=False))
+            self._publish(events.UpdateFailed(drifted=False))
         if now >= registered.echo_by:
             sent = registered.echo_by - within
             registered.nonce, registered.echo_by = None, math.inf
@@ -249,7 +247,7 @@ class StatusActor(PureActor):
         epoch, why = registered.epoch, f"no answer to {registered.misses.count} frames"
         if self._deaf_epoch == epoch:
             self._registered = None
-            self._publish(m.DropLink(epoch, f"{why}, also after registering again"))
+            self._publish(events.DropLink(epoch, f"{why}, also after registering again"))
         else:
             self._deaf_epoch = epoch
             self._forget(registered, why)

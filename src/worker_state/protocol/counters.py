@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 
-from worker_state.protocol import events as m
+from worker_state.protocol import events
 from worker_state.protocol.error_policy import Cause
 from worker_state.protocol.state import State
 
@@ -39,29 +39,29 @@ class Counters:
         self.seconds = 0.0  # all times to register together
         self.pause = 0.0  # the pause before the next dial, in seconds; 0 while there is a link
 
-    def add(self, event: m.Event, before: State) -> None:
+    def add(self, event: events.Event, before: State) -> None:
         """Count this event; `before` is the snapshot that does not know of it yet."""
         match event:
-            case m.StatusConfirmed():
+            case events.StatusConfirmed():
                 self._tally[CONFIRMED] += 1
-            case m.UpdateFailed(drifted):
+            case events.UpdateFailed(drifted):
                 self._tally[DRIFTED if drifted else MISSED] += 1
-            case m.LinkOpened():
+            case events.LinkOpened():
                 self._tally[CONNECTED] += 1
                 self.pause = 0.0
-            case m.DialFailed(failure, pause):
+            case events.DialFailed(failure, pause):
                 self._tally[FAILED[failure.cause]] += 1
                 self.pause = pause
-            case m.LinkLost(_, _, pause):
+            case events.LinkLost(_, _, pause):
                 self.pause = pause or 0.0
-            case m.WorkerRegistered(at=at):
+            case events.WorkerRegistered(at=at):
                 self._tally[ACCEPTED] += 1
                 if before.unregistered_since is not None:
                     self.seconds += at - before.unregistered_since
                     self._classes[bisect_left(BOUNDS, at - before.unregistered_since)] += 1
-            case m.RegistrationRejected():
+            case events.RegistrationRejected():
                 self._tally[REFUSED] += 1
-            case m.DropLink(_, _, Cause.UNREGISTERED):
+            case events.DropLink(_, _, Cause.UNREGISTERED):
                 self._tally[UNANSWERED] += 1
 
     def labels(self, family: str) -> Iterator[tuple[str, int]]:

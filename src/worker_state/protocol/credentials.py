@@ -8,9 +8,7 @@ from random import Random
 from typing import Any
 
 from worker_state.config import Config
-from worker_state.protocol import error_policy as v
-from worker_state.protocol import events as m
-from worker_state.protocol import frames, http_api, lease
+from worker_state.protocol import error_policy, events, frames, http_api, lease
 from worker_state.protocol.backoff import asked_for, doubled
 from worker_state.protocol.probe import OVERSLEPT
 
@@ -59,7 +57,7 @@ class Credentials:
         self.id_token.accept()
         self.room.accept()
 
-    def refuse(self, what: v.Lease, now: float) -> float | None:
+    def refuse(self, what: error_policy.Lease, now: float) -> float | None:
         """A `register` was refused for this: seconds until a new one is fetched; None: only waiting helps."""
         pause = self._leased(what).refuse(now)
         if pause is None:
@@ -67,12 +65,12 @@ class Credentials:
         self._not_before = now + self._random.uniform(0.5, 1.0) * pause
         return self._not_before - now
 
-    def renewed_since(self, when: float, what: v.Lease) -> bool:
+    def renewed_since(self, when: float, what: error_policy.Lease) -> bool:
         """This was renewed after that time: a refusal of what was sent then does not concern it."""
         return self._leased(what).is_newer_than(when)
 
-    def _leased(self, what: v.Lease) -> lease.Leased[Any]:
-        return self.id_token if what is v.Lease.IDENTITY else self.room
+    def _leased(self, what: error_policy.Lease) -> lease.Leased[Any]:
+        return self.id_token if what is error_policy.Lease.IDENTITY else self.room
 
     def due(self, *, idle: bool) -> float:
         """When the next HTTP call is to be made: at once for what is missing, in time for what runs out; a room is
@@ -85,14 +83,14 @@ class Credentials:
         due = min(self.id_token.due, self.room.due) if replaces_room else self.id_token.due
         return max(due, self._not_before)
 
-    def next_call(self, now: float) -> m.RequestIdentity | m.RequestRoom:
+    def next_call(self, now: float) -> events.RequestIdentity | events.RequestRoom:
         """The call that is due; it is under way from now on. A missing room comes before the renewal of a token, which
         still works, and whose renewal may fail for long (F16)."""
         self._calling = True
         id_token = self.id_token.value
         if id_token is None or (now >= self.id_token.due and not self._room_is_missing):
-            return m.RequestIdentity()
-        return m.RequestRoom(id_token)
+            return events.RequestIdentity()
+        return events.RequestRoom(id_token)
 
     def signed_in(self, id_token: str, now: float) -> None:
         """A sign-in has succeeded."""

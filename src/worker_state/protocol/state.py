@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from worker_state.protocol import events as m
+from worker_state.protocol import events
 from worker_state.protocol.frames import NOTHING_AROUND, Around, Message
 from worker_state.protocol.status import Available, Maintenance, Truth, WorkerStatus, job_id, word
 from worker_state.session_string import SessionString
@@ -83,43 +83,43 @@ class State:
         return self.confirmed and self.discoverable_since is not None and not self.registration_asked
 
 
-def fold(state: State, event: m.Event, now: float) -> State:
+def fold(state: State, event: events.Event, now: float) -> State:
     """The snapshot after this event; the same object when the event changes nothing in it."""
     unconfirmed = _since(state.unconfirmed_since, now)
     match event:
-        case m.ChangeStatus(revision, truth):
+        case events.ChangeStatus(revision, truth):
             return replace(state, revision=revision, truth=truth, status_since=now, unconfirmed_since=unconfirmed)
-        case m.Reregister():
+        case events.Reregister():
             return replace(state, registration_asked=True)
-        case m.StartDraining():
+        case events.StartDraining():
             return replace(state, draining=True)
-        case m.LinkOpened(link):
+        case events.LinkOpened(link):
             return replace(state, connected=True, epoch=link.epoch, trouble="registering")
-        case m.LinkLost(_, closed, _):
+        case events.LinkLost(_, closed, _):
             return replace(_unregistered(state, str(closed), now), connected=False)
-        case m.DialFailed(failure, _):
+        case events.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
-        case m.IdentityFailed(why) if not state.registered:
+        case events.IdentityFailed(why) if not state.registered:
             return replace(state, trouble=f"sign-in failed: {why}")
-        case m.RoomFailed(why) if not state.registered:
+        case events.RoomFailed(why) if not state.registered:
             return replace(state, trouble=f"room creation failed: {why}")
-        case m.StartDialing() if state.trouble is not None:  # once, when the first sign-in and room have succeeded
+        case events.StartDialing() if state.trouble is not None:  # once, when the first sign-in and room have succeeded
             return replace(state, trouble=None)
-        case m.RegistrationLost(_, why):
+        case events.RegistrationLost(_, why):
             return replace(_unregistered(state, why, now), evictions=state.evictions + 1)
-        case m.RegistrationRejected(why):
+        case events.RegistrationRejected(why):
             return _unregistered(state, why, now)
-        case m.WorkerRegistered():
+        case events.WorkerRegistered():
             return _registered(state, event)
-        case m.StatusConfirmed(revision, at) if state.registered:
+        case events.StatusConfirmed(revision, at) if state.registered:
             return _confirmed(state, revision, at)
-        case m.UpdateFailed(True) if state.registered:
+        case events.UpdateFailed(True) if state.registered:
             return replace(state, confirmed_revision=-1, unconfirmed_since=unconfirmed)
-        case m.PresenceProved(_, at) if state.registered:
+        case events.PresenceProved(_, at) if state.registered:
             return replace(state, proved_at=at, discoverable_since=_since(state.discoverable_since, at))
-        case m.SignalDropped():
+        case events.SignalDropped():
             return replace(state, signals_dropped=state.signals_dropped + 1)
-        case m.FrameIgnored():
+        case events.FrameIgnored():
             return replace(state, frames_ignored=state.frames_ignored + 1)
         case _:
             return state
@@ -146,7 +146,7 @@ def _unregistered(state: State, why: str, now: float) -> State:
     )
 
 
-def _registered(state: State, event: m.WorkerRegistered) -> State:
+def _registered(state: State, event: events.WorkerRegistered) -> State:
     text = None if event.token is None else str(SessionString(event.room_id, event.token, event.peer_id))
     return replace(
         _confirmed(state, event.revision, event.at),
