@@ -221,9 +221,8 @@ class RegistrationActor(PureActor):
         config = self._config
         decision = error_policy.after_refusal(refusal, own_room=config.creates_room, by_key=config.api_key is not None)
         self._publish(events.RegistrationRejected(decision.reason))
-        if isinstance(decision, error_policy.Renew) and self._credentials.renewed_since(
-            self._pending.sent_at, decision.what
-        ):
+        sent_at = self._pending.sent_at
+        if isinstance(decision, error_policy.Renew) and self._credentials.renewed_since(sent_at, decision.what):
             return  # it was renewed meanwhile, and the new one has not been refused
         self._log.refused(decision.reason)
         match decision:
