@@ -62,10 +62,10 @@ class Storm:
     """What the 503 says: nothing, the same to everybody, or to each the time of a slot of his own."""
     service: float = 0.0
     """How long an admission takes until it is answered; others go on meanwhile."""
-    front: Literal["refuses", "silent", "closes", "holds", "stopped"] = "refuses"
+    front: Literal["refuses", "silent", "closes", "502", "503", "holds", "stopped"] = "refuses"
     """What a dial meets while the server is away. "silent": no SYN gets through; "closes": it is accepted, upgraded and
-    closed; "holds": it is accepted, and closed after a minute; "stopped": it is accepted while there is room, and
-    served after the return."""
+    closed; "502", "503": a front answers that at once; "holds": it is accepted, and closed after a minute; "stopped":
+    it is accepted while there is room, and served after the return."""
     flaps: tuple[tuple[float, float], ...] = ()
     """Before the return: so many seconds up, so many down, and so on."""
     code: int = 1006
@@ -306,6 +306,8 @@ class _Run:
                 pause = rule.failed(now * rate, Cause.REFUSED)
             elif storm.front == "closes":
                 pause = rule.lost(now * rate, Cause.CLOSED, 1006)
+            elif storm.front in ("502", "503"):
+                pause = rule.failed(now * rate, Cause.SHED)
             elif limits.register / rate > HELD:
                 now = time + HELD
                 pause = rule.failed(now * rate, Cause.CLOSED)
