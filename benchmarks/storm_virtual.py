@@ -6,8 +6,10 @@
 The `Rule` objects are the very ones that a live worker asks; server, kernels and network are `benchmarks.queues`, the
 storms `benchmarks.virtual_storms`: those that our parameters were tuned on, and those held out. Without options ours
 goes through all storms of up to 200,000 workers, and every rule through those of up to 5,000; a few minutes. `--sets
-large` is a million workers, which takes minutes for each storm. `--scenario` picks the storms whose names contain the
-text, `--workers` puts another number of workers into those, with the capacity grown alike.
+large` is a million workers, which takes minutes for each storm; `--sets small` are the fleets of one worker to two
+hundred, which have rules and tables of their own (`benchmarks.small_fleets`), and `--workers` picks among those.
+`--scenario` picks the storms whose names contain the text, `--workers` puts another number of workers into those, with
+the capacity grown alike.
 
 r99 is the time from the server's return until 99 % are registered, over the shortest possible; "late" the difference
 in seconds; "dials" those after the return for each registration; "dead" the slots spent on clients that had given up;
@@ -20,7 +22,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -30,9 +32,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks import small_fleets
 from benchmarks.queues import Outcome, Show, Storm, run
 from benchmarks.report import Table, write_json
-from benchmarks.rules import ABLATIONS, OURS, RESETS, RULES
+from benchmarks.rules import ABLATIONS, OURS, PEERS, RESETS, RULES
+from benchmarks.small_fleets import percentile
 from benchmarks.virtual_storms import FRESH, FRONTS, HELD_OUT, LARGE, LARGEST, SHORT, SMALL, TUNED, UNSEEN
 
 SETS = {
@@ -44,6 +48,7 @@ SETS = {
     "short": SHORT,
     "large": LARGE,
 }
+SMALL_FLEETS = "small"
 USUAL = ("tuned", "held out", "short")
 QUICK = ("queue 128, 2,000 at 100", "all accepted, 3,000 at 100", "503, 2,000 at 50", "front closes, 2,000 at 50, D 60")
 QUICK_RULES = (OURS, "full jitter 20", "websockets", "today's worker", "ours without patience")
@@ -133,11 +138,6 @@ def ratio(value: float) -> str:
 
 def seconds(value: float) -> str:
     return f"{value:.1f}" if value < math.inf else "X"
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
 
 
 def by_storm(done: list[Done], rule: str, which: str) -> Table:
@@ -241,7 +241,7 @@ def verdict(done: list[Done]) -> Table:
 
 def planned(options: argparse.Namespace) -> list[Job]:
     jobs = []
-    for which in options.sets:
+    for which in (name for name in options.sets if name != SMALL_FLEETS):
         for scenario, usual in SETS[which].items():
             if not any(text in scenario for text in options.scenario):
                 continue
@@ -262,6 +262,12 @@ def planned(options: argparse.Namespace) -> list[Job]:
     return jobs
 
 
+def planned_small(options: argparse.Namespace) -> list[small_fleets.Job]:
+    if SMALL_FLEETS not in options.sets:
+        return []
+    return small_fleets.planned(options.small_rules, options.scenario, options.seeds, options.workers)
+
+
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.storm_virtual",
@@ -272,7 +278,10 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rules", nargs="+", metavar="NAME", help=f"only these, of: {', '.join(RULES)}")
     parser.add_argument("--scenario", nargs="+", metavar="TEXT", help="only storms whose names contain one of these")
     parser.add_argument(
-        "--sets", nargs="+", metavar="NAME", help=f"of: {', '.join(SETS)} (default: {', '.join(USUAL)})"
+        "--sets",
+        nargs="+",
+        metavar="NAME",
+        help=f"of: {', '.join((*SETS, SMALL_FLEETS))} (default: {', '.join(USUAL)})",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="so many in each storm, with a capacity to match")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each (default: %(default)s)")
@@ -283,18 +292,19 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     # Whoever names storms, rules or sets has asked for the large ones as well.
     options.asked = bool(options.sets or options.scenario or options.workers)
+    options.small_rules = options.rules or [OURS, *PEERS]
     options.rules = options.rules or list(QUICK_RULES if options.quick else RULES)
     options.sets = options.sets or list(USUAL)
     options.scenario = options.scenario or list(QUICK if options.quick else ("",))
     if options.alone is None:
         options.alone = 0 if options.asked else 20 if options.quick else 200
-    for given, known in ((options.rules, RULES), (options.sets, SETS)):
+    for given, known in ((options.rules, RULES), (options.sets, (*SETS, SMALL_FLEETS))):
         for name in given:
             if name not in known:
                 parser.error(f"there is no {name!r}; there are: {', '.join(known)}")
     if options.seeds < 1 or options.jobs < 1 or options.alone < 0 or (options.workers or 1) < 1:
         parser.error("--seeds, --jobs and --workers must be at least 1, --alone at least 0")
-    if not planned(options):
+    if not planned(options) and not planned_small(options):
         parser.error("no storm has such a name")
     return options
 
@@ -325,6 +335,7 @@ def alone_as_json(done: list[Done], rules: list[str]) -> list[dict[str, Any]]:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parsed(arguments)
+    small = small_fleets.measure_all(planned_small(options), options.jobs)
     done = simulate_all(planned(options), options.jobs)
     storms = [each for each in done if each.job.which != "alone"]
     singles = [each for each in done if each.job.which == "alone"]
@@ -337,10 +348,15 @@ def main(arguments: list[str] | None = None) -> None:
         by_rule(storms, options.rules).show()
     if options.alone:
         alone(singles, options.rules).show()
-    if OURS in options.rules:
+    if OURS in options.rules and storms:
         verdict(storms).show()
+    if small:
+        small_fleets.show(small, options.small_rules)
     singly = alone_as_json(singles, options.rules) if options.alone else []
-    write_json(options.json, "storm_virtual", {"runs": as_json(storms, options.curves), "alone": singly})
+    results = {"runs": as_json(storms, options.curves), "alone": singly}
+    if small:
+        results["small"] = small_fleets.as_json(small)
+    write_json(options.json, "storm_virtual", results)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from benchmarks import storm_virtual
+from benchmarks import small_fleets, storm_virtual
 from benchmarks.queues import Storm, run
 from benchmarks.rules import ABLATIONS, OURS, PEERS, RESETS, RULES, Published
 from benchmarks.virtual_storms import HELD_OUT, LARGE, SHORT, TUNED, UNSEEN, drawn
@@ -82,7 +84,7 @@ def test_shedding() -> None:
     assert outcome.r99(storm) < 1.4  # a ticket counts whole seconds
 
 
-@pytest.mark.parametrize("front", ["refuses", "silent", "closes", "holds", "stopped"])
+@pytest.mark.parametrize("front", ["refuses", "silent", "closes", "502", "503", "holds", "stopped"])
 def test_fronts(front: str) -> None:
     """Whatever a dial meets while the server is away, everybody is back afterwards, and knows why he failed."""
     causes = set()
@@ -100,6 +102,8 @@ def test_fronts(front: str) -> None:
         "refuses": Cause.REFUSED,
         "silent": Cause.NO_ANSWER,
         "closes": Cause.CLOSED,
+        "502": Cause.SHED,
+        "503": Cause.SHED,
         "holds": Cause.UNANSWERED,
         "stopped": Cause.UNANSWERED,
     }
@@ -211,6 +215,68 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = (each for each in report["runs"] if each["set"] == "tuned")
     assert (ours["never"], theirs["never"], theirs["r99"]) == (0, 200, None)
     assert ours["curve"][-1] == 200
+
+
+def small(workers: int = 1, **changes: Any) -> small_fleets.Job:
+    """One of our rule's tries in a small fleet."""
+    storm = Storm(workers=workers, capacity=50, backlog=128, **changes)
+    return small_fleets.Job("a cell", storm, OURS, 3)
+
+
+def test_small_fleets_are_the_same_for_all_rules() -> None:
+    """Every cell's name says what it is, each try has an outage of its own, and all rules meet the same ones."""
+    assert len(small_fleets.CELLS) == 4 * 2 * len(small_fleets.FRONTS) * len(small_fleets.OUTAGES)
+    drawn = [small_fleets.outage("a cell", 10.0, number) for number in range(50)]
+    assert drawn == [small_fleets.outage("a cell", 10.0, number) for number in range(50)]
+    assert len(set(drawn)) == 50
+    assert 7.0 <= min(drawn) < 7.5
+    assert 12.5 < max(drawn) <= 13.0
+    assert drawn != [small_fleets.outage("another", 10.0, number) for number in range(50)]
+
+
+def test_small_fleet() -> None:
+    """A try is late by what the rule took beyond the shortest time, and the same again with the same numbers."""
+    figures = small_fleets.measure(small(10, down=5))
+    assert figures == small_fleets.measure(small(10, down=5))
+    assert len(figures.late) == 3
+    assert 0.0 < figures.mean <= figures.most == max(figures.late) < 20
+    assert 0 < figures.dials < small_fleets.HAMMER
+    assert figures.compared
+
+
+@pytest.mark.parametrize(
+    ("rule", "hammers", "loses"),
+    [("phoenix.js", True, True), ("today's worker v2.0", False, True), (OURS, False, False)],
+)
+def test_not_compared(rule: str, hammers: bool, loses: bool) -> None:
+    """A rule that hammers, or leaves somebody out, is not compared, and costs no time."""
+    figures = small_fleets.measure(replace(small(down=240, front="closes"), rule=rule))
+    assert (figures.hammers, figures.loses, figures.compared) == (hammers, loses, not (hammers or loses))
+    assert len(figures.late) == (1 if hammers else 3)
+
+
+def test_small_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The small fleets have tables of their own, and name the cells in which somebody is ahead."""
+    file = tmp_path / "small.json"
+    rules = [OURS, "socket.io", "today's worker v2.0"]
+    chosen = ["--sets", "small", "--workers", "1", "--scenario", "refuses, D 5", "503, D 240"]
+    storm_virtual.main(["--rules", *rules, *chosen, "--jobs", "1", "--json", str(file)])
+    printed = capsys.readouterr().out
+    for text in ("Small fleets, 4 cells: means", "by what a dial meets", "by outage", "Cells where a rule is ahead"):
+        assert text in printed
+    assert "All rules in the same" not in printed
+    report = json.loads(file.read_text("utf-8"))
+    assert report["runs"] == []
+    assert {each["rule"] for each in report["small"]} == set(rules)
+    first, gone = report["small"][0], report["small"][2]
+    assert (first["cell"], first["workers"], first["front"], first["down"]) == (
+        "1 at 50, refuses, D 5",
+        1,
+        "refuses",
+        5,
+    )
+    assert first["mean"] <= first["p95"]
+    assert (gone["mean"], gone["loses"]) == (None, True)
 
 
 @pytest.mark.parametrize(
