@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from tests.simulation.world import Simulation
 
 DIALS_A_MINUTE = 20
-REGISTERS_A_MINUTE = 12
-"""On a link that has registered before; the first one of each link is the dial's."""
+REGISTERS_A_MINUTE = 15
+"""On a link that has registered before; the first one of each link is the dial's. Twelve that follow evictions, whose
+pauses grow, and one more for each ID token that runs out meanwhile: its refusal is followed by a renewal at once."""
 UPDATES_A_MINUTE = 40
 SLACK = 0.1
 """Seconds that an exit may take beyond what was promised: the latencies of the last frames."""
