@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
 
-# A shell starts what it leaves in the background with Ctrl-C ignored, and every process of the tests inherits that.
+# A shell starts what it leaves in the background with Ctrl-C ignored, `nohup` with the end of the terminal, and every
+# process of the tests inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
