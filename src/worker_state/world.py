@@ -14,6 +14,9 @@ from worker_state.net.websocket import Dial, WebSocketDial
 from worker_state.protocol.reconnect import ReconnectParameters
 
 
+_CHANCE = SystemRandom()  # from the operating system: forked workers must not draw alike (T17). It has no state.
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """The network, chance, and a clock beside trio's."""
@@ -38,7 +41,7 @@ class World:
         return cls(
             dial=WebSocketDial(config.websocket_url, unacknowledged_within=timing.unacknowledged),
             http=HttpxHttp(config.http_url, within=timing.http),
-            random=SystemRandom(),  # forked workers must not draw alike (T17)
+            random=_CHANCE,
             nonce=lambda: secrets.token_hex(16),
             pace=ReconnectParameters.patient(timing.register),
             awake=_awake,
