@@ -417,10 +417,14 @@ async def test_g51_ctrl_c_strikes_in_no_task_of_ours(world: World) -> None:
 
 
 async def interrupt(server: DevServer, place: str, moment: float) -> tuple[int | None, str]:
-    """Press Ctrl-C so many seconds after a program is ready: its exit code, None if it hangs, and its stderr."""
-    command = [sys.executable, "-m", "tests.support.embedded", place, server.ws_url, server.http_url]
+    """Press Ctrl-C so many seconds after a program is ready: its exit code, None if it hangs, and its stderr (where it
+    hangs)."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.support.embedded", place]
+    command += [server.ws_url, server.http_url]
+    # Not under coverage: Ctrl-C inside its lock leaves that locked, and the program hangs.
+    untraced = {name: value for name, value in environment().items() if not name.startswith("COVERAGE_")}
     process = await trio.lowlevel.open_process(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment()
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=untraced
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -433,6 +437,11 @@ async def interrupt(server: DevServer, place: str, moment: float) -> tuple[int |
             async for part in process.stderr:
                 said += part
             code = await process.wait()
+        if code is None:
+            process.send_signal(signal.SIGABRT)
+            with trio.move_on_after(5.0):
+                async for part in process.stderr:
+                    said += part
     finally:
         process.kill()
     return code, said.decode()
