@@ -317,3 +317,11 @@ def test_missing_answer() -> None:
     state = after(*PROVED)
     assert fold(state, m.UpdateFailed(drifted=False), 20.0) is state
     assert not after(m.UpdateFailed(drifted=True)).confirmed
+
+
+def test_what_the_registration_told_of_its_surroundings() -> None:
+    """Peers and ICE servers of the registration's answer are there for the worker's other parts."""
+    around = frames.Around(("peer-1",), ({"urls": "stun:a"},), ({"urls": "stun:b"},))
+    state = State(around=around)
+    assert state.peer_list == ("peer-1",)
+    assert (state.ice_servers, state.mesh_ice_servers) == (({"urls": "stun:a"},), ({"urls": "stun:b"},))
