@@ -13,7 +13,6 @@ from worker_state.net.http_client import Http, HttpxHttp, ServerApi
 from worker_state.net.websocket import Dial, WebSocketDial
 from worker_state.protocol.reconnect import ReconnectParameters
 
-
 _CHANCE = SystemRandom()  # from the operating system: forked workers must not draw alike (T17). It has no state.
 
 
