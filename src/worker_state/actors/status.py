@@ -16,7 +16,7 @@ from worker_state.config import Config
 from worker_state.protocol import echo, error_policy, events, frames, probe
 from worker_state.protocol.flush import SignalFlush
 from worker_state.protocol.record import build_record, differences, look
-from worker_state.protocol.status import Available, Maintenance, Reserved, Truth, word
+from worker_state.protocol.status import Available, Reserved, Truth, without_job, word
 
 
 class StatusActor(PureActor):
@@ -196,8 +196,7 @@ class StatusActor(PureActor):
         if now >= self._reserved_until:
             self._reserved_until = math.inf
             log_lines.reservation_over(self._config.reservation_limit)
-            idle = Maintenance() if self._draining else Available()
-            self._publish(events.ChangeStatus(self._revision + 1, idle))
+            self._publish(events.ChangeStatus(self._revision + 1, without_job(draining=self._draining)))
         return self._reserved_until
 
     def _start_what_is_due(self, now: float) -> float:

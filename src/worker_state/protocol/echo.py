@@ -3,7 +3,6 @@
 Its payload, and whether the server refuses it. `frames.py` puts it into a frame, `probe.py` says when it is sent.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 KEY = "worker_state_echo"  # the one key of the payload; its value is the nonce
@@ -15,11 +14,6 @@ TRIED_AGAIN = 5  # one in so many proofs is an echo although echoes were refused
 def payload(nonce: str) -> dict[str, Any]:
     """What the `peer_message` to ourselves carries."""
     return {KEY: nonce}
-
-
-def is_echo(received: Mapping[str, Any]) -> bool:
-    """Whether this payload is of an echo."""
-    return KEY in received
 
 
 class EchoRefusals:

@@ -159,8 +159,8 @@ def read(text: str | bytes) -> Frame:
             return RegisterError(reason, True, message)
         case {"type": "ping"}:
             return Ping()
-        case {"type": "peer_message", "payload": dict(payload)} if echo_payload.is_echo(payload):
-            return _read_echo(message, payload[echo_payload.KEY])
+        case {"type": "peer_message", "payload": {echo_payload.KEY: nonce}}:
+            return _read_echo(message, nonce)
         case {"type": str()}:
             return OtherMessage(message)
         case {"type": _}:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
+from worker_state.protocol.backoff import doubled
 from worker_state.protocol.frames import Message
 from worker_state.protocol.record import differences
 
@@ -188,8 +189,8 @@ class RepairPauses:
     def found(self, now: float) -> None:
         """A difference was found: the first is repaired at once, the next after pauses that double."""
         if self._found:
-            self.until = now + min(self.LONGEST, self.FIRST * 2.0 ** (self._found - 1))
-        self._found = min(self._found + 1, 20)
+            self.until = now + doubled(self.FIRST, self.LONGEST, times=self._found - 1)
+        self._found += 1
 
     def none(self) -> None:
         """A look found none."""

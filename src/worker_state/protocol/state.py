@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from worker_state.protocol import events
 from worker_state.protocol.frames import NOTHING_AROUND, Around, Message
-from worker_state.protocol.status import Available, Maintenance, Truth, WorkerStatus, job_id, word
+from worker_state.protocol.status import Available, Truth, WorkerStatus, job_id, without_job, word
 from worker_state.session_string import SessionString
 
 
@@ -65,7 +65,7 @@ class State:
     @property
     def idle(self) -> Truth:
         """What the worker is without a job: free, or, while it drains, not to be used."""
-        return Maintenance() if self.draining else Available()
+        return without_job(draining=self.draining)
 
     @property
     def registered(self) -> bool:

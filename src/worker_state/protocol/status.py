@@ -69,3 +69,8 @@ def job_id(truth: Truth) -> str | None:
 def in_use(truth: Truth) -> bool:
     """Somebody has been promised the worker, or is served by it."""
     return isinstance(truth, Reserved | Busy)
+
+
+def without_job(*, draining: bool) -> Truth:
+    """What the worker is without a job: free, or, while it drains, not to be used."""
+    return Maintenance() if draining else Available()
