@@ -16,11 +16,11 @@ from worker_state.actors.runner import PureActor
 from worker_state.config import Config
 from worker_state.errors import RegistrationRefused, RoomCreationFailed, ServerUnreachable, SignInFailed, StartupFailed
 from worker_state.protocol import error_policy, events, frames
-from worker_state.protocol.backoff import MANY_EVICTIONS, RegistrationBackoff
 from worker_state.protocol.credentials import Credentials
 from worker_state.protocol.pending_register import PendingRegister
 from worker_state.protocol.probe import OVERSLEPT, expected_peers
 from worker_state.protocol.record import build_record
+from worker_state.protocol.registration_backoff import MANY_EVICTIONS, RegistrationBackoff
 from worker_state.protocol.registration_fsm import Phase, Step, after
 from worker_state.protocol.status import Available, Truth, in_use, word
 from worker_state.session_string import SessionString

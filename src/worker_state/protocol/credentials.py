@@ -9,8 +9,8 @@ from typing import Any
 
 from worker_state.config import Config
 from worker_state.protocol import error_policy, events, frames, http_api, lease
-from worker_state.protocol.backoff import asked_for, doubled
 from worker_state.protocol.probe import OVERSLEPT
+from worker_state.protocol.registration_backoff import asked_for, doubled
 
 MISSING, RENEWING = (2.0, 20.0), (10.0, 600.0)
 """Seconds: the first and the longest pause between HTTP calls that fail. Without credentials nobody finds the worker;

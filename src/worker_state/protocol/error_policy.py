@@ -1,6 +1,6 @@
 """What a failure means: the ONE place that turns an error's text, its code or a close code into what is to be done.
 
-`backoff.py` and `reconnect.py` say how pauses grow. Unknown trouble always means trying again (F19).
+`registration_backoff.py` and `reconnect.py` say how pauses grow. Unknown trouble always means trying again (F19).
 """
 
 import re

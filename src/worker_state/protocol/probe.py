@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from worker_state.protocol.backoff import doubled
 from worker_state.protocol.frames import Message
 from worker_state.protocol.record import differences
+from worker_state.protocol.registration_backoff import doubled
 
 AFTER_REGISTRATION = (2.0, 5.0, 10.0, 20.0, 35.0, 55.0)
 """Seconds from the registration's answer to the early echoes, beside the one at once: a dying old connection evicts the

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.protocol.backoff import (
+from worker_state.protocol.registration_backoff import (
     EVICTED,
     HINT_MOST,
     LONGEST_REFUSED,
