@@ -15,6 +15,7 @@ import trio
 import typer
 
 from worker_state.net import websocket
+from worker_state.net.dial import WebSocketDial
 from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.reconnect import Deadlines
 
@@ -27,8 +28,8 @@ PATIENCE = 120.0
 
 async def connect(url: str, nursery: trio.Nursery) -> websocket.Socket:
     """A connection as a worker opens it."""
-    deadlines = Deadlines(connect=10.0, acknowledge=10.0, register=30.0)
-    socket = await websocket.WebSocketDial(url)(deadlines, nursery)
+    deadlines = Deadlines(connect=10.0, acknowledge=10.0, upgrade=30.0, register=30.0)
+    socket = await WebSocketDial(url)(deadlines, nursery)
     if isinstance(socket, DialFailure):
         raise SystemExit(f"no connection to {url}: {socket}")
     return socket

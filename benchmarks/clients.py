@@ -21,7 +21,7 @@ from trio_websocket import open_websocket_url
 from benchmarks.server import Seat
 from worker_state import Config, Manager, open_state_manager
 from worker_state.manager import run_in_world
-from worker_state.net.websocket import WebSocketDial
+from worker_state.net.dial import WebSocketDial
 from worker_state.protocol.http_api import HttpAnswer
 from worker_state.world import World
 

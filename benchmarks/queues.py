@@ -167,8 +167,9 @@ class _Run:
         self.rates = [1.0 + chance.uniform(-storm.clocks, storm.clocks) for _ in self.rules]
         self.began = [0.0] * storm.workers
         self.synack = [0.0] * storm.workers
-        self.limits = [Deadlines(0.0, 0.0, 0.0)] * storm.workers
+        self.limits = [Deadlines(0.0, 0.0, 0.0, 0.0)] * storm.workers
         self.done = array("d", [math.inf]) * storm.workers
+        self.kept = array("d", [-math.inf]) * storm.workers  # until when an unanswered dial is kept beside the next
         self.registered = 0
         self.dead = self.shed = self.dials = self.knocks = 0
         self.dialled: list[int] = []
@@ -255,6 +256,8 @@ class _Run:
     def _happen(self, time: float, event: int) -> None:
         stage = event % _STAGES
         i = event // _STAGES
+        if self.done[i] <= time and not _ZOMBIE <= stage < _LOST:
+            return  # this was under way beside a dial that was kept, and has been answered
         if stage == _DIAL:
             self._dial(time, i)
         elif stage < _ACK:
@@ -308,11 +311,13 @@ class _Run:
                 pause = rule.lost(now * rate, Cause.CLOSED, 1006)
             elif storm.front in ("502", "503"):
                 pause = rule.failed(now * rate, Cause.SHED)
-            elif limits.register / rate > HELD:
+            elif limits.upgrade / rate > HELD:
                 now = time + HELD
                 pause = rule.failed(now * rate, Cause.CLOSED)
             else:
-                now = time + limits.register / rate
+                now = time + limits.upgrade / rate
+                if limits.register > limits.upgrade and self.kept[i] <= now:
+                    self.kept[i] = time + HELD
                 pause = rule.failed(now * rate, Cause.UNANSWERED)
             self._at(now + pause / rate, i * _STAGES)
             return
@@ -342,7 +347,7 @@ class _Run:
         if not self._is_up(time) and self.storm.front != "stopped":
             self._fail(time, i, Cause.CLOSED)
             return
-        watched, patience = self.limits[i].acknowledge, self.limits[i].register
+        watched, patience = self.limits[i].acknowledge, self.limits[i].upgrade
         limit = min(watched, patience) / self.rates[i]
         if tries < len(BYTES_AGAIN) and BYTES_AGAIN[tries] < limit:
             self._at(self.synack[i] + BYTES_AGAIN[tries], i * _STAGES + _BYTES + tries)
@@ -376,15 +381,34 @@ class _Run:
     def _enter(self, time: float, i: int) -> None:
         """Take a place in the queue. What becomes of it is known at once."""
         storm = self.storm
-        answer = self._take(time) + storm.service + storm.rtt / 2
-        gone = self.synack[i] + self.limits[i].register / self.rates[i]
-        if answer > gone or answer > self.closes:
-            if gone < self.closes:
-                self.dead += 1
-                self._fail(gone, i, Cause.UNREGISTERED if storm.backlog is None else Cause.UNANSWERED)
-            else:
-                self._fail(self.closes, i, Cause.CLOSED)
-            return
+        slot, limits, rate = self._take(time), self.limits[i], self.rates[i]
+        answer = slot + storm.service + storm.rtt / 2
+        gone, cause = self.synack[i] + limits.register / rate, Cause.UNREGISTERED
+        if storm.backlog is not None and slot > (another := self.synack[i] + limits.upgrade / rate):
+            may_keep = (
+                limits.register > limits.upgrade
+                and not storm.flaps
+                and self.kept[i] <= another
+                and self.done[i] == math.inf
+            )
+            if may_keep and answer <= min(gone, self.closes):
+                self.kept[i] = answer
+                self._register(answer, i)
+                self._fail(another, i, Cause.UNANSWERED)
+                return
+            gone, cause = another, Cause.UNANSWERED
+        if self.done[i] < math.inf:  # by a dial that was kept, which stands before this one
+            self.dead += 1
+            self._fail(gone, i, cause)
+        elif answer <= gone and answer <= self.closes:
+            self._register(answer, i)
+        elif gone < self.closes:
+            self.dead += 1
+            self._fail(gone, i, cause)
+        else:
+            self._fail(self.closes, i, Cause.CLOSED)
+
+    def _register(self, answer: float, i: int) -> None:
         self.rules[i].answered(answer * self.rates[i])
         if self.closes < math.inf:
             self._at(self.closes, i * _STAGES + _LOST)

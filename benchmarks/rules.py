@@ -33,10 +33,6 @@ class Rule(Protocol):
         """The server has acknowledged the registration."""
         ...
 
-    def proved(self, now: float) -> None:
-        """An echo came back."""
-        ...
-
     def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
         """An open (upgraded) link has ended, answered or not: the pause."""
         ...
@@ -57,7 +53,7 @@ class Published:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._tries = 0
-        self._limits = Deadlines(connect=self.patience, acknowledge=math.inf, register=self.patience)
+        self._limits = Deadlines(self.patience, math.inf, self.patience, self.patience)
 
     def dialling(self, now: float) -> Deadlines:
         return self._limits
@@ -68,9 +64,6 @@ class Published:
 
     def answered(self, now: float) -> None:
         self._tries = 0
-
-    def proved(self, now: float) -> None:
-        pass
 
     def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
         if self.resets_on_connect:
@@ -151,7 +144,7 @@ class Grpc(Published):
         backoff = min(1.6 ** min(self._tries, 40), 120.0)
         self._next = now + backoff * (self._random.uniform(0.8, 1.2) if self._tries else 1.0)
         limit = max(20.0, self._next - now)
-        return Deadlines(connect=limit, acknowledge=math.inf, register=limit)
+        return Deadlines(limit, math.inf, limit, limit)
 
     def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
         return 0.0 if self._tries == 0 else self.failed(now, cause, hint)
@@ -294,13 +287,10 @@ class TwoClocks:
         self._answered_at = None
         if self._lost_at is None:
             self._lost_at = now
-        return Deadlines(connect=0.4 if self._first else 10.0, acknowledge=2.0, register=self._patience)
+        return Deadlines(0.4 if self._first else 10.0, 2.0, self._patience, self._patience)
 
     def answered(self, now: float) -> None:
         self._answered_at = now
-
-    def proved(self, now: float) -> None:
-        pass
 
     def lost(self, now: float, cause: Cause = Cause.CLOSED, code: int = 1006, hint: float | None = None) -> float:
         if self._answered_at is None or now - self._answered_at < 30.0:
@@ -360,10 +350,10 @@ def _with(**changes: Any) -> Callable[[Random], Rule]:
 OURS = "worker_state"
 
 ABLATIONS: dict[str, Callable[[Random], Rule]] = {
-    "ours without patience": _with(patience=10.0, patience_in_storm=10.0, patience_most=10.0),
+    "ours without patience": _with(held_most=10.0, patience=10.0, longest=10.0),
     "ours resetting on connect": ResetsOnConnect,
-    "ours, more patient": _with(patience_in_storm=1200.0, patience_most=3600.0),
-    "ours with one cap": _with(poll_most=300.0, full_most=300.0, busy_most=300.0),
+    "ours, more patient": _with(patience=240.0, longest=3600.0),
+    "ours with one cap": _with(most=2, full_most=300.0, busy_most=300.0),
     "ours dialling first in 5 s": _with(blip=5.0),
 }
 

@@ -37,7 +37,7 @@ from benchmarks.queues import Outcome, Show, Storm, run
 from benchmarks.report import Table, write_json
 from benchmarks.rules import ABLATIONS, OURS, PEERS, RESETS, RULES
 from benchmarks.small_fleets import percentile
-from benchmarks.virtual_storms import FRESH, FRONTS, HELD_OUT, LARGE, LARGEST, SHORT, SMALL, TUNED, UNSEEN
+from benchmarks.virtual_storms import FRESH, FRONTS, HELD_OUT, LARGE, LARGEST, NEW, SHORT, SMALL, TUNED, UNSEEN
 
 SETS = {
     "tuned": TUNED,
@@ -45,6 +45,7 @@ SETS = {
     "held out": HELD_OUT,
     "fresh": FRESH,
     "unseen": UNSEEN,
+    "new": NEW,
     "short": SHORT,
     "large": LARGE,
 }

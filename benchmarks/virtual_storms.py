@@ -130,6 +130,9 @@ FRESH = drawn(40, 2_027)
 UNSEEN = drawn(40, 2_028)
 """Run once, when the range of the polls and the pause after a dial that was held stood, and not looked into."""
 
+NEW = drawn(60, 2_029)
+"""Run once, when the present rule stood."""
+
 SHORT: dict[str, Storm] = {
     "queue 128, 1,000 at 1,000": Storm(workers=1_000, capacity=1_000, backlog=128),
     "queue 128, 1,000 at 1,000, D 60": Storm(workers=1_000, capacity=1_000, down=60, backlog=128),

@@ -158,7 +158,6 @@ def test_every_rule(name: str) -> None:
         now += 10
         rule.dialling(now)
         rule.answered(now)
-        rule.proved(now)
         assert rule.lost(now + 60, cause) >= 0
         assert rule.lost(now + 60, cause, 1012, 3.0) >= 0
         assert rule.moved(now + 60) >= 0
@@ -193,13 +192,12 @@ def test_ours_survives() -> None:
 
 
 def test_a_full_queue_costs_few_dials() -> None:
-    """Behind a short queue a worker knocks one and a half times at most; in a short storm that takes half as long again
-    as it must, since the kernels repeat their SYNs ever more rarely."""
+    """Behind a short queue a worker knocks twice at most, and all are back soon after the last could be."""
     for workers, backlog in ((2_000, 128), (1_000, 64)):
         storm = Storm(workers=workers, capacity=50, backlog=backlog)
         outcome = run(storm, ReconnectPolicy, seed=3)
-        assert outcome.dials <= 1.5
-        assert outcome.r99(storm) <= 1.5
+        assert outcome.dials <= 2.0
+        assert outcome.r99(storm) <= 1.1
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,8 +29,8 @@ class Timing:
     """How long each thing may take, in seconds. All must be positive and finite."""
 
     register: float = 60.0
-    """From a `register` to its answer; then the link is aborted. The first `register` on a link may take longer, as
-    `protocol/reconnect.py` says."""
+    """From a `register` to its answer; then the link is aborted. The first `register` on a link may take 20 times as
+    long while the server answers pings: giving up would feed a storm (`protocol/reconnect.py`)."""
     answer: float = 12.0  # from an `update_metadata` or an echo to its answer; a single miss proves nothing (F23)
     http: float = 30.0  # one HTTP request as a whole, body included (T11)
     send: float = 20.0  # one frame into the socket; a server that has stopped reading costs the link after this

@@ -9,8 +9,8 @@ from random import Random, SystemRandom
 import trio
 
 from worker_state.config import Config
+from worker_state.net.dial import Dial, WebSocketDial
 from worker_state.net.http_client import Http, HttpxHttp, ServerApi
-from worker_state.net.websocket import Dial, WebSocketDial
 from worker_state.protocol.reconnect import ReconnectParameters
 
 _CHANCE = SystemRandom()  # from the operating system: forked workers must not draw alike (T17). It has no state.

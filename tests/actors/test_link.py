@@ -14,12 +14,12 @@ from tests.support.peers import TEXT, Peer, frame
 from worker_state.actors import log_lines
 from worker_state.actors.link import ServedLink, _Outgoing
 from worker_state.config import Timing
-from worker_state.net.websocket import WebSocketDial
+from worker_state.net.dial import WebSocketDial
 from worker_state.protocol import events as m
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import Deadlines
 
-DEADLINES = Deadlines(connect=1.0, acknowledge=1.0, register=60.0)
+DEADLINES = Deadlines(connect=1.0, acknowledge=1.0, upgrade=60.0, register=60.0)
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 
 

@@ -11,7 +11,7 @@ from tests.support.dialled import Dialled
 from tests.support.right import assert_right
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Timing
-from worker_state.net.websocket import WebSocketDial
+from worker_state.net.dial import WebSocketDial
 from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.world import World as Outside

@@ -12,9 +12,9 @@ import trio
 
 from tests.support.dialled import PATIENT, Dialled
 from tests.support.peers import CLOSE, SOON, TEXT, Peer, Script, close_frame, frame, nobody_listening, serving
+from worker_state.net.dial import WebSocketDial
 from worker_state.net.http_client import HttpxHttp
 from worker_state.net.tcp import ssl_context
-from worker_state.net.websocket import WebSocketDial
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure
 from worker_state.tools import doctor

@@ -29,7 +29,8 @@ from tests.support.peers import (
     serving,
     switching,
 )
-from worker_state.net.websocket import MAX_MESSAGE, Socket, WebSocketDial
+from worker_state.net.dial import WebSocketDial
+from worker_state.net.websocket import MAX_MESSAGE, Socket
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import Deadlines
 
@@ -1023,10 +1024,11 @@ async def test_abort_under_cancellation() -> None:
         await peer.upgrade()
         await peer.end()
 
-    deadlines = Deadlines(connect=PATIENT, acknowledge=PATIENT, register=PATIENT)
+    deadlines = Deadlines(connect=PATIENT, acknowledge=PATIENT, upgrade=PATIENT, register=PATIENT)
     async with serving(script) as port, trio.open_nursery() as nursery:
         made = await WebSocketDial(f"ws://127.0.0.1:{port}/")(deadlines, nursery)
         assert not isinstance(made, DialFailure)
+        await trio.testing.wait_all_tasks_blocked()  # the handshake's task has ended
         assert len(nursery.child_tasks) == 1
         with trio.CancelScope() as scope:
             scope.cancel()

@@ -147,5 +147,6 @@ def test_one_http_call_at_a_time() -> None:
 
 
 def test_a_hint_for_an_http_call() -> None:
-    """What the server asks for is waited for."""
-    assert pauses(credentials(), 1, hint=100.0)[0] >= 100.0
+    """What the server asks for is waited for, but no long hint is slept through."""
+    assert pauses(credentials(), 1, hint=50.0)[0] >= 50.0
+    assert pauses(credentials(), 1, hint=1000.0)[0] < 65.0

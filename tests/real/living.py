@@ -54,8 +54,8 @@ class Hurried(SystemRandom):
 
 
 def most_dials(seconds: float) -> float:
-    """As many dials as anybody may do in so many seconds, with hurried pauses: a few quick ones, then two a second."""
-    return 8 + 3 * seconds
+    """As many dials as anybody may do in so many seconds, with hurried pauses: at most ten a second."""
+    return 8 + 10 * seconds
 
 
 @dataclass
@@ -120,15 +120,17 @@ def hurried_world(config: Config, random: SystemRandom | None = None) -> World:
         blip=0.1,
         announced=0.2,
         lived=0.001,
-        poll_least=0.1,
-        poll_most=0.5,
+        poll_first=0.1,
+        rest=0.1,
         window=0.2,
+        window_most=0.3,
         full_most=0.5,
         busy_most=0.5,
         connect=5.0,
+        held_first=seconds,
+        held_most=seconds,
         patience=seconds,
-        patience_in_storm=seconds,
-        patience_most=seconds,
+        longest=seconds,
         most=1000,
     )
     return replace(World.real(config), random=random or Hurried(), pace=pace)

@@ -4,6 +4,7 @@ The server's end is `Frames`. Nothing is encoded, so this level finds what is wr
 """
 
 import json
+from collections.abc import Callable
 from random import Random
 
 import trio
@@ -116,12 +117,16 @@ class FastSocket:
 class FastDial:
     """`Dial` of one worker."""
 
-    def __init__(self, server: Server, owner: str, chance: Random) -> None:
+    def __init__(self, server: Server, owner: str, chance: Random, dialled: Callable[[], None]) -> None:
         self._server = server
+        self._dialled = dialled
         self._owner = owner
         self._chance = chance
 
-    async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
+    async def __call__(
+        self, deadlines: Deadlines, nursery: trio.Nursery, kept_answered: Callable[[], object] = lambda: None
+    ) -> Socket | DialFailure:
+        self._dialled()
         failure = await self._failure(deadlines)
         if failure is not None:
             return failure
@@ -134,10 +139,10 @@ class FastDial:
 
     async def _failure(self, deadlines: Deadlines) -> DialFailure | None:
         await trio.sleep(self._chance.uniform(0.001, 0.08))
-        with trio.move_on_after(deadlines.register):
+        with trio.move_on_after(deadlines.upgrade):
             await self._server.resumed.wait()
         if not self._server.resumed.is_set():
-            return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
+            return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.upgrade:g} s")
         match self._server.door(self._owner):
             case "open" | "slams":
                 return None
@@ -154,9 +159,9 @@ class FastDial:
 
     async def _unanswered(self, deadlines: Deadlines) -> DialFailure:
         """Accepted, and then nothing, until the patience is over or the broken server is gone."""
-        give_up_at = trio.current_time() + deadlines.register
+        give_up_at = trio.current_time() + deadlines.upgrade
         while trio.current_time() < give_up_at:
             await trio.sleep(min(0.5, give_up_at - trio.current_time()))
             if self._server.door(self._owner) != "mute":
                 return DialFailure(Cause.CLOSED, "before the handshake was done")
-        return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
+        return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.upgrade:g} s")

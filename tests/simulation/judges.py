@@ -34,8 +34,7 @@ def patience_for(note: m.Event, heard: list[tuple[float, str]], now: float) -> t
     """How much longer than usual this note may make it, and why: the pauses that politeness asks for."""
     match note:
         case m.DialFailed(DialFailure(cause=Cause.UNANSWERED)) | m.LinkLost(closed=Closed(cause=Cause.UNREGISTERED)):
-            patience = min(1200.0, 240 * 2.0 ** _heard(heard, now, "time-outs"))
-            return BOUND + patience, "after time-outs it waits longer for an answer: giving up feeds a storm"
+            return BOUND + 1200.0, "it waits for an answer as long as a storm may last: giving up feeds it"
         case m.RegistrationLost():
             pause = 0.1 * 2.0 ** _heard(heard, now, "forgotten")
             if pause > 40:

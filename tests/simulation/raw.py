@@ -5,6 +5,7 @@ at any byte, and bytes arrive in pieces.
 """
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 
@@ -24,7 +25,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from tests.simulation.conns import FIN, RST, TIMED_OUT, CloseFrame, Conn, Item
 from tests.simulation.server import Server
 from worker_state.devserver.model import Message
-from worker_state.net.websocket import WebSocketDial
+from worker_state.net.dial import WebSocketDial
 
 GARBAGE = (
     b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -204,13 +205,15 @@ class MemoryStream(trio.abc.Stream):
 class ByteDial(WebSocketDial):
     """The product's dial, with streams of ours under it."""
 
-    def __init__(self, server: Server, owner: str, chance: Random) -> None:
+    def __init__(self, server: Server, owner: str, chance: Random, dialled: Callable[[], None]) -> None:
         super().__init__("ws://127.0.0.1", open_stream=self._open)
+        self._dialled = dialled
         self._server = server
         self._owner = owner
         self._chance = chance
 
     async def _open(self, host: str, port: int, within: float) -> trio.abc.Stream:
+        self._dialled()
         await trio.sleep(self._chance.uniform(0.001, 0.04))
         mood = self._server.door(self._owner)
         if mood == "refused":

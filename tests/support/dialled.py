@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from worker_state.net.websocket import Dial, Socket
+from worker_state.net.dial import Dial
+from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import DialFailure
 from worker_state.protocol.reconnect import Deadlines
 
@@ -20,7 +21,7 @@ class Dialled:
         self, dial: Dial, *, connect: float = PATIENT, acknowledge: float = PATIENT, register: float = PATIENT
     ) -> None:
         self._dial = dial
-        self._deadlines = Deadlines(connect=connect, acknowledge=acknowledge, register=register)
+        self._deadlines = Deadlines(connect=connect, acknowledge=acknowledge, upgrade=register, register=register)
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Socket | DialFailure]:

@@ -130,15 +130,17 @@ class FakeServer:
 
     # the network
 
-    async def dial(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
+    async def dial(
+        self, deadlines: Deadlines, nursery: trio.Nursery, kept_answered: Callable[[], object] = lambda: None
+    ) -> Socket | DialFailure:
         await trio.lowlevel.checkpoint()
         self.dials.append(trio.current_time())
         await trio.sleep(self.latency)
-        with trio.move_on_after(deadlines.register):
+        with trio.move_on_after(deadlines.upgrade):
             while self.dials_hang:
                 await trio.sleep(0.5)
         if self.dials_hang:
-            return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.register:g} s")
+            return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.upgrade:g} s")
         if not self.up:
             return DialFailure(Cause.REFUSED)
         socket = FakeSocket(self)

@@ -17,7 +17,8 @@ from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
-    from worker_state.net.websocket import Dial, Socket
+    from worker_state.net.dial import Dial
+    from worker_state.net.websocket import Socket
 
 MOVE = 5.0  # seconds for the closing handshake when the worker moves to another room: it is idle, and nothing presses
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
@@ -94,10 +95,18 @@ class ConnectionActor:
 
     @trio.lowlevel.enable_ki_protection
     async def _keep_link(self) -> None:
+        async with trio.open_nursery() as links:
+            await self._dial_and_serve(links)
+            links.cancel_scope.cancel()  # ends a dial that is kept
+        self._keeping = False
+        if self._closing:
+            self._receiving.cancel()
+
+    async def _dial_and_serve(self, links: trio.Nursery) -> None:
         while not self._leaving:
             self._epoch += 1
             self._registered = False
-            outcome = await self._one_link()
+            outcome = await self._one_link(links)
             if outcome is None:
                 break
             pause = None if self._leaving else self._pause_after(outcome, trio.current_time())
@@ -108,9 +117,6 @@ class ConnectionActor:
             if pause is not None:
                 with trio.move_on_after(pause) as self._cuttable:
                     await trio.sleep_forever()
-        self._keeping = False
-        if self._closing:
-            self._receiving.cancel()
 
     def _pause_after(self, outcome: Closed | DialFailure, now: float) -> float:
         if isinstance(outcome, DialFailure):
@@ -125,12 +131,15 @@ class ConnectionActor:
         self._log.lost(self._epoch, outcome, pause)
         return pause
 
-    async def _one_link(self) -> Closed | DialFailure | None:
+    def _cut_pause(self) -> None:
+        self._cuttable.cancel()
+
+    async def _one_link(self, links: trio.Nursery) -> Closed | DialFailure | None:
         """One socket from dial to abort. None when the exit cut the dial short."""
         deadlines = self._policy.dialling(trio.current_time())
         socket: Socket | DialFailure | None = None
         with trio.CancelScope() as self._cuttable:
-            socket = await self._dial(deadlines, self._nursery)
+            socket = await self._dial(deadlines, links, self._cut_pause)
         self._cuttable = trio.CancelScope()  # the exit keeps an open link until the identities are deleted (F33)
         if socket is None or isinstance(socket, DialFailure):
             return socket

@@ -48,7 +48,7 @@ class ServedLink:
 
     async def serve(self, deadlines: Deadlines, publish: events.Publish) -> Closed:
         """Publish `LinkOpened` and every frame, until the link is over; returns why it is."""
-        answer_by = self._socket.connected_at + deadlines.register
+        answer_by = trio.current_time() + deadlines.register
         async with trio.open_nursery() as self._tasks:
             self._tasks.start_soon(self._watch)
             try:

@@ -1,4 +1,4 @@
-"""The WebSocket behind two small protocols, `Dial` and `Socket`: the ONLY file that touches trio-websocket.
+"""The WebSocket behind a small protocol, `Socket`: the ONLY file that touches trio-websocket.
 
 The library hangs, leaks and raises in odd places (T1 to T28). `_Stream` below it and `_Reader` beside it are the
 remedies; each names its traps. What the network does comes out as a value (`DialFailure`, `Closed`), never as an
@@ -7,23 +7,19 @@ exception. Nothing here decides about retries or knows what a message means.
 
 import math
 import re
-import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol
-from urllib.parse import quote, urlsplit
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from worker_state.net import tcp
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
-from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import shown
 
 MAX_MESSAGE = 8 * 2**20  # bytes: `registered_auth` lists every peer and passes 1 MiB at 2,265 of them (faults.md, F22)
 UNREAD = 64  # messages that may wait in the library: with its default of 1 an unread one blocks the pongs (T8, T28)
-PATH_SAFE = "/%?:@!$&'()*+,;=~-._"  # what may stand unquoted in a path or a query
 BUSY = frozenset({429, 502, 503, 504})  # from a server, or a proxy before it, that has too much to do or is starting
 CLOSE_WITHIN = 0.5  # seconds for a Close frame to go out
 LONGEST_HEAD = 2**14  # bytes of an HTTP answer without an end of its head
@@ -61,14 +57,7 @@ class Socket(Protocol):
         """The next message, or how the connection ended. May be cancelled: nothing is lost by that."""
 
     async def abort(self) -> None:
-        """End the connection at once, without a Close frame, and its task. The caller of `Dial` has to do this."""
-
-
-class Dial(Protocol):
-    """Opens a connection, or says why there is none. Cancelled, it leaves none behind."""
-
-    async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
-        """`nursery` runs the one task of the connection, until `abort`. Nothing is raised in it."""
+        """End the connection at once, without a Close frame, and its task. Whoever opened it has to do this."""
 
 
 async def close(socket: Socket, within: float) -> bool:
@@ -80,58 +69,6 @@ async def close(socket: Socket, within: float) -> bool:
             received = await socket.receive()
         return received.by_server
     return False
-
-
-class WebSocketDial:
-    """`Dial` over TCP and TLS."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        unacknowledged_within: float = 15.0,
-        open_stream: tcp.OpenStream = tcp.open_tcp_stream,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        parts = urlsplit(url)
-        self._secure = parts.scheme == "wss"
-        self._host = parts.hostname or ""
-        self._port = parts.port or (443 if self._secure else 80)
-        self._resource = quote(parts.path or "/", safe=PATH_SAFE) + (
-            f"?{quote(parts.query, safe=PATH_SAFE)}" if parts.query else ""
-        )
-        name = f"[{self._host}]" if ":" in self._host else self._host  # T27
-        self._host_header = name if self._port == (443 if self._secure else 80) else f"{name}:{self._port}"
-        self._unacknowledged_within = unacknowledged_within
-        self._open_stream = open_stream
-        self._ssl_context = ssl_context
-
-    async def __call__(self, deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
-        below = await tcp.connect(self._host, self._port, deadlines.connect, self._open_stream)
-        if isinstance(below, DialFailure):
-            return below
-        # A SYN-ACK is no acceptance: a kernel whose accept queue is full drops what follows (storms.md, 3).
-        tcp.give_up_after(below, deadlines.acknowledge)
-        socket = _WebSocket(below, nursery)
-        failure: DialFailure | None = DialFailure(Cause.DROPPED)  # for a cancel
-        try:
-            failure = await self._shake_hands(socket, below, deadlines.register)
-        finally:
-            if failure is not None:
-                await socket.abort()
-        tcp.give_up_after(below, self._unacknowledged_within)
-        return failure or socket
-
-    async def _shake_hands(self, socket: "_WebSocket", stream: trio.abc.Stream, within: float) -> DialFailure | None:
-        came = "no TLS" if self._secure else "nothing"
-        with trio.move_on_at(socket.connected_at + within):
-            if self._secure:
-                secured = await tcp.secure(stream, self._host, self._ssl_context)
-                if isinstance(secured, DialFailure):
-                    return secured
-                stream, came = secured, "nothing"
-            return await socket.upgrade(stream, self._host_header, self._resource)
-        return DialFailure(Cause.UNANSWERED, f"{came} in {within:g} s")
 
 
 class _Reader:
@@ -218,7 +155,7 @@ class _Stream:
         return received
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        async with self._sending:  # `_WebSocket.close` comes here past the library's own lock
+        async with self._sending:  # `WebSocket.close` comes here past the library's own lock
             if self.cut:
                 raise trio.BrokenResourceError("half a frame is out")  # T10
             if self.closing:
@@ -244,12 +181,12 @@ def _rejection(status: int, head: bytes) -> DialFailure:
     return DialFailure(cause, f"HTTP {status}", status=status, retry_after=retry_after or None)
 
 
-class _WebSocket:
+class WebSocket:
     """`Socket` on a trio-websocket connection."""
 
     def __init__(self, below: trio.abc.Stream, nursery: trio.Nursery) -> None:
         self.connected_at = trio.current_time()
-        self._below = below
+        self.below = below
         self._reader = _Reader(nursery)
         self._stream: _Stream
         self._connection: WebSocketConnection
@@ -310,5 +247,5 @@ class _WebSocket:
         return Closed(1006, type(self._reader.error).__name__ if self._reader.error else why)
 
     async def abort(self) -> None:
-        await tcp.abort(self._below)
+        await tcp.abort(self.below)
         await self._reader.stop()

@@ -9,8 +9,8 @@ import trio
 
 from worker_state.config import Config
 from worker_state.net import tcp
+from worker_state.net.dial import WebSocketDial
 from worker_state.net.http_client import HttpxHttp, ServerApi
-from worker_state.net.websocket import WebSocketDial
 from worker_state.protocol import frames, http_api
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure
@@ -170,7 +170,7 @@ class _Exam:
 
     async def _connect(self, client: RoomClient) -> Finding:
         each = 0.8 * self._within  # shorter than the step, so that the dial itself can say how far it has come
-        link = await client.connect(Deadlines(connect=each, acknowledge=each, register=each))
+        link = await client.connect(Deadlines(connect=each, acknowledge=each, upgrade=each, register=each))
         return c.of_dial(link) if isinstance(link, DialFailure) else c.ok()
 
     async def _create_room(self) -> Finding:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -128,7 +128,8 @@ class _Observer:
 
     async def _link(self, client: RoomClient) -> _End:
         """From the sign-in to the end of a socket."""
-        deadlines = self._reconnect.dialling(trio.current_time())
+        patience = self._config.timing.register
+        deadlines = replace(self._reconnect.dialling(trio.current_time()), upgrade=patience, register=patience)
         failure = await client.sign_in()
         if failure is not None:
             cause = Cause.REFUSED if failure.status is None else Cause.REJECTED
@@ -137,7 +138,7 @@ class _Observer:
         if isinstance(socket, DialFailure):
             where = self._config.websocket_url.partition("?")[0]
             return _End(f"no connection to {where}: {socket}", socket.cause, hint=error_policy.hint(socket.retry_after))
-        end = await self._enter(client, socket.connected_at + deadlines.register) or await self._watch(client)
+        end = await self._enter(client, trio.current_time() + deadlines.register) or await self._watch(client)
         await client.abort()
         return end
 

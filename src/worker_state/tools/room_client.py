@@ -8,8 +8,9 @@ from typing import TypeAlias, TypeVar
 import trio
 
 from worker_state.config import Config
+from worker_state.net.dial import Dial
 from worker_state.net.http_client import ServerApi
-from worker_state.net.websocket import Dial, Socket, close
+from worker_state.net.websocket import Socket, close
 from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure, Identity, Room
