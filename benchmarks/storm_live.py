@@ -1,13 +1,13 @@
 """Reconnect storms with real processes: N workers, a server that admits C a second, killed, D seconds down, back again.
 
-    python -m benchmarks.storm_live [--scenario NAME…] [--rules NAME…] [--workers N] [--capacity C] [--backlog B]
-                                    [--down D] [--repeat R] [--json FILE] [--list]
+    python -m benchmarks.storm_live [--scenario NAME…] [--rules NAME…] [--workers N] [--processes P] [--capacity C]
+                                    [--backlog B] [--down D] [--ping-every S] [--repeat R] [--json FILE] [--list]
     python -m benchmarks.storm_live --draw FILE… [--to DIRECTORY] [--format svg|png]
 
-The server runs in a process of its own on one core, the workers in one process on the other. It is the development
+The server runs in a process of its own on one core, the workers in P processes on the other. It is the development
 server with its real rules and limited admission: slot k comes k / C seconds after it listens again, and admits one.
-While it is away every worker begins a job. What counts is the server's view: a worker is back when it is registered,
-its record shows that job, and its echo has come through.
+Each worker has a room of its own, and begins a job while the server is away. What counts is the server's view: a worker
+is back when it is registered, its record shows that job, and its echo has come through.
 
 `worker_state` is the real thing, a manager with its four actors for each worker. All other rules drive the same light
 client, ours among them (`worker_state/light`), so that only the rule differs; `websockets/library` is the real package
@@ -31,11 +31,13 @@ from typing import Any
 import trio
 
 from benchmarks.rules import RULES
+from benchmarks.storm.machine import longest_queue, open_files, ports, too_little
 from benchmarks.storm.pictures import draw
 from benchmarks.storm.progress import Progress
 from benchmarks.storm.run import Cores, Plan, blips, cold, storm
 from benchmarks.storm.scenarios import SCENARIOS
 from benchmarks.storm.tables import kept, sentence, tables, write
+from worker_state import Timing
 
 OURS = "worker_state"
 LIGHT = f"{OURS}/light"
@@ -66,9 +68,11 @@ def plan(scenario: str, name: str, options: argparse.Namespace) -> Plan:
         rule=OURS if name == LIGHT else name,
         workers=options.workers or chosen.workers,
         capacity=options.capacity,
-        backlog=max(4096, options.workers or chosen.workers),
+        backlog=min(longest_queue(), max(4096, options.workers or chosen.workers)),
         down=options.down if options.down is not None else chosen.down or 5.0,
         settle=LIVED if kind == "managers" else SETTLED,
+        processes=options.processes,
+        ping_every=options.ping_every,
     )
 
 
@@ -135,9 +139,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", type=one_of(every), nargs="+", default=["roomy"], metavar="NAME", help="or all")
     parser.add_argument("--rules", type=one_of(names()), nargs="+", default=[OURS], metavar="NAME")
     parser.add_argument("--workers", type=int, metavar="N", help="(default: 2000; 200 for blips)")
+    parser.add_argument("--processes", type=int, default=1, metavar="P", help="that share the workers and one core")
     parser.add_argument("--capacity", type=float, default=50.0, metavar="C", help="admissions a second (default: 50)")
     parser.add_argument("--backlog", type=int, metavar="B", help="of the kernel's queue, in place of the scenario's")
     parser.add_argument("--down", type=float, metavar="D", help="seconds, in place of the scenario's (mostly 5)")
+    parser.add_argument(
+        "--ping-every", type=float, default=Timing().ping_every, metavar="S", help="of the managers (default: theirs)"
+    )
     parser.add_argument("--repeat", type=int, default=1, metavar="R")
     parser.add_argument("--json", type=Path, metavar="FILE", help="written after every run")
     parser.add_argument("--list", action="store_true", help="say which scenarios and rules there are")
@@ -161,9 +169,18 @@ def main() -> None:
         return
     if options.rules != [OURS] and any(SCENARIOS[name].kind == "cold" for name in options.scenario):
         parser().error(f"a cold start is measured with --rules {OURS} only")
-    whole = [options.repeat] if options.workers is None else [options.repeat, options.workers]
-    if min(whole) < 1 or options.capacity <= 0 or (options.down or 0) < 0:
-        parser().error("--workers and --repeat must be at least 1, --capacity more than 0, --down not less")
+    whole = [options.repeat, options.processes, 1 if options.workers is None else options.workers]
+    if min(whole) < 1 or options.capacity <= 0 or (options.down or 0) < 0 or options.ping_every <= 0:
+        parser().error(
+            "--workers, --processes, --repeat: at least 1; --capacity, --ping-every: more than 0; --down: not less"
+        )
+    workers = options.workers or max(SCENARIOS[name].workers for name in options.scenario)
+    if options.processes > workers:
+        parser().error("--processes must not be more than --workers")
+    if missing := too_little(workers, options.processes, files=open_files(), ports=ports()):
+        parser().error("; ".join(missing))
+    if workers > longest_queue():
+        print(f"The kernel's queue is cut to {longest_queue()} (net.core.somaxconn).", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     runs = None
     try:

@@ -1,11 +1,13 @@
 """What follows from the record of a storm: figures, tables and pictures, from records made by hand."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.storm.machine import longest_queue, too_little
 from benchmarks.storm.pictures import draw
 from benchmarks.storm.record import PROVED, REGISTERED, TRUE, Record, percentile
 from benchmarks.storm.scenarios import SCENARIOS, limits
@@ -32,13 +34,14 @@ def record_of(*steps: tuple[float, str, int], capacity: float = 2.0, lags: tuple
     first = record.new_server()
     first(server_line(99.0, granted=0, changes=[(98.0, "a", PROVED), (98.0, "b", PROVED)]))
     record.goes(100.0)
-    record.of_clients(client_line(109.9, 5))
+    clients = record.new_clients()
+    clients(client_line(109.9, 5))
     record.returns(110.0)
     second = record.new_server()
     second(server_line(110.5, granted=1))
-    record.of_clients(client_line(112.0, 9, lags=list(lags)))
+    clients(client_line(112.0, 9, lags=list(lags)))
     second(server_line(114.0, granted=8, changes=steps))
-    record.of_clients(client_line(114.0, 9))
+    clients(client_line(114.0, 9))
     return record
 
 
@@ -72,6 +75,29 @@ def test_a_run_on_a_slow_machine_does_not_count() -> None:
     (few,) = record_of(*ends, capacity=4.0).summary()["void"]
     assert late == "the clients' loop was 200 ms late"
     assert few == "the server offered 2.0 slots a second"
+
+
+def test_several_processes_of_workers_are_taken_together() -> None:
+    record = record_of((110.5, "a", PROVED), (111.0, "b", PROVED))
+    alone = record.summary()
+    clients = record.new_clients()
+    clients(client_line(109.9, 1))
+    clients(client_line(112.0, 4, lags=[0.02, 0.2]))
+    together = record.summary()
+    assert (together["dials_each"], alone["dials_each"]) == (3.5, 2.0)
+    assert (together["client_kib"], together["client_resident_kib_each"]) == (4.0, 2.0)
+    assert together["client_cpu_ms_each"] == 2 * alone["client_cpu_ms_each"]
+    assert record.by_second()["dials"] == {-1: 6, 2: 7}
+    # The slowest loop decides, however many looks the others had.
+    assert (together["lag_p99"], together["void"]) == (0.2, ["the clients' loop was 200 ms late"])
+
+
+def test_cpu_is_told_for_each_registration() -> None:
+    record = record_of((110.5, "a", PROVED))
+    record.servers[-1][-1]["registrations"] = 4
+    summary = record.summary()
+    assert summary["client_cpu_ms_per_registration"] == summary["client_cpu_ms_each"] / 2
+    assert record_of().summary()["client_cpu_ms_per_registration"] is None
 
 
 def test_what_a_killed_server_had_still_to_say_changes_nobodys_standing() -> None:
@@ -118,6 +144,29 @@ def test_the_real_managers_live_before_the_storm_and_light_clients_need_not() ->
     assert ours.settle > 30.0 > light.settle
     assert ours.ideal == 2.0
     assert limits(ours.scenario, ours.capacity, ours.backlog)["backlog"] == 7
+
+
+@pytest.mark.parametrize(
+    ("workers", "processes", "files", "ports", "named"),
+    [
+        (10_000, 4, 20_000, 28_232, []),
+        (10_000, 1, 20_000, 28_232, ["20064 open files"]),
+        (10_000, 4, 4_096, 28_232, ["10064 open files"]),
+        (20_000, 4, math.inf, 28_232, ["40000 ports"]),
+        (20_000, 4, math.inf, math.inf, []),
+    ],
+)
+def test_a_machine_may_have_too_little(
+    workers: int, processes: int, files: float, ports: float, named: list[str]
+) -> None:
+    missing = too_little(workers, processes, files=files, ports=ports)
+    assert len(missing) == len(named)
+    assert all(name in sentence for name, sentence in zip(named, missing, strict=True))
+
+
+def test_the_kernel_cuts_the_longest_queue() -> None:
+    options = parser().parse_args(["--workers", "10000000"])
+    assert plan("roomy", "worker_state", options).backlog == longest_queue()
 
 
 def test_ports_are_not_among_those_of_dialling_sockets() -> None:

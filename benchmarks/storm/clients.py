@@ -1,4 +1,6 @@
-"""The clients' process: many of one kind, and the figures that they make. It obeys, and ends with its parent.
+"""A clients' process: many of one kind, and the figures that they make. It obeys, and ends with its parent.
+
+There may be several of them, which deal the seats out among themselves: every one of so many.
 
 The kinds: `light`, the same small client for every rule; `managers`, the real worker_state; `library`, the package
 `websockets` on asyncio; and `cold`, managers that sign in first.
@@ -8,7 +10,6 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 from functools import partial
 from random import SystemRandom
 from typing import Any
@@ -22,26 +23,29 @@ from benchmarks.storm.light import LightClient
 from benchmarks.storm.lines import commands, first_line, say
 from benchmarks.storm.managers import run_alone, run_seated
 from benchmarks.storm.seats import make_seats
-from benchmarks.storm.tally import EVERY, LAG_EVERY, Tally, settle
-from worker_state import Manager
+from benchmarks.storm.tally import EVERY, LAG_EVERY, Tally, meant, settle
+from worker_state import Manager, Timing
 
 
 async def run_light(order: dict[str, Any], tally: Tally) -> None:
     """The rule that is asked for, in every client."""
     at = (order["host"], order["ws_port"])
     make_rule, resets = RULES[order["rule"]], order["rule"] in RESETS
-    clients = [LightClient(seat, make_rule(SystemRandom()), at, tally, resets=resets) for seat in seats_of(order)]
+    clients = {
+        number: LightClient(seat, make_rule(SystemRandom()), at, tally, resets=resets)
+        for number, seat in seats_of(order).items()
+    }
     together = trio.CapacityLimiter(order["together"])
     async with trio.open_nursery() as nursery:
         _measure(nursery, tally)
-        for client in clients:
+        for client in clients.values():
             nursery.start_soon(client.run, together)
         async for command, argument in commands():
             if command == "settle":
                 settle()
             elif command == "status":
                 job, who = argument
-                for client in clients if who is None else [clients[who]]:
+                for client in meant(clients, who):
                     client.truth.job = job
                     nursery.start_soon(client.update)
         nursery.cancel_scope.cancel()
@@ -50,22 +54,23 @@ async def run_light(order: dict[str, Any], tally: Tally) -> None:
 async def run_managers(order: dict[str, Any], tally: Tally) -> None:
     """The real thing."""
     managers: dict[int, Manager] = {}
+    timing = Timing(ping_every=order["ping_every"])
 
     async def start(number: int, seat: Seat) -> None:
         async with together:
-            managers[number] = await nursery.start(run_seated, order["ws_url"], order["http_url"], seat, tally)
+            managers[number] = await nursery.start(run_seated, order["ws_url"], order["http_url"], timing, seat, tally)
 
     together = trio.CapacityLimiter(order["together"])
     async with trio.open_nursery() as nursery:
         _measure(nursery, tally)
-        for number, seat in enumerate(seats_of(order)):
+        for number, seat in seats_of(order).items():
             nursery.start_soon(start, number, seat)
         async for command, argument in commands():
             if command == "settle":
                 settle()
             elif command == "status":
                 job, who = argument
-                for manager in managers.values() if who is None else [managers[who]]:
+                for manager in meant(managers, who):
                     manager.set_busy(job)
         # Nobody takes his leave: the server is killed next, and two thousand deletions would be measured by nobody.
         os._exit(0)
@@ -77,13 +82,20 @@ async def run_cold(order: dict[str, Any], tally: Tally) -> None:
         _measure(nursery, tally)
         async for command, _ in commands():
             if command == "go":
-                for _ in range(order["workers"]):
+                for _ in share(order):
                     nursery.start_soon(run_alone, order["ws_url"], order["http_url"], tally)
         os._exit(0)
 
 
-def seats_of(order: dict[str, Any]) -> list[Seat]:
-    return make_seats(order["workers"], seed=order["seed"], now=order["now"])
+def share(order: dict[str, Any]) -> range:
+    """The numbers of this process's own clients."""
+    return range(order["number"], order["workers"], order["processes"])
+
+
+def seats_of(order: dict[str, Any]) -> dict[int, Seat]:
+    """The seats of this process's own clients, by their numbers."""
+    seats = make_seats(order["workers"], seed=order["seed"], now=order["now"])
+    return {number: seats[number] for number in share(order)}
 
 
 def _measure(nursery: trio.Nursery, tally: Tally) -> None:
@@ -94,8 +106,8 @@ def _measure(nursery: trio.Nursery, tally: Tally) -> None:
 
 async def _speak(tally: Tally) -> None:
     while True:
-        await trio.sleep(EVERY)
         tally.speak()
+        await trio.sleep(EVERY)
 
 
 async def _measure_lag(tally: Tally) -> None:
@@ -112,8 +124,6 @@ def main() -> None:
     # The log is written by the workers, and read by nobody here.
     logging.getLogger("worker_state").handlers = [logging.NullHandler()]
     logging.getLogger("worker_state").propagate = False
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     tally = Tally()
     gc.disable()
     if order["kind"] == "library":

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.server import Seat
 from benchmarks.storm.frames import Truth, echo, register
 from benchmarks.storm.lines import say
-from benchmarks.storm.tally import EVERY, LAG_EVERY, Tally, settle
+from benchmarks.storm.tally import EVERY, LAG_EVERY, Tally, meant, settle
 
 
 class LibraryClient:
@@ -65,7 +65,7 @@ class LibraryClient:
                 self._tally.registered -= 1
 
 
-async def run(order: dict[str, Any], seats: list[Seat], tally: Tally) -> None:
+async def run(order: dict[str, Any], seats: dict[int, Seat], tally: Tally) -> None:
     """All clients, until the parent has gone."""
     together = asyncio.Semaphore(order["together"])
     said = asyncio.StreamReader()
@@ -73,15 +73,15 @@ async def run(order: dict[str, Any], seats: list[Seat], tally: Tally) -> None:
     say({"ready": True})
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_measure_lag(tally)), group.create_task(_speak(tally))]
-        clients = [LibraryClient(seat, order["ws_url"], tally) for seat in seats]
-        tasks += [group.create_task(client.run(together)) for client in clients]
+        clients = {number: LibraryClient(seat, order["ws_url"], tally) for number, seat in seats.items()}
+        tasks += [group.create_task(client.run(together)) for client in clients.values()]
         while line := await said.readline():
             command, argument = json.loads(line)
             if command == "settle":
                 settle()
             elif command == "status":
                 job, who = argument
-                for client in clients if who is None else [clients[who]]:
+                for client in meant(clients, who):
                     client.truth.job = job
         for task in tasks:
             task.cancel()
@@ -96,5 +96,5 @@ async def _measure_lag(tally: Tally) -> None:
 
 async def _speak(tally: Tally) -> None:
     while True:
-        await asyncio.sleep(EVERY)
         tally.speak()
+        await asyncio.sleep(EVERY)

@@ -28,7 +28,7 @@ from worker_state.protocol.reconnect import Deadlines
 
 LIVED = 3600.0
 """Seconds that every rule is told its link has lived for when the storm begins."""
-START = Deadlines(connect=30.0, acknowledge=60.0, register=60.0)
+START = Deadlines(connect=30.0, acknowledge=60.0, upgrade=60.0, register=60.0)
 """For the registration before the storm, which no rule is asked about."""
 PING_EVERY, SILENCE = 8.0, 25.0
 """Seconds without a word after which a link is asked, and then without an answer after which it is dead."""
@@ -121,7 +121,6 @@ class LightClient:
         now = trio.current_time()
         self._rule.dialling(now - LIVED)
         self._rule.answered(now - LIVED)
-        self._rule.proved(now - LIVED)
         pause = await self._until_lost(stream, link)
         while True:
             await trio.sleep(pause)
@@ -177,12 +176,15 @@ class LightClient:
         """From the connection to the registration's answer."""
         link = None
         with trio.move_on_at(give_up_at):
-            link = await self._upgrade(stream, deadlines.acknowledge)
+            with trio.move_on_after(deadlines.upgrade):
+                link = await self._upgrade(stream, deadlines.acknowledge)
+            if link is None:
+                raise Over(Cause.UNANSWERED, opened=False)
             await link.send(register(self._seat, self.truth))
             while (answer := await link.receive()) is None or answer.get("type") != "registered_auth":
                 pass
             return link
-        raise Over(Cause.UNANSWERED, opened=False) if link is None else Over(Cause.UNREGISTERED)
+        raise Over(Cause.UNREGISTERED)
 
     async def _upgrade(self, stream: trio.SocketStream, acknowledge: float) -> Link:
         http = h11.Connection(h11.CLIENT)
@@ -229,10 +231,8 @@ class LightClient:
         while True:
             heard = False
             with trio.move_on_after(PING_EVERY):
-                message = await link.receive()
+                await link.receive()
                 heard = True
-                if message is not None and message.get("type") == "peer_message":
-                    self._rule.proved(trio.current_time())
             if not heard:
                 await link.ping()
                 with trio.move_on_after(SILENCE) as silence:

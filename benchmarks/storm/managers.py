@@ -3,6 +3,7 @@
 Only the sign-in is spared, as in the other benchmarks: everybody has a seat.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -11,9 +12,10 @@ import trio
 from benchmarks.clients import CAPABILITIES, SeatedHttp
 from benchmarks.server import Seat
 from benchmarks.storm.tally import Tally
-from worker_state import Config, Manager
+from worker_state import Config, Manager, Timing
 from worker_state.manager import run_in_world
-from worker_state.net.websocket import Dial, Socket
+from worker_state.net.dial import Dial
+from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import DialFailure
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.world import World
@@ -22,9 +24,11 @@ from worker_state.world import World
 def counted(dial: Dial, tally: Tally) -> Dial:
     """The same dial, counted by how it ends: by the cause of its failure, or as OPENED."""
 
-    async def dial_and_count(deadlines: Deadlines, nursery: trio.Nursery) -> Socket | DialFailure:
+    async def dial_and_count(
+        deadlines: Deadlines, nursery: trio.Nursery, kept_answered: Callable[[], object] = lambda: None
+    ) -> Socket | DialFailure:
         tally.dials += 1
-        socket = await dial(deadlines, nursery)
+        socket = await dial(deadlines, nursery, kept_answered)
         tally.outcomes[socket.cause.name if isinstance(socket, DialFailure) else "OPENED"] += 1
         return socket
 
@@ -32,10 +36,12 @@ def counted(dial: Dial, tally: Tally) -> Dial:
 
 
 async def run_seated(
-    ws_url: str, http_url: str, seat: Seat, tally: Tally, *, task_status: "trio.TaskStatus[Manager]"
+    ws_url: str, http_url: str, timing: Timing, seat: Seat, tally: Tally, *, task_status: "trio.TaskStatus[Manager]"
 ) -> None:
     """One worker with a seat, for ever."""
-    config = Config(ws_url, http_url, seat.room_id, seat.token, capabilities=CAPABILITIES, wait_for_server=True)
+    config = Config(
+        ws_url, http_url, seat.room_id, seat.token, capabilities=CAPABILITIES, timing=timing, wait_for_server=True
+    )
     await _run(config, replace(World.real(config), http=SeatedHttp(seat)), tally, task_status)
 
 

@@ -42,6 +42,8 @@ STYLES = {
     "centrifuge": Style("#8A6D00", "-."),
     "phoenix.js": Style("#8A6D00", ":"),
     "socket.io": Style("#D55E00", "--"),
+    "nats": Style("#0072B2", ":", 2.0),
+    "decorrelated jitter": Style("#009E73", (0, (3, 1, 1, 1))),
 }
 OTHERS = Style("#999999", ":", 1.2)
 
@@ -50,9 +52,11 @@ def draw(files: Iterable[Path], directory: Path, kind: str) -> list[Path]:
     """All pictures for which the files have something; returns them."""
     live: list[Run] = []
     virtual: list[Run] = []
+    cells: list[Run] = []
     for file in files:
         report = json.loads(file.read_text("utf-8"))
         {"storm_live": live, "storm_virtual": virtual}[report["benchmark"]].extend(report["runs"])
+        cells += report.get("small", [])
     storms = [run for run in live if run.get("curve") and run["plan"]["kind"] != "cold" and not run["void"]]
     most = max((run["plan"]["workers"] for run in storms), default=0)
     largest = [run for run in storms if run["plan"]["workers"] == most]
@@ -64,6 +68,7 @@ def draw(files: Iterable[Path], directory: Path, kind: str) -> list[Path]:
         ("storm-dials", _by_scenario(largest, _dials)),
         ("storm-ratio", _ratio_over_workers(storms, virtual)),
         ("storm-cost", _cost_over_workers(storms)),
+        ("small-fleets", _late_over_outage(cells)),
     ):
         if figure is not None:
             made.append(directory / f"{name}.{kind}")
@@ -283,4 +288,48 @@ def _cost_over_workers(runs: list[Run]) -> Any:
         axis.set_ylim(0, None)
         axis.set_xlabel("workers in the process")
     _legend(figure, [axes[0]], loc="outside lower center", ncols=6)
+    return figure
+
+
+def _late_over_outage(cells: list[Run]) -> Any:
+    """Small fleets: one panel for each way in which a dial fails; fleets of all sizes and both capacities together. A
+    rule is left out where it hammers or loses somebody."""
+    rules = [rule for rule in dict.fromkeys(cell["rule"] for cell in cells) if style_of(rule) is not OTHERS]
+    fronts = list(dict.fromkeys(cell["front"] for cell in cells))
+    if not fronts:
+        return None
+    outages = sorted({cell["down"] for cell in cells})
+    figure, axes = _plt().subplots(
+        -(-len(fronts) // 3), 3, figsize=(11.8, 6.3), squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
+    for axis, front in zip(axes.flat, fronts, strict=False):
+        for rule in sorted(rules, key=_ours):
+            mine = [cell for cell in cells if (cell["rule"], cell["front"]) == (rule, front)]
+            means: dict[float, float] = {}
+            for outage in outages:
+                at = [cell for cell in mine if cell["down"] == outage]
+                if not any(cell["hammers"] or cell["loses"] for cell in at):
+                    means[outage] = statistics.fmean(cell["mean"] for cell in at)
+            style = style_of(rule)
+            axis.plot(
+                list(means),
+                list(means.values()),
+                color=style.colour,
+                linestyle=style.line,
+                linewidth=style.width,
+                marker="o",
+                ms=3,
+                label=rule,
+            )
+        axis.set_title(f"a dial meets: {front}", fontsize=9)
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xticks(outages, [f"{outage:g}" if outage != 600 else "" for outage in outages])  # too near to 900
+        axis.set_yticks([0.1, 0.3, 1, 3, 10, 30, 100], ["0.1", "0.3", "1", "3", "10", "30", "100"])
+        axis.minorticks_off()
+    for axis in axes[-1]:
+        axis.set_xlabel("seconds that the server was away")
+    for row in axes:
+        row[0].set_ylabel("seconds late, mean")
+    _legend(figure, axes.flat, loc="outside lower center", ncols=6)
     return figure

@@ -42,7 +42,7 @@ class Progress:
 
     def shows(self, record: Record) -> None:
         """What one run is doing just now."""
-        dials = record.clients[-1]["dials"] if record.clients else 0
+        dials = sum(lines[-1]["dials"] for lines in record.clients if lines)
         text = (
             f"{self._title} | {time.monotonic() - self._began:4.0f} s | {record.phase}:"
             f" {record.standing(PROVED)} of {record.workers} back, {dials} dials"

@@ -47,7 +47,8 @@ class Record:
     changes: list[tuple[float, str, int]] = field(default_factory=list)
     servers: list[list[Line]] = field(default_factory=list)
     """The lines of each server process."""
-    clients: list[Line] = field(default_factory=list)
+    clients: list[list[Line]] = field(default_factory=list)
+    """The lines of each clients' process."""
     cuts: dict[str, float] = field(default_factory=dict)
     """When whose link was cut."""
     _heard: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
@@ -66,8 +67,10 @@ class Record:
                 self.steps[peer_id] = step
         self._heard.unpark_all()
 
-    def of_clients(self, line: Line) -> None:
-        self.clients.append(line)
+    def new_clients(self) -> Callable[[Line], None]:
+        """Where the lines of one more clients' process go."""
+        self.clients.append([])
+        return self.clients[-1].append
 
     def goes(self, at: float) -> None:
         """The server has gone; the first time counts as the beginning of the storm."""
@@ -121,7 +124,7 @@ class Record:
     def by_second(self) -> dict[str, dict[int, int]]:
         """Dials by outcome and slots by use, in each second relative to the last return."""
         found: dict[str, Counter[int]] = {}
-        for lines in (self.clients, *self.servers):
+        for lines in (*self.clients, *self.servers):
             before: Counter[str] = Counter()
             for line in lines:
                 now = _counted(line)
@@ -141,7 +144,7 @@ class Record:
             for count in (math.ceil(NEARLY_ALL * self.workers), self.workers)
         )
         slots, seconds = _since(self.servers[-1], self.up_at, _slots)
-        dials, _ = _since(self.clients, self.up_at, _counted)
+        dials = sum((_since(lines, self.up_at, _counted)[0] for lines in self.clients), Counter[str]())
         measured = slots["granted"] / seconds
         figures = {
             "back": self.standing(PROVED),
@@ -181,16 +184,26 @@ class Record:
     def costs(self, begin: float, end: float) -> dict[str, Any]:
         """What both sides needed in this time, and how often they had to wait for a core."""
         found: dict[str, Any] = {}
-        for side, lines in (("client", self.clients), ("server", self.servers[-1])):
-            used, seconds = _since(lines, begin, _used, end)
-            found[f"{side}_cpu_ms_each"] = round(used["cpu"] / self.workers * 1e3, 3)
-            found[f"{side}_cpu_share"] = round(used["cpu"] / seconds, 4)
-            found[f"{side}_waited_share"] = round(used["waited"] / seconds, 4)
-            found[f"{side}_kib"] = lines[-1]["kib"]
-            if None not in (lines[0]["kib"], lines[-1]["kib"]):
-                found[f"{side}_kib_each"] = round((lines[-1]["kib"] - lines[0]["kib"]) / self.workers, 1)
-        lags = [lag for line in self.clients if begin <= line["at"] <= end + 1 for lag in line["lags"]]
-        found["lag_p99"] = round(percentile(lags, 0.99), 4)
+        for side, processes in (("client", self.clients), ("server", self.servers[-1:])):
+            used = [_since(lines, begin, _used, end) for lines in processes]
+            found[f"{side}_cpu_ms_each"] = round(sum(each["cpu"] for each, _ in used) / self.workers * 1e3, 3)
+            found[f"{side}_cpu_share"] = round(sum(each["cpu"] / seconds for each, seconds in used), 4)
+            found[f"{side}_waited_share"] = round(sum(each["waited"] / seconds for each, seconds in used), 4)
+            first, last = ([lines[at]["kib"] for lines in processes] for at in (0, -1))
+            found[f"{side}_kib"] = sum(last) if None not in last else None
+            if None not in first + last:
+                found[f"{side}_kib_each"] = round((sum(last) - sum(first)) / self.workers, 1)
+        found["client_resident_kib_each"] = found["client_kib"] and round(found["client_kib"] / self.workers, 1)
+        registrations = _since(self.servers[-1], begin, _counted, end)[0]["registrations"]
+        found["client_cpu_ms_per_registration"] = (
+            round(found["client_cpu_ms_each"] * self.workers / registrations, 3) if registrations else None
+        )
+        # The slowest process decides: one that is late looks less often, and would be outvoted.
+        lags = [
+            [lag for line in lines if begin <= line["at"] <= end + 1 for lag in line["lags"]] for lines in self.clients
+        ]
+        found["lag_p99"] = round(max(percentile(each, 0.99) for each in lags), 4)
+        found["lag_most"] = round(max(percentile(each, 1.0) for each in lags), 4)
         return found
 
     def _void(self, figures: dict[str, Any]) -> list[str]:

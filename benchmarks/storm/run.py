@@ -16,14 +16,17 @@ from benchmarks.storm.lines import Process, process
 from benchmarks.storm.record import PROVED, Record
 from benchmarks.storm.scenarios import UP_FOR, Scenario, limits
 from benchmarks.storm.seats import make_seats
+from worker_state import Timing
 
 HOST = "127.0.0.1"
 JOB = "job-of-the-storm"
 """What everybody begins while the server is away, and what its record has to show."""
 TOGETHER = 32
-"""Clients that register at the same time before the storm."""
+"""Clients that register at the same time before the storm, in all processes: the server sets the pace."""
 START_WITHIN = 180.0
-"""Seconds for all of them."""
+"""Seconds for all of them …"""
+SLOWEST_START = 25.0
+"""… or as many as it takes at so many registrations a second."""
 FAST = 2000.0
 """Admissions a second before a storm whose server is not started anew."""
 CUT_EVERY = 0.1
@@ -53,6 +56,10 @@ class Plan:
     stuck: float = 45.0
     """It ends before that when nobody has come back for so many seconds: the server is busy with the dead."""
     seed: int = 0
+    processes: int = 1
+    """That share the workers, all of them on one core."""
+    ping_every: float = Timing().ping_every
+    """Of managers with seats. Ten thousand links that ping every 8 s are more than a core does beside a storm."""
 
     @property
     def ideal(self) -> float:
@@ -66,6 +73,18 @@ class Cores:
 
     clients: int | None
     server: int | None
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The processes that share the workers."""
+
+    processes: list[Process]
+
+    async def tell(self, line: object) -> None:
+        """The same to each: a worker that is meant alone is in one of them."""
+        for each in self.processes:
+            await each.tell(line)
 
 
 @dataclass
@@ -82,10 +101,22 @@ class Stage:
         order = {**self.order, "job": job, "limits": admission, "core": self.cores.server}
         return await self.stack.enter_async_context(process("benchmarks.storm.server", order, self.record.new_server()))
 
-    async def clients(self, plan: Plan) -> Process:
+    async def clients(self, plan: Plan) -> Clients:
         """All workers, each of which begins to dial at once."""
-        order = {**self.order, "kind": plan.kind, "rule": plan.rule, "together": TOGETHER, "core": self.cores.clients}
-        return await self.stack.enter_async_context(process("benchmarks.storm.clients", order, self.record.of_clients))
+        order = {
+            **self.order,
+            "kind": plan.kind,
+            "rule": plan.rule,
+            "processes": plan.processes,
+            "ping_every": plan.ping_every,
+            "together": max(1, TOGETHER // plan.processes),
+            "core": self.cores.clients,
+        }
+        shares = [
+            process("benchmarks.storm.clients", {**order, "number": number}, self.record.new_clients())
+            for number in range(plan.processes)
+        ]
+        return Clients([await self.stack.enter_async_context(share) for share in shares])
 
     async def all_proved(self, workers: int) -> None:
         await self.record.until(lambda: self.record.standing(PROVED) >= workers)
@@ -185,20 +216,20 @@ async def cold(plan: Plan, cores: Cores, ports: tuple[int, int], show: Show) -> 
     return record
 
 
-async def _settled(stage: Stage, plan: Plan, admission: dict[str, Any] | None) -> tuple[Process, Process]:
+async def _settled(stage: Stage, plan: Plan, admission: dict[str, Any] | None) -> tuple[Process, Clients]:
     """A server, and all workers registered there."""
     server = await stage.server(None, admission)
     await server.ask("open", key="open")
     stage.record.phase = "starting"
     clients = await stage.clients(plan)
-    with trio.fail_after(START_WITHIN):
+    with trio.fail_after(max(START_WITHIN, plan.workers / SLOWEST_START)):
         await stage.all_proved(plan.workers)
     stage.record.phase = "settling"
     await clients.tell(["settle", None])
     return server, clients
 
 
-async def _replace(plan: Plan, record: Record, first: Process, returns: list[Process], clients: Process) -> None:
+async def _replace(plan: Plan, record: Record, first: Process, returns: list[Process], clients: Clients) -> None:
     server = first
     if plan.scenario.goodbye:
         await server.ask("goodbye", key="goodbye")
@@ -216,7 +247,7 @@ async def _replace(plan: Plan, record: Record, first: Process, returns: list[Pro
             await trio.sleep(UP_FOR)
 
 
-async def _stop(plan: Plan, record: Record, server: Process, clients: Process, admission: dict[str, Any]) -> None:
+async def _stop(plan: Plan, record: Record, server: Process, clients: Clients, admission: dict[str, Any]) -> None:
     await server.ask("limit", [admission, JOB], key="limited")
     server.signal(signal.SIGSTOP)
     record.goes(time.monotonic())

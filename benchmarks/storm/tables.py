@@ -10,9 +10,10 @@ from typing import Any
 from benchmarks.report import Table, surroundings
 from benchmarks.storm.record import Record
 from benchmarks.storm.run import Plan
-from benchmarks.storm.scenarios import SCENARIOS
+from benchmarks.storm.scenarios import SCENARIOS, limits
 
 Run = dict[str, Any]
+PLANNED = ("kind", "workers", "processes", "capacity", "down", "settle", "ping_every", "bound")
 
 
 def kept(asked: Plan, record: Record) -> Run:
@@ -21,8 +22,8 @@ def kept(asked: Plan, record: Record) -> Run:
         return {"plan": {"kind": asked.kind, "workers": asked.workers}, **record.summary_of_cuts()}
     return {
         "plan": {
-            **{name: getattr(asked, name) for name in ("kind", "workers", "capacity", "down", "settle", "bound")},
-            "limits": {"backlog": asked.backlog, **asked.scenario.limits},
+            **{name: getattr(asked, name) for name in PLANNED},
+            "limits": limits(asked.scenario, asked.capacity, asked.backlog),
         },
         **record.summary(),
         **({"ssl_context_ms": round(ssl_context_ms(), 2)} if asked.scenario.kind == "cold" else {}),
@@ -79,8 +80,14 @@ def counted(runs: list[Run]) -> str:
     return f"{len(runs)}, {void} void" if void else f"{len(runs)}"
 
 
+def processes_of(plan: dict[str, Any]) -> str:
+    """Where the workers are."""
+    return f"{plan['processes']} process{'es' if plan['processes'] > 1 else ''}"
+
+
 def tables(runs: list[Run]) -> None:
-    """One table for each scenario."""
+    """One table for each scenario. CPU is of the workers' processes for each registration, KiB what they have resident
+    for each worker, lag the 99th percentile of the slowest loop."""
     for scenario in dict.fromkeys(run["scenario"] for run in runs):
         special = {"blip": _table_of_cuts, "cold": _table_of_starts}.get(SCENARIOS[scenario].kind)
         if special is not None:
@@ -98,16 +105,19 @@ def tables(runs: list[Run]) -> None:
                     spread([run["r100"] for run in good], 2),
                     spread([run["dials_each"] for run in good], 2),
                     spread([run["slots"]["dead"] for run in good], 0),
-                    spread([run["client_cpu_ms_each"] for run in good], 1),
+                    spread([run["client_cpu_ms_per_registration"] for run in good], 1),
+                    spread([run["client_resident_kib_each"] for run in good], 0),
+                    spread([run["lag_p99"] * 1e3 for run in good], 0),
                     counted(mine),
                 ]
             )
         first = next(run for run in runs if run["scenario"] == scenario)["plan"]
         title = (
-            f"{scenario}: {SCENARIOS[scenario].text}; {first['workers']} workers, {first['capacity']:g} a second,"
-            f" {first['down']:g} s down"
+            f"{scenario}: {SCENARIOS[scenario].text}; {first['workers']} workers in {processes_of(first)},"
+            f" {first['capacity']:g} a second,"
+            f" {first['down']:g} s down, backlog {first['limits']['backlog']}, a ping every {first['ping_every']:g} s"
         )
-        columns = ["rule", "back", "r99", "r100", "dials each", "dead slots", "CPU ms each", "runs"]
+        columns = ["rule", "back", "r99", "r100", "dials each", "dead slots", "CPU ms", "KiB", "lag ms", "runs"]
         Table(title, columns, rows).show()
 
 
@@ -134,7 +144,9 @@ def _table_of_starts(runs: list[Run]) -> None:
     ]
     first = runs[0]["plan"]
     columns = ["rule", "there", "99 % s", "all s", "dials each", "CPU ms each", "of an SSL context", "runs"]
-    Table(f"{runs[0]['scenario']}: {first['workers']} workers started at once in one process", columns, [row]).show()
+    Table(
+        f"{runs[0]['scenario']}: {first['workers']} workers started at once in {processes_of(first)}", columns, [row]
+    ).show()
 
 
 def write(path: Path, runs: list[Run]) -> None:

@@ -7,7 +7,9 @@ import gc
 import resource
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from benchmarks.held import memory
 from benchmarks.storm.lines import kept_waiting, say
@@ -16,6 +18,13 @@ EVERY = 0.25
 """Seconds between two lines of figures."""
 LAG_EVERY = 0.01
 """Seconds between two looks at how late the loop is."""
+
+Client = TypeVar("Client")
+
+
+def meant(clients: Mapping[int, Client], who: int | None) -> list[Client]:
+    """All of this process; or the one with this number, if it is here."""
+    return [client for number, client in clients.items() if who in (None, number)]
 
 
 def settle() -> None:
