@@ -251,9 +251,9 @@ def as_json(found: list[Figures]) -> list[dict[str, Any]]:
             **{name: getattr(each.job.storm, name) for name in ("workers", "capacity", "front", "down")},
             "rule": each.job.rule,
             "tries": len(each.late),
-            "mean": None if each.loses else each.mean,
-            "p95": None if each.most == math.inf else each.most,
-            "dials": each.dials,
+            "mean": None if each.loses else round(each.mean, 3),
+            "p95": None if each.most == math.inf else round(each.most, 3),
+            "dials": round(each.dials, 2),
             "hammers": each.hammers,
             "loses": each.loses,
         }

@@ -77,7 +77,7 @@ class ReconnectParameters:
     """Each further window ends at so many times the time since the first began. If everybody dials once in each, the
     last is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.05.
     With 2 it would be 1.18 and half the dials; with 1.25, 1.02 and half as many again."""
-    full_most: float = 20.0  # the longest pause while a kernel drops us, or something closes without a word
+    full_most: float = 12.0  # the longest pause while a kernel drops us, or something closes without a word
     busy_most: float = 75.0
     """The longest pause while something else is answered than we want: each such dial costs a server work. Unless we
     were dropped, both are counted from dial to dial, so that a minute of waiting in vain counts as pause."""
