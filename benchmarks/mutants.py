@@ -152,6 +152,27 @@ MUTANTS = (
         "self._pending.sent(now, self._link.epoch, self._revision, math.inf,",
         by=("tests/faults/test_exchange.py",),
     ),
+    Mutant(
+        "an unanswered dial is given up",
+        "net/dial.py",
+        "if self._kept is None and deadlines.upgrade < deadlines.register:",
+        "if False:",
+        by=("tests/net/test_dial.py",),
+    ),
+    Mutant(
+        "a kept dial's answer ends the actor's dial, not the call's",
+        "net/dial.py",
+        "self._kept_answered = dialling.cancel",
+        "self._kept_answered = kept_answered",
+        by=("tests/net/test_dial.py",),
+    ),
+    Mutant(
+        "the server is never heard",
+        "protocol/reconnect.py",
+        "self._server_heard = self._server_heard or cause in _HEARD",
+        "pass",
+        by=("tests/protocol/test_reconnect.py",),
+    ),
     Mutant("no delay between dials", "protocol/reconnect.py", "return max(pause, p.shortest)", "return 0.0"),
     Mutant(
         "backoff is reset when a link opens",
