@@ -295,7 +295,7 @@ def deaf(sim: "Simulation") -> bool:
     if name in sim.server.deaf:
         return False
     sim.server.deaf.add(name)
-    sim.patient(name, 330, "frames that were never answered, in what may be a storm")
+    sim.patient(name, 1290, "a `register` that was never answered, in what may be a storm of a million")
     conn = sim.conn_of(name)
     if conn is not None and sim.chance.random() < 0.5:
         conn.break_(0.0, 0.0)

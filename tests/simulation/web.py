@@ -51,7 +51,7 @@ class Web:
         self._untold: set[str] = set()
         """The paths of grants whose answer the worker has not got."""
         self.grants: dict[str, int] = {}
-        self.own_room: str | None = None
+        self._own_rooms: set[str] = set()  # a creation may be handled after the next one
         """The room that this worker has created last."""
         self.known: dict[str, float] = {}
         """The users whose names this worker was told, and when."""
@@ -124,7 +124,7 @@ class Web:
                 reply = server.rooms.create_room(bearer and f"Bearer {bearer}", server.wall)
                 if reply.status == 200:
                     assert isinstance(reply.body, dict)
-                    self.own_room = str(reply.body["room_id"])
+                    self._own_rooms.add(str(reply.body["room_id"]))
                     self._granted(path, 0.88 * server.rooms._room_life)
                 elif reply.status == 401:
                     server.refusals[self._owner] += 1
@@ -152,7 +152,7 @@ class Web:
         """A worker never deletes the last one in a room that is somebody else's (G01), unless an impostor is."""
         rooms = self._server.rooms
         peer, room_id = rooms.peer(username), rooms._registry.room_of(username)
-        if peer is not None and isinstance(peer.connection, Conn) and room_id != self.own_room:
+        if peer is not None and isinstance(peer.connection, Conn) and room_id not in self._own_rooms:
             self._blame(f"it deletes {username} while it is listed in {room_id}, which is not its own")
 
     def _granted(self, path: str, not_within: float) -> None:
