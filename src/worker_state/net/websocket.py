@@ -57,7 +57,7 @@ class Socket(Protocol):
         """The next message, or how the connection ended. May be cancelled: nothing is lost by that."""
 
     async def abort(self) -> None:
-        """End the connection at once, without a Close frame, and its task. Whoever opened it has to do this."""
+        """End the connection at once, without a Close frame, and its task. The caller that dialled has to do this."""
 
 
 async def close(socket: Socket, within: float) -> bool:
