@@ -179,6 +179,7 @@ MUTANTS = (
         "protocol/reconnect.py",
         "if self._answered_at is None or now - self._answered_at < p.lived:",
         "if False:",
+        by=("tests/protocol/test_reconnect.py",),
     ),
     Mutant(
         "HTTP is tried again at once",
