@@ -10,6 +10,8 @@ objects say, the same that a live worker asks. What is modelled is the rest of t
   stay unacknowledged and are sent again after 0.2, 0.6, 1.4 … s. A client that gives up then is forgotten if it sends
   RST; after a FIN its kernel goes on, and what enters the queue in the end is dead.
 - A server that sheds answers 503 at once, without a slot.
+- A rule may wait longer for a kept dial than for the next one (`Deadlines.register` over `upgrade`): then one dial that
+  is not answered keeps its place, and those beside it cost a slot each. In storms that flap none is kept.
 
 Since the slots are absolute and the queue is first come, first served, the moment at which somebody will be served is
 known when he enters: the queue is two numbers, and the events are the dials and what kernels send again.
@@ -316,7 +318,7 @@ class _Run:
                 pause = rule.failed(now * rate, Cause.CLOSED)
             else:
                 now = time + limits.upgrade / rate
-                if limits.register > limits.upgrade and self.kept[i] <= now:
+                if self._may_keep(now, i):
                     self.kept[i] = time + HELD
                 pause = rule.failed(now * rate, Cause.UNANSWERED)
             self._at(now + pause / rate, i * _STAGES)
@@ -385,13 +387,8 @@ class _Run:
         answer = slot + storm.service + storm.rtt / 2
         gone, cause = self.synack[i] + limits.register / rate, Cause.UNREGISTERED
         if storm.backlog is not None and slot > (another := self.synack[i] + limits.upgrade / rate):
-            may_keep = (
-                limits.register > limits.upgrade
-                and not storm.flaps
-                and self.kept[i] <= another
-                and self.done[i] == math.inf
-            )
-            if may_keep and answer <= min(gone, self.closes):
+            first = self.done[i] == math.inf and not storm.flaps
+            if first and self._may_keep(another, i) and answer <= min(gone, self.closes):
                 self.kept[i] = answer
                 self._register(answer, i)
                 self._fail(another, i, Cause.UNANSWERED)
@@ -407,6 +404,10 @@ class _Run:
             self._fail(gone, i, cause)
         else:
             self._fail(self.closes, i, Cause.CLOSED)
+
+    def _may_keep(self, time: float, i: int) -> bool:
+        """Whether a dial that is not answered yet is kept from this time on."""
+        return self.limits[i].register > self.limits[i].upgrade and self.kept[i] <= time
 
     def _register(self, answer: float, i: int) -> None:
         self.rules[i].answered(answer * self.rates[i])

@@ -4,15 +4,22 @@ Tables are rich's on a terminal and plain text anywhere else, so that they can b
 """
 
 import json
+import math
 import os
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+
+def percentile(values: Iterable[float], part: float) -> float:
+    """The smallest value that this part of all does not exceed; 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(part * len(ordered)) - 1)] if ordered else 0.0
 
 
 @dataclass(frozen=True)

@@ -353,7 +353,7 @@ ABLATIONS: dict[str, Callable[[Random], Rule]] = {
     "ours without patience": _with(held_most=10.0, patience=10.0, longest=10.0),
     "ours resetting on connect": ResetsOnConnect,
     "ours, more patient": _with(patience=240.0, longest=3600.0),
-    "ours with one cap": _with(most=2, full_most=300.0, busy_most=300.0),
+    "ours dialling twice a minute": _with(most=2, full_most=300.0, busy_most=300.0),
     "ours dialling first in 5 s": _with(blip=5.0),
 }
 

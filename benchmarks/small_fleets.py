@@ -6,7 +6,7 @@ anew for each try, by 30 % more or less, so that no fixed schedule meets the ret
 
 "Late" are the seconds from the return until 99 % are registered, less the shortest possible. Dials are counted while
 the server is away, for each worker in a minute; those of an outage of less than a minute are those of one. A rule with
-more than 40 of them hammers, and one that leaves somebody out for a quarter of an hour loses him: neither is compared
+more than 40 of them hammers, and one that leaves a worker out for a quarter of an hour loses it: neither is compared
 in that cell.
 """
 
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.queues import Storm, run
-from benchmarks.report import Table
+from benchmarks.report import Table, percentile
 from benchmarks.rules import OURS, RESETS, RULES
 
 Front = Literal["refuses", "closes", "502", "503", "silent", "holds"]
@@ -91,11 +91,6 @@ class Figures:
     def most(self) -> float:
         """The 95th percentile."""
         return percentile(self.late, 0.95)
-
-
-def percentile(values: Iterable[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
 
 
 def outage(cell: str, usual: float, number: int) -> float:

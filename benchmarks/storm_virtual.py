@@ -34,9 +34,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import small_fleets
 from benchmarks.queues import Outcome, Show, Storm, run
-from benchmarks.report import Table, write_json
+from benchmarks.report import Table, percentile, write_json
 from benchmarks.rules import ABLATIONS, OURS, PEERS, RESETS, RULES
-from benchmarks.small_fleets import percentile
 from benchmarks.virtual_storms import FRESH, FRONTS, HELD_OUT, LARGE, LARGEST, NEW, SHORT, SMALL, TUNED, UNSEEN
 
 SETS = {

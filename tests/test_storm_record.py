@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.report import percentile
 from benchmarks.storm.machine import longest_queue, too_little
 from benchmarks.storm.pictures import draw
-from benchmarks.storm.record import PROVED, REGISTERED, TRUE, Record, percentile
+from benchmarks.storm.record import PROVED, REGISTERED, TRUE, Record
 from benchmarks.storm.scenarios import SCENARIOS, limits
 from benchmarks.storm.tables import kept, sentence, spread, tables, write
 from benchmarks.storm_live import LIBRARY, free_ports, parser, plan

@@ -132,6 +132,21 @@ def _legend(figure: Any, axes: Iterable[Any], **where: Any) -> None:
     figure.legend([handles[label] for label in labels], labels, fontsize=8, **where)
 
 
+def _dotted(axis: Any, points: dict[float, float], rule: str) -> None:
+    """One rule's line, with a dot at each point."""
+    style = style_of(rule)
+    axis.plot(
+        list(points),
+        list(points.values()),
+        color=style.colour,
+        linestyle=style.line,
+        linewidth=style.width,
+        marker="o",
+        ms=4,
+        label=rule,
+    )
+
+
 def _last(runs: list[Run]) -> float:
     """Where the pictures of one scenario end: with the last that came, or with the patience of the benchmark."""
     last = max(run["watched"] * run["plan"]["capacity"] / run["plan"]["workers"] for run in runs)
@@ -195,19 +210,7 @@ def _ratio_over_workers(live: list[Run], virtual: list[Run]) -> Any:
     for rule, by_size in sorted(points.items(), key=lambda each: _ours(each[0])):
         if rule.startswith("ours"):
             continue
-        style = style_of(rule)
-        sizes = sorted(by_size)
-        medians = [statistics.median(by_size[size]) for size in sizes]
-        axis.plot(
-            sizes,
-            medians,
-            color=style.colour,
-            linestyle=style.line,
-            linewidth=style.width,
-            marker="o",
-            ms=4,
-            label=rule,
-        )
+        _dotted(axis, {size: statistics.median(by_size[size]) for size in sorted(by_size)}, rule)
     for rule in dict.fromkeys(run["rule"] for run in live):
         if style_of(rule) is not OTHERS:
             mine = [run for run in live if run["rule"] == rule]
@@ -269,18 +272,7 @@ def _cost_over_workers(runs: list[Run]) -> Any:
             for run in runs:
                 if run["rule"] == rule and run["r100"] is not None:
                     by_size.setdefault(run["plan"]["workers"], []).append(figure_of(run))
-            sizes = sorted(by_size)
-            style = style_of(rule)
-            axis.plot(
-                sizes,
-                [statistics.median(by_size[size]) for size in sizes],
-                color=style.colour,
-                linestyle=style.line,
-                linewidth=style.width,
-                marker="o",
-                ms=4,
-                label=rule,
-            )
+            _dotted(axis, {size: statistics.median(by_size[size]) for size in sorted(by_size)}, rule)
         axis.set_title(f"{scenario}: {title}", fontsize=9)
         axis.set_xscale("log")
         axis.set_xticks(sorted(sizes_of[scenario]), [f"{size:,}" for size in sorted(sizes_of[scenario])])
@@ -310,17 +302,7 @@ def _late_over_outage(cells: list[Run]) -> Any:
                 at = [cell for cell in mine if cell["down"] == outage]
                 if not any(cell["hammers"] or cell["loses"] for cell in at):
                     means[outage] = statistics.fmean(cell["mean"] for cell in at)
-            style = style_of(rule)
-            axis.plot(
-                list(means),
-                list(means.values()),
-                color=style.colour,
-                linestyle=style.line,
-                linewidth=style.width,
-                marker="o",
-                ms=3,
-                label=rule,
-            )
+            _dotted(axis, means, rule)
         axis.set_title(f"a dial meets: {front}", fontsize=9)
         axis.set_xscale("log")
         axis.set_yscale("log")

@@ -13,6 +13,8 @@ from typing import Any
 
 import trio
 
+from benchmarks.report import percentile
+
 REGISTERED, TRUE, PROVED = 1, 2, 3
 """How far a worker has come in the server's eyes: registered, with the current status, and an echo has proved it."""
 NEARLY_ALL = 0.99
@@ -25,11 +27,6 @@ SHOWN_BEFORE = 5.0
 """Seconds before the server goes from which on things are shown by the second."""
 
 Line = dict[str, Any]
-
-
-def percentile(values: list[float], part: float) -> float:
-    """The smallest value that this part of all does not exceed; 0 of nothing."""
-    return sorted(values)[min(len(values) - 1, math.ceil(part * len(values)) - 1)] if values else 0.0
 
 
 @dataclass
