@@ -26,7 +26,7 @@ LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
 class Held:
     """What the server sends is put in, what it gets is listed; while `stuck` no frame goes out."""
 
-    connected_at = heard_at = 0.0
+    heard_at = 0.0
 
     def __init__(self) -> None:
         self.put, self._come = trio.open_memory_channel[str | bytes | Closed](math.inf)

@@ -169,7 +169,7 @@ async def test_a_refused_register_does_not_make_the_move_impolite(world: World) 
 class Quiet:
     """A socket over which nothing comes but pongs, as long as somebody is there."""
 
-    connected_at = heard_at = 0.0
+    heard_at = 0.0
 
     def __init__(self, dies_at: float) -> None:
         self._dies_at = dies_at

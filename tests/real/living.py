@@ -54,8 +54,8 @@ class Hurried(SystemRandom):
 
 
 def most_dials(seconds: float) -> float:
-    """As many dials as anybody may do in so many seconds, with hurried pauses: at most ten a second."""
-    return 8 + 10 * seconds
+    """As many dials as anybody may do in so many seconds, with hurried pauses: a few quick, then three a second."""
+    return 8 + 3 * seconds
 
 
 @dataclass
@@ -120,7 +120,7 @@ def hurried_world(config: Config, random: SystemRandom | None = None) -> World:
         blip=0.1,
         announced=0.2,
         lived=0.001,
-        poll_first=0.1,
+        poll_first=0.35,
         rest=0.1,
         window=0.2,
         window_most=0.3,

@@ -51,7 +51,7 @@ class FastSocket:
 
     def __init__(self, chance: Random) -> None:
         self._chance = chance
-        self.connected_at = self.heard_at = trio.current_time()
+        self.heard_at = trio.current_time()
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self._pings = 0
         self._pong = trio.Event()

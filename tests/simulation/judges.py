@@ -33,7 +33,9 @@ TASKS_OF_A_WORKER = 20
 def patience_for(note: m.Event, heard: list[tuple[float, str]], now: float) -> tuple[float, str] | None:
     """How much longer than usual this note may make it, and why: the pauses that politeness asks for."""
     match note:
-        case m.DialFailed(DialFailure(cause=Cause.UNANSWERED)) | m.LinkLost(closed=Closed(cause=Cause.UNREGISTERED)):
+        case m.DialFailed(DialFailure(cause=Cause.UNANSWERED)):
+            return BOUND + 60.0, "the next dial may be made a minute after one that is not answered"
+        case m.LinkLost(closed=Closed(cause=Cause.UNREGISTERED)):
             return BOUND + 1200.0, "it waits for an answer as long as a storm may last: giving up feeds it"
         case m.RegistrationLost():
             pause = 0.1 * 2.0 ** _heard(heard, now, "forgotten")

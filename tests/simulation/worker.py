@@ -45,7 +45,6 @@ class _WatchedSocket:
         self._socket = socket
         self._worker = worker
         self._registers = 0
-        self.connected_at = socket.connected_at
         self.receive = socket.receive
         self.ping = socket.ping
         self.close = socket.close

@@ -26,7 +26,7 @@ class FakeSocket:
 
     def __init__(self, server: "FakeServer") -> None:
         self._server = server
-        self.connected_at = self.heard_at = trio.current_time()
+        self.heard_at = trio.current_time()
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self._pong = trio.Event()
         self.closed: Closed | None = None

@@ -38,8 +38,6 @@ class Socket(Protocol):
     returns `Closed` (faults.md, T10).
     """
 
-    connected_at: float  # when TCP was connected, in seconds of trio's clock
-
     @property
     def heard_at(self) -> float:
         """When the last bytes came, in seconds of trio's clock."""
@@ -185,7 +183,7 @@ class WebSocket:
     """`Socket` on a trio-websocket connection."""
 
     def __init__(self, below: trio.abc.Stream, nursery: trio.Nursery) -> None:
-        self.connected_at = trio.current_time()
+        self.connected_at = trio.current_time()  # when TCP was connected
         self.below = below
         self._reader = _Reader(nursery)
         self._stream: _Stream
