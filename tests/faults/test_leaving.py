@@ -154,6 +154,21 @@ async def test_cancelled_while_starting(world: World) -> None:
         await world.until(lambda: len(world.rooms._registry) == 0)
 
 
+@pytest.mark.parametrize("given", [False, True])
+async def test_g39_a_sign_in_that_is_cut_short(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, given: bool
+) -> None:
+    """A sign-in that is not answered until the exit is over may leave an identity, and the log says so."""
+    server = FakeServer()
+    server.http_hangs.add("/anonymous-signin")
+    config = Config("ws://localhost", "http://localhost", timing=TIMING)
+    if given:
+        config = replace(config, **given_room(server.rooms, server.now()))
+    with trio.move_on_after(1):
+        await run_in_world(config, Outside(server.dial, server, Random(3), nonce=lambda: "1"))
+    assert "identities may be left on the server: one whose name is not known" in caplog.text
+
+
 async def cancel_after_sign_in(world: World, seconds: float, scope: trio.CancelScope) -> None:
     await world.until(lambda: world.rooms.users)
     await trio.sleep(seconds)

@@ -38,7 +38,7 @@ class ApiCalls:
 
     @trio.lowlevel.enable_ki_protection
     async def _call(self, request: events.RequestIdentity | events.RequestRoom) -> None:
-        answer: Identity | Room | HttpFailure = HttpFailure("it was cut short")  # the worker leaves
+        answer: Identity | Room | HttpFailure | None = None
         with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
             if isinstance(request, events.RequestRoom):
                 answer = await self._api.create_room(request.id_token)
@@ -53,3 +53,5 @@ class ApiCalls:
                 self._publish(events.RoomFailed(why, status, error_policy.hint(retry_after)))
             case HttpFailure(why, _, retry_after):
                 self._publish(events.IdentityFailed(why, error_policy.hint(retry_after)))
+            case None:  # cut short, for the worker leaves. What it may have made stays awaited, and is told as left.
+                pass
