@@ -28,7 +28,7 @@ demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in
 	@$(BIN)/worker-state run --demo $(ARGS)
 
 test: lint ## check style and types, run the tests (all but the slow ones)
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist loadgroup -m "not slow" $(ARGS)
 
 PURE := src/worker_state/protocol/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
 coverage: $(READY) ## run every test, slowly, and hold the coverage thresholds
