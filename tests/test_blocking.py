@@ -1,100 +1,38 @@
 """The manager from plain threads and from asyncio: real sockets, a server in a thread of its own."""
 
 import asyncio
-import json
 import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import trio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tests.support.processes import environment
+from tests.support.served import PATIENCE, Served, serving, until
 from worker_state import (
     Config,
     Disconnected,
     Manager,
     SignInFailed,
-    Timing,
-    blocking,
+    bridge,
     open_state_manager,
     run_state_manager,
 )
 from worker_state.blocking import BlockingManager, ManagerEnded, start_state_manager
-from worker_state.devserver import DevServer, serve
-
-PATIENCE = 15.0
-"""Seconds after which waiting has failed."""
-
-
-class Served:
-    """The development server, and calls into the thread in which it runs."""
-
-    def __init__(self, portal: BlockingPortal, server: DevServer, scope: trio.CancelScope) -> None:
-        self.server = server
-        self._portal = portal
-        self._scope = scope
-
-    @property
-    def config(self) -> Config:
-        timing = Timing(exit=1.0, close=0.2)
-        return Config(self.server.ws_url, self.server.http_url, timing=timing, show_session_string=False)
-
-    def record(self, manager: BlockingManager) -> tuple[Any, Any]:
-        """Status and current job as the server has them."""
-        peer = self.server.rooms.peer(manager.state.peer_id or "")
-        assert peer is not None
-        properties = peer.metadata["properties"]
-        return properties["status"], properties["current_job_id"]
-
-    def offer(self, manager: BlockingManager, sdp: str = "v=0") -> None:
-        """An offer is handed on to the worker (in its own name: the server wants the sender to be in the room)."""
-        me = manager.state.peer_id
-        text = json.dumps({"type": "offer", "sender": me, "target": me, "sdp": sdp})
-        server = self.server
-        self._portal.call(lambda: server.perform(server.rooms.receive("client", text, server.clock())))
-
-    def answers(self) -> list[dict[str, Any]]:
-        return [frame for _, frame in self.server.frames if frame.get("type") == "answer"]
-
-    def fail_sign_in(self) -> None:
-        self._portal.call(lambda: self.server.fail_http("/anonymous-signin", 500, "no", times=100))
-
-    def mute(self) -> None:
-        self._portal.call(self.server.mute)
-
-    def kill(self) -> None:
-        """Connections and listeners are gone."""
-        self._portal.call(self._scope.cancel)
-
-
-def until(condition: Callable[[], object]) -> None:
-    give_up_at = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.002)
-
-
-async def _serve(scope: trio.CancelScope, *, task_status: "trio.TaskStatus[DevServer]") -> None:
-    with scope:
-        await serve(task_status=task_status)
+from worker_state.devserver import serve
 
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    scope = trio.CancelScope()
-    with start_blocking_portal("trio") as portal:
-        _, server = portal.start_task(_serve, scope)
-        served = Served(portal, server, scope)
+    with serving() as served:
         yield served
-        served.kill()
 
 
 @pytest.fixture(autouse=True)
@@ -273,11 +211,11 @@ def test_a_manager_that_breaks_down_ends_the_block_with_its_error(
         with start_state_manager(served.config) as manager:
             manager.set_maintenance()
             assert not list(manager.signals)
-            until(manager._calls._life.done)
+            until(manager._life.manager.done.done)
             with pytest.raises(ManagerEnded):
                 manager.set_available()
 
-    monkeypatch.setattr(blocking, "run_state_manager", breaking)
+    monkeypatch.setattr(bridge, "run_state_manager", breaking)
     with pytest.raises(ExceptionGroup, match="Exceptions from Trio nursery") as caught:
         work()
     assert caught.group_contains(LookupError)
@@ -322,7 +260,7 @@ def test_ctrl_c_before_the_waiting(served: Served, monkeypatch: pytest.MonkeyPat
 
     with start_state_manager(served.config) as manager:
         with monkeypatch.context() as patch:
-            patch.setattr(blocking, "_result", interrupted)
+            patch.setattr(bridge, "result", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 next(iter(manager.signals))
         served.offer(manager)
@@ -417,7 +355,7 @@ def test_a_signal_that_reached_nobody(served: Served) -> None:
 
     async def work(manager: BlockingManager, pool: ThreadPoolExecutor) -> list[Any]:
         def waiting() -> int:
-            return manager._calls.now(manager._manager.signals.statistics).tasks_waiting_receive
+            return manager._life.now(manager._manager.signals.statistics).tasks_waiting_receive
 
         def take() -> Any:
             return next(iter(manager.signals))["sdp"]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_state.config import TAGS, Config, Timing
+from worker_state.advertised import TAGS, thawed
+from worker_state.config import Config, Timing
 from worker_state.errors import ConfigError, WorkerStateError
 from worker_state.protocol.frames import encode
 from worker_state.protocol.record import build_record
@@ -88,6 +89,40 @@ def test_capabilities() -> None:
         "factor": 0.5,
     }
     assert dict(config(capabilities=given_).capabilities) == {**given_, "supported_models": ("base", "centroid")}
+
+
+def test_free_capabilities() -> None:
+    """Under a name that the field does not define any JSON value goes, and nobody can change it afterwards."""
+    mounts: list[Any] = [{"path": "/data", "label": None}]
+    made = config(capabilities={"mounts": mounts, "worker_name": None})
+    mounts[0]["path"] = "/"
+    assert thawed(made.capabilities) == {"mounts": [{"path": "/data", "label": None}], "worker_name": None}
+    with pytest.raises(TypeError):
+        made.capabilities["mounts"][0]["path"] = "/"
+    assert pickle.loads(pickle.dumps(made)) == made
+
+
+def test_deep_capabilities() -> None:
+    """A value that is nested too deeply for a JSON parser is refused at construction."""
+    value: Any = None
+    for _ in range(10_000):
+        value = [value]
+    with pytest.raises(ConfigError, match=r"^capabilities\['deep'\] must not be nested more than 32 levels"):
+        config(capabilities={"deep": value})
+
+
+def test_hash() -> None:
+    """Equal configurations have one hash, so that they can stand in a set."""
+    assert len({config(capabilities={"mounts": [1]}), config(capabilities={"mounts": [1]}), config()}) == 2
+
+
+def test_keys_with_a_room() -> None:
+    """An API key may come with a room, with or without its token; the room is then somebody else's."""
+    made = config(api_key="slp_acct_x", room_id="r")
+    assert made.key_credentials == {"api_key": "slp_acct_x", "room_id": "r"}
+    assert made.keeps_room
+    assert config(api_key="slp_x", room_id="r", room_token="t").key_credentials["token"] == "t"
+    assert config(room_id="r", room_token="t").key_credentials == {}
 
 
 def test_immutable() -> None:
@@ -197,7 +232,15 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("api_key", {"api_key": ""}, "must not be empty"),
     ("api_key", {"api_key": SECRET}, "must begin with 'slp_'"),
     ("api_key", {"api_key": b"slp_x"}, "must be a string, not bytes"),
-    ("api_key", {"api_key": f"slp_{SECRET}", "room_id": "r", "room_token": "t"}, "exclude each other"),
+    ("room_id", {"api_key": f"slp_acct_{SECRET}"}, "an account key"),
+    *(("peer_id", {"peer_id": peer_id}, said) for peer_id, said in (
+        ("", "1 to 512 characters, this one has 0"),
+        ("x" * 513, "this one has 513"),
+        (7, "must be a string, not int"),
+        (" x", "white space around"),
+        ("x\n", "printable"),
+    )),
+    *(("admin", {"admin": value}, "True or False") for value in (None, 1, "yes")),
     *(("tags", {"tags": tags}, said) for tags, said in (
         ("sleap-rtc", "must be a list of strings, not str"),
         (None, "not NoneType"),
@@ -218,13 +261,12 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         ("", 1, "non-empty strings as names"),
         (7, 1, "non-empty strings as names"),
         (None, 1, "non-empty strings as names"),
-        ("owner", None, "capabilities['owner']"),
-        ("owner", {"name": "x"}, "capabilities['owner']"),
+        ("owner", {7: "x"}, "capabilities['owner'] must have strings as names, not int"),
+        ("owner", [{"n": float("inf")}], "capabilities['owner'] must be a finite number"),
         ("owner", b"x", "capabilities['owner']"),
         ("owner", {"x"}, "capabilities['owner']"),
         ("owner", 1j, "capabilities['owner']"),
-        ("owner", ["x", None], "capabilities['owner'] must contain strings only"),
-        ("owner", [["x"]], "capabilities['owner'] must contain strings only"),
+        ("owner", [{"x": b"y"}], "capabilities['owner'] must be what JSON can say, not bytes"),
         ("factor", float("nan"), "capabilities['factor'] must be a finite number"),
         ("factor", float("inf"), "capabilities['factor'] must be a finite number"),
         ("gpu_memory_mb", "24576", "capabilities['gpu_memory_mb'] must be a number, not str"),

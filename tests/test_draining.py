@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.cli.test_run_worker import Kept, worker_run
 from tests.support.worlds import World, scenario
-from worker_state import Config, Manager, open_state_manager
+from worker_state import Config, Manager, ManagerEnded, open_state_manager
 from worker_state.cli import run_worker
 from worker_state.cli.app import app
 from worker_state.cli.signals import REPEATED
@@ -96,7 +96,7 @@ async def test_the_end_ends_the_waiting(world: World) -> None:
     told = trio.Event()
 
     async def drain() -> None:
-        with pytest.raises(trio.ClosedResourceError):
+        with pytest.raises(ManagerEnded):
             await manager.draining()
         told.set()
 

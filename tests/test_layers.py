@@ -38,7 +38,8 @@ def place(inside: str = "", outside: str = "", for_types_only: str = "") -> Plac
 
 PLACES = {
     # The leaves: what everything may use.
-    "config": place("errors"),
+    "advertised": place("errors"),
+    "config": place("errors advertised"),
     "errors": place(),
     "session_string": place("errors"),
     "redact": place(),
@@ -47,7 +48,7 @@ PLACES = {
     "watched": place(outside="trio"),
     "background": place(outside="trio"),
     # The component, from the bottom up.
-    "protocol": place("protocol config errors session_string redact"),
+    "protocol": place("protocol advertised config errors session_string redact"),
     "net/http_client": place("net protocol redact", "trio httpx"),
     "net": place("net protocol redact", "trio trio_websocket"),
     "actors/runner": place("protocol", "trio"),
@@ -61,13 +62,20 @@ PLACES = {
     ),
     "world": place("config protocol net net/http_client", "trio"),
     "supervisor": place("actors actors/runner protocol config errors logs watched world", "trio"),
-    "manager": place("supervisor protocol config errors redact logs watched background world", "trio"),
-    # What is built on it.
-    "blocking": place("manager protocol config errors session_string", "trio anyio"),
-    "integrations": place(
-        "integrations manager protocol config errors session_string redact logs extras", "trio h11 prometheus_client"
+    "refusals": place("config errors", "trio"),
+    "views": place("refusals supervisor protocol watched", "trio"),
+    "manager": place(
+        "refusals views supervisor protocol advertised config errors redact logs watched background world", "trio"
     ),
-    "settings": place("config errors protocol redact session_string"),
+    # What is built on it.
+    "bridge": place("refusals manager protocol config errors", "trio anyio"),
+    "aio": place("bridge integrations protocol config config_files errors"),
+    "blocking": place("aio bridge integrations protocol config config_files errors"),
+    "integrations": place(
+        "integrations refusals manager protocol config errors session_string redact logs extras",
+        "trio h11 prometheus_client",
+    ),
+    "settings": place("config advertised errors protocol redact session_string"),
     "config_files": place("config errors logs settings"),
     "tools/checks": place("protocol config redact"),
     "tools/roster": place("protocol"),

@@ -199,14 +199,16 @@ def test_slip_in_a_shared_variable(slip: str, meant: str) -> None:
 
 
 def test_room_or_key() -> None:
-    """A room and an API key are alternatives: the nearer one is used. Side by side they stay, to be refused."""
+    """A room and an API key are alternatives: the nearer one is used. Side by side both stay, as with account keys."""
     room = {"room_id": "r", "room_token": "t"}
     near = settings(given=room, SLEAP_RTC_API_KEY="slp_x")
     assert [near.given(name) for name in ("room_id", "room_token", "api_key")] == ["r", "t", None]
     far = settings("[worker_state]\nroom_id = 'r'\nroom_token = 't'", SLEAP_RTC_API_KEY="slp_x")
     assert [far.given(name) for name in ("room_id", "room_token", "api_key")] == [None, None, "slp_x"]
-    with pytest.raises(ConfigError, match=r"^--api-key and room_id exclude each other"):
-        settings(SERVER, given={**room, "api_key": "slp_x"}).config()
+    both = settings(SERVER, given={**room, "api_key": "slp_x"}).config()
+    assert (both.room_id, both.api_key) == ("r", "slp_x")
+    account = settings(SERVER, given={"room_id": "r"}, SLEAP_RTC_API_KEY="slp_acct_x").config()
+    assert (account.room_id, account.api_key) == ("r", "slp_acct_x")
 
 
 def test_config() -> None:
@@ -231,7 +233,7 @@ def test_config() -> None:
         (
             "[worker_state.capabilities]\nlab = 2020-01-01",
             {},
-            "lab in sleap-rtc.toml [worker_state.capabilities] must be a string, a number,",
+            "lab in sleap-rtc.toml [worker_state.capabilities] must be what JSON can say, not date",
         ),
         ("", {"WORKER_STATE_TIMING_HTTP": "nan"}, "WORKER_STATE_TIMING_HTTP must be a positive number of seconds"),
         ("", {"SLEAP_RTC_API_KEY": "s3cret"}, "SLEAP_RTC_API_KEY must begin with 'slp_'"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from worker_state.errors import (
         ConfigError,
         Disconnected,
+        ManagerEnded,
         RegistrationRefused,
         RoomCreationFailed,
         ServerUnreachable,
@@ -33,6 +34,7 @@ __all__ = [
     "ConfigError",
     "Disconnected",
     "Manager",
+    "ManagerEnded",
     "RegistrationRefused",
     "RoomCreationFailed",
     "ServerUnreachable",
@@ -57,6 +59,7 @@ _HOMES = {
     "errors": (
         "ConfigError",
         "Disconnected",
+        "ManagerEnded",
         "RegistrationRefused",
         "RoomCreationFailed",
         "ServerUnreachable",

@@ -1,27 +1,18 @@
-"""A worker's settings: checked once, at construction, and never changed after.
-
-Types are strict because a wrong one breaks the searches of every client in the room (F27).
-"""
+"""A worker's settings: checked once, at construction, and never changed after."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from ipaddress import ip_address
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
+from worker_state.advertised import TAGS, Advertised, thawed
 from worker_state.errors import ConfigError
 
-TAGS = ("sleap-rtc", "training-worker", "inference-worker")  # that clients in the field search for (protocol.md, G)
 LONGEST_TIME = 365 * 86400.0  # seconds
-LARGEST_NUMBER = 2**63  # what every JSON parser of the field can represent
-
-_STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
-# The capabilities that clients in the field know, by the type that they compare.
-NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
-TEXTS = frozenset({"gpu_model", "cuda_version", "hostname", "sleap_version"})
-LISTS = frozenset({"supported_models", "supported_job_types"})
+ACCOUNT_KEY = "slp_acct_"  # such a key names no room by itself
+LONGEST_ID = 512  # characters: a peer id is in every frame about this worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +42,10 @@ class Timing:
 class Config:
     """Where the server is, which room to be in, and what this worker offers.
 
-    With neither `room_id` nor `api_key` the worker creates a room of its own. `capabilities` are the properties that
-    clients filter by (`gpu_memory_mb`, `gpu_model`, …), without those of the status. Raises `ConfigError` (a
-    `ValueError`) with a sentence that names the field.
+    With neither `room_id` nor `api_key` the worker creates a room of its own. An API key names its room by itself, but
+    for account keys, which need the `room_id`. `capabilities` are the properties that clients filter by
+    (`gpu_memory_mb`, `gpu_model`, …), without those of the status: what the field compares has its type, under other
+    names any JSON value goes. Raises `ConfigError` (a `ValueError`) with a sentence that names the field.
     """
 
     websocket_url: str = field(repr=False)  # its query may hold a token, hence not in `repr`
@@ -62,7 +54,9 @@ class Config:
     room_token: str | None = field(default=None, repr=False)
     api_key: str | None = field(default=None, repr=False)
     tags: tuple[str, ...] = TAGS
-    capabilities: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    peer_id: str | None = None  # used as it is; None: the sign-in's user name, or with an API key a random one
+    admin: bool = False  # offer to be the room's admin, with `is_admin` in the `register`
     timing: Timing = field(default_factory=Timing)
     show_session_string: bool = (
         True  # in the log, although it is a secret: at the start, and when a new room changes it
@@ -81,13 +75,15 @@ class Config:
         _check_url("websocket_url", self.websocket_url, ("ws", "wss"))
         _check_url("http_url", self.http_url, ("http", "https"))
         _check_room(self.room_id, self.room_token, self.api_key)
-        object.__setattr__(self, "tags", _checked_tags(self.tags))
-        object.__setattr__(self, "capabilities", _checked_capabilities(self.capabilities))
+        _check_peer_id(self.peer_id)
+        advertised = Advertised(self.tags, self.capabilities)
+        object.__setattr__(self, "tags", advertised.tags)
+        object.__setattr__(self, "capabilities", advertised.capabilities)
         if not isinstance(self.timing, Timing):
             raise ConfigError(f"timing must be a Timing, not {type(self.timing).__name__}")
         if self.reservation_limit is not None:
             _check_seconds("reservation_limit", self.reservation_limit)
-        for name in ("show_session_string", "wait_for_server", "delete_given_room"):
+        for name in ("admin", "show_session_string", "wait_for_server", "delete_given_room"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be True or False")
         if self.delete_given_room and self.api_key is not None:
@@ -98,7 +94,18 @@ class Config:
     def __reduce__(self) -> tuple[Any, ...]:
         # A read-only mapping can be neither copied nor pickled.
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return partial(Config, **{**values, "capabilities": dict(self.capabilities)}), ()
+        return partial(Config, **{**values, "capabilities": thawed(self.capabilities)}), ()
+
+    @property
+    def advertised(self) -> Advertised:
+        """What the worker says of itself at its start."""
+        return Advertised(self.tags, self.capabilities)
+
+    @property
+    def key_credentials(self) -> dict[str, str]:
+        """What a `register` by API key carries: the key, and the room where one is given. Empty without a key."""
+        named = {"api_key": self.api_key, "room_id": self.room_id, "token": self.room_token}
+        return {} if self.api_key is None else {name: value for name, value in named.items() if value is not None}
 
     @property
     def exposed_urls(self) -> tuple[str, ...]:
@@ -116,8 +123,15 @@ class Config:
         return not (self.creates_room or self.delete_given_room)
 
 
-def _kind(value: object) -> str:
-    return "an empty one" if value == "" else type(value).__name__
+def _check_peer_id(peer_id: object) -> None:
+    if peer_id is None:
+        return
+    if not isinstance(peer_id, str):
+        raise ConfigError(f"peer_id must be a string, not {type(peer_id).__name__}")
+    if not 0 < len(peer_id) <= LONGEST_ID:
+        raise ConfigError(f"peer_id must have 1 to {LONGEST_ID} characters, this one has {len(peer_id)}")
+    if not peer_id.isprintable() or peer_id != peer_id.strip():
+        raise ConfigError("peer_id must be printable, without white space around it")
 
 
 def _check_seconds(name: str, value: object) -> None:
@@ -167,50 +181,11 @@ def _check_room(room_id: object, room_token: object, api_key: object) -> None:
             raise ConfigError(f"{name} must be a string, not {type(value).__name__}")
         if value is not None and not value.strip():
             raise ConfigError(f"{name} must not be empty")
-    if (room_id is None) != (room_token is None):
-        missing = "room_id" if room_id is None else "room_token"
-        raise ConfigError(f"{missing} is missing: a room is joined with room_id and room_token together")
-    if api_key is not None and room_id is not None:
-        raise ConfigError("api_key and room_id exclude each other: the API key names its room by itself")
+    if room_id is None and room_token is not None:
+        raise ConfigError("room_id is missing: a room is joined with room_id and room_token together")
+    if room_token is None and room_id is not None and api_key is None:
+        raise ConfigError("room_token is missing: a room is joined with room_id and room_token together, or by API key")
     if isinstance(api_key, str) and not api_key.startswith("slp_"):
         raise ConfigError("api_key must begin with 'slp_'")
-
-
-def _checked_tags(tags: object) -> tuple[str, ...]:
-    if isinstance(tags, str) or not isinstance(tags, tuple | list):
-        raise ConfigError(f"tags must be a list of strings, not {type(tags).__name__}")
-    if not tags:
-        raise ConfigError("tags must not be empty: clients discover a worker by its tags")
-    for tag in tags:
-        if not isinstance(tag, str) or not tag:
-            raise ConfigError(f"tags must be non-empty strings, not {_kind(tag)}")
-    return tuple(dict.fromkeys(tags))
-
-
-def _checked_capabilities(capabilities: object) -> Mapping[str, Any]:
-    if not isinstance(capabilities, Mapping):
-        raise ConfigError(f"capabilities must be a mapping of names to values, not {type(capabilities).__name__}")
-    return MappingProxyType({name: _checked_capability(name, value) for name, value in capabilities.items()})
-
-
-def _checked_capability(name: object, value: object) -> Any:
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"capabilities must have non-empty strings as names, not {_kind(name)}")
-    if name in _STATUS_KEYS:
-        raise ConfigError(f"capabilities must not contain {name!r}: the status belongs to the manager")
-    where = f"capabilities[{name!r}]"
-    if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ConfigError(f"{where} must be a number, not {type(value).__name__}: clients compare it")
-    if name in TEXTS and not isinstance(value, str):
-        raise ConfigError(f"{where} must be a string, not {type(value).__name__}")
-    if name in LISTS and not isinstance(value, list | tuple):
-        raise ConfigError(f"{where} must be a list of strings, not {type(value).__name__}")
-    if isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER:
-        raise ConfigError(f"{where} must be a finite number below 2**63")
-    if isinstance(value, list | tuple):
-        if not all(isinstance(each, str) for each in value):
-            raise ConfigError(f"{where} must contain strings only")
-        return tuple(value)
-    if not isinstance(value, str | int | float | bool):
-        raise ConfigError(f"{where} must be a string, a number, a boolean or a list of strings, not {_kind(value)}")
-    return value
+    if isinstance(api_key, str) and api_key.startswith(ACCOUNT_KEY) and room_id is None:
+        raise ConfigError("room_id is missing: an account key (slp_acct_…) opens several rooms")

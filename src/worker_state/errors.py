@@ -45,5 +45,6 @@ class Disconnected(WorkerStateError):
     """A signal could not be sent because there is no registered link just now."""
 
 
-class ManagerEnded(WorkerStateError):
-    """A `BlockingManager` was called after its block was over."""
+class ManagerEnded(Disconnected):
+    """A manager was called, or waited for, that has ended: its block or its task is over. What sends a last signal
+    meets it like any other `Disconnected`."""

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+EVENT, FIELDS = "worker_state_event", "worker_state_fields"
+"""The attributes of a log record. structlog has an `event` of its own, which ours must not overwrite (G55)."""
 Field = str | int | float | bool | None
 
 
 def event(name: str, /, **fields: Field) -> dict[str, Any]:
     """For `extra=` of a log call: the event's name in words_with_underscores, and its fields."""
-    return {"event": name, "fields": fields}
+    return {EVENT: name, FIELDS: fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,9 @@ class About:
     @classmethod
     def of(cls, record: logging.LogRecord) -> "About":
         """Of this record. Numbers are rounded to three places."""
-        fields = getattr(record, "fields", None) or {}
+        fields = getattr(record, FIELDS, None) or {}
         rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
-        return cls(getattr(record, "event", None), rounded)
+        return cls(getattr(record, EVENT, None), rounded)
 
 
 NOTHING = About(None, {})

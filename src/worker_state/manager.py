@@ -4,13 +4,14 @@ A thin face over the supervisor. It owns the one fact that the worker itself dec
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import trio
 
+from worker_state.advertised import Advertised
 from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import Disconnected
@@ -20,30 +21,13 @@ from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
 from worker_state.redact import shown
+from worker_state.refusals import check_start, ended
 from worker_state.supervisor import Supervisor
-from worker_state.watched import Watched, settled
+from worker_state.views import Signals, States
+from worker_state.watched import SETTLED, settled
 from worker_state.world import World
 
 log = logging.getLogger(__name__)
-
-
-class Signals(trio.abc.ReceiveChannel[frames.Message]):
-    """The messages of a memory channel, whose end comes a moment later (see `settled`)."""
-
-    def __init__(self, channel: trio.MemoryReceiveChannel[frames.Message]) -> None:
-        self._channel = channel
-        self.receive_nowait, self.statistics, self.close = channel.receive_nowait, channel.statistics, channel.close
-
-    async def receive(self) -> frames.Message:
-        """The next message. Raises `trio.EndOfChannel` when the manager has ended and all of them are read."""
-        try:
-            return await self._channel.receive()
-        except trio.EndOfChannel:
-            await settled()
-            raise
-
-    async def aclose(self) -> None:
-        await self._channel.aclose()
 
 
 class Manager:
@@ -57,7 +41,7 @@ class Manager:
 
     def __repr__(self) -> str:
         state = self.state
-        known = "registered" if state.registered else state.trouble or "starting"
+        known = "ended" if state.ended else "registered" if state.registered else state.trouble or "starting"
         name = "(no peer id)" if state.peer_id is None else shown(state.peer_id)
         return f"<worker_state.Manager {state.status.value} {name}, {known}>"
 
@@ -77,12 +61,12 @@ class Manager:
         """Free from now on (in maintenance while draining); the job ids are cleared on the server too."""
         self._change(self.state.idle)
 
-    def set_reserved(self, job_id: str) -> None:
-        """Promised to a client. `job_id`: 1 to 512 characters, else `ValueError` (`TypeError` if it is no string)."""
+    def set_reserved(self, job_id: str | None = None) -> None:
+        """Promised to a client, perhaps before there is a job. `job_id`: None, or as for `set_busy`."""
         self._change(Reserved(job_id))
 
     def set_busy(self, job_id: str) -> None:
-        """Working on a job. `job_id` as for `set_reserved`."""
+        """Working on a job. `job_id`: 1 to 512 characters, else `ValueError` (`TypeError` if it is no string)."""
         self._change(Busy(job_id))
 
     def set_maintenance(self) -> None:
@@ -93,10 +77,10 @@ class Manager:
     def busy(self, job_id: str) -> Iterator[None]:
         """Busy inside; however the block ends, the status becomes again what was true before it.
 
-        A reservation of this job is fulfilled by the block: then the worker is available, or in maintenance while it
-        drains. Blocks may overlap and end in any order: the worker is busy until the last of them ends, which brings
-        back what was before the first. A status that was set to something else inside is left as it is. `job_id` as
-        for `set_reserved`.
+        A reservation of this job, or one without a job id, is fulfilled by the block: then the worker is available, or
+        in maintenance while it drains. Blocks may overlap and end in any order: the worker is busy until the last of
+        them ends, which brings back what was before the first. A status that was set to something else inside is left
+        as it is. `job_id` as for `set_busy`. A block may outlast the manager.
         """
         job = Busy(job_id)
         self._begin(job)
@@ -108,7 +92,7 @@ class Manager:
     def _begin(self, job: Busy) -> None:
         blocks, before = self._busy_blocks, self.state.truth
         self._change(job)
-        if before == Reserved(job.job_id):  # fulfilled now
+        if before in (Reserved(job.job_id), Reserved()):  # fulfilled now
             before = blocks[-1] if len(blocks) > 1 else Available()
         if blocks[-1:] != [before]:  # the status was set inside the older blocks, so they bring nothing back
             blocks[:] = [before]
@@ -117,43 +101,94 @@ class Manager:
     def _end(self, job: Busy) -> None:
         blocks, newest = self._busy_blocks, self._busy_blocks[-1]
         blocks[:] = [each for each in blocks if each is not job]
-        if self.state.truth in (newest, job):
+        if self.state.truth in (newest, job) and not self.state.ended:
             self._change(self.state.idle if blocks[-1] == Available() else blocks[-1])
 
+    @trio.lowlevel.enable_ki_protection
     async def draining(self) -> None:
         """Take no further job from now on, for good, and return when none is reserved or running any more.
 
         Without a job the status is maintenance, at once or as soon as the present job ends. Until then the worker stays
         truthfully reserved or busy; a program that takes jobs while `status` is available takes no other. Waits as long
         as the job takes: put `trio.move_on_after` around it, which ends the waiting and not the draining. May be called
-        again. Raises `trio.ClosedResourceError` when the manager has ended.
+        again. Raises `ManagerEnded`.
         """
+        await self._check_waiting()
         if not self.state.draining:
-            self._supervisor.publish(events.StartDraining())
-            if self.job_id is None:
+            self._publish(events.StartDraining())
+            if not self.state.in_use:
                 self._change(self.state.idle)
-        await self._supervisor.state.wait_for(lambda state: state.job_id is None)
+        await self.wait_for(lambda state: not state.in_use)
 
     def _change(self, truth: Truth) -> None:
+        self._check()
         state = self.state
         if truth != state.truth:
-            self._supervisor.publish(events.ChangeStatus(state.revision + 1, truth))
-        else:
-            trio.lowlevel.current_trio_token()  # raises `RuntimeError` in a foreign thread, as the other branch does
+            self._publish(events.ChangeStatus(state.revision + 1, truth))
+
+    def _publish(self, event: events.Event) -> None:
+        self._check()
+        if not self.state.ended:
+            self._supervisor.publish(event)
+
+    def _check(self) -> None:
+        """Raises `ManagerEnded`, but not within the moment in which the tasks around are cancelled (`settled`)."""
+        self._supervisor.check_thread()
+        if self.state.ended and trio.current_time() > self._supervisor.ended_at + SETTLED:
+            raise ended()
+
+    async def _check_waiting(self) -> None:
+        self._supervisor.check_thread()
+        if self.state.ended:
+            await settled()
+            raise ended()
+
+    # what else is advertised
+
+    def set_capabilities(self, changes: Mapping[str, Any]) -> None:
+        """Change capabilities: `{"gpu_memory_mb": 12288}`. Those that are not named stay; None is sent as null.
+
+        Sent, proved and repaired like a status; `synced()` covers it. Raises `ConfigError`, which names the field, as
+        `Config` does.
+        """
+        self._advertise(self.state.advertised.with_capabilities(changes))
+
+    def set_tags(self, tags: Sequence[str]) -> None:
+        """Be found by these tags from now on. One that is gone goes with a full `register`: updates only add tags.
+        Raises `ConfigError`."""
+        before = self.state.tags
+        self._advertise(self.state.advertised.with_tags(tags))
+        if not set(before) <= set(self.state.tags):
+            self.reregister()
+
+    def _advertise(self, advertised: Advertised) -> None:
+        self._check()
+        state = self.state
+        if advertised != state.advertised:
+            self._publish(events.ChangeAdvertised(state.revision + 1, advertised))
+
+    def set_admin(self, admin: bool) -> None:
+        """Offer to be the room's admin, or no longer: `is_admin` in a full `register`. `state.admin_peer_id` says who
+        is; where another is, `signals` brings the server's `admin_conflict`. `TypeError` if it is no bool."""
+        if not isinstance(admin, bool):
+            raise TypeError(f"admin must be True or False, not {type(admin).__name__}")
+        self._check()
+        if admin != self.state.admin:
+            self._publish(events.ChangeAdmin(admin))
 
     # the registration
 
     def reregister(self) -> None:
         """Ask for a full `register` with the true status; it is done as soon as there is a link."""
-        self._supervisor.publish(events.Reregister())
+        self._publish(events.Reregister())
 
+    @trio.lowlevel.enable_ki_protection
     async def synced(self) -> None:
         """Return when the server has confirmed exactly what is true now and an echo has proved the registration.
 
-        Waits as long as that takes: put `trio.move_on_after` around it. Raises `trio.ClosedResourceError` when the
-        manager has ended.
+        Waits as long as that takes: put `trio.move_on_after` around it. Raises `ManagerEnded`.
         """
-        await self._supervisor.state.wait_for(lambda state: state.synced)
+        await self.wait_for(lambda state: state.synced)
 
     @property
     def session_string(self) -> str | None:
@@ -168,9 +203,20 @@ class Manager:
         return self._supervisor.state.value
 
     @property
-    def states(self) -> Watched[State]:
+    def states(self) -> States:
         """`async for state in manager.states`: the present snapshot, then each newer one; some may be missed."""
-        return self._supervisor.state
+        return States(self._supervisor)
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait_for(self, wanted: Callable[[State], bool]) -> State:
+        """Wait until `wanted(state)` is true: `await manager.wait_for(lambda state: state.registered)`. Gives that
+        state. Raises `ManagerEnded` if the manager ends before."""
+        return await self.states.wait_for(wanted)
+
+    @property
+    def config(self) -> Config:
+        """The configuration that it was started with."""
+        return self._supervisor.config
 
     @property
     def backlog(self) -> dict[str, int]:
@@ -187,16 +233,18 @@ class Manager:
     @property
     def signals(self) -> Signals:
         """Messages for the worker's other parts, in order and untouched. Bounded: what finds it full is dropped."""
-        return Signals(self._supervisor.signals)
+        return Signals(self._supervisor)
 
     @trio.lowlevel.enable_ki_protection
     async def send_signal(self, message: Mapping[str, Any]) -> None:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
 
-        Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` for what is no JSON object
-        with a `type`, is worker_state's own to send, or names another sender. A sent message may not have
-        arrived; but the exit waits for what was sent before it, within half of `timing.exit`.
+        Raises `Disconnected` when the worker is not registered, `ManagerEnded` when it has ended, `ValueError`
+        or `TypeError` for what is no JSON object with a `type`, is worker_state's own to send, or names another
+        sender. A sent message may not have arrived; but the exit waits for what was sent before it, within half of
+        `timing.exit`.
         """
+        await self._check_waiting()
         if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
             raise ValueError("a signal must be a mapping with a 'type', a string")
         if message["type"] in frames.OURS:
@@ -231,6 +279,7 @@ async def run_state_manager(
     waits for it). Cancelled, it asks the server to delete what it created, and closes the socket, within
     `timing.exit + timing.close` seconds.
     """
+    check_start(config)
     running = run_in_world(config, World.real(config), task_status=task_status)
     del task_status  # it refers to the nursery of `nursery.start`, which would live as long as this call
     await running
@@ -266,4 +315,5 @@ def open_state_manager(
     if the manager has failed, too, both leave in one group. `early` is called with the manager before the start, for
     programs that show how a start goes that waits for its server.
     """
+    check_start(config)
     return open_background(partial(run_in_world, config, World.real(config), early=early))

@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
-from worker_state.config import LISTS, NUMBERS, TEXTS, Config, Timing
+from worker_state.advertised import LISTS, NUMBERS, TEXTS
+from worker_state.config import ACCOUNT_KEY, Config, Timing
 from worker_state.errors import ConfigError
 from worker_state.redact import shown
 
@@ -22,7 +23,8 @@ SHARED_PREFIX = "SLEAP_RTC_"  # other programs' too: an unknown variable is repo
 TABLE = "worker_state"
 ADDRESSES = ("signaling_websocket", "signaling_http")  # the keys of `[environments.NAME]`; others belong to `TABLE`
 GROUPS = ("timing", "capabilities")  # the key `timing.http` is `http` in `[worker_state.timing]`
-ALTERNATIVES = (("room_id", "room_token"), ("api_key",))  # a worker uses one; the stronger layer decides which
+ALTERNATIVES = (("room_id", "room_token"), ("api_key",))
+"""A worker uses one, and the stronger layer decides which. An account key comes with a room."""
 DEFAULT_RANK = 1_000
 
 
@@ -57,6 +59,8 @@ def _keys() -> Iterator[Key]:
     yield Key("room_token", "room_token", variables=("WORKER_STATE_ROOM_TOKEN",), secret=True, option="--token")
     yield Key("api_key", "api_key", variables=key_variables, secret=True, option="--api-key")
     for name, kind, option in (
+        ("peer_id", Kind.TEXT, "--peer-id"),
+        ("admin", Kind.SWITCH, None),
         ("tags", Kind.LIST, "--tag"),
         ("show_session_string", Kind.SWITCH, "--withhold-session-string"),
         ("wait_for_server", Kind.SWITCH, "--wait"),
@@ -172,7 +176,8 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     for layer in reversed(layers):
         values.update(layer)
     strongest = min(values[name].rank for names in ALTERNATIVES for name in names)
-    for names in ALTERNATIVES:
+    account = str(values["api_key"].value).startswith(ACCOUNT_KEY)
+    for names in ALTERNATIVES if not account else ():
         if all(values[name].rank > strongest for name in names):
             values |= {name: Setting(None) for name in names}
     return Settings(environment, values, tuple(files), tuple(warnings))

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -37,6 +38,8 @@ API_CALLS, SIGNALS = "API calls", "signals"
 
 ROUTES: dict[type[events.Event], tuple[str, ...]] = {
     events.ChangeStatus: (REGISTRATION, STATUS),
+    events.ChangeAdvertised: (REGISTRATION, STATUS),
+    events.ChangeAdmin: (REGISTRATION,),
     events.Reregister: (REGISTRATION,),
     events.StartDraining: (STATUS,),
     events.RequestIdentity: (CLEANUP, API_CALLS),
@@ -89,15 +92,24 @@ class Supervisor:
 
     def __init__(self, config: Config, world: World) -> None:
         began = trio.current_time()
-        self.state = Watched(State(status_since=began, unconfirmed_since=began, unregistered_since=began))
+        self.state = Watched(
+            State(
+                advertised=config.advertised,
+                admin=config.admin,
+                status_since=began,
+                unconfirmed_since=began,
+                unregistered_since=began,
+            )
+        )
         self.counts = Counters()
         self.link: events.Link | None = None
         self.on_registered: Callable[[], None] | None = None  # called once, at the first registration
+        self.ended_at = math.inf
         self._failure: StartupFailed | None = None
         self._epoch = 0  # of the newest link
         self._registration = RegistrationActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
         self._status = StatusActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
-        self._config = config
+        self.config = config
         self._world = world
         self._thread = threading.get_ident()
         self._waiting: deque[events.Event] = deque()
@@ -110,15 +122,20 @@ class Supervisor:
         self._receivers[SIGNALS] = self._queue_signal
 
     @trio.lowlevel.enable_ki_protection
+    def check_thread(self) -> None:
+        """Raises `RuntimeError` in any thread but trio's own, whose channels wake no task from a foreign one: what
+        comes from there would be delivered by half (G56)."""
+        if threading.get_ident() != self._thread:
+            text = "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
+            raise RuntimeError(text)
+
+    @trio.lowlevel.enable_ki_protection
     def publish(self, event: events.Event) -> None:
         """Deliver the event. An event published meanwhile waits its turn. Never waits itself.
 
         Raises `RuntimeError` in any thread but trio's own.
         """
-        if threading.get_ident() != self._thread:
-            # Trio's channels wake no task from a foreign thread: the event would be delivered by half.
-            text = "not in this thread: use trio.from_thread.run_sync(manager.set_busy, job_id) or its like"
-            raise RuntimeError(text)
+        self.check_thread()
         self._waiting.append(event)
         if self._publishing:
             return
@@ -182,8 +199,6 @@ class Supervisor:
             self._signals.send_nowait(message)
         except trio.WouldBlock:
             self.publish(events.SignalDropped())
-        except trio.BrokenResourceError:
-            pass  # the worker has closed its end
 
     def backlog(self) -> dict[str, int]:
         """Unread events by actor."""
@@ -196,7 +211,7 @@ class Supervisor:
 
         The cancel reaches the cleanup actor alone. It publishes `StartLeaving` and `CloseLink`, which end the others.
         """
-        config, api = self._config, self._world.api
+        config, api = self.config, self._world.api
         try:
             async with trio.open_nursery() as nursery:
                 self._receivers[API_CALLS] = ApiCalls(api, nursery, self.publish, config.timing.exit).handle
@@ -205,9 +220,13 @@ class Supervisor:
                     inbox = self._channels[name][1]
                     run = partial(run_actor, actor, inbox, publish=self.publish, is_stale=self.is_stale)
                     nursery.start_soon(run, name=f"worker_state {name}")
-                cleanup = CleanupActor(api, config.timing, keeps_room=config.keeps_room, publish=self.publish)
+                cleanup = CleanupActor(
+                    api, config.timing, peer_id=config.peer_id, keeps_room=config.keeps_room, publish=self.publish
+                )
                 await cleanup.run(self._channels[CLEANUP][1])
         finally:
+            self.ended_at = trio.current_time()
+            self.state.set(replace(self.state.value, ended=True))
             self.state.close()
             self._signals.close()
         if self._failure is not None:
@@ -215,7 +234,7 @@ class Supervisor:
 
     @trio.lowlevel.enable_ki_protection
     async def _run_connection(self) -> None:
-        config, world = self._config, self._world
+        config, world = self.config, self._world
         policy = ReconnectPolicy(world.random, world.pace)
         actor = ConnectionActor(world.dial, policy, config, publish=self.publish, is_stale=self.is_stale)
         try:

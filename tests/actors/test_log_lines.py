@@ -20,7 +20,7 @@ def everything(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str, dict[str, object]]]:
     """Level, event and fields of all that was logged."""
-    return [(each.levelno, each.event, each.fields) for each in caplog.records]  # type: ignore[attr-defined]
+    return [(each.levelno, each.worker_state_event, each.worker_state_fields) for each in caplog.records]  # type: ignore[attr-defined]
 
 
 def test_dials_that_fail_again_and_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import trio
 from tests.support.right import BOUND, assert_right, back, name_of, started, stays
 from tests.support.worlds import Client, FakeWorld, Frame, RealWorld, World, scenario
 from worker_state import Manager, SessionString, Timing
-from worker_state.config import TAGS
+from worker_state.advertised import TAGS
 
 
 def hour(hours: float) -> float:

@@ -335,7 +335,11 @@ def test_recorded_frames(message: frames.Message) -> None:
                 message["room_id"],
                 message["token"],
                 len(message["peer_list"]),
-                around=Around(tuple(message["peer_list"])),
+                around=Around(
+                    tuple(message["peer_list"]),
+                    admin_peer_id=message["admin_peer_id"],
+                    peer_metadata=message["peer_metadata"],
+                ),
             )
         case MetadataUpdated():
             assert frame == MetadataUpdated(message["peer_id"], message["metadata"])

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.messages import COMMANDS, EVENTS
+from worker_state.advertised import Advertised
 from worker_state.errors import StartupFailed
 from worker_state.protocol import events as m
 from worker_state.protocol import frames, http_api
@@ -233,6 +234,8 @@ NOTES: list[m.Event] = [
     registered(epoch=2, revision=1, settled=False, token=None),
     m.ChangeStatus(1, Busy("j")),
     m.ChangeStatus(2, Available()),
+    m.ChangeAdvertised(3, Advertised(("a",), {"gpu_memory_mb": 1})),
+    m.ChangeAdmin(admin=True),
     m.Reregister(),
     m.StartDraining(),
     m.DialFailed(DialFailure(Cause.REFUSED), 1.0),

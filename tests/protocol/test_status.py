@@ -22,6 +22,7 @@ from worker_state.protocol.status import (
 TRUTHS: list[tuple[Truth, str, str | None, str | None]] = [
     (Available(), "available", None, None),
     (Reserved("job-1"), "reserved", None, "job-1"),
+    (Reserved(), "reserved", None, None),
     (Busy("job-1"), "busy", "job-1", None),
     (Maintenance(), "maintenance", None, None),
 ]
@@ -68,7 +69,10 @@ def test_job_id_of_wrong_length(status: type[Reserved] | type[Busy], job: str) -
 @pytest.mark.parametrize("status", [Reserved, Busy])
 @pytest.mark.parametrize("job", [None, 7, True, b"job", ["job"]])
 def test_job_id_of_wrong_type(status: type[Reserved] | type[Busy], job: Any) -> None:
-    """A job id that is no string is refused with the name of its type."""
+    """A job id that is no string is refused with the name of its type; only a reservation needs none."""
+    if status is Reserved and job is None:
+        assert status(job) == Reserved()
+        return
     with pytest.raises(TypeError, match=f"job_id must be a string, not {type(job).__name__}"):
         status(job)
 

@@ -1,12 +1,14 @@
 """Connections that are lost, and how the worker comes back and finally leaves."""
 
 import logging
+from functools import partial
 
 import pytest
 import trio
 
 from tests.support.worlds import World, scenario
-from worker_state import Disconnected, Timing
+from worker_state import ManagerEnded, Timing
+from worker_state.watched import SETTLED
 
 
 @scenario
@@ -204,18 +206,32 @@ async def test_cancelled_while_the_answer_to_register_is_missing(world: World) -
 
 @scenario
 async def test_after_the_exit(world: World) -> None:
-    """After the exit local calls still work, and what would need the network says that it is over."""
+    """What has ended says so (G54): whatever is asked of it is refused, and what can be read is the last known."""
     manager = await world.start()
     await world.stop(manager)
 
-    manager.set_busy("job-1")
-    manager.reregister()
-
-    assert manager.status == "busy"
-    with pytest.raises(trio.ClosedResourceError):
-        await manager.synced()
-    with pytest.raises(Disconnected):
-        await manager.send_signal({"type": "candidate"})
+    assert manager.state.ended
+    await trio.sleep(2 * SETTLED)  # until then tasks are being cancelled
+    for change in (
+        manager.set_available,
+        manager.set_maintenance,
+        manager.set_reserved,
+        partial(manager.set_busy, "job-1"),
+        partial(manager.set_tags, ["a"]),
+        partial(manager.set_capabilities, {"gpu_memory_mb": 1}),
+        partial(manager.set_admin, True),
+        manager.reregister,
+        partial(manager.busy("job-1").__enter__),
+    ):
+        with pytest.raises(ManagerEnded):
+            change()
+    for wait in manager.synced, manager.draining, partial(manager.send_signal, {"type": "candidate"}):
+        with pytest.raises(ManagerEnded):
+            await wait()
+    with pytest.raises(ManagerEnded):
+        await manager.wait_for(lambda state: state.status == "busy")
+    assert (await manager.wait_for(lambda state: state.ended)).status == "available"
+    assert "ended" in repr(manager)
     assert [message async for message in manager.signals] == []
     async for _ in manager.states:
         pass

@@ -9,7 +9,7 @@ import trio
 
 from tests.support.worlds import CAPABILITIES, World, scenario
 from worker_state import RegistrationRefused, RoomCreationFailed, SessionString, SignInFailed, StartupFailed
-from worker_state.config import TAGS
+from worker_state.advertised import TAGS
 from worker_state.devserver import ApiKey
 
 REREGISTERED = "Worker re-registered with signaling server"

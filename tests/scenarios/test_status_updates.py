@@ -6,7 +6,7 @@ import trio
 
 from tests.support.worlds import World, scenario
 from worker_state import WorkerStatus
-from worker_state.config import TAGS
+from worker_state.advertised import TAGS
 
 
 @scenario

@@ -11,7 +11,7 @@ import trio
 
 from tests.simulation.conns import Conn
 from tests.simulation.overheard import DEEPEST
-from worker_state.config import TAGS
+from worker_state.advertised import TAGS
 from worker_state.protocol import events as m
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.lease import STALE

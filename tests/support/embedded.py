@@ -13,7 +13,7 @@ from itertools import count
 
 import trio
 
-from worker_state import Config, Disconnected, Manager, run_state_manager
+from worker_state import Config, Disconnected, Manager, ManagerEnded, run_state_manager
 from worker_state.background import open_background
 
 INTERRUPTED = 7
@@ -84,9 +84,9 @@ async def until_a_signal(manager: Manager) -> None:
 
 
 TOLD: dict[Wait, type[Exception]] = {
-    until_synced: trio.ClosedResourceError,
-    until_it_is_so: trio.ClosedResourceError,
-    until_drained: trio.ClosedResourceError,
+    until_synced: ManagerEnded,
+    until_it_is_so: ManagerEnded,
+    until_drained: ManagerEnded,
     for_each_state: EOFError,
     for_each_signal: EOFError,
     until_a_signal: trio.EndOfChannel,

@@ -25,6 +25,9 @@ class Shown(Supervisor):
     def publish(self, event: m.Event) -> None:
         self.state.set(fold(self.state.value, event, 0.0))
 
+    def check_thread(self) -> None:
+        pass
+
     def backlog(self) -> dict[str, int]:
         return {}
 

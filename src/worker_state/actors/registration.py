@@ -43,8 +43,12 @@ class RegistrationActor(PureActor):
         self._credentials = Credentials(config, random)
         self._backoff = RegistrationBackoff(random)
         self._log = log_lines.Registrations(show_session_string=config.show_session_string)
-        # With an API key no sign-in gives a peer id: a random one, so that no two workers share it (faults.md, F06).
-        self._peer_id = None if config.api_key is None else str(UUID(int=random.getrandbits(128), version=4))
+        self._peer_id = config.peer_id
+        if config.api_key is not None and self._peer_id is None:
+            # No sign-in gives a peer id: a random one, so that no two workers share it (faults.md, F06).
+            self._peer_id = str(UUID(int=random.getrandbits(128), version=4))
+        self._advertised = config.advertised
+        self._admin: bool | None = config.admin or None  # None: nothing was ever said about it
         self._truth: Truth = Available()
         self._revision = 0
         self._link: events.Link | None = None
@@ -95,10 +99,13 @@ class RegistrationActor(PureActor):
         match event:
             case events.ChangeStatus(revision, truth):
                 self._revision, self._truth = revision, truth
+            case events.ChangeAdvertised(revision, advertised):
+                self._revision, self._advertised = revision, advertised
+            case events.ChangeAdmin(admin):
+                self._admin = admin
+                self._ask_again()
             case events.Reregister():
-                if self._link is None and not self._asked:
-                    self._log.postponed()
-                self._asked = True
+                self._ask_again()
             case events.LinkOpened(link):
                 self._link = link
                 self._pending.link_opened()
@@ -127,6 +134,11 @@ class RegistrationActor(PureActor):
                 self._fail_unless_waiting(RoomCreationFailed(f"the server created no room: {why}", status))
             case events.StartLeaving():
                 self._step(Step.LEAVE_BEGUN)
+
+    def _ask_again(self) -> None:
+        if self._link is None and not self._asked:
+            self._log.postponed()
+        self._asked = True
 
     def _step(self, step: Step) -> None:
         self._phase = after(self._phase, step)
@@ -288,14 +300,14 @@ class RegistrationActor(PureActor):
     def _register(self, now: float) -> None:
         assert self._link is not None
         assert self._peer_id is not None
-        config, timing = self._config, self._config.timing
-        record = build_record(config.tags, config.capabilities, self._truth)
+        timing = self._config.timing
+        record = build_record(self._advertised.tags, self._advertised.capabilities, self._truth)
         self._step(Step.REGISTER_SENT)
         self._asked = False
         first = self._pending.epoch != self._link.epoch
         answer_by = max(self._link.answer_by, now + timing.answer) if first else now + timing.register
         self._pending.sent(now, self._link.epoch, self._revision, answer_by, self._nonce())
-        self._send(self._credentials.register(self._peer_id, record))
+        self._send(self._credentials.register(self._peer_id, record, admin=self._admin))
 
     def _send(self, message: frames.Message) -> None:
         assert self._link is not None

@@ -30,6 +30,7 @@ class StatusActor(PureActor):
         self._nonce = nonce
         self._awake = awake
         self._truth: Truth = Available()
+        self._advertised = config.advertised
         self._revision = 0
         self._draining = False
         self._reserved_until = math.inf
@@ -47,7 +48,7 @@ class StatusActor(PureActor):
         self._publish(events.SendFrame(registered.epoch, message))
 
     def _record(self) -> frames.Message:
-        return build_record(self._config.tags, self._config.capabilities, self._truth)
+        return build_record(self._advertised.tags, self._advertised.capabilities, self._truth)
 
     # --- what has happened --------------------------------------------------------------------------------------------
 
@@ -60,6 +61,10 @@ class StatusActor(PureActor):
                 self._revision, self._truth = revision, truth
                 limit = self._config.reservation_limit if isinstance(truth, Reserved) else None
                 self._reserved_until = math.inf if limit is None else now + limit
+                if self._registered is None:
+                    self._postpone("the worker is not registered")
+            case events.ChangeAdvertised(revision, advertised):
+                self._revision, self._advertised = revision, advertised
                 if self._registered is None:
                     self._postpone("the worker is not registered")
             case events.StartDraining():

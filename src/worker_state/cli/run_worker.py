@@ -14,7 +14,7 @@ from worker_state.cli.shared_options import server_of
 from worker_state.cli.signals import ending_on_signal
 from worker_state.config import Config
 from worker_state.devserver import DevServer, serve
-from worker_state.errors import RegistrationRefused, WorkerStateError
+from worker_state.errors import ManagerEnded, RegistrationRefused, WorkerStateError
 from worker_state.logs import About, Field
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
@@ -84,12 +84,12 @@ class WorkerRun:
     async def drain(self) -> None:
         """Take no further job, and give the running one its time. Without one, return at once."""
         manager, limit = self.manager, self.drain_timeout
-        if manager is None or manager.job_id is None:
+        if manager is None or not manager.state.in_use:
             return
         fields: dict[str, Field] = {"job_id": manager.job_id, "limit": limit}
         text = f"Draining: {doing(manager.state)}, for {limit:g} s at most (once more to leave now)."
         self.screen.line(text, about=About("draining", fields))
-        with trio.move_on_after(limit) as timeout, suppress(trio.ClosedResourceError):  # the manager may end meanwhile
+        with trio.move_on_after(limit) as timeout, suppress(ManagerEnded):  # it may end meanwhile
             await manager.draining()
         if timeout.cancelled_caught:
             text = f"The job is not over after {limit:g} s."
@@ -184,7 +184,7 @@ def next_report(after: float) -> float:
 def doing(state: State) -> str:
     """What the worker does: "busy with job 17"."""
     words = {"reserved": "reserved for job", "busy": "busy with job"}
-    return f"{words[state.status]} {shown(state.job_id or '')}" if state.status in words else state.status
+    return state.status if state.job_id is None else f"{words[state.status]} {shown(state.job_id)}"
 
 
 def visible(state: State) -> str:

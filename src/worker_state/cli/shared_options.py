@@ -30,6 +30,7 @@ SERVER_OPTIONS = {
     "api_key": _text("KEY", "Register with an API key (server v3.0).  [SLEAP_RTC_API_KEY]"),
 }
 WORKER_OPTIONS = SERVER_OPTIONS | {
+    "peer_id": _text("ID", "A peer id of your choice, in place of the server's.  [WORKER_STATE_PEER_ID]"),
     "gpu_model": _text("NAME", CLIENT_FILTER),
     "gpu_memory_mb": Annotated[int | None, typer.Option(metavar="MB", min=0, help=CLIENT_FILTER)],
     "tag": Annotated[
@@ -121,8 +122,10 @@ def _check_combinations(settings: Settings) -> None:
         (room, ws, alone),
         (token, ws, alone),
         (api_key, ws, alone),
-        (room, token, f"needs the room's token: give --token, or {TOKEN_VARIABLE} in the environment"),
         (token, room, "needs the room that it opens: give --room"),
     ):
         if settings.values[name].given and not settings.values[other].given:
             raise bad_usage(f"{settings.called(name)} {why}.")
+    if settings.given(room) is not None and settings.given(token) is None and settings.given(api_key) is None:
+        why = f"needs the room's token: give --token, or {TOKEN_VARIABLE} in the environment"
+        raise bad_usage(f"{settings.called(room)} {why}.")

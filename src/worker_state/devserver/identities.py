@@ -24,9 +24,10 @@ STORE_FAILED = refused("DynamoDB error")
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is stored under an API key. The key itself is the secret, and only ever a mapping's key."""
+    """What is stored under an API key. The key itself is the secret, and only ever a mapping's key. An account key has
+    no room of its own (None): each `register` names one."""
 
-    room_id: str
+    room_id: str | None
     worker_name: str = "worker"
     revoked: bool = False
     expires_at: float | None = None
@@ -130,7 +131,10 @@ class Identities:
             return refused("API key validation failed")
         # Indeed: the real server shows every peer of the room the keys of all others.
         stamped = {**metadata, "_worker_name": key.worker_name, "_token_id": api_key}
-        return self._into(self.registry.rows.get(key.room_id), now) or Admitted(peer_id, key.room_id, stamped)
+        room_id = message.get("room_id") if key.room_id is None else key.room_id
+        if not isinstance(room_id, str):
+            return refused("Missing required fields during registration.")
+        return self._into(self.registry.rows.get(room_id), now) or Admitted(peer_id, room_id, stamped)
 
     def _into(self, room: Room | None, now: float) -> Message | None:
         """The error of a room that is not there (any more)."""

@@ -41,7 +41,8 @@ class Rooms:
         self._registry = Registry()
         keys = dict(RECORDED_API_KEYS if api_keys is None else api_keys) if generation == "v3" else {}
         # API keys are given out for rooms that exist.
-        self._registry.rows.update((key.room_id, Room(key.room_id, None, None)) for key in keys.values())
+        given_out = {key.room_id for key in keys.values() if key.room_id is not None}
+        self._registry.rows.update((room_id, Room(room_id, None, None)) for room_id in given_out)
         self._identities = Identities(random, token_life, generation, keys, self._registry)
         self._bound: dict[Hashable, tuple[str | None, str | None]] = {}
         """For each live connection the peer id of the last `register` that it sent, and of the one before."""

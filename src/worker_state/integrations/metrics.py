@@ -25,7 +25,7 @@ def exposition(state: State, counts: c.Counters, *, lag: float, wall_ahead: floa
     return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a registry hashes it
 class _Scrape(Collector):
     state: State
     counts: c.Counters

@@ -13,6 +13,7 @@ import trio
 from worker_state.integrations.readiness import line
 from worker_state.logs import event
 from worker_state.manager import Manager
+from worker_state.refusals import check_manager
 
 log = logging.getLogger("worker_state.systemd")
 
@@ -20,13 +21,15 @@ LOOK_EVERY = 5.0  # seconds. No event says that a proof is overdue, so the statu
 RETRY = 0.2  # seconds between tries while systemd's queue is full: READY must not get lost
 
 
-async def notify_systemd(manager: Manager) -> None:
+async def notify_systemd(manager: Manager, *, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
     """Keep systemd informed until cancelled: `nursery.start_soon(worker_state.notify_systemd, manager)`.
 
     Returns at once when NOTIFY_SOCKET is not set. Sends READY=1 once the server has confirmed registration and status,
     STATUS=… whenever that line changes, WATCHDOG=1 twice in each WATCHDOG_USEC (from the event loop's own task, so a
     stuck loop is silent), STOPPING=1 at the end. Raises nothing.
     """
+    check_manager(manager, "notify_systemd")
+    task_status.started()
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

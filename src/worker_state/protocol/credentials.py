@@ -23,7 +23,7 @@ class Credentials:
     def __init__(self, config: Config, random: Random) -> None:
         self.id_token: lease.Leased[str] = lease.Leased()
         self.room: lease.Leased[http_api.Room] = lease.Leased()
-        self._api_key = config.api_key
+        self._by_key = config.key_credentials
         self._own_room = config.creates_room
         self._random = random
         self._ahead: float | None = None  # of a clock that goes on while the machine sleeps, before ours
@@ -31,26 +31,28 @@ class Credentials:
         self._calling = False  # an HTTP call is under way
         self._failures = 0  # of HTTP calls in a row
         self._not_before = -math.inf  # no HTTP call before this
-        if config.room_id is not None and config.room_token is not None:
+        if config.api_key is None and config.room_id is not None and config.room_token is not None:
             self.room.grant(http_api.Room(config.room_id, config.room_token), 0.0)
 
     @property
     def complete(self) -> bool:
         """There is all that a `register` needs."""
-        return self._api_key is not None or (self.id_token.value is not None and self.room.value is not None)
+        return bool(self._by_key) or (self.id_token.value is not None and self.room.value is not None)
 
     def names(self, room_id: str) -> bool:
         """Whether an answer that names this room can be meant for us."""
         return self.room.value is None or self.room.value.room_id == room_id
 
-    def register(self, peer_id: str, record: frames.Message) -> frames.Message:
-        """The full `register`; they have to be complete."""
-        if self._api_key is not None:
-            return frames.register(peer_id, record, api_key=self._api_key)
+    def register(self, peer_id: str, record: frames.Message, *, admin: bool | None = None) -> frames.Message:
+        """The full `register`; they have to be complete. `admin`: None leaves the election alone."""
+        election: dict[str, Any] = {} if admin is None else {"is_admin": admin}
+        if self._by_key:
+            return frames.register(peer_id, record, **(self._by_key | election))
         room, id_token = self.room.value, self.id_token.value
         assert room is not None
         assert id_token is not None
-        return frames.register(peer_id, record, room_id=room.room_id, token=room.token, id_token=id_token)
+        given = {"room_id": room.room_id, "token": room.token, "id_token": id_token}
+        return frames.register(peer_id, record, **(given | election))
 
     def accept(self) -> None:
         """The server has accepted them."""
@@ -75,7 +77,7 @@ class Credentials:
     def due(self, *, idle: bool) -> float:
         """When the next HTTP call is to be made: at once for what is missing, in time for what runs out; a room is
         replaced only while the worker is idle."""
-        if self._calling or self._api_key is not None:
+        if self._calling or self._by_key:
             return math.inf
         if self.id_token.value is None or self._room_is_missing:
             return self._not_before

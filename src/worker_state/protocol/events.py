@@ -7,6 +7,7 @@ An answer is a later event; nobody waits for one. `supervisor.ROUTES` alone says
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from worker_state.advertised import Advertised
 from worker_state.errors import StartupFailed
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.frames import NOTHING_AROUND, Around, Frame, Message
@@ -43,6 +44,21 @@ class ChangeStatus(Command):
 
     revision: int
     truth: Truth
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAdvertised(Command):
+    """The worker has other tags or capabilities now. Its revisions are those of `ChangeStatus`."""
+
+    revision: int
+    advertised: Advertised
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAdmin(Command):
+    """The worker offers to be the room's admin, or does not any more: it registers again."""
+
+    admin: bool
 
 
 @dataclass(frozen=True, slots=True)

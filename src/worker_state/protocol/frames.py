@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from worker_state.protocol import echo as echo_payload
@@ -17,11 +18,14 @@ OURS = frozenset({"register", "update_metadata"})  # types that `send_signal` re
 SIGNED = frozenset({"discover_peers", "peer_message"})
 """Types whose sender the server looks up by what they say: a wrong one earns NOT_IN_ROOM (protocol.md, B)."""
 
+TOKEN_ID = "_token_id"
 
-def register(peer_id: str, record: Message, role: str = "worker", **credentials: str) -> Message:
-    """A full registration: with `room_id`, `token` and `id_token`, or with an `api_key` (v3.0), which names the room.
-    The record is built in `record.py`."""
-    return {"type": "register", "peer_id": peer_id, **credentials, "role": role, "metadata": record}
+
+def register(peer_id: str, record: Message, role: str = "worker", **more: str | bool) -> Message:
+    """A full registration: with `room_id`, `token` and `id_token`, or with an `api_key` (v3.0), which names the room;
+    account keys come with a `room_id`. `is_admin` takes part in the room's election. The record is built in
+    `record.py`."""
+    return {"type": "register", "peer_id": peer_id, **more, "role": role, "metadata": record}
 
 
 def update_metadata(peer_id: str, record: Message) -> Message:
@@ -61,6 +65,8 @@ class Around:
     peer_list: tuple[str, ...] = field(default=(), repr=False)  # ids of the others in the room
     ice_servers: tuple[Message, ...] = field(default=(), repr=False)  # v3.0; with credentials of TURN servers
     mesh_ice_servers: tuple[Message, ...] = field(default=(), repr=False)
+    admin_peer_id: str | None = field(default=None, repr=False)
+    peer_metadata: Mapping[str, Message] = field(default_factory=dict, repr=False)  # of the others, by peer id
 
 
 NOTHING_AROUND = Around()
@@ -185,7 +191,16 @@ def _read_around(message: Message) -> Around:
         tuple(server for server in _list(message, key) if isinstance(server, dict))
         for key in ("ice_servers", "mesh_ice_servers")
     )
-    return Around(peers, ice, mesh) if peers or ice or mesh else NOTHING_AROUND
+    admin, records = message.get("admin_peer_id"), message.get("peer_metadata")
+    admin = admin if isinstance(admin, str) else None
+    metadata = {
+        sys.intern(peer): {name: value for name, value in record.items() if name != TOKEN_ID}
+        for peer, record in (records if isinstance(records, dict) else {}).items()
+        if isinstance(record, dict)
+    }
+    if not (peers or ice or mesh or admin or metadata):
+        return NOTHING_AROUND
+    return Around(peers, ice, mesh, admin, MappingProxyType(metadata))
 
 
 def _list(message: Message, key: str) -> list[Any]:

@@ -6,13 +6,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from worker_state.advertised import thawed
 from worker_state.protocol.frames import Message
 from worker_state.protocol.status import Busy, Reserved, Truth, word
 
 
 def build_record(tags: Sequence[str], capabilities: Mapping[str, Any], truth: Truth) -> Message:
     """The whole record: the tags always, since an update without them erases them."""
-    return {"tags": list(tags), "properties": {**capabilities, **status_properties(truth)}}
+    return {"tags": list(tags), "properties": {**thawed(capabilities), **status_properties(truth)}}
 
 
 def status_properties(truth: Truth) -> dict[str, str | None]:
@@ -37,7 +38,6 @@ def differences(stored: Message, wanted: Message) -> tuple[str, ...]:
     found = [] if isinstance(tags, list) and all(tag in tags for tag in wanted["tags"]) else ["tags"]
     kept = properties if isinstance(properties, dict) else {}
     for name, value in wanted["properties"].items():
-        expected = list(value) if isinstance(value, tuple) else value
-        if name not in kept or kept[name] != expected:
+        if name not in kept or kept[name] != thawed(value):
             found.append(name)
     return tuple(found)

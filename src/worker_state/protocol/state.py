@@ -1,10 +1,13 @@
 """The snapshot, as a fold over what the actors publish. No actor reads it: the worker, its log and its people do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from worker_state.advertised import Advertised
 from worker_state.protocol import events
 from worker_state.protocol.frames import NOTHING_AROUND, Around, Message
-from worker_state.protocol.status import Available, Truth, WorkerStatus, job_id, without_job, word
+from worker_state.protocol.status import Available, Truth, WorkerStatus, in_use, job_id, without_job, word
 from worker_state.session_string import SessionString
 
 
@@ -13,7 +16,9 @@ class State:
     """What is true here, and how much of it the server is known to show. Times are of trio's clock, in seconds."""
 
     truth: Truth = field(default_factory=Available)
-    revision: int = 0  # how often the status has changed
+    advertised: Advertised = field(default_factory=Advertised)  # also as `tags` and `capabilities`
+    admin: bool = False  # whether the worker offers to be the room's admin; who is, says `admin_peer_id`
+    revision: int = 0  # how often the status, the tags or the capabilities have changed
     status_since: float = 0.0
     draining: bool = False  # no further job is taken; once begun it stays so
     confirmed_revision: int = -1  # the newest revision that the server has confirmed on the present registration, or -1
@@ -30,10 +35,11 @@ class State:
     room_id: str | None = None
     session_string: str | None = field(default=None, repr=False)
     expected_peers: int = 0  # others to expect in the room, which decides how often the server is asked
-    around: Around = NOTHING_AROUND  # also as `peer_list`, `ice_servers` and `mesh_ice_servers`
+    around: Around = NOTHING_AROUND  # also as `peer_list`, `peer_metadata`, `ice_servers` …
     peers: int = 0  # how many others were in the room at the last registration
     evictions: int = 0  # how often the server has forgotten this worker although its link was up
     trouble: str | None = None  # why the worker is not registered; None when it is, and while nothing has failed
+    ended: bool = False  # the manager is over; nothing changes any more
     signals_dropped: int = 0
     frames_ignored: int = 0
 
@@ -41,6 +47,31 @@ class State:
     def status(self) -> WorkerStatus:
         """The local truth."""
         return word(self.truth)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What clients discover the worker by."""
+        return self.advertised.tags
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """The properties beside the status."""
+        return self.advertised.capabilities
+
+    @property
+    def in_use(self) -> bool:
+        """Somebody has been promised the worker, or is served by it."""
+        return in_use(self.truth)
+
+    @property
+    def admin_peer_id(self) -> str | None:
+        """The room's admin at the last registration."""
+        return self.around.admin_peer_id
+
+    @property
+    def peer_metadata(self) -> Mapping[str, Message]:
+        """The records of the others in the room at the last registration, by peer id, without their API keys."""
+        return self.around.peer_metadata
 
     @property
     def peer_list(self) -> tuple[str, ...]:
@@ -89,6 +120,10 @@ def fold(state: State, event: events.Event, now: float) -> State:
     match event:
         case events.ChangeStatus(revision, truth):
             return replace(state, revision=revision, truth=truth, status_since=now, unconfirmed_since=unconfirmed)
+        case events.ChangeAdvertised(revision, advertised):
+            return replace(state, revision=revision, advertised=advertised, unconfirmed_since=unconfirmed)
+        case events.ChangeAdmin(admin):
+            return replace(state, admin=admin, registration_asked=True)
         case events.Reregister():
             return replace(state, registration_asked=True)
         case events.StartDraining():

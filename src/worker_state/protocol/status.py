@@ -16,14 +16,13 @@ class WorkerStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Busy:
+    """Working on a job."""
+
     job_id: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.job_id, str):
-            raise TypeError(f"job_id must be a string, not {type(self.job_id).__name__}")
-        if not 0 < len(self.job_id) <= LONGEST_JOB_ID:
-            raise ValueError(f"job_id must have 1 to {LONGEST_JOB_ID} characters, this one has {len(self.job_id)}")
+        _check_job_id(self.job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +31,26 @@ class Available:
 
 
 @dataclass(frozen=True, slots=True)
-class Reserved(_Job):
-    """Promised to a client whose job has not begun."""
+class Reserved:
+    """Promised to a client whose job has not begun, or whose job has no id yet."""
 
+    job_id: str | None = None
 
-@dataclass(frozen=True, slots=True)
-class Busy(_Job):
-    """Working on a job."""
+    def __post_init__(self) -> None:
+        if self.job_id is not None:
+            _check_job_id(self.job_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
     """Alive, but not to be used."""
+
+
+def _check_job_id(job_id: object) -> None:
+    if not isinstance(job_id, str):
+        raise TypeError(f"job_id must be a string, not {type(job_id).__name__}")
+    if not 0 < len(job_id) <= LONGEST_JOB_ID:
+        raise ValueError(f"job_id must have 1 to {LONGEST_JOB_ID} characters, this one has {len(job_id)}")
 
 
 Truth = Available | Reserved | Busy | Maintenance  # what the worker is doing, whatever the server believes

@@ -69,7 +69,7 @@ class RoomClient:
         self.registered = False
         self._unanswered = False  # a `register` is
         self.room = Room(config.room_id or "", config.room_token or "")  # to enter, unless an API key stands for it
-        self._api_key = config.api_key
+        self._by_key = config.key_credentials
         self._dial = dial
         self._api = api
         self._cancel = cancel
@@ -79,7 +79,7 @@ class RoomClient:
 
     async def sign_in(self) -> HttpFailure | None:
         """Get an identity, where one is needed and there is none."""
-        if self._api_key is not None or self.identity is not None:
+        if self._by_key or self.identity is not None:
             return None
         with self._cancel.creating():
             self.signing_in = True
@@ -101,7 +101,7 @@ class RoomClient:
     async def register(self, record: frames.Message, role: str) -> Answer | Closed:
         """Enter the room. A refusal comes without the secrets that it may repeat."""
         if self.identity is None:
-            frame = frames.register(self.peer_id, record, role, api_key=self._api_key or "")
+            frame = frames.register(self.peer_id, record, role, **self._by_key)
         else:
             given = {"room_id": self.room.room_id, "token": self.room.token, "id_token": self.identity.id_token}
             frame = frames.register(self.peer_id, record, role, **given)

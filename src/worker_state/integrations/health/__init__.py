@@ -7,6 +7,7 @@ import trio
 
 from worker_state.extras import extra
 from worker_state.manager import Manager
+from worker_state.refusals import check_manager
 
 
 async def serve_health(
@@ -22,6 +23,7 @@ async def serve_health(
     the address may ask, so it is loopback unless `host` says otherwise. Raises `OSError` when it cannot listen there,
     `ConfigError` without the extra `health`, and afterwards nothing.
     """
+    check_manager(manager, "serve_health")
     with extra("health"):
         from worker_state.integrations.health.server import listen, serve
     await serve(await listen(port, host), lambda: manager, task_status=task_status)

@@ -1,0 +1,110 @@
+"""What a worker says of itself beside its status: tags and capabilities, checked, and never changed afterwards.
+
+Types are strict because a wrong one breaks the searches of every client in the room (F27). Under a name that the field
+does not define, any JSON value goes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from worker_state.errors import ConfigError
+
+TAGS = ("sleap-rtc", "training-worker", "inference-worker")  # that clients in the field search for (protocol.md, G)
+LARGEST_NUMBER = 2**63  # what every JSON parser of the field can represent
+DEEPEST = 32  # levels of a nested value: far more than anybody needs, far fewer than a JSON parser refuses
+
+STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
+# The capabilities that clients in the field know, by the type that they compare.
+NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
+TEXTS = frozenset({"gpu_model", "cuda_version", "hostname", "sleap_version"})
+LISTS = frozenset({"supported_models", "supported_job_types"})
+
+
+@dataclass(frozen=True, slots=True)
+class Advertised:
+    """Tags and capabilities of one worker. Raises `ConfigError` with a sentence that names the field."""
+
+    tags: tuple[str, ...] = TAGS
+    capabilities: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tags", _checked_tags(self.tags))
+        object.__setattr__(self, "capabilities", _checked_capabilities(self.capabilities))
+
+    def with_tags(self, tags: object) -> "Advertised":
+        """The same worker with these tags in place of the present ones."""
+        return Advertised(tags, self.capabilities)  # type: ignore[arg-type] # it is checked, whatever it is
+
+    def with_capabilities(self, changes: object) -> "Advertised":
+        """The same worker with these capabilities changed, and the others as they are: a server never removes one."""
+        return Advertised(self.tags, {**self.capabilities, **_checked_capabilities(changes)})
+
+
+def thawed(value: Any) -> Any:
+    """A checked value as `json` writes it: lists and dicts that belong to the caller."""
+    if isinstance(value, Mapping):
+        return {name: thawed(each) for name, each in value.items()}
+    return [thawed(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _kind(value: object) -> str:
+    return "an empty one" if value == "" else type(value).__name__
+
+
+def _checked_tags(tags: object) -> tuple[str, ...]:
+    if isinstance(tags, str) or not isinstance(tags, tuple | list):
+        raise ConfigError(f"tags must be a list of strings, not {type(tags).__name__}")
+    if not tags:
+        raise ConfigError("tags must not be empty: clients discover a worker by its tags")
+    for tag in tags:
+        if not isinstance(tag, str) or not tag:
+            raise ConfigError(f"tags must be non-empty strings, not {_kind(tag)}")
+    return tuple(dict.fromkeys(tags))
+
+
+def _checked_capabilities(capabilities: object) -> Mapping[str, Any]:
+    if not isinstance(capabilities, Mapping):
+        raise ConfigError(f"capabilities must be a mapping of names to values, not {type(capabilities).__name__}")
+    return MappingProxyType({name: _checked_capability(name, value) for name, value in capabilities.items()})
+
+
+def _checked_capability(name: object, value: object) -> Any:
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"capabilities must have non-empty strings as names, not {_kind(name)}")
+    if name in STATUS_KEYS:
+        raise ConfigError(f"capabilities must not contain {name!r}: the status belongs to the manager")
+    where = f"capabilities[{name!r}]"
+    if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ConfigError(f"{where} must be a number, not {type(value).__name__}: clients compare it")
+    if name in TEXTS and not isinstance(value, str):
+        raise ConfigError(f"{where} must be a string, not {type(value).__name__}")
+    if name in LISTS:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} must be a list of strings, not {type(value).__name__}")
+        if not all(isinstance(each, str) for each in value):
+            raise ConfigError(f"{where} must contain strings only")
+    return _frozen(where, value, DEEPEST)
+
+
+def _frozen(where: str, value: object, levels: int) -> Any:
+    """A copy of a JSON value that nobody can change."""
+    if levels == 0:
+        raise ConfigError(f"{where} must not be nested more than {DEEPEST} levels deep")
+    match value:
+        case None | str() | bool():
+            return value
+        case int() | float():
+            if not abs(value) < LARGEST_NUMBER or math.isnan(value):
+                raise ConfigError(f"{where} must be a finite number below 2**63")
+            return value
+        case list() | tuple():
+            return tuple(_frozen(where, each, levels - 1) for each in value)
+        case Mapping():
+            for name in value:
+                if not isinstance(name, str):
+                    raise ConfigError(f"{where} must have strings as names, not {type(name).__name__}")
+            return MappingProxyType({name: _frozen(where, each, levels - 1) for name, each in value.items()})
+    raise ConfigError(f"{where} must be what JSON can say, not {type(value).__name__}")

@@ -1,0 +1,68 @@
+"""What others get to see of a manager: its snapshots and its signals, read-only. Nothing is decided here."""
+
+from collections.abc import AsyncIterator, Callable
+
+import trio
+
+from worker_state.protocol import frames
+from worker_state.protocol.state import State
+from worker_state.refusals import ended
+from worker_state.supervisor import Supervisor
+from worker_state.watched import settled
+
+
+class Signals(trio.abc.ReceiveChannel[frames.Message]):
+    """The messages of a memory channel, whose end comes a moment later (see `settled`). It cannot be closed."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self.receive_nowait, self.statistics = supervisor.signals.receive_nowait, supervisor.signals.statistics
+
+    @trio.lowlevel.enable_ki_protection
+    async def receive(self) -> frames.Message:
+        """The next message. Raises `trio.EndOfChannel` when the manager has ended and all of them are read."""
+        self._supervisor.check_thread()
+        try:
+            return await self._supervisor.signals.receive()
+        except trio.EndOfChannel:
+            await settled()
+            raise
+
+    async def aclose(self) -> None:
+        """Does nothing: what is unread is for whoever reads next."""
+        await trio.lowlevel.checkpoint()
+
+
+class States:
+    """The snapshots of a manager: `async for` gives the present one, then each newer one; some may be missed."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def __aiter__(self) -> AsyncIterator[State]:
+        return _Iteration(self._supervisor)
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait_for(self, wanted: Callable[[State], bool]) -> State:
+        """Wait until `wanted(state)` is true and return that state. Raises `ManagerEnded`."""
+        self._supervisor.check_thread()
+        try:
+            return await self._supervisor.state.wait_for(wanted)
+        except trio.ClosedResourceError:
+            raise ended() from None
+
+
+class _Iteration:
+    """One loop over the snapshots. A plain object, not an async generator: it may be dropped half-way."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._states = aiter(supervisor.state)
+
+    def __aiter__(self) -> AsyncIterator[State]:
+        return self
+
+    @trio.lowlevel.enable_ki_protection
+    async def __anext__(self) -> State:
+        self._supervisor.check_thread()
+        return await anext(self._states)
