@@ -68,6 +68,7 @@ PLACES = {
         "refusals views supervisor protocol advertised config errors redact logs watched background world", "trio"
     ),
     # What is built on it.
+    "jobs": place("manager protocol errors logs redact", "trio"),
     "bridge": place("refusals manager protocol config errors", "trio anyio"),
     "aio": place("bridge integrations protocol config config_files errors"),
     "blocking": place("aio bridge integrations protocol config config_files errors"),
@@ -87,13 +88,13 @@ PLACES = {
     "devserver": place("devserver tools/roster integrations protocol extras logs", "trio trio_websocket"),
     # Everything comes in when it is asked for.
     "__init__": place(
-        for_types_only="config config_files errors session_string protocol integrations manager",
+        for_types_only="config config_files errors session_string protocol integrations jobs manager",
     ),
     # It looks for what the command line needs, once a Ctrl-C is no traceback any more.
     "__main__": place("cli", "rich"),
     "cli": place(
-        "__init__ cli config config_files devserver errors integrations logs manager protocol redact session_string "
-        "settings tools tools/checks tools/roster watched",
+        "__init__ cli config config_files devserver errors integrations jobs logs manager protocol redact "
+        "session_string settings tools tools/checks tools/roster watched",
         "trio typer rich",
     ),
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from worker_state.errors import (
         ConfigError,
         Disconnected,
+        JobCancelled,
         ManagerEnded,
         RegistrationRefused,
         RoomCreationFailed,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     )
     from worker_state.integrations.health import serve_health
     from worker_state.integrations.systemd import notify_systemd
+    from worker_state.jobs import Job, ThreadJob, serve_jobs
     from worker_state.manager import Manager, open_state_manager, run_state_manager
     from worker_state.protocol.state import State
     from worker_state.protocol.status import WorkerStatus
@@ -33,6 +35,8 @@ __all__ = [
     "Config",
     "ConfigError",
     "Disconnected",
+    "Job",
+    "JobCancelled",
     "Manager",
     "ManagerEnded",
     "RegistrationRefused",
@@ -43,6 +47,7 @@ __all__ = [
     "SignInFailed",
     "StartupFailed",
     "State",
+    "ThreadJob",
     "Timing",
     "WorkerStateError",
     "WorkerStatus",
@@ -51,6 +56,7 @@ __all__ = [
     "open_state_manager",
     "run_state_manager",
     "serve_health",
+    "serve_jobs",
 ]
 
 _HOMES = {
@@ -59,6 +65,7 @@ _HOMES = {
     "errors": (
         "ConfigError",
         "Disconnected",
+        "JobCancelled",
         "ManagerEnded",
         "RegistrationRefused",
         "RoomCreationFailed",
@@ -68,6 +75,7 @@ _HOMES = {
         "StartupFailed",
         "WorkerStateError",
     ),
+    "jobs": ("Job", "ThreadJob", "serve_jobs"),
     "session_string": ("SessionString",),
     "protocol.state": ("State",),
     "protocol.status": ("WorkerStatus",),

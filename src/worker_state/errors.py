@@ -48,3 +48,7 @@ class Disconnected(WorkerStateError):
 class ManagerEnded(Disconnected):
     """A manager was called, or waited for, that has ended: its block or its task is over. What sends a last signal
     meets it like any other `Disconnected`."""
+
+
+class JobCancelled(WorkerStateError):
+    """A handler that runs in a thread has called for a job that nobody wants any more."""

@@ -164,7 +164,9 @@ def test_a_life_without_any_output_is_one() -> None:
 def test_a_reader_that_has_gone_gets_one_look_without_a_traceback(server: Server) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with subprocess.Popen([PROGRAM, "run", *server.options, "-q"], stdout=subprocess.PIPE, env=environment()) as worker:
+    with subprocess.Popen(
+        [PROGRAM, "run", "--available", *server.options, "-q"], stdout=subprocess.PIPE, env=environment()
+    ) as worker:
         assert worker.stdout is not None
         session = worker.stdout.readline().decode().strip()
         command = [str(PROGRAM), "watch", *server.options, "--session", session, "--once"]

@@ -244,7 +244,7 @@ def test_a_real_worker(spawn: Spawn, server: Server, tmp_path: Path, runtime: Pa
             "WATCHDOG_USEC": "30000000",
             "XDG_RUNTIME_DIR": str(runtime),
         }
-        running = spawn("run", "--health", "0", *server.options, **variables)
+        running = spawn("run", "--available", "--health", "0", *server.options, **variables)
         url = running.until("health: http://").split("health: ")[1].split("/health")[0]
         running.until("  discoverable")
         result = runner.invoke(app, ["status"])

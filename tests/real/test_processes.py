@@ -59,7 +59,7 @@ def sleeper(server: Server) -> Iterator[Sleeper]:
 
 
 def run_at(server: Server) -> tuple[str, ...]:
-    return "run", "--ws", server.ws_url, "--http", server.http_url, "--verbose"
+    return "run", "--available", "--ws", server.ws_url, "--http", server.http_url, "--verbose"
 
 
 def session_of(line: str) -> SessionString:

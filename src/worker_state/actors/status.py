@@ -41,7 +41,7 @@ class StatusActor(PureActor):
         self._refusals = echo.EchoRefusals()
         self._repairs = probe.RepairPauses()
         self._forgery_logged = False
-        self._unsent_logged = False
+        self._unsent_logged = True  # before the first registration nothing is late
         self._suspends = probe.SuspendDetector()
 
     def _send(self, registered: probe.Registered, message: frames.Message) -> None:

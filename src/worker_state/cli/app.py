@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker_state.cli import config, doctor, output, run, serve, session, status, storm, watch
+from worker_state.cli import config, doctor, offer, output, run, serve, session, status, storm, watch
 
 app = typer.Typer(
     name="worker-state",
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("run")(run.run_command)
 app.command("config")(config.config_command)
 app.command("doctor")(doctor.doctor_command)
+app.command("offer")(offer.offer_command)
 app.command("serve")(serve.serve_command)
 app.command("status")(status.status_command)
 app.command("storm")(storm.storm_command)

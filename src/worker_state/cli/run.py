@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,6 +17,13 @@ DRAIN_TIMEOUT = 20.0  # seconds, within the 30 that Kubernetes gives and systemd
 @shared_options.with_options(shared_options.WORKER_OPTIONS)
 def run_command(
     given: dict[str, Any],
+    handler: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODULE:FUNCTION]", help="Your function, called with each job.", show_default=False),
+    ] = None,
+    available: Annotated[
+        bool, typer.Option("--available", help="Without a function: be available all the same, and take no job.")
+    ] = False,
     withhold_session_string: Annotated[
         bool, typer.Option("--withhold-session-string", help="Do not print the session string, which is a secret.")
     ] = False,
@@ -42,7 +50,12 @@ def run_command(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a worker that is available until Ctrl-C, and show what clients can see of it.
+    """Run a worker until Ctrl-C, and show what clients can see of it.
+
+    Each offer of a client is a job: your function, `async def handle(job)` for trio or `def handle(job)` in a thread of
+    its own, runs it. The worker is reserved at the offer, busy while the function runs, and available after. Without a
+    function nobody would serve the clients, so the worker registers as in maintenance; with the server inside an
+    example runs the jobs, which `worker-state offer` sends.
 
     Options stand over the environment (the names in brackets), sleap-rtc.toml and ~/.sleap-rtc/config.toml, as
     `worker-state config` shows. Where none of them names a server, a development server runs inside.
@@ -57,8 +70,8 @@ def run_command(
     Examples:
       worker-state run
       worker-state run --demo
-      worker-state run --ws wss://signaling.example.org --http https://signaling.example.org --gpu-memory-mb 24576
-      worker-state run --wait --health 8790
+      worker-state run my_worker:handle --ws wss://signaling.example.org --http https://signaling.example.org
+      worker-state run my_worker:handle --wait --health 8790
     """
     level = shared_options.log_level(quiet, verbose)
 
@@ -84,6 +97,20 @@ def run_command(
     if not 0 <= drain_timeout < math.inf:
         raise bad_usage(f"--drain-timeout must be a number of seconds, 0 or more, not {drain_timeout:g}.")
 
+    if available and (handler is not None or demo):
+        raise bad_usage("--available is for a worker without a function: leave it out.")
+
+    from worker_state.cli.handler import NoHandler, example_handler, load_handler
+
+    function: Callable[[Any], Any] | None = None if server is not None or demo else example_handler
+    if handler is not None:
+        if demo:
+            raise bad_usage("--demo walks through a life of its own: leave out the function.")
+        try:
+            function = load_handler(handler)
+        except NoHandler as error:
+            raise bad_usage(f"{error}.") from error.__cause__
+
     import trio
 
     from worker_state.cli.run_worker import WorkerRun
@@ -93,4 +120,5 @@ def run_command(
         about = About("server", {"ws": server[0], "http": server[1]})
         screen.line(f"The server: {shared_options.described_server(settings)}", about=about)
     pages = None if health is None else (health, health_host)
-    trio.run(WorkerRun(settings, screen, drain_timeout, pages, demo).run)
+    idle = function is None and not available and not demo
+    trio.run(WorkerRun(settings, screen, drain_timeout, pages, demo, handler=function, idle=idle).run)

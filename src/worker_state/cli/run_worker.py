@@ -15,6 +15,7 @@ from worker_state.cli.signals import ending_on_signal
 from worker_state.config import Config
 from worker_state.devserver import DevServer, serve
 from worker_state.errors import ManagerEnded, RegistrationRefused, WorkerStateError
+from worker_state.jobs import Handler, serve_jobs
 from worker_state.logs import About, Field
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
@@ -37,6 +38,8 @@ class WorkerRun:
     demo: bool = False
     demo_timeout: float = 30.0
     start_server: Callable[..., Awaitable[None]] = serve
+    handler: Handler | None = None  # runs the jobs; None: nobody does
+    idle: bool = False  # in maintenance, for nobody would serve the clients
     manager: Manager | None = None
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)  # the worker's life
 
@@ -104,13 +107,17 @@ class WorkerRun:
 
             def early(manager: Manager) -> None:
                 self.manager = manager
+                if self.idle:
+                    manager.set_maintenance()
+                    text = "In maintenance, for no function is named that runs the jobs (--available: be available)."
+                    self.screen.line(text, "yellow", about=About("no_handler", {}))
                 around.start_soon(notify_systemd, manager)
                 around.start_soon(self._report_slow_start, manager, config)
 
             try:  # inside the nursery, which would make a group of the error
                 async with open_state_manager(config, early=early) as manager, trio.open_nursery() as nursery:
                     nursery.start_soon(self._show_states, manager)
-                    nursery.start_soon(self._show_signals, manager)
+                    nursery.start_soon(self._take_signals, manager)
                     if not self.demo or server is None:
                         await trio.sleep_forever()
                     failure = f"The demonstration was not over in {self.demo_timeout:g} s."
@@ -152,10 +159,15 @@ class WorkerRun:
                 about = About("state", {"status": state.status, "job_id": state.job_id, "seen": visible(state)})
                 self.screen.line(line, style(state), about=about)
 
-    async def _show_signals(self, manager: Manager) -> None:
-        async for message in manager.signals:
+    async def _take_signals(self, manager: Manager) -> None:
+        def show(message: Message) -> None:
             text, about = received(message)
             self.screen.line(f"received: {text}", about=about)
+
+        if self.handler is not None:
+            await serve_jobs(manager, self.handler, seen=show)
+        async for message in manager.signals:
+            show(message)
 
     def _left_on(self, server: DevServer) -> str | None:
         """What the worker left on the server inside. Users and rooms that others still use do not count."""

@@ -14,9 +14,8 @@ from worker_state.logs import event
 from worker_state.protocol import error_policy, frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Renew
 from worker_state.protocol.reconnect import ReconnectPolicy
-from worker_state.redact import shown
 from worker_state.tools import roster
-from worker_state.tools.room_client import Answer, GracefulCancel, RoomClient
+from worker_state.tools.room_client import Answer, GracefulCancel, RoomClient, delete_all, leave
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 from worker_state.world import World
@@ -108,23 +107,7 @@ class _Observer:
             await trio.sleep(pause)
 
     async def _leave(self) -> None:
-        timing, began = self._config.timing, trio.current_time()
-        for client in self._clients:
-            await client.close(timing.close + timing.exit / 2)
-        with trio.move_on_at(min(began + timing.close, trio.current_time()) + timing.exit):
-            await self._delete()
-        left = [shown(client.peer_id) for client in self._clients if client.identity is not None]
-        left += ["its name is not known" for client in self._clients if client.signing_in]
-        if left:
-            about = event("identities_left", count=len(left))
-            text = "our identity could not be deleted, and may be left on the server: %s"
-            log.warning(text, ", ".join(left), extra=about)
-
-    async def _delete(self) -> None:
-        """Ask for every deletion that is due; what cannot be deleted now stays in the list."""
-        for client in tuple(self._clients):
-            if client.identity is not None and isinstance(await client.delete(), str):
-                self._clients.remove(client)
+        await leave(self._clients, self._config.timing)
 
     async def _link(self, client: RoomClient) -> _End:
         """From the sign-in to the end of a socket."""
@@ -157,7 +140,7 @@ class _Observer:
                 if isinstance(decision, Renew) and client.identity is not None:
                     await client.abort()
                     self._add_client()  # tokens live for an hour, and watching may take longer
-                    await self._delete()
+                    await delete_all(self._clients)
                 advice = ROOM_GONE if isinstance(decision, GiveUp) and reason.startswith("Room ") else ""
                 return _End(f"the server refuses: {decision.reason}{advice}", Cause.REJECTED)
         self._reconnect.answered(trio.current_time())

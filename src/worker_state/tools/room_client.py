@@ -1,5 +1,6 @@
 """How tools enter a room and leave it again: sign in, dial, register, ask; close, delete."""
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -7,7 +8,8 @@ from typing import TypeAlias, TypeVar
 
 import trio
 
-from worker_state.config import Config
+from worker_state.config import Config, Timing
+from worker_state.logs import event
 from worker_state.net.dial import Dial
 from worker_state.net.http_client import ServerApi
 from worker_state.net.websocket import Socket, close
@@ -16,7 +18,9 @@ from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure, Identity, Room
 from worker_state.protocol.peer_listing import PeerListing
 from worker_state.protocol.reconnect import Deadlines
-from worker_state.redact import redacted
+from worker_state.redact import redacted, shown
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Answer: TypeAlias = frames.RegistrationAccepted | frames.RegisterError  # to a `register`
@@ -114,10 +118,14 @@ class RoomClient:
             answer = replace(answer, reason=redacted(answer.reason, frames.secrets(frame)))
         return answer
 
-    async def ask(self, frame: frames.Message, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
-        """Send a frame, and wait for its answer."""
+    async def send(self, frame: frames.Message) -> None:
+        """Send a frame that has no answer of its own."""
         assert self._socket is not None
         await self._socket.send(frames.encode(frame))
+
+    async def ask(self, frame: frames.Message, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
+        """Send a frame, and wait for its answer."""
+        await self.send(frame)
         return await self.receive(pick)
 
     async def receive(self, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
@@ -152,3 +160,25 @@ class RoomClient:
             return None
         await trio.sleep_until(self._listing.until)
         return await self._api.delete_peer(self.peer_id)
+
+
+async def leave(clients: list[RoomClient], timing: Timing) -> None:
+    """Close every link, then ask for every deletion. What may be left on the server is logged."""
+    began = trio.current_time()
+    for client in clients:
+        await client.close(timing.close + timing.exit / 2)
+    with trio.move_on_at(min(began + timing.close, trio.current_time()) + timing.exit):
+        await delete_all(clients)
+    left = [shown(client.peer_id) for client in clients if client.identity is not None]
+    left += ["its name is not known" for client in clients if client.signing_in]
+    if left:
+        about = event("identities_left", count=len(left))
+        text = "our identity could not be deleted, and may be left on the server: %s"
+        log.warning(text, ", ".join(left), extra=about)
+
+
+async def delete_all(clients: list[RoomClient]) -> None:
+    """Ask for every deletion that is due, and drop the clients whose identity is gone."""
+    for client in tuple(clients):
+        if client.identity is not None and isinstance(await client.delete(), str):
+            clients.remove(client)

@@ -1,0 +1,69 @@
+"""`worker-state offer`: its options. `offer_job` runs it."""
+
+import json
+import math
+import os
+from typing import Annotated, Any
+
+import typer
+
+from worker_state.cli.output import bad_usage
+from worker_state.cli.session import read_session
+from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
+from worker_state.settings import SESSION_VARIABLE, Setting
+
+OPTIONS = {name: SERVER_OPTIONS[name] for name in ("ws", "http")}
+
+
+@with_options(OPTIONS)
+def offer_command(
+    given: dict[str, Any],
+    session: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STRING",
+            help=f"The worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
+        ),
+    ] = None,
+    sdp: Annotated[str, typer.Option(metavar="TEXT", help="The offer's session description.")] = "v=0",
+    data: Annotated[
+        str | None, typer.Option(metavar="JSON", help="An object with more fields of the offer, for the handler.")
+    ] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="For the worker's next message; 0: no limit.")] = 60.0,
+) -> None:
+    """Send a job to a worker: an offer, as clients send it. Print what the worker answers, until the job is over.
+
+    Each line is the payload of one of the worker's messages, as JSON. Ctrl-C cancels the job, and waits for its end.
+
+    Exit codes: 0 the job is done; 1 it was refused, has failed or was cancelled, or nobody answered; 2 bad usage or
+    configuration; 3 it may have left its identity on the server.
+
+    \b
+    Example:
+      worker-state offer --ws ws://127.0.0.1:8080 --http http://127.0.0.1:8001 --session sleap-session:…
+    """
+    source = "--session" if session is not None else SESSION_VARIABLE
+    text = session if session is not None else os.environ.get(SESSION_VARIABLE)
+    if not text:
+        raise bad_usage("Which worker? Give its --session.")
+    to = read_session(text, source)
+    given |= {"room": Setting(to.room_id, source, rank=0), "token": Setting(to.token, source, rank=0)}
+    settings = checked_settings(given)
+    if server_of(settings) is None:
+        raise bad_usage("No server is named, by --ws and --http, the environment or a file: a worker is on a server.")
+    if not 0 <= wait < math.inf:
+        raise bad_usage(f"--wait must be a number of seconds, 0 or more, not {wait:g}.")
+    more: Any = {}
+    if data is not None:
+        try:
+            more = json.loads(data)
+        except (ValueError, RecursionError):
+            more = None
+        if not isinstance(more, dict):
+            raise bad_usage("--data must be a JSON object.")
+
+    import trio
+
+    from worker_state.cli.offer_job import offer
+
+    trio.run(offer, settings.config(), to.peer_id, {**more, "sdp": sdp}, wait or math.inf)

@@ -1,0 +1,59 @@
+"""`worker-state offer` while it runs: one offer, and what the worker says about it until the job is over."""
+
+import json
+
+import trio
+import typer
+
+from worker_state.cli.output import ExitCode, fail
+from worker_state.cli.screen import Screen
+from worker_state.cli.signals import ending_on_signal
+from worker_state.config import Config
+from worker_state.errors import ObservationFailed
+from worker_state.protocol.frames import Message
+from worker_state.redact import shown
+from worker_state.tools.client import Client, open_client
+
+ENDINGS = ("done", "failed", "cancelled", "refused")
+CANCEL_WITHIN = 10.0  # seconds that a cancelled job has to end
+
+
+async def offer(config: Config, worker: str, more: Message, wait: float) -> None:
+    """Send the offer, print the payloads of the answers. Raises `typer.Exit` unless the job is done."""
+    screen = Screen()
+    screen.show_log()
+    ending = "stopped before there was an answer"
+    try:
+        async with ending_on_signal(screen, "Cancelling the job") as scope, open_client(config) as client:
+            ids = {"sender": client.peer_id, "target": worker}
+            with scope:
+                await client.send({"type": "offer", **more, **ids})
+                ending = await _follow(client, worker, wait, screen)
+            if scope.cancelled_caught:
+                ids = {"from_peer_id": client.peer_id, "to_peer_id": worker}
+                await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
+                ending = await _follow(client, worker, CANCEL_WITHIN, screen)
+    except ObservationFailed as error:
+        ending = str(error)
+    if ending != "done":
+        raise fail(f"The job was not done: {ending}.")
+    if screen.left_something:
+        raise typer.Exit(ExitCode.LEFT_SOMETHING)
+
+
+async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> str:
+    """Print payloads until one ends the job; returns how it has ended."""
+    while True:
+        with trio.move_on_after(wait) as limit:
+            message = await client.receive()
+        if limit.cancelled_caught:
+            return f"the worker has said nothing for {wait:g} s"
+        match message:
+            case {"type": "error"}:
+                return shown(str(message.get("message") or message.get("reason") or message.get("code")))
+            case {"type": "peer_message", "from_peer_id": str(sender), "payload": payload} if sender == worker:
+                screen.plain(json.dumps(payload))
+                if isinstance(payload, dict) and payload.get("type") in ENDINGS:
+                    return str(payload["type"])
+            case {"type": "answer"}:
+                screen.plain(json.dumps({"type": "answer", "sdp": message.get("sdp")}))

@@ -1,0 +1,145 @@
+"""Jobs: one at a time, each begun by a client's offer and run by a handler.
+
+    await serve_jobs(manager, handle)    # async def handle(job), or def handle(job), which gets a thread of its own
+
+The worker is reserved at the offer, busy while the handler runs, and free again however it ends. A client cancels with
+a `peer_message` whose payload is `{"type": "cancel"}`, or with `quit`. What a job says of itself are such payloads,
+too: `accepted`, `done`, `failed`, `cancelled`, with the `job_id`; an offer that cannot be taken is answered `refused`.
+"""
+
+import inspect
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import trio
+
+from worker_state.errors import Disconnected, JobCancelled
+from worker_state.logs import event
+from worker_state.manager import Manager
+from worker_state.protocol.frames import Message
+from worker_state.redact import shown
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Any], Awaitable[object] | object]
+"""`async def handle(job: Job)`, or `def handle(job: ThreadJob)`. What it returns is not used."""
+
+
+class Job:
+    """What a handler gets: the client's offer, and a way to talk to the client."""
+
+    def __init__(self, manager: Manager, offer: Message) -> None:
+        self.id = uuid4().hex[:8]
+        self.offer = offer  # as it came: its `sdp`, or whatever else the client has put into it
+        self.client: str = offer["sender"]  # the client's peer id
+        self._manager = manager
+        self._scope = trio.CancelScope()  # around a handler that is async
+        self._cancelled = threading.Event()  # for one that is not
+
+    def _cancel(self) -> None:
+        """Nobody wants it any more."""
+        self._cancelled.set()
+        self._scope.cancel()
+
+    def __repr__(self) -> str:
+        return f"<worker_state.{type(self).__name__} {self.id} of {shown(self.client)}>"
+
+    async def send(self, payload: Mapping[str, Any]) -> None:
+        """Send the client a message of yours, as a `peer_message` with this payload. While the worker is not registered
+        it goes nowhere: the job goes on. Raises `ValueError` or `TypeError` for what JSON cannot say."""
+        ids = {"from_peer_id": self._manager.state.peer_id, "to_peer_id": self.client}
+        await self._signal({"type": "peer_message", **ids, "payload": dict(payload)})
+
+    async def answer(self, sdp: str) -> None:
+        """Send the client the answer to its offer, for a WebRTC connection."""
+        ids = {"sender": self._manager.state.peer_id, "target": self.client}
+        await self._signal({"type": "answer", **ids, "sdp": sdp})
+
+    async def _signal(self, message: Message) -> None:
+        with suppress(Disconnected):
+            await self._manager.send_signal(message)
+
+
+class ThreadJob:
+    """The same for a handler that is a plain function, in its thread. Nobody can end a thread from outside, so the
+    worker stays busy until the function returns. Once the job is cancelled, calls raise `JobCancelled`, which ends it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.id, self.offer, self.client = job.id, job.offer, job.client
+        self._job = job
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants the job any more: look at it from time to time, if you send nothing."""
+        return self._job._cancelled.is_set()
+
+    def send(self, payload: Mapping[str, Any]) -> None:
+        """As `Job.send`."""
+        self._call(self._job.send, payload)
+
+    def answer(self, sdp: str) -> None:
+        """As `Job.answer`."""
+        self._call(self._job.answer, sdp)
+
+    def _call(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        if self.cancelled:
+            raise JobCancelled("nobody wants this job any more")
+        trio.from_thread.run(function, *args)
+
+
+async def serve_jobs(manager: Manager, handler: Handler, *, seen: Callable[[Message], None] | None = None) -> None:
+    """Read `manager.signals` and run the handler for each offer that is taken, until cancelled or the manager ends.
+
+    `seen` is called with every signal. An error of the handler is logged as that job's end, and ends nothing else.
+    """
+    running: dict[str, Job] = {}  # the newest, by its client
+    async with trio.open_nursery() as nursery:
+        async for message in manager.signals:
+            if seen is not None:
+                seen(message)
+            match message:
+                case {"type": "offer", "sender": str()}:
+                    job = Job(manager, message)
+                    if manager.status == "available":
+                        manager.set_reserved(job.id)  # from here on nobody else gets it
+                        running = {job.client: job}
+                        nursery.start_soon(_run, manager, handler, job)
+                    else:
+                        nursery.start_soon(job.send, {"type": "refused", "status": manager.status.value})
+                case (
+                    {"type": "peer_message", "from_peer_id": str(client), "payload": {"type": "cancel"}}
+                    | {"type": "quit", "sender": str(client)}
+                    | {"type": "quit", "from_peer_id": str(client)}
+                ) if client in running:  # another client's wish is nobody's end
+                    running[client]._cancel()
+
+
+async def _run(manager: Manager, handler: Handler, job: Job) -> None:
+    log.info("job %s begins", job.id, extra=event("job_begun", job_id=job.id))
+    with manager.busy(job.id):
+        await job.send({"type": "accepted", "job_id": job.id})
+        try:
+            if _is_async(handler):
+                with job._scope:
+                    await handler(job)  # type: ignore[misc] # what `_is_async` says
+            else:  # only the worker's own end abandons the thread: until then a busy GPU is not free
+                await trio.to_thread.run_sync(handler, ThreadJob(job), abandon_on_cancel=True)
+        except JobCancelled:
+            ending = "cancelled"
+        except Exception:  # a job that fails is the end of that job, not of the worker
+            ending = "failed"
+            log.exception("job %s failed", job.id, extra=event("job_failed", job_id=job.id))
+        else:
+            ending = "cancelled" if job._scope.cancelled_caught else "done"
+        if ending != "failed":
+            log.info("job %s is %s", job.id, ending, extra=event(f"job_{ending}", job_id=job.id))
+        await job.send({"type": ending, "job_id": job.id})
+
+
+def _is_async(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
