@@ -325,3 +325,19 @@ def test_the_worlds_have_the_same_methods(world: type) -> None:
     """Every public name of trio's manager is there in the other worlds."""
     public = {name for name, _ in inspect.getmembers(Manager) if not name.startswith("_")}
     assert public <= {name for name, _ in inspect.getmembers(world)}
+
+
+def test_ages(served: Served) -> None:
+    """A program on another clock reads how long ago the times of the state are."""
+
+    async def life() -> None:
+        async with aio.open_state_manager(served.config) as manager:
+            await manager.synced()
+            ages = manager.ages
+            assert ages["unregistered"] is None
+            for name in "status", "registered", "confirmed", "proved", "peers":
+                age = ages[name]
+                assert age is not None
+                assert 0 <= age < PATIENCE
+
+    played(life())

@@ -1,10 +1,11 @@
 """What a worker is told at construction: everything wrong is refused by a sentence that names the field."""
 
 import copy
+import json
 import pickle
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,12 @@ def test_deep_capabilities() -> None:
         value = [value]
     with pytest.raises(ConfigError, match=r"^capabilities\['deep'\] must not be nested more than 32 levels"):
         config(capabilities={"deep": value})
+
+
+def test_as_a_dict() -> None:
+    """`dataclasses.asdict` gives plain values, which JSON can write."""
+    values = asdict(config(capabilities={"mounts": [{"path": "/"}], "gpu_memory_mb": 1}))
+    assert json.loads(json.dumps(values))["capabilities"] == {"mounts": [{"path": "/"}], "gpu_memory_mb": 1}
 
 
 def test_hash() -> None:

@@ -40,10 +40,13 @@ def command_of_probes() -> list[str]:
 
 
 @pytest.mark.parametrize("command", [shlex.split(of_unit("ExecStart")), command_of_probes()])
-def test_the_options_exist(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the files start is a command with options that there are."""
+def test_the_options_exist(command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the files start is a command with a handler and options that there are."""
+    (tmp_path / "my_worker.py").write_text("def handle(job): pass\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     assert command[0].endswith("worker-state")
-    assert command[1] == "run"
+    assert command[1:3] == ["run", "my_worker:handle"]
     ran: list[bool] = []
     monkeypatch.setattr("trio.run", lambda *_: ran.append(True))
     app = typer.Typer()

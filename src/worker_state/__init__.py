@@ -8,6 +8,8 @@ TYPE_CHECKING = False  # as `typing` has it, which would be loaded for this alon
 if TYPE_CHECKING:
     from typing import Any
 
+    __version__: str
+
     from worker_state.config import Config, Timing
     from worker_state.config_files import load_config
     from worker_state.errors import (
@@ -86,6 +88,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> "Any":
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("worker-state")
     for home, names in _HOMES.items():
         if name in names:
             from importlib import import_module

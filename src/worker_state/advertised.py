@@ -5,9 +5,8 @@ does not define, any JSON value goes.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from worker_state.errors import ConfigError
@@ -21,6 +20,33 @@ STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
 NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
 TEXTS = frozenset({"gpu_model", "cuda_version", "hostname", "sleap_version"})
 LISTS = frozenset({"supported_models", "supported_job_types"})
+
+
+class ReadOnly(Mapping[str, Any]):
+    """A mapping that nobody can change. A deep copy, as `dataclasses.asdict` makes one, is the caller's own dict."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def __deepcopy__(self, memo: object) -> dict[str, Any]:
+        return dict(thawed(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadOnly, (self._values,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +94,7 @@ def _checked_tags(tags: object) -> tuple[str, ...]:
 def _checked_capabilities(capabilities: object) -> Mapping[str, Any]:
     if not isinstance(capabilities, Mapping):
         raise ConfigError(f"capabilities must be a mapping of names to values, not {type(capabilities).__name__}")
-    return MappingProxyType({name: _checked_capability(name, value) for name, value in capabilities.items()})
+    return ReadOnly({name: _checked_capability(name, value) for name, value in capabilities.items()})
 
 
 def _checked_capability(name: object, value: object) -> Any:
@@ -106,5 +132,5 @@ def _frozen(where: str, value: object, levels: int) -> Any:
             for name in value:
                 if not isinstance(name, str):
                     raise ConfigError(f"{where} must have strings as names, not {type(name).__name__}")
-            return MappingProxyType({name: _frozen(where, each, levels - 1) for name, each in value.items()})
+            return ReadOnly({name: _frozen(where, each, levels - 1) for name, each in value.items()})
     raise ConfigError(f"{where} must be what JSON can say, not {type(value).__name__}")

@@ -216,7 +216,7 @@ class RemoteManager:
 
     @property
     def state(self) -> State:
-        """The present snapshot. Its times are of trio's clock: for differences between them only."""
+        """The present snapshot. Its times are of trio's clock: `ages` says how long ago they are."""
         return self._manager.state
 
     @property
@@ -243,6 +243,11 @@ class RemoteManager:
     def counts(self) -> Counters:
         """What has happened since the start, counted."""
         return self._manager.counts
+
+    @property
+    def ages(self) -> dict[str, float | None]:
+        """How long ago each time of `state` is, in seconds: `ages["proved"]`. None for what is not the case."""
+        return self._life.now(lambda: self._manager.ages)
 
     @property
     def backlog(self) -> dict[str, int]:

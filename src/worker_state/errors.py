@@ -14,7 +14,15 @@ class SessionStringError(WorkerStateError, ValueError):
 
 
 class StartupFailed(WorkerStateError):
-    """The worker cannot start; raised before `nursery.start(run_state_manager, …)` returns."""
+    """The worker cannot start; raised before `nursery.start(run_state_manager, …)` returns.
+
+    `reason`: what the server or the network said. `status`: of the HTTP answer, if there was one.
+    """
+
+    def __init__(self, text: str, reason: str = "", status: int | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.status = status
 
 
 class ServerUnreachable(StartupFailed):
@@ -27,10 +35,6 @@ class SignInFailed(StartupFailed):
 
 class RoomCreationFailed(StartupFailed):
     """`POST /create-room` gave no room; the text carries the HTTP status and the response text."""
-
-    def __init__(self, text: str, status: int | None = None) -> None:
-        super().__init__(text)
-        self.status = status  # the HTTP status, or None when there was no answer at all
 
 
 class RegistrationRefused(StartupFailed):

@@ -18,7 +18,7 @@ from worker_state.errors import Disconnected
 from worker_state.logs import event
 from worker_state.protocol import events, frames
 from worker_state.protocol.counters import Counters
-from worker_state.protocol.state import State
+from worker_state.protocol.state import State, ages
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
 from worker_state.redact import shown
 from worker_state.refusals import check_start, ended
@@ -201,6 +201,11 @@ class Manager:
     def state(self) -> State:
         """The present snapshot."""
         return self._supervisor.state.value
+
+    @property
+    def ages(self) -> dict[str, float | None]:
+        """How long ago each time of `state` is, in seconds: `ages["proved"]`. None for what is not the case."""
+        return ages(self.state, trio.current_time())
 
     @property
     def states(self) -> States:

@@ -188,3 +188,22 @@ async def test_session_string_only_where_it_is_wanted(world: World) -> None:
     await world.stop(manager)
     assert len([line for line in world.log.messages if string in line]) == 1
     assert string not in repr(manager) + repr(manager.state)
+
+
+@scenario
+async def test_every_frame_is_shown(world: World) -> None:
+    """At DEBUG each frame that is sent or received is a line, without tokens and session descriptions in it."""
+    manager = await world.start()
+    async with world.client(manager) as client:
+        ids = {"sender": client.peer_id, "target": manager.state.peer_id}
+        await client.send({"type": "offer", **ids, "sdp": "a=ice-pwd:hidden", "status": "x"})
+        await manager.signals.receive()
+    (sent,) = world.logged(logging.DEBUG, "sent", '"register"')
+    assert '"id_token": "[secret]"' in sent
+    assert '"status": "available"' in sent
+    assert world.logged(logging.DEBUG, "received", '"registered_auth"', '"token": "[secret]"')
+    (offer,) = world.logged(logging.DEBUG, "received", '"offer"')
+    assert f'"sender": "{client.peer_id}"' in offer
+    assert "ice-pwd" not in offer
+    await world.deliver(manager, "no JSON")
+    await world.until(lambda: world.logged(logging.DEBUG, "received 7 characters that are no message"))

@@ -2,11 +2,13 @@
 
 import json
 import logging
+import math
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,11 +29,18 @@ from worker_state.integrations.health.server import BOUND, CLIENTS, Lag, Routes,
 from worker_state.integrations.health.server import serve as serve_looked_at
 from worker_state.integrations.http_server import MAX_HEAD, Request
 from worker_state.integrations.readiness import ANSWER, assess
-from worker_state.protocol import counters
+from worker_state.protocol import counters, events
+from worker_state.protocol.frames import Around
 from worker_state.protocol.probe import longest_unproved
+from worker_state.protocol.status import Busy
 
 PATHS = ("/health", "/ready", "/worker", "/metrics")
 METRICS = {
+    "worker_state_status": "gauge",
+    "worker_state_info": "gauge",  # as the text format has it
+    "worker_state_ready": "gauge",
+    "worker_state_draining": "gauge",
+    "worker_state_last_proof_age_seconds": "gauge",
     "worker_state_registered": "gauge",
     "worker_state_connected": "gauge",
     "worker_state_dials": "counter",
@@ -209,11 +218,34 @@ async def test_metrics_are_those_that_are_documented() -> None:
     assert (values["worker_state_registered"], values["worker_state_connected"]) == (1, 1)
 
 
+async def test_metrics_say_what_the_worker_does() -> None:
+    """One of the four statuses is 1; `ready`, `draining` and the proof's age are those of the snapshot."""
+    busy = after(*PROVED, events.ChangeStatus(1, Busy("job-1")), events.StartDraining())
+    async with served(showing(busy)) as client:
+        text = (await client.get("/metrics")).text
+    assert 'worker_state_status{status="busy"} 1.0' in text
+    assert text.count("worker_state_status{") == 4
+    assert text.count("} 0.0") >= 3
+    assert "worker_state_draining 1.0" in text
+    assert "worker_state_ready 0.0" in text  # the server has not confirmed the job
+    assert f'version="{worker_state.__version__}"' in text
+    assert "worker_state_last_proof_age_seconds +Inf" not in text
+
+
+async def test_metrics_with_ice_servers() -> None:
+    """What the server says of the world around the worker does not keep its metrics from being read."""
+    around = Around(("a",), ({"urls": ["stun:x"]},), (), "a", {"a": {"tags": []}})
+    state = replace(after(*PROVED), around=around)
+    async with served(showing(state)) as client:
+        assert (await client.get("/metrics")).status_code == 200
+
+
 async def test_metrics_of_a_worker_that_was_never_answered() -> None:
     """Without any answer of the server's its time is 0, and not now."""
     async with served(showing(State())) as client:
         numbers = await samples(client)
     assert numbers["worker_state_last_ack_timestamp_seconds", None] == 0
+    assert numbers["worker_state_last_proof_age_seconds", None] == math.inf
     assert numbers["worker_state_registered", None] == 0
 
 

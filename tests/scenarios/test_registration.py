@@ -62,6 +62,8 @@ async def test_sign_in_fails(world: World) -> None:
         await world.start()
 
     assert isinstance(caught.value, StartupFailed)
+    assert caught.value.status == 500
+    assert caught.value.reason.startswith("HTTP 500")
     assert world.logged(logging.ERROR, "sign-in failed", "HTTP 500", "quota")
     assert not world.sent("register")
 

@@ -51,7 +51,7 @@ class ApiCalls:
                 self._publish(events.RoomCreated(answer))
             case HttpFailure(why, status, retry_after) if isinstance(request, events.RequestRoom):
                 self._publish(events.RoomFailed(why, status, error_policy.hint(retry_after)))
-            case HttpFailure(why, _, retry_after):
-                self._publish(events.IdentityFailed(why, error_policy.hint(retry_after)))
+            case HttpFailure(why, status, retry_after):
+                self._publish(events.IdentityFailed(why, error_policy.hint(retry_after), status))
             case None:  # cut short, for the worker leaves. What it may have made stays awaited, and is told as left.
                 pass

@@ -23,7 +23,8 @@ LATE = 1.0  # seconds: a pong's deadline noticed later says that we were stopped
 @dataclass(slots=True, eq=False)
 class _Outgoing:
     kind: str  # the message's type; empty for the Close frame
-    deliver: Callable[[], Awaitable[Closed | None]] = field(repr=False)  # the frame in it may contain tokens
+    deliver: Callable[[], Awaitable[Closed | None]] = field(repr=False)
+    text: str | None = field(default=None, repr=False)  # the frame, which may contain tokens
     taken: trio.Event | None = None  # for a frame of the worker's other parts: the socket has taken it, or never will
     sent: bool = False
 
@@ -73,6 +74,7 @@ class ServedLink:
                     self.over = replace(self.over, code=received.code)  # the answer to our Close frame
                 self.end(received)
                 return
+            log_lines.frame("received", self._epoch, received, self._secrets)
             frame = frames.read(received)
             if isinstance(frame, frames.RegisterError):
                 frame = replace(frame, reason=redacted(frame.reason, self._secrets))
@@ -109,10 +111,11 @@ class ServedLink:
         """Send a frame of ours as soon as those before it are sent, without waiting for that."""
         if self.over is None:
             self._secrets.update(frames.secrets(message))
-            self._queue(_Outgoing(str(message["type"]), partial(self._socket.send, frames.encode(message))))
+            text = frames.encode(message)
+            self._queue(_Outgoing(str(message["type"]), partial(self._socket.send, text), text))
 
     async def _send(self, kind: str, text: str) -> bool:
-        outgoing = _Outgoing(kind, partial(self._socket.send, text), trio.Event())
+        outgoing = _Outgoing(kind, partial(self._socket.send, text), text, trio.Event())
         assert outgoing.taken is not None
         if self.over is None:
             self._queue(outgoing)
@@ -142,6 +145,8 @@ class ServedLink:
         self._writing = False
 
     async def _write_one(self, outgoing: _Outgoing) -> None:
+        if outgoing.text is not None:
+            log_lines.frame("sent", self._epoch, outgoing.text, self._secrets)
         self._others_spoke = self._others_spoke or outgoing.taken is not None
         try:
             closed = await outgoing.deliver()

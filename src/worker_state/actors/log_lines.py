@@ -5,6 +5,7 @@ decided here. No secret comes in but the session string, which clients need.
 """
 
 import logging
+from collections.abc import Iterable
 
 from worker_state import redact
 from worker_state.logs import event
@@ -148,6 +149,13 @@ class Registrations:
             text = "the ID token was renewed" if call == SIGN_IN else "a new room was created"
             log.info(text, extra=event("renewed", call=CALL_FIELDS[call]))
         self._failures = 0
+
+
+def frame(direction: str, epoch: int, text: str | bytes, secrets: Iterable[str]) -> None:
+    """A frame was sent or received: for whoever wants to see everything."""
+    if log.isEnabledFor(logging.DEBUG):
+        about = event(f"frame_{direction}", epoch=epoch)
+        log.debug("%s %s", direction, redact.shown_frame(text, secrets), extra=about)
 
 
 def status_postponed(status: str, why: str) -> None:

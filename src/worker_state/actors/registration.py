@@ -55,7 +55,7 @@ class RegistrationActor(PureActor):
         self._phase = Phase.OFFLINE
         self._pending = PendingRegister()
         self._asked = False  # a registration is wanted although there is one
-        self._register_at = 0.0  # no `register` before this: the pause after a refusal or an eviction
+        self._register_at = -math.inf  # no `register` before this: the pause after a refusal or an eviction
         self._accepted_at = math.inf
         self._expected_peers = 0  # others in the room
         self._dialing = False
@@ -124,14 +124,14 @@ class RegistrationActor(PureActor):
             case events.RoomCreated(room):
                 self._log.call_succeeded(log_lines.ROOM_CREATION)
                 self._credentials.room_created(room, now)
-            case events.IdentityFailed(why, hint):
+            case events.IdentityFailed(why, hint, status):
                 self._log.call_failed(log_lines.SIGN_IN, why)
                 self._credentials.call_failed(now, hint)
-                self._fail_unless_waiting(SignInFailed(f"the server gave this worker no identity: {why}"))
+                self._fail_unless_waiting(SignInFailed(f"the server gave this worker no identity: {why}", why, status))
             case events.RoomFailed(why, status, hint):
                 self._log.call_failed(log_lines.ROOM_CREATION, why)
                 self._credentials.call_failed(now, hint, token_refused=error_policy.refuses_token(status))
-                self._fail_unless_waiting(RoomCreationFailed(f"the server created no room: {why}", status))
+                self._fail_unless_waiting(RoomCreationFailed(f"the server created no room: {why}", why, status))
             case events.StartLeaving():
                 self._step(Step.LEAVE_BEGUN)
 
@@ -144,7 +144,8 @@ class RegistrationActor(PureActor):
         self._phase = after(self._phase, step)
 
     def _unreachable(self, why: object) -> ServerUnreachable:
-        return ServerUnreachable(f"no connection to {self._config.websocket_url.partition('?')[0]}: {why}")
+        where = self._config.websocket_url.partition("?")[0]
+        return ServerUnreachable(f"no connection to {where}: {why}", str(why))
 
     def _fail_unless_waiting(self, error: StartupFailed) -> None:
         """End a start that does not wait for its server (faults.md, G06)."""
@@ -246,7 +247,8 @@ class RegistrationActor(PureActor):
             case error_policy.Retry(pause):
                 self._register_at = now + self._backoff.refused(pause)
             case error_policy.GiveUp(reason) if not self._log.started:
-                self._fail_start(RegistrationRefused(f"the server refuses this worker: {reason.rstrip('.')}"))
+                reason = reason.rstrip(".")
+                self._fail_start(RegistrationRefused(f"the server refuses this worker: {reason}", reason))
             case error_policy.GiveUp():
                 self._register_at = now + self._random.uniform(*SLOWLY)
 

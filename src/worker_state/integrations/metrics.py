@@ -3,25 +3,35 @@
 A new metric is one line of `collect`; what the snapshot does not have is counted in `protocol/counters.py`.
 """
 
+import math
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from worker_state.integrations.readiness import last_acknowledged
+from worker_state.integrations.readiness import assess, last_acknowledged
 from worker_state.protocol import counters as c
 from worker_state.protocol.state import State
+from worker_state.protocol.status import WorkerStatus
 
 PREFIX = "worker_state_"
 
 
-def exposition(state: State, counts: c.Counters, *, lag: float, wall_ahead: float) -> tuple[str, bytes]:
-    """Content type and text. `wall_ahead`: Unix time less trio's, in seconds."""
+def exposition(state: State, counts: c.Counters, *, now: float, lag: float, wall_ahead: float) -> tuple[str, bytes]:
+    """Content type and text. `now`: of trio's clock; `wall_ahead`: Unix time less trio's, in seconds."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Scrape(state, counts, lag, wall_ahead))
+    registry.register(_Scrape(state, counts, now, lag, wall_ahead))
     return CONTENT_TYPE_LATEST, generate_latest(registry)
 
 
@@ -29,6 +39,7 @@ def exposition(state: State, counts: c.Counters, *, lag: float, wall_ahead: floa
 class _Scrape(Collector):
     state: State
     counts: c.Counters
+    now: float
     lag: float
     wall_ahead: float
 
@@ -37,6 +48,13 @@ class _Scrape(Collector):
         ack = last_acknowledged(state)
         acked_at = 0.0 if ack is None else ack + self.wall_ahead
         drifted, dropped = counts.of(c.DRIFTED), state.signals_dropped
+        yield self._status()
+        yield self._info()
+        ready = assess(state, self.now).ready
+        yield _gauge("ready", "1 while clients find this worker with its true status, as /ready says.", ready)
+        yield _gauge("draining", "1 since the worker takes no further job, else 0.", state.draining)
+        proved = math.inf if state.proved_at is None else max(0.0, self.now - state.proved_at)
+        yield _gauge("last_proof_age_seconds", "Since an echo last proved the registration; +Inf: never.", proved)
         yield _gauge("registered", "1 while the server has accepted this worker, else 0.", state.registered)
         yield _gauge("connected", "1 while there is a link to the server, else 0.", state.connected)
         yield self._labelled("dials", "outcome", "Dials, by what came of them.", c.DIALS)
@@ -54,6 +72,18 @@ class _Scrape(Collector):
         )
         yield _counter("signals_dropped", "Messages of the worker's other parts that nobody read in time.", dropped)
         yield _gauge("loop_lag_seconds", "The event loop's longest delay of the last ten seconds.", self.lag)
+
+    def _status(self) -> Metric:
+        what = "1 for what the worker is doing, 0 for the others."
+        metric = GaugeMetricFamily(PREFIX + "status", what, labels=["status"])
+        for word in WorkerStatus:
+            metric.add_metric([word.value], float(self.state.status is word))
+        return metric
+
+    def _info(self) -> Metric:
+        metric = InfoMetricFamily(PREFIX.rstrip("_"), "What runs here.")
+        metric.add_metric([], {"version": version("worker-state"), "python": platform.python_version()})
+        return metric
 
     def _labelled(self, name: str, label: str, what: str, family: str) -> Metric:
         metric = CounterMetricFamily(PREFIX + name, what, labels=[label])

@@ -9,7 +9,7 @@ from typing import Any
 
 from worker_state.config import Timing
 from worker_state.protocol.probe import longest_unconfirmed, longest_unproved
-from worker_state.protocol.state import State
+from worker_state.protocol.state import State, ages
 from worker_state.redact import redacted, shown
 from worker_state.session_string import SessionString
 
@@ -53,23 +53,26 @@ def line(state: State, now: float) -> str:
 def account(state: State, now: float) -> dict[str, Any]:
     """The snapshot as JSON values, readiness included. Ages in seconds, null for what is not the case."""
     readiness = assess(state, now)
+    seconds = {name: None if age is None else round(age, 3) for name, age in ages(state, now).items()}
     return {
         "status": state.status.value,
         "job_id": state.job_id,
-        "status_seconds": _age(state.status_since, now),
+        "status_seconds": seconds["status"],
         "ready": readiness.ready,
         "reason": readiness.reason,
-        "reason_seconds": _age(readiness.since, now),
+        "reason_seconds": round(max(0.0, now - readiness.since), 3),
+        "draining": state.draining,
         "connected": state.connected,
         "link": state.epoch,
-        "registered_seconds": _age(state.registered_since, now),
-        "discoverable_seconds": _age(state.discoverable_since, now),
-        "proved_seconds": _age(state.proved_at, now),
-        "confirmed_seconds": _age(state.confirmed_at, now),
-        "unconfirmed_seconds": _age(state.unconfirmed_since, now),
+        "registered_seconds": seconds["registered"],
+        "discoverable_seconds": seconds["discoverable"],
+        "proved_seconds": seconds["proved"],
+        "confirmed_seconds": seconds["confirmed"],
+        "unconfirmed_seconds": seconds["unconfirmed"],
         "peer_id": state.peer_id,
         "room_id": state.room_id,
         "peers": state.peers,
+        "peers_seconds": seconds["peers"],
         "evictions": state.evictions,
         "trouble": _safe(state),
         "signals_dropped": state.signals_dropped,
@@ -87,7 +90,3 @@ def _safe(state: State) -> str | None:
         return None
     token = None if state.session_string is None else SessionString.parse(state.session_string).token
     return redacted(state.trouble, [token])
-
-
-def _age(at: float | None, now: float) -> float | None:
-    return None if at is None else round(max(0.0, now - at), 3)

@@ -183,10 +183,12 @@ class IdentityCreated(Event):
 
 @dataclass(frozen=True, slots=True)
 class IdentityFailed(Event):
-    """A sign-in gave nothing (or its answer was lost). `hint`: seconds that the server asks to wait."""
+    """A sign-in gave nothing (or its answer was lost). `hint`: seconds that the server asks to wait. `status`: of the
+    HTTP answer, if there was one."""
 
     why: str
     hint: float | None = None
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ class State:
     session_string: str | None = field(default=None, repr=False)
     expected_peers: int = 0  # others to expect in the room, which decides how often the server is asked
     around: Around = NOTHING_AROUND  # also as `peer_list`, `peer_metadata`, `ice_servers` …
-    peers: int = 0  # how many others were in the room at the last registration
+    peers: int = 0  # how many others were in the room at the last registration …
+    peers_at: float | None = None  # … which was then; None: never
     evictions: int = 0  # how often the server has forgotten this worker although its link was up
     trouble: str | None = None  # why the worker is not registered; None when it is, and while nothing has failed
     ended: bool = False  # the manager is over; nothing changes any more
@@ -112,6 +113,24 @@ class State:
     def synced(self) -> bool:
         """The present status is confirmed and an echo has proved the present registration."""
         return self.confirmed and self.discoverable_since is not None and not self.registration_asked
+
+
+def ages(state: State, now: float) -> dict[str, float | None]:
+    """How long ago each time of the snapshot is, in seconds, by its name without the ending: for programs on another
+    clock. None for what is not the case."""
+    return {
+        name: None if at is None else max(0.0, now - at)
+        for name, at in (
+            ("status", state.status_since),
+            ("registered", state.registered_since),
+            ("unregistered", state.unregistered_since),
+            ("discoverable", state.discoverable_since),
+            ("proved", state.proved_at),
+            ("confirmed", state.confirmed_at),
+            ("unconfirmed", state.unconfirmed_since),
+            ("peers", state.peers_at),
+        )
+    }
 
 
 def fold(state: State, event: events.Event, now: float) -> State:
@@ -193,6 +212,7 @@ def _registered(state: State, event: events.WorkerRegistered) -> State:
         room_id=event.room_id,
         session_string=text,
         peers=event.peers,
+        peers_at=event.at,
         around=event.around,
         expected_peers=event.expected_peers or event.peers,
         trouble=None,

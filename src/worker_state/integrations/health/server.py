@@ -138,7 +138,8 @@ class Routes:
         assert not isinstance(self._metrics, str)
         wall_ahead = time.time() - now  # trio's clock becomes the wall's
         lag = self.lag.worst(now)
-        content_type, text = self._metrics.exposition(manager.state, manager.counts, lag=lag, wall_ahead=wall_ahead)
+        state, counts = manager.state, manager.counts
+        content_type, text = self._metrics.exposition(state, counts, now=now, lag=lag, wall_ahead=wall_ahead)
         return Response(200, text, content_type)
 
 
