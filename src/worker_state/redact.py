@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 HIDDEN = "[secret]"
-_SHOWN = frozenset(
+_PUBLIC = (
     "type peer_id room_id role metadata tags properties status current_job_id pending_job_id from_peer_id to_peer_id "
     "sender target payload code reason message error count peers filters connected_at admin_peer_id current_admin "
     "peer_list peer_metadata is_admin ice_servers mesh_ice_servers gpu_memory_mb gpu_model cuda_version hostname "
-    "sleap_version max_concurrent_jobs supported_models supported_job_types".split()
+    "sleap_version max_concurrent_jobs supported_models supported_job_types"
 )
+_SHOWN = frozenset(_PUBLIC.split())
 """Members of a frame that are shown. Any other may be a token, a key, or open a peer connection."""
 _TEXTS = frozenset({"reason", "message", "error", "code"})
 _TOKENS = re.compile(r"slp_[\w-]+|eyJ[\w.=-]+")  # how API keys and ID tokens look
@@ -32,8 +33,8 @@ def shown(text: str, limit: int = 200) -> str:
 
 
 def shown_frame(text: str | bytes, secrets: Iterable[str]) -> str:
-    """A frame as one line of JSON, in which only what is known to be public has its value. What is no JSON object with a
-    type is told by its length."""
+    """A frame as one line of JSON, in which only what is known to be public has its value. What is no message is told
+    by its length."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
