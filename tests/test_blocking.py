@@ -416,6 +416,28 @@ def test_the_end_of_the_interpreter(served: Served) -> None:
     assert not served.server.rooms.users
 
 
+ENTERED_BY_HAND = """if True:
+    import sys
+    from contextlib import ExitStack
+    from worker_state import Config
+    from worker_state.blocking import start_state_manager
+    stack = ExitStack()
+    manager = stack.enter_context(start_state_manager(Config(*sys.argv[1:])))
+    by_hand = start_state_manager(Config(*sys.argv[1:]))
+    manager = by_hand.__enter__()
+"""
+
+
+def test_g53_entered_by_hand(served: Served) -> None:
+    """In a notebook, a REPL or an `ExitStack` nobody leaves the block; the interpreter ends, and all is deleted."""
+    config = served.config
+    command = [sys.executable, "-c", ENTERED_BY_HAND, config.websocket_url, config.http_url]
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=PATIENCE, env=environment())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert sum(frame["type"] == "register" for _, frame in served.server.frames) == 2
+    assert not served.server.rooms.users
+
+
 async def test_a_job_in_a_thread_of_trio(nursery: trio.Nursery) -> None:
     """The recipe for trio's own threads: status and signals through `trio.from_thread`, and cancellation reaches it."""
     server = await nursery.start(serve)

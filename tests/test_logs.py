@@ -91,6 +91,15 @@ def test_every_line_of_the_package_names_its_event() -> None:
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func).startswith("log.")
+        and ast.unparse(node.func) != "log.isEnabledFor"
         and not any(keyword.arg == "extra" for keyword in node.keywords)
     ]
     assert nameless == []
+
+
+def test_g55_attributes_that_collide_with_nobodys() -> None:
+    """What the package adds to a record is no attribute of `logging`, and no key of structlog or of OpenTelemetry."""
+    taken = {*vars(record()), "message", "asctime", "event", "level", "logger", "timestamp", "exception", "fields"}
+    added = set(event("registered", epoch=3))
+    assert added == {"worker_state_event", "worker_state_fields"}
+    assert not added & taken

@@ -137,7 +137,7 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
         else:
             ending = "cancelled" if job._scope.cancelled_caught else "done"
         if ending != "failed":
-            log.info("job %s is %s", job.id, ending, extra=event(f"job_{ending}", job_id=job.id))
+            log.info("job %s is %s", job.id, ending, extra=event("job_ended", job_id=job.id, ending=ending))
         await job.send({"type": ending, "job_id": job.id})
 
 

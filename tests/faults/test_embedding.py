@@ -22,14 +22,17 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from tests.support.embedded import INTERRUPTED, PLACES, TOLD, Place, Wait, around_its_block
+from tests.support.fake import FakeServer
 from tests.support.processes import environment
 from tests.support.showing import showing
 from tests.support.worlds import FakeWorld, RealWorld, World, given_room, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.background import open_background
 from worker_state.devserver import DevServer, serve
+from worker_state.manager import run_in_world
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
 from worker_state.tools.observer import open_roster
 from worker_state.tools.roster import Roster
@@ -662,3 +665,61 @@ def test_g57_a_job_that_is_named_again() -> None:
         assert seen == [Available(), Busy("job-2"), Available()]
 
     trio.run(check)
+
+
+@scenario
+async def test_g56_another_loop(world: World) -> None:
+    """A `trio.run` in another thread that waits on the manager is refused in words, and the worker goes on."""
+    manager = await world.start()
+
+    async def read_state() -> object:
+        return await anext(aiter(manager.states))
+
+    for wait in (
+        manager.synced,
+        manager.draining,
+        partial(manager.wait_for, lambda state: state.status == "busy"),
+        partial(manager.send_signal, {"type": "candidate"}),
+        manager.signals.receive,
+        read_state,
+    ):
+        with pytest.raises(RuntimeError, match="not in this thread"):
+            await trio.to_thread.run_sync(trio.run, wait)
+    await manager.synced()
+
+
+class _Below(trio.abc.Clock):
+    """Trio's own clock, a day below zero."""
+
+    def __init__(self) -> None:
+        self._clock = MockClock(autojump_threshold=0)
+
+    def start_clock(self) -> None:
+        self._clock.start_clock()
+
+    def current_time(self) -> float:
+        return self._clock.current_time() - 86400.0
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return self._clock.deadline_to_sleep_time(deadline + 86400.0)
+
+
+def test_g58_a_clock_below_zero() -> None:
+    """A program whose clock is below zero has a worker like any other."""
+
+    async def life() -> None:
+        server = FakeServer()
+        outside = Outside(server.dial, server, Random(3), nonce=lambda: "1")
+        scope = trio.CancelScope()
+
+        async def run(task_status: "trio.TaskStatus[Manager]") -> None:
+            with scope:
+                await run_in_world(Config("ws://localhost", "http://localhost"), outside, task_status=task_status)
+
+        async with trio.open_nursery() as nursery:
+            manager: Manager = await nursery.start(run)
+            assert trio.current_time() < 0
+            assert manager.state.registered
+            scope.cancel()
+
+    trio.run(life, clock=_Below())
