@@ -42,7 +42,8 @@ async def test_a_job(world: World) -> None:
     seen: list[Any] = []
 
     async def handle(job: Job) -> None:
-        seen.append((job.offer["epochs"], manager.status, manager.job_id == job.id, job.id in repr(job)))
+        changes = manager.state.revision  # reserved, then busy
+        seen.append((job.offer["epochs"], manager.status, manager.job_id == job.id, job.id in repr(job), changes))
         await job.answer("its sdp")
         await job.send({"type": "progress", "step": 1})
 
@@ -53,7 +54,7 @@ async def test_a_job(world: World) -> None:
         assert (await said(client, "progress"))["step"] == 1
         assert (await said(client, "done"))["job_id"] == job_id
         await manager.wait_for(lambda state: state.status == "available")
-    assert seen == [(3, "busy", True, True)]
+    assert seen == [(3, "busy", True, True, 2)]
 
 
 @scenario

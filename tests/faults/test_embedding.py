@@ -722,4 +722,8 @@ def test_g58_a_clock_below_zero() -> None:
             assert manager.state.registered
             scope.cancel()
 
-    trio.run(life, clock=_Below())
+    async def bounded() -> None:
+        with trio.fail_after(60):
+            await life()
+
+    trio.run(bounded, clock=_Below())
