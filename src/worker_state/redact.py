@@ -8,7 +8,7 @@ from typing import Any
 HIDDEN = "[secret]"
 _PUBLIC = (
     "type peer_id room_id role metadata tags properties status current_job_id pending_job_id from_peer_id to_peer_id "
-    "sender target payload code reason message error count peers filters connected_at admin_peer_id current_admin "
+    "sender target payload job_id worker_state_echo code reason message error count peers filters connected_at admin_peer_id current_admin "
     "peer_list peer_metadata is_admin ice_servers mesh_ice_servers gpu_memory_mb gpu_model cuda_version hostname "
     "sleap_version max_concurrent_jobs supported_models supported_job_types"
 )
@@ -48,13 +48,14 @@ def _without_secrets(value: Any, levels: int = 8) -> Any:
     if levels == 0:
         return "…"
     if isinstance(value, dict):
-        # Records stand under the names of their owners, and texts for people are texts.
+        # Records stand under the names of their owners, texts for people are texts, and no number is a secret.
         known = {
             name: each
             for name, each in value.items()
-            if isinstance(each, dict) or (name in _SHOWN and (name not in _TEXTS or isinstance(each, str)))
+            if isinstance(each, dict | bool | int | float | None)
+            or (name in _SHOWN and (name not in _TEXTS or isinstance(each, str)))
         }
-        return {name: _without_secrets(known[name], levels - 1) if name in known else HIDDEN for name in value}
+        return {name: _without_secrets(known[name], levels - 1) if name in known else "[hidden]" for name in value}
     if isinstance(value, list):
         return [_without_secrets(each, levels - 1) for each in value]
     return value

@@ -133,6 +133,17 @@ def test_a_job_that_is_cancelled_from_the_command_line(spawn: Spawn, server: Ser
     assert again.end() == 0
 
 
+def test_the_example_serves(spawn: Spawn) -> None:
+    """With the server inside, `run` says how to send it a job, and the example runs that."""
+    worker = spawn("run")
+    command = worker.until("Send it a job, from another terminal: worker-state offer ").split("worker-state ", 1)[1]
+    worker.until("  discoverable")
+    client = spawn(*command.split())
+    assert json.loads(client.until("progress")) == {"type": "progress", "step": 1, "of": 10}
+    client.process.terminate()
+    assert client.end() == 1
+
+
 def test_a_worker_without_a_handler_refuses(spawn: Spawn, server: Server) -> None:
     """An offer to a worker in maintenance ends with 1 and a sentence, as does one to nobody."""
     session = run_worker(spawn, server, "--available")

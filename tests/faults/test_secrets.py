@@ -199,9 +199,9 @@ async def test_every_frame_is_shown(world: World) -> None:
         await client.send({"type": "offer", **ids, "sdp": "a=ice-pwd:hidden", "status": "x"})
         await manager.signals.receive()
     (sent,) = world.logged(logging.DEBUG, "sent", '"register"')
-    assert '"id_token": "[secret]"' in sent
+    assert '"id_token": "[hidden]"' in sent
     assert '"status": "available"' in sent
-    assert world.logged(logging.DEBUG, "received", '"registered_auth"', '"token": "[secret]"')
+    assert world.logged(logging.DEBUG, "received", '"registered_auth"', '"token": "[hidden]"')
     (offer,) = world.logged(logging.DEBUG, "received", '"offer"')
     assert f'"sender": "{client.peer_id}"' in offer
     assert "ice-pwd" not in offer

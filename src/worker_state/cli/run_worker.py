@@ -41,6 +41,7 @@ class WorkerRun:
     handler: Handler | None = None  # runs the jobs; None: nobody does
     idle: bool = False  # in maintenance, for nobody would serve the clients
     manager: Manager | None = None
+    _inside: tuple[str, str] | None = None  # the addresses of the server inside
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)  # the worker's life
 
     async def run(self) -> None:
@@ -59,7 +60,7 @@ class WorkerRun:
             addresses = server_of(self.settings)
             if addresses is None:
                 server = await nursery.start(self.start_server)
-                ws, http = addresses = server.ws_url, server.http_url
+                ws, http = addresses = self._inside = server.ws_url, server.http_url
                 about = About("server_inside", {"ws": ws, "http": http})
                 screen.line(f"No server was named, so one runs inside: {ws} and {http}", about=about)
                 screen.line(f"It shows its workers in a browser: {http}/", about=About("page", {"url": f"{http}/"}))
@@ -154,6 +155,11 @@ class WorkerRun:
                 session = state.session_string
                 if session is not None and self.settings.values["show_session_string"].value:
                     self.screen.result("session string", session)
+                    if self._inside is not None and self.handler is not None:
+                        ws, http = self._inside
+                        command = f"worker-state offer --ws {ws} --http {http} --session {session}"
+                        text = f"Send it a job, from another terminal: {command}"
+                        self.screen.line(text, about=About("offer_hint", {"ws": ws, "http": http}))
             if (line := f"{doing(state):<28}  {visible(state)}") != printed:
                 printed = line
                 about = About("state", {"status": state.status, "job_id": state.job_id, "seen": visible(state)})
