@@ -136,9 +136,10 @@ def test_a_job_that_is_cancelled_from_the_command_line(spawn: Spawn, server: Ser
 def test_the_example_serves(spawn: Spawn) -> None:
     """With the server inside, `run` says how to send it a job, and the example runs that."""
     worker = spawn("run")
-    command = worker.until("Send it a job, from another terminal: worker-state offer ").split("worker-state ", 1)[1]
+    session = worker.until("session string: ").split()[-1]
+    hint = worker.until("Send it a job, from another terminal: worker-state offer ")
     worker.until("  discoverable")
-    client = spawn(*command.split())
+    client = spawn(*hint.split("worker-state ", 1)[1].replace("…", session).split())
     assert json.loads(client.until("progress")) == {"type": "progress", "step": 1, "of": 10}
     client.process.terminate()
     assert client.end() == 1

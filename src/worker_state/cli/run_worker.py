@@ -157,7 +157,7 @@ class WorkerRun:
                     self.screen.result("session string", session)
                     if self._inside is not None and self.handler is not None:
                         ws, http = self._inside
-                        command = f"worker-state offer --ws {ws} --http {http} --session {session}"
+                        command = f"worker-state offer --ws {ws} --http {http} --session …"
                         text = f"Send it a job, from another terminal: {command}"
                         self.screen.line(text, about=About("offer_hint", {"ws": ws, "http": http}))
             if (line := f"{doing(state):<28}  {visible(state)}") != printed:
