@@ -9,8 +9,8 @@ HIDDEN = "[secret]"
 _PUBLIC = (
     "type peer_id room_id role metadata tags properties status current_job_id pending_job_id from_peer_id to_peer_id "
     "sender target payload job_id code reason message error count peers filters connected_at admin_peer_id "
-    "current_admin peer_list peer_metadata is_admin ice_servers mesh_ice_servers gpu_memory_mb gpu_model cuda_version hostname "
-    "sleap_version max_concurrent_jobs supported_models supported_job_types"
+    "current_admin peer_list peer_metadata is_admin ice_servers mesh_ice_servers gpu_memory_mb gpu_model cuda_version "
+    "hostname sleap_version max_concurrent_jobs supported_models supported_job_types"
 )
 _SHOWN = frozenset(_PUBLIC.split())
 """Members of a frame that are shown. Any other may be a token, a key, or open a peer connection."""
