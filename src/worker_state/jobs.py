@@ -33,7 +33,8 @@ class Job:
     """What a handler gets: the client's offer, and a way to talk to the client."""
 
     def __init__(self, manager: Manager, offer: Message) -> None:
-        self.id = uuid4().hex[:8]
+        """Made by `serve_jobs`."""
+        self.id: str = uuid4().hex[:8]
         self.offer = offer  # as it came: its `sdp`, or whatever else the client has put into it
         self.client: str = offer["sender"]  # the client's peer id
         self._manager = manager
@@ -70,7 +71,10 @@ class ThreadJob:
     """
 
     def __init__(self, job: Job) -> None:
-        self.id, self.offer, self.client = job.id, job.offer, job.client
+        """Made by `serve_jobs`."""
+        self.id: str = job.id
+        self.offer: Message = job.offer
+        self.client: str = job.client
         self._job = job
 
     @property

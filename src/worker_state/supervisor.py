@@ -92,7 +92,7 @@ class Supervisor:
 
     def __init__(self, config: Config, world: World) -> None:
         began = trio.current_time()
-        self.state = Watched(
+        self.state: Watched[State] = Watched(
             State(
                 advertised=config.advertised,
                 admin=config.admin,
@@ -101,10 +101,10 @@ class Supervisor:
                 unregistered_since=began,
             )
         )
-        self.counts = Counters()
+        self.counts: Counters = Counters()
         self.link: events.Link | None = None
         self.on_registered: Callable[[], None] | None = None  # called once, at the first registration
-        self.ended_at = math.inf
+        self.ended_at: float = math.inf
         self._failure: StartupFailed | None = None
         self._epoch = 0  # of the newest link
         self._registration = RegistrationActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
@@ -115,6 +115,7 @@ class Supervisor:
         self._waiting: deque[events.Event] = deque()
         self._publishing = False
         self._channels = {name: trio.open_memory_channel[events.Event](math.inf) for name in ACTORS}
+        self.signals: trio.MemoryReceiveChannel[frames.Message]
         self._signals, self.signals = trio.open_memory_channel[frames.Message](config.signal_buffer)
         self._receivers: dict[str, Callable[[events.Event], None]] = {
             name: send.send_nowait for name, (send, _) in self._channels.items()

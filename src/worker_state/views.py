@@ -16,7 +16,14 @@ class Signals(trio.abc.ReceiveChannel[frames.Message]):
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self.receive_nowait, self.statistics = supervisor.signals.receive_nowait, supervisor.signals.statistics
+
+    def receive_nowait(self) -> frames.Message:
+        """The next message that has come already, else `trio.WouldBlock`. Raises `trio.EndOfChannel` as `receive`."""
+        return self._supervisor.signals.receive_nowait()
+
+    def statistics(self) -> trio.MemoryChannelStatistics:
+        """How many messages wait: `current_buffer_used`."""
+        return self._supervisor.signals.statistics()
 
     @trio.lowlevel.enable_ki_protection
     async def receive(self) -> frames.Message:

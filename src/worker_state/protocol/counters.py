@@ -36,8 +36,8 @@ class Counters:
     def __init__(self) -> None:
         self._tally: Counter[Series] = Counter()
         self._classes = [0] * (len(BOUNDS) + 1)
-        self.seconds = 0.0  # all times to register together
-        self.pause = 0.0  # the pause before the next dial, in seconds; 0 while there is a link
+        self.seconds: float = 0.0  # all times to register together
+        self.pause: float = 0.0  # the pause before the next dial, in seconds; 0 while there is a link
 
     def add(self, event: events.Event, before: State) -> None:
         """Count this event; `before` is the snapshot that does not know of it yet."""
