@@ -23,7 +23,7 @@ from worker_state.manager import Manager
 from worker_state.protocol.frames import Message
 from worker_state.redact import shown
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Awaitable[object] | object]
 """`async def handle(job: Job)`, or `def handle(job: ThreadJob)`. What it returns is not used."""
