@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 PLACE := $(shell pwd | cksum | cut -d ' ' -f 1)
 LOCKED := $(VENV)/.locked-$(PLACE)
 READY := $(VENV)/.ready-$(PLACE)
+# What the WebRTC examples need, in a third: their tests need it, and nothing else does.
+WEBRTC := $(VENV)/.webrtc-$(PLACE)
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test coverage simulate mutants bench-tools lint format lock clean
@@ -27,11 +29,11 @@ run: $(READY) ## run a worker against a development server of its own (ARGS="--h
 demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in some seconds
 	@$(BIN)/worker-state run --demo $(ARGS)
 
-test: lint ## check style and types, run the tests (all but the slow ones)
+test: $(WEBRTC) lint ## check style and types, run the tests (all but the slow ones)
 	$(BIN)/python -m pytest -n 6 --dist loadgroup -m "not slow" $(ARGS)
 
 PURE := src/worker_state/protocol/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
-coverage: $(READY) ## run every test, slowly, and hold the coverage thresholds
+coverage: $(READY) $(WEBRTC) ## run every test, slowly, and hold the coverage thresholds
 	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export COVERAGE_FILE="$$data/coverage" && \
 	$(BIN)/coverage run -m pytest -n 4 --dist loadgroup $(ARGS) && \
@@ -67,6 +69,9 @@ lock: ## resolve the dependencies again and write requirements.lock
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--constraint requirements.lock --extra all --group bench pyproject.toml --output-file requirements-bench.lock
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--constraint requirements.lock --extra all --group webrtc pyproject.toml --output-file requirements-webrtc.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \
@@ -99,3 +104,11 @@ $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || \
 		{ $(BIN)/python -m pip check; echo "requirements.lock does not fit pyproject.toml: run 'make lock'." >&2; exit 1; }
 	@touch $@
+
+# Without wheels for this machine, or without a network, there are none: then the tests that need them are skipped, and
+# the next run tries again.
+$(WEBRTC): requirements-webrtc.lock | $(READY)
+	@if $(BIN)/python -m pip install -qq --disable-pip-version-check --retries 1 --only-binary :all: --require-hashes \
+		-r requirements-webrtc.lock; \
+	then touch $@; \
+	else echo "aiortc cannot be installed here: the tests of the WebRTC examples are skipped." >&2; fi

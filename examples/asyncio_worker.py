@@ -1,22 +1,20 @@
-"""The same worker for a program that is written for asyncio (as aiortc is), on `worker_state.blocking`.
+"""The same worker for a program that is written for asyncio (as aiortc is), on `worker_state.aio`.
 
     worker-state serve                   # in one terminal; it comes with pip install 'worker-state[cli]'
     python examples/asyncio_worker.py    # in another; --ws and --http name a server elsewhere
 
-The manager runs around asyncio, in a thread of its own: everything of asyncio has ended when the worker leaves. Ctrl-C
-leaves at once. SIGTERM lets the running job finish first; a second one does not wait for it.
+The manager's block is around the program's tasks, so they have ended when the worker leaves. Ctrl-C leaves at once.
+SIGTERM lets the running job finish first; a second one does not wait for it. With WebRTC: `webrtc_worker.py`.
 """
 
 import argparse
 import asyncio
 import logging
 import signal
-import sys
 import uuid
 from contextlib import suppress
 
-from worker_state import Config, ConfigError, Disconnected, WorkerStateError
-from worker_state.blocking import BlockingManager, start_state_manager
+from worker_state import Config, ConfigError, Disconnected, WorkerStateError, aio
 
 log = logging.getLogger("worker")
 
@@ -24,18 +22,17 @@ log = logging.getLogger("worker")
 class Worker:
     """Takes jobs from the clients that the signaling server sends."""
 
-    def __init__(self, manager: BlockingManager, steps: int) -> None:
-        self.manager, self.steps = manager, steps
+    def __init__(self, manager: aio.Manager, tasks: asyncio.TaskGroup, steps: int) -> None:
+        self.manager, self.tasks, self.steps = manager, tasks, steps
         self.jobs: dict[str, asyncio.Task[None]] = {}  # the newest, by its client
-        self.draining: asyncio.Task[None] | None = None
+        self.drained: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
         async for message in self.manager.signals:
             match message:
                 case {"type": "offer", "sender": str(client), "sdp": str(sdp)} if self.manager.status == "available":
-                    # Plain calls take a moment whatever the network does: asyncio may make them directly.
-                    self.manager.set_reserved(job_id := uuid.uuid4().hex[:8])
-                    self.jobs = {client: asyncio.create_task(self.serve(client, sdp, job_id))}
+                    self.manager.set_reserved(job_id := uuid.uuid4().hex[:8])  # from here on nobody else gets it
+                    self.jobs = {client: self.tasks.create_task(self.serve(client, sdp, job_id))}
                 case {"type": "offer", "sender": str(client)}:
                     await self.tell(client, type="refused", status=self.manager.status)
                 case {"type": "peer_message", "from_peer_id": str(client), "payload": {"type": "cancel"}} if (
@@ -69,28 +66,31 @@ class Worker:
 
     async def send(self, message: dict[str, object]) -> None:
         with suppress(Disconnected):  # not registered just now; the job goes on
-            await asyncio.to_thread(self.manager.send_signal, {"sender": self.manager.state.peer_id, **message})
+            await self.manager.send_signal({"sender": self.manager.state.peer_id, **message})
 
-    async def drain(self, listening: "asyncio.Task[None]") -> None:
+    async def drain(self, leave: "asyncio.Task[None]") -> None:
         with suppress(TimeoutError):
-            await asyncio.to_thread(self.manager.draining, 20)  # seconds that the running job has
-        listening.cancel()
+            async with asyncio.timeout(20):  # seconds that the running job has
+                await self.manager.draining()
+        leave.cancel()
 
-    def terminate(self, listening: "asyncio.Task[None]") -> None:
-        if self.draining is None:
-            self.draining = asyncio.create_task(self.drain(listening))
+    def terminate(self, leave: "asyncio.Task[None]") -> None:
+        if self.drained is None:
+            self.drained = self.tasks.create_task(self.drain(leave))
         else:
-            listening.cancel()
+            leave.cancel()
 
 
-async def main(manager: BlockingManager, steps: int) -> None:
-    worker = Worker(manager, steps)
-    listening = asyncio.create_task(worker.listen())
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, worker.terminate, listening)
-    loop.add_signal_handler(signal.SIGINT, listening.cancel)
+async def main(config: Config, steps: int) -> None:
+    me, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert me is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, me.cancel)  # the blocks below end in order: all tasks, then the manager
     with suppress(asyncio.CancelledError):
-        await listening
+        async with aio.open_state_manager(config) as manager, asyncio.TaskGroup() as tasks:
+            worker = Worker(manager, tasks, steps)
+            loop.add_signal_handler(signal.SIGTERM, worker.terminate, me)
+            await worker.listen()
 
 
 if __name__ == "__main__":
@@ -101,10 +101,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s  %(message)s")
     logging.getLogger("worker_state").setLevel(logging.INFO)
-    for number in (signal.SIGINT, signal.SIGTERM):  # while it is only starting: leave in order, too
-        signal.signal(number, lambda *_: sys.exit(1))
     try:
-        with start_state_manager(Config(options.ws, options.http)) as manager:
-            asyncio.run(main(manager, options.steps))
+        asyncio.run(main(Config(options.ws, options.http), options.steps))
     except WorkerStateError as error:
         parser.exit(2 if isinstance(error, ConfigError) else 1, f"{error}\n")

@@ -56,6 +56,14 @@ class Running:
             raise AssertionError(f"no {text!r} within {DEADLINE:g} s: {self.lines}") from None
         raise AssertionError(f"the output ended without {text!r}: {self.lines}")
 
+    def catch_up(self) -> None:
+        """Take the lines that have been printed by now, so that the next ones are new."""
+        for _ in range(self._read.qsize()):
+            line = self._read.get()
+            if line is None:
+                raise AssertionError(f"the output has ended: {self.lines}")
+            self.lines.append(line)
+
     def addresses(self) -> tuple[str, str]:
         """The two addresses that a server prints."""
         return self.until("ws://").split()[-1], self.until("http://").split()[-1]
@@ -96,14 +104,16 @@ Spawn = Callable[..., Running]
 
 @contextmanager
 def spawning() -> Iterator[Spawn]:
-    """Start `worker-state` with these arguments; what still runs at the end of the test is killed."""
+    """Start `worker-state`, or another program, with these arguments; what still runs at the end is killed."""
     with ExitStack() as stack:
 
-        def start(*arguments: str, terminal: bool = False, **extra: str) -> Running:
+        def start(
+            *arguments: str, program: tuple[str | Path, ...] = (PROGRAM,), terminal: bool = False, **extra: str
+        ) -> Running:
             process_side, test_side = os.openpty()[::-1] if terminal else os.pipe()[::-1]
             out = stack.enter_context(os.fdopen(test_side, "rb"))
             process = subprocess.Popen(
-                [PROGRAM, *arguments],
+                [*program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=process_side,
                 stderr=subprocess.PIPE,
