@@ -38,9 +38,12 @@ class Served:
         return properties["status"], properties["current_job_id"]
 
     def offer(self, manager: RemoteManager, sdp: str = "v=0") -> None:
-        """An offer is handed on to the worker (in its own name: the server wants the sender to be in the room)."""
-        me = manager.state.peer_id
-        text = json.dumps({"type": "offer", "sender": me, "target": me, "sdp": sdp})
+        """An offer is handed on to the worker."""
+        self.say(manager.state.peer_id or "", {"type": "offer", "sdp": sdp})
+
+    def say(self, worker: str, message: dict[str, Any]) -> None:
+        """A signal is handed on to the worker (in its own name: the server wants the sender to be in the room)."""
+        text = json.dumps({"sender": worker, "target": worker, **message})
         server = self.server
         self._portal.call(lambda: server.perform(server.rooms.receive("client", text, server.clock())))
 
