@@ -196,6 +196,13 @@ def test_signals_dropped() -> None:
     assert after(m.SignalDropped(), m.SignalDropped()).signals_dropped == 2
 
 
+def test_id_token() -> None:
+    """The ID token is that of the newest sign-in, also once the worker is registered."""
+    state = after(m.IdentityCreated(http_api.Identity("PEER", "first")), *ONLINE)
+    assert state.id_token == "first"
+    assert after(m.IdentityCreated(http_api.Identity("u", SECRET)), state=state).id_token == SECRET
+
+
 UNTOUCHED: list[m.Event] = [
     m.StartDialing(),
     m.DropLink(1, "why"),
@@ -208,7 +215,6 @@ UNTOUCHED: list[m.Event] = [
     m.SendClose(1),
     m.LinkReleased(by_server=True, registered=True, unanswered=False),
     m.RegisterWithdrawn(1),
-    m.IdentityCreated(http_api.Identity("u", SECRET)),
     m.IdentityFailed("why"),
     m.RoomCreated(http_api.Room("r", SECRET)),
     m.RoomFailed("why"),
@@ -227,6 +233,7 @@ def test_untouched(note: m.Event) -> None:
 
 NOTES: list[m.Event] = [
     *UNTOUCHED,
+    m.IdentityCreated(http_api.Identity("u", SECRET)),
     OPENED,
     m.LinkOpened(link(2)),
     m.LinkLost(1, Closed(), 1.0),

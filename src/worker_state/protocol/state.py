@@ -34,6 +34,7 @@ class State:
     peer_id: str | None = None
     room_id: str | None = None
     session_string: str | None = field(default=None, repr=False)
+    id_token: str | None = field(default=None, repr=False)  # of the newest sign-in
     expected_peers: int = 0  # others to expect in the room, which decides how often the server is asked
     around: Around = NOTHING_AROUND  # also as `peer_list`, `peer_metadata`, `ice_servers` …
     peers: int = 0  # how many others were in the room at the last registration …
@@ -153,6 +154,8 @@ def fold(state: State, event: events.Event, now: float) -> State:
             return replace(_unregistered(state, str(closed), now), connected=False)
         case events.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
+        case events.IdentityCreated(identity):
+            return replace(state, id_token=identity.id_token)
         case events.IdentityFailed(why) if not state.registered:
             return replace(state, trouble=f"sign-in failed: {why}")
         case events.RoomFailed(why) if not state.registered:
