@@ -114,7 +114,8 @@ def test_what_is_no_status(served: Served) -> None:
     played(life())
 
 
-def test_the_deletion_is_a_plain_call(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_deletion_is_a_plain_call(served: Served, begun: bool, caplog: pytest.LogCaptureFixture) -> None:
     """The deletion needs no `await`, may be asked for twice, and changes after it are logged and raise nothing."""
 
     async def life() -> None:
@@ -122,6 +123,8 @@ def test_the_deletion_is_a_plain_call(served: Served, caplog: pytest.LogCaptureF
             await adapter.update_status("busy", current_job_id="job-1")
             deletion = adapter.request_peer_room_deletion(adapter.manager.state.peer_id)
             assert adapter.request_peer_room_deletion(adapter.manager.state.peer_id) is deletion
+            if begun:
+                await asyncio.sleep(0)
         assert deletion.done()
         assert not served.server.rooms.users
         await adapter.update_status("available")

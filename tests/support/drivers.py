@@ -114,7 +114,7 @@ class Driver(ABC):
 
     @abstractmethod
     async def leave(self) -> None:
-        """The worker exits. May be called again."""
+        """The worker exits."""
 
     @property
     def manager(self) -> Manager | aio.Manager:
@@ -185,9 +185,8 @@ class TrioDriver(Driver):
         self.started = await self.server.world.start()
 
     async def leave(self) -> None:
-        if not self.manager.state.ended:
-            assert isinstance(self.manager, Manager)
-            await self.server.world.stop(self.manager)
+        assert isinstance(self.manager, Manager)
+        await self.server.world.stop(self.manager)
 
 
 class AioDriver(Driver):
@@ -218,9 +217,7 @@ class AdapterDriver(AioDriver):
         self.started = adapter.manager
 
     async def leave(self) -> None:
-        if not self.manager.state.ended:
-            await self.adapter.request_peer_room_deletion(self.peer_id)
-        await super().leave()
+        await self.adapter.request_peer_room_deletion(self.peer_id)
 
     async def update_status(self, status: str, **job: str) -> None:
         await self.adapter.update_status(status, **job)
