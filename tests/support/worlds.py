@@ -91,10 +91,10 @@ class World(ABC):
         """Somebody with a connection and nothing else."""
 
     @asynccontextmanager
-    async def client_in(self, room_id: str, token: str | None = None) -> AsyncIterator[Client]:
-        """A client that has registered in this room, with this token or else with the right one."""
+    async def client_in(self, room_id: str) -> AsyncIterator[Client]:
+        """A client that has registered in this room."""
         async with self.connect() as client:
-            await _register(self, room_id, token, client)
+            await _register(self, room_id, client)
             yield client
 
     def client(self, manager: Manager) -> AbstractAsyncContextManager[Client]:
@@ -348,7 +348,7 @@ class RealWorld(World):
         return connection
 
 
-async def _register(world: World, room_id: str, token: str | None, client: Client) -> None:
+async def _register(world: World, room_id: str, client: Client) -> None:
     signed_in = world.rooms.sign_in(world.now()).body
     assert isinstance(signed_in, dict)
     room = world.rooms.rooms[room_id]
@@ -358,7 +358,7 @@ async def _register(world: World, room_id: str, token: str | None, client: Clien
             "type": "register",
             "peer_id": client.peer_id,
             "room_id": room.room_id,
-            "token": token or room.token,
+            "token": room.token,
             "id_token": signed_in["id_token"],
             "role": "client",
             "metadata": {"tags": ["sleap-rtc", "training-client"], "properties": {}},
