@@ -3,13 +3,13 @@
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import trio
 
 from worker_state.devserver.admission import Admission
-from worker_state.devserver.model import Effect, Send
+from worker_state.devserver.model import Effect, Send, encoded
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import Connection, FaultyStream
 from worker_state.integrations.http_server import Response
@@ -34,6 +34,8 @@ class DevServer:
         self.streams: set[FaultyStream] = set()  # all TCP connections, those of HTTP and those not yet upgraded too
         self.held_registers = 0  # registers that are being held right now
         self.handling = self._answering = True
+        self.away = False
+        self._accepting: list[tuple[trio.CancelScope, trio.SocketListener]] = []
         self._admission = admission
         self._refusals: deque[Response] = deque()
         self._failures: defaultdict[str, deque[Response]] = defaultdict(deque)
@@ -120,6 +122,29 @@ class DevServer:
         self.rooms.forget_peers()
         self.notify()
 
+    def go_away(self) -> None:
+        """As `restart`, and its ports refuse connections, until `come_back`."""
+        self.away = True
+        self.restart()
+        for scope, listener in self._accepting:
+            scope.cancel()
+            listener.socket.close()
+
+    def come_back(self) -> None:
+        """The ports are open again in a moment."""
+        self.away = False
+        self.notify()
+
+    @contextmanager
+    def accepting(self, listener: trio.SocketListener) -> Iterator[None]:
+        """Around the task that accepts connections there; `go_away` ends it."""
+        with trio.CancelScope() as scope:
+            self._accepting.append((scope, listener))
+            try:
+                yield
+            finally:
+                self._accepting.remove((scope, listener))
+
     def _connections_of(self, peer_id: str | None) -> Iterator[Connection]:
         for connection in list(self.connections):
             if peer_id is None or self.rooms.peer_of(connection) == peer_id:
@@ -187,8 +212,7 @@ class DevServer:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """The next `times` requests for this path get this answer, in JSON unless it is text, and take no effect."""
-        content = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
-        response = Response(status, content, content_type, headers or {})
+        response = Response(status, encoded(body), content_type, headers or {})
         self._failures[path].extend([response] * times)
 
     def hang_http(self, path: str) -> None:

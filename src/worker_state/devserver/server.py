@@ -60,8 +60,8 @@ async def serve(
     serve_ws = partial(admission.serve, partial(serve_socket, server))
     serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"})
     async with trio.open_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, partial(contain, server, serve_ws), [admission.opened(ws)])
-        await nursery.start(trio.serve_listeners, partial(contain, server, serve_http), [http])
+        await nursery.start(partial(_accept, server, serve_ws, ws, opened=admission.opened, backlog=admission.backlog))
+        await nursery.start(_accept, server, serve_http, http)
         if ping_every is not None:
             nursery.start_soon(_ping, server, ping_every)
         task_status.started(server)
@@ -81,6 +81,30 @@ def _address(host: str, allow_exposed: bool) -> str:
     return str(address)
 
 
+async def _accept(
+    server: DevServer,
+    serve_one: Callable[[FaultyStream], Awaitable[None]],
+    listener: trio.SocketListener,
+    opened: Callable[[trio.SocketListener], trio.abc.Listener[trio.SocketStream]] = lambda listener: listener,
+    backlog: int | None = None,
+    *,
+    task_status: trio.TaskStatus[object],
+) -> None:
+    """Accept connections on one port, but while the server is away."""
+    port = listener.socket.getsockname()[1]
+    async with trio.open_nursery() as connections:
+        accept = partial(trio.serve_listeners, partial(contain, server, serve_one), handler_nursery=connections)
+        while True:
+            with server.accepting(listener):
+                await accept([opened(listener)], task_status=task_status)
+            task_status = trio.TASK_STATUS_IGNORED
+            while server.away or listener.socket.fileno() < 0:
+                await server.until(lambda: not server.away)
+                (listener,) = await trio.open_tcp_listeners(port, host=server.host, backlog=backlog)
+                if server.away:
+                    listener.socket.close()
+
+
 async def _ping(server: DevServer, every: float) -> None:
     while True:
         await trio.sleep(every)
@@ -92,6 +116,9 @@ async def contain(
 ) -> None:
     """Run one connection. Nothing but a cancellation of the whole server leaves here."""
     stream = FaultyStream(accepted)
+    if server.away:
+        stream.reset()
+        return
     server.streams.add(stream)
     with trio.CancelScope() as scope:
         try:
