@@ -285,7 +285,7 @@ async def run_state_manager(
     `timing.exit + timing.close` seconds.
     """
     check_start(config)
-    running = run_in_world(config, World.real(config), task_status=task_status)
+    running = run_in_world(config, World.around(config), task_status=task_status)
     del task_status  # it refers to the nursery of `nursery.start`, which would live as long as this call
     await running
 
@@ -321,4 +321,4 @@ def open_state_manager(
     programs that show how a start goes that waits for its server.
     """
     check_start(config)
-    return open_background(partial(run_in_world, config, World.real(config), early=early))
+    return open_background(partial(run_in_world, config, World.around(config), early=early))

@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 
@@ -34,6 +35,11 @@ class World:
         return ServerApi(self.http)
 
     @classmethod
+    def around(cls, config: Config) -> "World":
+        """What this worker lives in: the real world, unless this run of trio has another (`replaced`)."""
+        return (_another.get() or cls.real)(config)
+
+    @classmethod
     def real(cls, config: Config) -> "World":
         """The network, and randomness from the operating system."""
         timing = config.timing
@@ -45,6 +51,22 @@ class World:
             pace=ReconnectParameters.patient(timing.register),
             awake=_awake,
         )
+
+
+_another: trio.lowlevel.RunVar[Callable[[Config], World] | None] = trio.lowlevel.RunVar("worker_state_world", None)
+
+
+@contextmanager
+def replaced(make: Callable[[Config], World]) -> Iterator[None]:
+    """While the block lasts, whatever starts in this run of trio lives in the world that `make` gives to its
+    configuration. Raises `RuntimeError` inside another such block."""
+    if _another.get() is not None:
+        raise RuntimeError("the world of this run of trio has been replaced already: one kit in memory at a time")
+    _another.set(make)
+    try:
+        yield
+    finally:
+        _another.set(None)
 
 
 def _awake() -> float:

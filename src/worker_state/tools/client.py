@@ -43,7 +43,7 @@ class Client:
 async def open_client(config: Config) -> AsyncIterator[Client]:
     """Enter the room of `config` as a client. Raises `ObservationFailed` if the server does not let it in. At the end
     the server is asked to delete the identity."""
-    visit = _Visit(config, World.real(config))
+    visit = _Visit(config, World.around(config))
     async with open_background(visit.run) as client:
         yield client
 

@@ -46,7 +46,7 @@ async def open_roster(
     for url in config.exposed_urls:
         about = event("not_encrypted", url=url)
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
-    observer = _Observer(config, every, world or World.real(config))
+    observer = _Observer(config, every, world or World.around(config))
     try:
         async with open_background(observer.run) as rosters:
             yield rosters
