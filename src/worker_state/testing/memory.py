@@ -1,0 +1,302 @@
+"""A signaling server in memory, behind the `Dial` and `Http` protocols: the real rules, no sockets, any clock.
+
+Text frames go in and out of the development server's own `Rooms`; only the network around it is made up. The project's
+scenarios run against this and against real sockets, so that it cannot lie.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+import trio
+
+from worker_state.devserver.model import Close, Effect, Reply, Send, encoded
+from worker_state.devserver.rules import Rooms
+from worker_state.net.websocket import Socket
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.frames import Message
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.protocol.reconnect import Deadlines
+from worker_state.testing.memory_socket import MemorySocket
+
+EPOCH = 1_800_000_000.0
+"""The server's wall clock when trio's clock shows 0, in seconds since 1970."""
+HTTP_SECONDS = 30.0  # that a call is waited for, unless the caller has a deadline of its own
+LOOK_SECONDS = 0.5  # between two looks whether what hangs goes on
+
+
+class MemoryServer:
+    """What the network and the server do. A fault is a method, or an attribute that you set and unset; each begins at
+    once. All times are in seconds of trio's clock.
+    """
+
+    def __init__(self, seed: int = 1, generation: str = "v2", **rules: Any) -> None:
+        self.rooms = Rooms(random=Random(seed), generation=generation, **rules)  # type: ignore[arg-type]
+        self.sockets: list[MemorySocket] = []
+        """The connections that the server believes to be alive."""
+        self.closes: list[MemorySocket] = []
+        """Those that a client has closed politely."""
+        self.frames: list[Message] = []
+        """Every frame that has come, oldest first."""
+        self.requests: list[tuple[str, dict[str, Any] | None, float]] = []
+        """Every HTTP call: path, body, and when."""
+        self.dials: list[float] = []
+        """When somebody has dialled."""
+        self.up = True
+        """Takes new connections."""
+        self.away = False
+        """Takes no connection and no HTTP call."""
+        self.silent = False
+        """Takes frames and answers nothing, not even pings."""
+        self.answers_pings = False
+        """Though it is silent: as a proxy does."""
+        self.stuck = False
+        """Does not read: a send never comes back."""
+        self.http_answers: dict[str, list[HttpAnswer | HttpFailure]] = {}
+        """Next answers by path, in place of the rules'."""
+        self.http_hangs: set[str] = set()
+        """Paths whose calls are not answered."""
+        self.latency = 0.0
+        """Seconds that a dial takes, and each way of an HTTP call."""
+        self.dials_hang = False
+        """TCP connects, and the upgrade is never answered."""
+        self.answer_instead: Callable[[MemorySocket, Message], Message | None] = lambda socket, frame: None
+        """What is answered to a frame in place of the rules' answer, or nothing for {}; None: the rules answer."""
+        self.held_registers = 0
+        """How many registers are being held just now."""
+        self.ahead = 0.0
+        """Seconds that the server has lived through and trio's clock has not: the machine was suspended."""
+        self._registers_to_hold = 0
+        self._held: list[tuple[MemorySocket, str]] = []
+        self._changes = trio.lowlevel.ParkingLot()
+
+    def now(self) -> float:
+        """The server's wall clock, in seconds since 1970."""
+        return EPOCH + trio.current_time() + self.ahead
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Return as soon as the condition, which may look at anything of this server, is true."""
+        while not condition():
+            await self._changes.park()
+
+    def notify(self) -> None:
+        """Something has changed that `until` may wait for."""
+        self._changes.unpark_all()
+
+    # the network
+
+    async def dial(
+        self, deadlines: Deadlines, nursery: trio.Nursery, kept_answered: Callable[[], object] = lambda: None
+    ) -> Socket | DialFailure:
+        """Open a connection, or say why there is none: what the worker has in place of the network's `Dial`."""
+        await trio.lowlevel.checkpoint()
+        self.dials.append(trio.current_time())
+        self.notify()
+        await trio.sleep(self.latency)
+        with trio.move_on_after(deadlines.upgrade):
+            while self.dials_hang:
+                await trio.sleep(LOOK_SECONDS)
+        if self.dials_hang:
+            return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.upgrade:g} s")
+        return self.connect() if self.up and not self.away else DialFailure(Cause.REFUSED)
+
+    def connect(self) -> MemorySocket:
+        """A new connection, whatever the faults."""
+        socket = MemorySocket(self)
+        self.sockets.append(socket)
+        return socket
+
+    def cut(self, peer_id: str | None = None, closed: Closed | None = None) -> None:
+        """The open connections of one peer, or all, are over; the server notices at once."""
+        for socket in self._sockets_of(peer_id):
+            socket.end(closed or Closed())
+
+    def disconnect_all(self, code: int, reason: str = "") -> None:
+        """Closes every connection politely."""
+        self.cut(closed=Closed(code, reason))
+
+    def restart(self) -> None:
+        """Cuts everything and forgets all registrations. Users and rooms stay."""
+        self.cut()
+        self.rooms.forget_peers()
+        self.notify()
+
+    def go_away(self) -> None:
+        """The server is gone, HTTP included, until `come_back`; registrations are lost, users and rooms stay."""
+        self.away = True
+        self.restart()
+
+    def refuse(self) -> None:
+        """No WebSocket can be opened, until `come_back`. Those that are open stay, and HTTP calls are answered."""
+        self.up = False
+
+    def come_back(self) -> None:
+        """Ends `go_away` and `refuse`."""
+        self.up, self.away = True, False
+
+    def mute(self) -> None:
+        """Frames are taken and never answered; pings are. Ends with `unmute`."""
+        self.silent = self.answers_pings = True
+
+    def unmute(self) -> None:
+        self.silent = self.answers_pings = False
+
+    def half_open(self, peer_id: str) -> None:
+        """The peer loses its connections, and the server does not know until `notice`."""
+        for socket in self._sockets_of(peer_id):
+            socket.end(Closed(), noticed=False)
+
+    def notice(self) -> None:
+        """The server finds out which connections are dead."""
+        for socket in tuple(self.sockets):
+            if socket.half_open:
+                socket.half_open = False
+                self.lose(socket)
+
+    def freeze(self, peer_id: str) -> None:
+        """The server does nothing on this peer's connections, and notices nothing. Ends with `thaw`, as if nothing
+        had been."""
+        for socket in self._sockets_of(peer_id):
+            socket.frozen = []
+
+    def thaw(self) -> None:
+        for socket in tuple(self.sockets):
+            texts, socket.frozen = socket.frozen or [], None
+            unsent, socket.unsent = socket.unsent, []
+            for each in unsent:
+                socket.deliver(each)
+            for text in texts:
+                self._handle(socket, text)
+        self.notice()
+
+    def deafen(self, peer_id: str) -> None:
+        """The backend behind this peer's connections is dead; a proxy keeps them open and answers their pings."""
+        for socket in self._sockets_of(peer_id):
+            socket.deaf = True
+            self.rooms.gone(socket)
+
+    def hold_registers(self, times: int = 1) -> None:
+        """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
+        self._registers_to_hold = times
+
+    def release_registers(self, *, ghosts: bool = False) -> None:
+        """Those of dead sockets take effect too; with `ghosts` the entries outlive even the end of those sockets."""
+        held, self._held = self._held, []
+        self.held_registers = self._registers_to_hold = 0
+        for socket, text in held:
+            self._handle(socket, text)
+            if socket.closed is not None:
+                if ghosts:
+                    self.rooms.unanswered(socket)
+                self.rooms.gone(socket)
+
+    def _sockets_of(self, peer_id: str | None) -> list[MemorySocket]:
+        return [each for each in self.sockets if peer_id is None or self.rooms.peer_of(each) == peer_id]
+
+    def lose(self, socket: MemorySocket) -> None:
+        """The server knows that this connection is over."""
+        self.sockets.remove(socket)
+        self.rooms.gone(socket)
+        self.notify()
+
+    def receive(self, socket: MemorySocket, text: str) -> None:
+        """A frame has come from this client."""
+        self.frames.append(json.loads(text))
+        if socket.frozen is not None:
+            socket.frozen.append(text)
+        elif not (self.silent or socket.deaf):
+            self._handle(socket, text)
+        self.notify()
+
+    def _handle(self, socket: MemorySocket, text: str) -> None:
+        frame = json.loads(text)
+        instead = self.answer_instead(socket, frame) if isinstance(frame, dict) else None
+        if instead is not None:
+            if instead:
+                socket.deliver(json.dumps(instead))
+        elif any(held is socket for held, _ in self._held):
+            self._held.append((socket, text))  # the frames of one socket are handled in order
+        elif self._registers_to_hold and frame.get("type") == "register":
+            self._registers_to_hold -= 1
+            self.held_registers += 1
+            self._held.append((socket, text))
+        else:
+            self._perform(self.rooms.receive(socket, text, self.now()))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            socket = effect.connection
+            assert isinstance(socket, MemorySocket)
+            match effect:
+                case Send(_, message):
+                    socket.deliver(json.dumps(message))
+                case Close(_, code, reason):
+                    socket.end(Closed(code, reason))
+
+    # HTTP
+
+    def fail_http(
+        self,
+        path: str,
+        status: int,
+        body: Any = None,
+        content_type: str = "application/json",
+        times: int = 1,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """The next `times` calls of this path get this answer, in JSON unless it is text, and take no effect."""
+        hint = {name.lower(): value for name, value in (headers or {}).items()}.get("retry-after")
+        answer = HttpAnswer(status, content_type, encoded(body), hint)
+        self.http_answers.setdefault(path, []).extend([answer] * times)
+
+    def hang_http(self, path: str) -> None:
+        """Calls of this path are not handled before `release_http`; the caller gives up some time."""
+        self.http_hangs.add(path)
+
+    def release_http(self, path: str | None = None) -> None:
+        """Calls of this path, or all, are handled again, those that hang first."""
+        self.http_hangs -= set(self.http_hangs) if path is None else {path}
+
+    async def post(
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        bearer: str | None = None,
+        within: float = HTTP_SECONDS,
+    ) -> HttpAnswer | HttpFailure:
+        """One call, answered within so many seconds."""
+        with trio.move_on_after(within):
+            return await self._post(path, body, bearer)
+        return HttpFailure(f"no whole answer in {within:g} s")
+
+    async def _post(self, path: str, body: Mapping[str, Any] | None, bearer: str | None) -> HttpAnswer | HttpFailure:
+        await trio.lowlevel.checkpoint()
+        self.requests.append((path, None if body is None else dict(body), trio.current_time()))
+        await trio.sleep(self.latency)
+        while path in self.http_hangs:
+            await trio.sleep(LOOK_SECONDS)
+        if self.away:
+            return HttpFailure("connection refused")
+        if self.http_answers.get(path):
+            return self.http_answers[path].pop(0)
+        answer = self._answer_to(path, body, bearer)
+        self.notify()
+        await trio.sleep(self.latency)
+        return answer
+
+    def _answer_to(self, path: str, body: Mapping[str, Any] | None, bearer: str | None) -> HttpAnswer:
+        match path:
+            case "/anonymous-signin":
+                return _answer(self.rooms.sign_in(self.now()))
+            case "/create-room":
+                return _answer(self.rooms.create_room(bearer and f"Bearer {bearer}", self.now()))
+            case "/delete-peer":
+                return _answer(self.rooms.delete_peer(None if body is None else dict(body), self.now()))
+            case _:
+                return HttpAnswer(404, "application/json", b'{"detail": "Not Found"}')
+
+
+def _answer(reply: Reply) -> HttpAnswer:
+    return HttpAnswer(reply.status, "application/json", json.dumps(reply.body).encode())
