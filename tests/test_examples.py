@@ -11,8 +11,9 @@ import pytest
 import trio
 
 from tests.support.processes import environment
-from tests.support.worlds import Client, Frame, RealWorld
-from worker_state.devserver import DevServer, serve
+from tests.support.worlds import Client, Frame
+from worker_state.devserver import DevServer
+from worker_state.testing import on_sockets
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PATIENCE = 30.0
@@ -54,10 +55,10 @@ class Process:
 
 
 @asynccontextmanager
-async def running(name: str, steps: int, log: pytest.LogCaptureFixture) -> AsyncIterator[Process]:
+async def running(name: str, steps: int) -> AsyncIterator[Process]:
     with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            server = await nursery.start(serve)
+        async with on_sockets() as kit:
+            server = kit.server
             addresses = ["--ws", server.ws_url, "--http", server.http_url]
             command = [sys.executable, str(EXAMPLES / name), *addresses, "--steps", str(steps)]
             process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE, env=environment())
@@ -66,17 +67,16 @@ async def running(name: str, steps: int, log: pytest.LogCaptureFixture) -> Async
                     await trio.sleep(0.01)
                 (room_id,) = server.rooms.rooms
                 (worker,) = server.rooms.peers(room_id)
-                async with RealWorld(nursery, log, server).client_in(room_id) as client:
+                async with kit.client(room_id) as client:
                     yield Process(process, server, client, worker)
             finally:
                 process.kill()
-            nursery.cancel_scope.cancel()
 
 
 @BOTH
-async def test_a_job_with_progress_and_a_cancelled_one(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_job_with_progress_and_a_cancelled_one(name: str) -> None:
     """A client follows a job, another is refused meanwhile, a second job is cancelled, and Ctrl-C ends it in order."""
-    async with running(name, 3000, caplog) as example:
+    async with running(name, 3000) as example:
         await example.offer()
         step = (await example.told("progress"))["step"]
         await example.until_shown("busy")
@@ -96,9 +96,9 @@ async def test_a_job_with_progress_and_a_cancelled_one(name: str, caplog: pytest
 
 
 @BOTH
-async def test_a_message_that_makes_no_sense_ends_nothing(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_message_that_makes_no_sense_ends_nothing(name: str) -> None:
     """An offer without a description, a foreign cancellation and a payload of another shape leave the worker there."""
-    async with running(name, 3, caplog) as example:
+    async with running(name, 3) as example:
         await example.client.send({"type": "offer", "sender": example.client.peer_id, "target": example.worker})
         assert (await example.told("refused", "done"))["type"] in ("refused", "done")
         await example.client.message(example.worker, {"type": "cancel"})
@@ -113,9 +113,9 @@ async def test_a_message_that_makes_no_sense_ends_nothing(name: str, caplog: pyt
 
 
 @BOTH
-async def test_sigterm_finishes_the_job(name: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_sigterm_finishes_the_job(name: str) -> None:
     """SIGTERM lets the running job finish, an offer meanwhile is refused, and then the worker leaves in order."""
-    async with running(name, 5, caplog) as example:
+    async with running(name, 5) as example:
         await example.offer()
         await example.told("progress")
         example.process.send_signal(signal.SIGTERM)
@@ -125,9 +125,9 @@ async def test_sigterm_finishes_the_job(name: str, caplog: pytest.LogCaptureFixt
         assert "Traceback" not in printed
 
 
-async def test_the_offer_is_answered_from_asyncio(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_offer_is_answered_from_asyncio() -> None:
     """The asyncio worker answers an offer, and a second SIGTERM does not wait for the job."""
-    async with running("asyncio_worker.py", 3000, caplog) as example:
+    async with running("asyncio_worker.py", 3000) as example:
         await example.offer()
         answer = await example.client.receive("answer")
         assert (answer["sender"], answer["sdp"]) == (example.worker, "v=0 the client's")

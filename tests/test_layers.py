@@ -86,6 +86,8 @@ PLACES = {
         "trio",
     ),
     "devserver": place("devserver tools/roster integrations protocol extras logs", "trio trio_websocket"),
+    # Only tests import it: those of whoever embeds the component, and ours.
+    "testing": place("testing devserver net world protocol config errors background", "trio trio_websocket"),
     # Everything comes in when it is asked for.
     "__init__": place(
         for_types_only="config config_files errors session_string protocol integrations jobs manager",
@@ -255,6 +257,13 @@ def test_an_extra_of_the_integrations_is_imported_by_one_file() -> None:
         ("__init__.py", "from .config import Config"),
         ("cli.py", "from .actors import status"),
         ("cli.py", "import httpx"),
+        ("testing/kit.py", "from ..manager import Manager"),
+        ("testing/kit.py", "from worker_state.integrations import http_server"),
+        ("testing/kit.py", "import h11"),
+        ("world.py", "from .testing.memory_kit import MemoryKit"),
+        ("manager.py", "from worker_state import testing"),
+        ("devserver/app.py", "from worker_state.testing import in_memory"),
+        ("cli.py", "from .testing import on_sockets"),
         ("surprise.py", ""),
     ],
 )
@@ -274,6 +283,7 @@ def test_the_checker_objects_to_an_arrow_that_is_not_in_the_picture(file: str, t
         ("actors/status.py", "if TYPE_CHECKING:\n    from ..net.websocket import Dial"),
         ("net/websocket.py", "import trio\nfrom trio_websocket import wrap_client_stream"),
         ("supervisor.py", "from .actors import connection, status\nfrom . import world"),
+        ("testing/kit.py", "import trio\nfrom worker_state.devserver import serve\nfrom ..world import World"),
         ("devserver/routes.py", "import trio\nfrom .rules import Rooms\nfrom worker_state.protocol import frames"),
         (
             "__init__.py",

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import trio
@@ -25,7 +24,6 @@ async def test_example(world: World) -> None:
 
     example: dict[str, Any] = {"new_job_id": lambda: "job-1", "train": train}
     exec(source, example)
-    example["worker_state"] = SimpleNamespace(run_state_manager=world.run)  # the same names in both worlds
     done = trio.Event()
 
     async def run() -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from random import Random
 from types import FrameType
 
 import pytest
@@ -28,7 +27,7 @@ from tests.support.embedded import INTERRUPTED, PLACES, TOLD, Place, Wait, aroun
 from tests.support.fake import FakeServer
 from tests.support.processes import environment
 from tests.support.showing import showing
-from tests.support.worlds import FakeWorld, RealWorld, World, given_room, scenario
+from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.background import open_background
 from worker_state.devserver import DevServer, serve
@@ -37,7 +36,6 @@ from worker_state.protocol.status import Available, Busy, Maintenance, Reserved,
 from worker_state.tools.observer import open_roster
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
-from worker_state.world import World as Outside
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
@@ -50,21 +48,16 @@ EXIT = Timing(exit=0.4)
 
 @asynccontextmanager
 async def a_manager(world: World, run: Callable[..., Awaitable[None]] | None = None) -> AsyncIterator[Manager]:
-    """`open_state_manager` in this world, which is what it is of the real one; or of another task (`run`)."""
+    """`open_state_manager`, or what it is made of around another task (`run`)."""
     config = world.config(timing=EXIT)
-    real = isinstance(world, RealWorld) and run is None
-    async with open_state_manager(config) if real else open_background(partial(run or world.run, config)) as manager:
+    async with open_state_manager(config) if run is None else open_background(partial(run, config)) as manager:
         yield manager
 
 
 @asynccontextmanager
 async def a_roster(world: World) -> AsyncIterator[Watched[Roster]]:
     """`open_roster` in this world."""
-    outside = (
-        Outside(world.server.dial, world.server, Random(3), lambda: "nonce") if isinstance(world, FakeWorld) else None
-    )
-    config = world.config(**given_room(world.rooms, world.now()), timing=EXIT)
-    async with open_roster(config, world=outside) as rosters:
+    async with open_roster(world.config(**world.kit.given_room(), timing=EXIT)) as rosters:
         yield rosters
 
 

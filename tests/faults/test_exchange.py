@@ -15,7 +15,7 @@ import trio
 from tests.support.fake import FakeSocket
 from tests.support.right import assert_right, back, name_of, started, stays
 from tests.support.worlds import FakeWorld, RealWorld, World, scenario
-from worker_state import Config, ConfigError, Manager, RegistrationRefused, Timing
+from worker_state import Config, ConfigError, Disconnected, Manager, RegistrationRefused, Timing
 from worker_state.devserver.model import Peer
 from worker_state.protocol.error_policy import Closed
 from worker_state.protocol.http_api import HttpAnswer
@@ -418,7 +418,7 @@ async def test_f27_record_that_kills_searches(world: World) -> None:
         update = {"tags": [], "properties": {"gpu_memory_mb": "plenty"}}
         await client.send({"type": "update_metadata", "peer_id": name_of(manager), "metadata": update})
         await client.receive("metadata_updated")
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(Disconnected):
         async with world.client(manager) as client:
             await client.find(gpu_memory_mb={"$gte": 1})
     await trio.sleep(40)

@@ -396,7 +396,7 @@ def test_g06_a_start_without_a_server(way: str, kind: str, caplog: pytest.LogCap
         room = given_room(world.rooms, world.now())
         changes = {"anonymous": {}, "given room": room, "api key": {"api_key": "slp_lab"}}[way]
         world.refuse()
-        with trio.fail_after(5), pytest.raises(StartupFailed, match=r"no connection to ws://.*: "):
+        with trio.fail_after(5), pytest.raises(StartupFailed, match=r"no connection to wss?://.*: "):
             await world.start(**changes)
         assert not world.rooms.users
 

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from itertools import count
 
 import trio
-from trio_websocket import ConnectionClosed, HandshakeError
 
 from tests.support.worlds import FakeWorld, World
-from worker_state import Manager, SessionString
+from worker_state import Disconnected, Manager, SessionString
 from worker_state.protocol.record import status_properties
 
 SOON = 35.0
@@ -52,8 +51,8 @@ async def _what_is_wrong(world: World, manager: Manager) -> str | None:
                 while (await manager.signals.receive()).get("payload") != payload:
                     pass
                 return None
-        except (trio.BrokenResourceError, ConnectionClosed, HandshakeError, OSError) as error:
-            return f"a client loses its connection ({type(error).__name__})"
+        except Disconnected as error:
+            return f"a client loses its connection ({error})"
     return "a client gets no answer"
 
 

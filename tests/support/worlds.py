@@ -4,29 +4,26 @@ A scenario is an async function of a `World`, decorated with `scenario`; it beco
 a scenario may know which one it is in.
 """
 
-import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial, wraps
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import wraps
 from random import Random
 from typing import Any, Literal, overload
 
 import pytest
 import trio
 from trio.testing import MockClock
-from trio_websocket import ConnectionClosed, open_websocket_url
 
-from tests.support.fake import FakeServer, FakeSocket
+from tests.support.fake import FakeServer
 from worker_state import Config, Manager, run_state_manager
-from worker_state.devserver import DevServer, Rooms, serve
+from worker_state.devserver import DevServer, Rooms
 from worker_state.devserver.sockets import Connection
-from worker_state.manager import run_in_world
-from worker_state.protocol.error_policy import Closed
-from worker_state.protocol.http_api import HttpAnswer
-from worker_state.protocol.reconnect import ReconnectParameters
-from worker_state.world import World as Outside
+from worker_state.testing import Client, Kit, MemoryKit, SocketKit, in_memory, on_sockets
+from worker_state.testing.kit import given_room
+
+__all__ = ["CAPABILITIES", "Client", "FakeWorld", "Frame", "RealWorld", "World", "given_room", "scenario"]
 
 Frame = dict[str, Any]
 CAPABILITIES = {"gpu_memory_mb": 24576, "gpu_model": "NVIDIA RTX A5000", "supported_models": ["base", "centroid"]}
@@ -36,39 +33,10 @@ WEEK = 7 * 86400.0
 """Seconds of the mock clock: what a scenario over fakes may take altogether."""
 
 
-class Client:
-    """An independent peer in the worker's room: what a person with a job would use."""
-
-    def __init__(self, peer_id: str, send: Callable[[str], Awaitable[object]], receive: Callable[[], Awaitable[str]]):
-        self.peer_id = peer_id
-        self._send = send
-        self._receive = receive
-
-    async def send(self, message: Frame) -> None:
-        await self._send(json.dumps(message))
-
-    async def receive(self, *types: str) -> Frame:
-        """The next frame of one of these types."""
-        while True:
-            message: Frame = json.loads(await self._receive())
-            if message.get("type") in types:
-                return message
-
-    async def find(self, **properties: Any) -> list[Frame]:
-        """The workers that a search by role, tag and properties finds."""
-        filters = {"role": "worker", "tags": ["sleap-rtc"], "properties": properties}
-        await self.send({"type": "discover_peers", "from_peer_id": self.peer_id, "filters": filters})
-        found: list[Frame] = (await self.receive("peer_list"))["peers"]
-        return found
-
-    async def message(self, to: str, payload: Frame) -> None:
-        await self.send({"type": "peer_message", "from_peer_id": self.peer_id, "to_peer_id": to, "payload": payload})
-
-
 class World(ABC):
-    """A server, a network and the workers of one test."""
+    """A server, a network and the workers of one test: the public kit, and what these tests need beside it."""
 
-    rooms: Rooms
+    kit: Kit
     server: FakeServer | DevServer
     patience: float
     """Seconds, of this world's clock, after which waiting has failed."""
@@ -80,30 +48,32 @@ class World(ABC):
 
     # workers and clients
 
-    @abstractmethod
-    def config(self, **changes: Any) -> Config: ...
+    @property
+    def rooms(self) -> Rooms:
+        return self.kit.rooms
 
-    @abstractmethod
-    async def run(self, config: Config, task_status: "trio.TaskStatus[Manager]") -> None: ...
+    def config(self, **changes: Any) -> Config:
+        return self.kit.config(**{"capabilities": CAPABILITIES, **changes})
 
-    @abstractmethod
+    async def run(self, config: Config, task_status: "trio.TaskStatus[Manager]") -> None:
+        """As a worker's program does it, in both worlds."""
+        await run_state_manager(config, task_status=task_status)
+
     def connect(self) -> AbstractAsyncContextManager[Client]:
         """Somebody with a connection and nothing else."""
+        return self.kit.connect()
 
-    @asynccontextmanager
-    async def client_in(self, room_id: str) -> AsyncIterator[Client]:
+    def client_in(self, room_id: str) -> AbstractAsyncContextManager[Client]:
         """A client that has registered in this room."""
-        async with self.connect() as client:
-            await _register(self, room_id, client)
-            yield client
+        return self.kit.client(room_id)
 
     def client(self, manager: Manager) -> AbstractAsyncContextManager[Client]:
         """A client in the worker's room."""
         return self.client_in(manager.state.room_id or "")
 
-    @abstractmethod
     def now(self) -> float:
         """The server's wall clock."""
+        return self.kit.now()
 
     async def start(self, **changes: Any) -> Manager:
         """A registered worker. Raises what `nursery.start` raises."""
@@ -131,8 +101,8 @@ class World(ABC):
 
     # what the server saw
 
-    @abstractmethod
-    def frames(self, *types: str) -> list[Frame]: ...
+    def frames(self, *types: str) -> list[Frame]:
+        return self.kit.frames(*types)
 
     def sent(self, type_: str) -> list[Frame]:
         """What the workers have sent of this type."""
@@ -140,8 +110,7 @@ class World(ABC):
 
     def record(self, manager: Manager) -> Frame:
         """What the server has stored for this worker; empty when it has forgotten it."""
-        peer = self.rooms.peer(manager.state.peer_id or "")
-        return {} if peer is None else dict(peer.metadata)
+        return self.kit.entry(manager.state.peer_id)
 
     def shown(self, manager: Manager) -> tuple[Any, Any, Any]:
         """Status, current and pending job id on the server."""
@@ -160,38 +129,38 @@ class World(ABC):
 
     # what goes wrong
 
-    @abstractmethod
     def cut(self) -> None:
         """Every connection is reset."""
+        self.kit.cut()
 
-    @abstractmethod
     def refuse(self) -> None:
         """No connection can be opened."""
+        self.kit.refuse()
 
     def go_down(self) -> None:
-        """Every connection is reset, and none can be opened."""
+        """Every connection is reset, and none can be opened; unlike `Kit.go_away`, HTTP is still there."""
         self.refuse()
         self.cut()
 
-    @abstractmethod
-    def come_back(self) -> None: ...
+    def come_back(self) -> None:
+        self.kit.come_back()
 
     @abstractmethod
     def mute(self) -> None:
         """Frames are taken and not answered."""
 
-    @abstractmethod
-    def unmute(self) -> None: ...
+    def unmute(self) -> None:
+        self.kit.unmute()
 
-    @abstractmethod
-    def fail_http(self, path: str, status: int, body: bytes, content_type: str = "text/plain") -> None: ...
+    def fail_http(self, path: str, status: int, body: bytes, content_type: str = "text/plain") -> None:
+        self.kit.fail_http(path, status, body, content_type)
 
-    @abstractmethod
-    def hang_http(self, path: str) -> None: ...
+    def hang_http(self, path: str) -> None:
+        self.kit.hang_http(path)
 
-    @abstractmethod
     async def deliver(self, manager: Manager, text: str | bytes) -> None:
         """The server sends this frame to the worker; bytes make a binary one."""
+        await self.kit.deliver(manager.state.peer_id, text)
 
 
 class FakeWorld(World):
@@ -199,85 +168,18 @@ class FakeWorld(World):
 
     patience = 2000.0
 
-    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, **rules: Any) -> None:
+    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, kit: MemoryKit) -> None:
         super().__init__(nursery, log)
-        self.server: FakeServer = FakeServer(**rules)
-        self.rooms = self.server.rooms
-        self.random = Random(7)
-        self.suspended = 0.0
-        """Seconds that the machine has been suspended, which trio's clock does not count."""
-
-    def config(self, **changes: Any) -> Config:
-        return Config("ws://fake", "http://fake", **{"capabilities": CAPABILITIES, **changes})
-
-    async def run(self, config: Config, task_status: "trio.TaskStatus[Manager]") -> None:
-        outside = Outside(
-            dial=self.server.dial,
-            http=self.server,
-            random=self.random,
-            nonce=lambda: f"{self.random.getrandbits(64)}",
-            pace=ReconnectParameters.patient(config.timing.register),
-            awake=lambda: trio.current_time() + self.suspended,
-        )
-        await run_in_world(config, outside, task_status=task_status)
-
-    @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Client]:
-        socket = FakeSocket(self.server)
-        self.server.sockets.append(socket)
-
-        async def receive() -> str:
-            text = await socket.receive()
-            if isinstance(text, Closed):
-                raise trio.BrokenResourceError(str(text))
-            assert isinstance(text, str)
-            return text
-
-        async def send(text: str) -> None:
-            self.server.receive(socket, text)
-
-        try:
-            yield Client("", send, receive)
-        finally:
-            socket.end(Closed())
+        self.kit: MemoryKit = kit
+        self.server: FakeServer = kit.server
+        self.random = kit.random = Random(7)
 
     def suspend(self, seconds: float) -> None:
         """The machine was suspended for so long: the server has lived on, trio's clock has not."""
-        self.suspended += seconds
-        self.server.ahead += seconds
-
-    def now(self) -> float:
-        return self.server.now()
-
-    def frames(self, *types: str) -> list[Frame]:
-        return [frame for frame in self.server.frames if frame.get("type") in types]
-
-    def cut(self) -> None:
-        self.server.cut()
-
-    def refuse(self) -> None:
-        self.server.up = False
-
-    def come_back(self) -> None:
-        self.server.up = True
+        self.kit.suspend(seconds)
 
     def mute(self) -> None:
-        self.server.silent = True
-
-    def unmute(self) -> None:
-        self.server.silent = False
-
-    def fail_http(self, path: str, status: int, body: bytes, content_type: str = "text/plain") -> None:
-        self.server.http_answers.setdefault(path, []).append(HttpAnswer(status, content_type, body))
-
-    def hang_http(self, path: str) -> None:
-        self.server.http_hangs.add(path)
-
-    async def deliver(self, manager: Manager, text: str | bytes) -> None:
-        peer = self.rooms.peer(manager.state.peer_id or "")
-        assert peer is not None
-        assert isinstance(peer.connection, FakeSocket)
-        peer.connection.deliver(text)
+        self.server.silent = True  # no pongs either, as of a machine that is gone
 
 
 class RealWorld(World):
@@ -285,58 +187,13 @@ class RealWorld(World):
 
     patience = 20.0
 
-    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, server: DevServer) -> None:
+    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, kit: SocketKit) -> None:
         super().__init__(nursery, log)
-        self.server: DevServer = server
-        self.rooms = server.rooms
-
-    def config(self, **changes: Any) -> Config:
-        return Config(self.server.ws_url, self.server.http_url, **{"capabilities": CAPABILITIES, **changes})
-
-    async def run(self, config: Config, task_status: "trio.TaskStatus[Manager]") -> None:
-        await run_state_manager(config, task_status=task_status)
-
-    @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Client]:
-        async with open_websocket_url(self.server.ws_url, max_message_size=16 * 2**20) as socket:
-
-            async def receive() -> str:
-                text = await socket.get_message()
-                assert isinstance(text, str)
-                return text
-
-            yield Client("", socket.send_message, receive)
-
-    def now(self) -> float:
-        return self.server.clock()
-
-    def frames(self, *types: str) -> list[Frame]:
-        return [frame for _, frame in self.server.frames if frame.get("type") in types]
-
-    def cut(self) -> None:
-        self.server.cut()
-
-    def refuse(self) -> None:
-        self.server.refuse_upgrades(503, times=10_000)
-
-    def come_back(self) -> None:
-        self.server.accept_upgrades()
+        self.kit: SocketKit = kit
+        self.server: DevServer = kit.server
 
     def mute(self) -> None:
         self.server.mute()
-
-    def unmute(self) -> None:
-        self.server.unmute()
-
-    def fail_http(self, path: str, status: int, body: bytes, content_type: str = "text/plain") -> None:
-        self.server.fail_http(path, status, body, content_type)
-
-    def hang_http(self, path: str) -> None:
-        self.server.hang_http(path)
-
-    async def deliver(self, manager: Manager, text: str | bytes) -> None:
-        with suppress(ConnectionClosed):
-            await self._connection(manager).websocket.send_message(text)
 
     async def deliver_raw(self, manager: Manager, data: bytes) -> None:
         """These very bytes on the worker's TCP connection, WebSocket framing and all."""
@@ -346,33 +203,6 @@ class RealWorld(World):
         peer_id = manager.state.peer_id
         (connection,) = (each for each in self.server.connections if self.rooms.peer_of(each) == peer_id)
         return connection
-
-
-async def _register(world: World, room_id: str, client: Client) -> None:
-    signed_in = world.rooms.sign_in(world.now()).body
-    assert isinstance(signed_in, dict)
-    room = world.rooms.rooms[room_id]
-    client.peer_id = str(signed_in["username"])
-    await client.send(
-        {
-            "type": "register",
-            "peer_id": client.peer_id,
-            "room_id": room.room_id,
-            "token": room.token,
-            "id_token": signed_in["id_token"],
-            "role": "client",
-            "metadata": {"tags": ["sleap-rtc", "training-client"], "properties": {}},
-        }
-    )
-    await client.receive("registered_auth")
-
-
-def given_room(rooms: Rooms, now: float) -> dict[str, Any]:
-    """Somebody creates a room, and gives it to workers: their `room_id` and `room_token`."""
-    signed_in: Any = rooms.sign_in(now).body
-    room: Any = rooms.create_room(f"Bearer {signed_in['id_token']}", now).body
-    rooms.delete_peer({"peer_id": signed_in["username"]}, now)
-    return {"room_id": room["room_id"], "room_token": room["token"]}
 
 
 Scenario = Callable[[World], Awaitable[None]]
@@ -421,17 +251,20 @@ def _test_of(body: Scenario, only: str | None, faster: float, rules: dict[str, A
     return test
 
 
-async def _play(body: Scenario, kind: str, log: pytest.LogCaptureFixture, faster: float, rules: dict[str, Any]) -> None:
-    async with trio.open_nursery() as nursery:
-        world: World
-        if kind == "fake":
-            world = FakeWorld(nursery, log, **rules)
-        else:
-            rooms = Rooms(random=Random(1), **rules)
-            world = RealWorld(nursery, log, await nursery.start(partial(serve, rooms=rooms)))
+async def _play(body: Scenario, kind: str, log: pytest.LogCaptureFixture, faster: float, rules: Any) -> None:
+    if kind == "fake":
+        async with in_memory(**rules) as memory, trio.open_nursery() as nursery:
+            await _finish(body, FakeWorld(nursery, log, memory), WEEK)
+    else:
+        async with on_sockets(**rules) as sockets, trio.open_nursery() as nursery:
+            world = RealWorld(nursery, log, sockets)
             world.patience *= faster
-        with trio.fail_after(world.patience if kind == "real" else WEEK):
-            await body(world)
-            for manager in tuple(world._workers):
-                await world.stop(manager)
-        nursery.cancel_scope.cancel()
+            await _finish(body, world, world.patience)
+
+
+async def _finish(body: Scenario, world: World, within: float) -> None:
+    with trio.fail_after(within):
+        await body(world)
+        for manager in tuple(world._workers):
+            await world.stop(manager)
+    world.nursery.cancel_scope.cancel()
