@@ -53,6 +53,7 @@ class World:
         )
 
 
+# A variable of the run: a program starts its worker as ever, and other threads with a trio of their own see nothing.
 _another: trio.lowlevel.RunVar[Callable[[Config], World] | None] = trio.lowlevel.RunVar("worker_state_world", None)
 
 

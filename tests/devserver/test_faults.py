@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -59,6 +60,47 @@ async def test_what_was_sent_before_a_cut_counts_no_more(server: DevServer, unti
     await until(lambda: not server.streams)
     assert not listed(server, member.peer_id)
     assert len(server.frames) == 1
+
+
+async def test_while_it_is_away_its_ports_are_closed(server: DevServer, join: Join, dial: Dial) -> None:
+    """Connections are reset, new ones refused on both ports, and after that the same addresses answer again."""
+    member = await join()
+    await member.register()
+    room_id = member.register_frame()["room_id"]
+    for _ in range(2):
+        server.go_away()
+        assert not listed(server, member.peer_id)
+        assert (await member.client.closed())[0] == 1006
+        for port in (server.ws_port, server.http_port):
+            with pytest.raises(OSError, match="connect"):
+                await trio.open_tcp_stream(server.host, port)
+        server.come_back()
+        async with httpx.AsyncClient(base_url=server.http_url, trust_env=False) as http:
+            while True:
+                with suppress(httpx.ConnectError):
+                    assert (await http.post("/anonymous-signin")).status_code == 200
+                    break
+        member.client = await dial()
+        await member.register()
+    assert room_id in server.rooms.rooms
+
+
+async def test_away_and_back_at_once(server: DevServer, until: Until, join: Join, dial: Dial) -> None:
+    """A server that is back before anything else has run takes connections, and one that goes meanwhile does not."""
+    member = await join()
+    await member.register()
+    server.go_away()
+    server.come_back()
+    await wait_all_tasks_blocked(0.01)
+    member.client = await dial()
+    await member.register()
+    server.go_away()
+    server.come_back()
+    server.go_away()
+    await wait_all_tasks_blocked(0.01)
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream(server.host, server.ws_port)
+    await until(lambda: not server.streams)
 
 
 async def test_a_half_open_connection_evicts_the_new_registration_when_it_is_noticed(

@@ -3,12 +3,16 @@
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from worker_state.errors import Disconnected
 from worker_state.protocol.frames import Message
 
 TAG = "sleap-rtc"
+
+Send = Callable[[str], Awaitable[object]]
+Receive = Callable[[], Awaitable[str | bytes]]
 
 
 class Client:
@@ -17,7 +21,7 @@ class Client:
     No function takes a timeout: put `trio.fail_after` around what may wait for ever.
     """
 
-    def __init__(self, peer_id: str, send: Callable[[str], Awaitable[object]], receive: Callable[[], Awaitable[str]]):
+    def __init__(self, peer_id: str, send: Send, receive: Receive) -> None:
         self.peer_id = peer_id
         """Its name on the server; empty for one that has not registered."""
         self._send = send
@@ -36,8 +40,11 @@ class Client:
                 return message
 
     async def _next(self) -> Message:
-        message: Message = json.loads(await self._receive())
-        return message
+        while True:  # past what is no message: `Kit.deliver` may send that to clients, too
+            with suppress(ValueError):
+                message = json.loads(await self._receive())
+                if isinstance(message, dict):
+                    return message
 
     async def find(self, *tags: str, **properties: Any) -> list[Message]:
         """The workers that a search finds now: each with its `peer_id`, and a `metadata` of `tags` and `properties`.

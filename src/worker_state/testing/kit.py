@@ -2,13 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import trio
+
+from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.devserver.identities import RECORDED_API_KEYS, ApiKey, Generation
 from worker_state.devserver.rules import Rooms
 from worker_state.errors import Disconnected
+from worker_state.net.websocket import Socket
+from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.frames import Message
 from worker_state.testing.client import TAG, Client
 
@@ -88,9 +93,42 @@ class Kit(ABC):
             await self._register(client, room_id)
             yield client
 
-    @abstractmethod
-    def connect(self) -> AbstractAsyncContextManager[Client]:
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Client]:
         """Somebody with a connection and nothing else. Raises `Disconnected` if the server takes none."""
+        async with open_background(self._hold) as held:
+            socket: Socket = held
+
+            async def send(text: str) -> None:
+                if (closed := await socket.send(text)) is not None:
+                    raise _over(closed)
+
+            async def receive() -> str | bytes:
+                received = await socket.receive()
+                if isinstance(received, Closed):
+                    raise _over(received)
+                return received
+
+            yield Client("", send, receive)
+
+    async def _hold(self, *, task_status: trio.TaskStatus[Socket]) -> None:
+        """Hold a connection until cancelled."""
+        async with trio.open_nursery() as nursery:
+            socket = await self._dial(nursery)
+            if not isinstance(socket, DialFailure):
+                task_status.started(socket)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await self._hang_up(socket)
+        raise Disconnected(f"a client cannot connect: {socket}")
+
+    @abstractmethod
+    async def _dial(self, nursery: trio.Nursery) -> Socket | DialFailure: ...
+
+    async def _hang_up(self, socket: Socket) -> None:
+        await socket.abort()
 
     def _only_room(self) -> str:
         occupied = self.rooms.occupied()
@@ -178,6 +216,10 @@ class Kit(ABC):
     async def deliver(self, peer_id: str | None, text: str | bytes) -> None:
         """The server sends this text frame, whatever is in it, to a peer; bytes make a binary one. Raises
         `RuntimeError` if the peer has no connection."""
+
+
+def _over(closed: Closed) -> Disconnected:
+    return Disconnected(f"the client's connection is over: {closed}")
 
 
 def nobody(peer_id: str | None) -> RuntimeError:

@@ -99,7 +99,12 @@ class MemoryServer:
                 await trio.sleep(LOOK_SECONDS)
         if self.dials_hang:
             return DialFailure(Cause.UNANSWERED, f"nothing in {deadlines.upgrade:g} s")
-        return self.connect() if self.up and not self.away else DialFailure(Cause.REFUSED)
+        return self.connect() if self.takes_connections else DialFailure(Cause.REFUSED)
+
+    @property
+    def takes_connections(self) -> bool:
+        """Neither away nor refusing."""
+        return self.up and not self.away
 
     def connect(self) -> MemorySocket:
         """A new connection, whatever the faults."""

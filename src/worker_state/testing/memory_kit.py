@@ -8,12 +8,11 @@ from typing import Any, Unpack
 import trio
 
 from worker_state.config import Config
-from worker_state.errors import Disconnected
-from worker_state.protocol.error_policy import Closed
+from worker_state.net.websocket import Socket
+from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.protocol.frames import Message
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 from worker_state.protocol.reconnect import ReconnectParameters
-from worker_state.testing.client import Client
 from worker_state.testing.kit import Kit, Rules, nobody
 from worker_state.testing.memory import MemoryServer
 from worker_state.testing.memory_socket import MemorySocket
@@ -55,27 +54,9 @@ class MemoryKit(Kit):
     def frames(self, *types: str) -> list[Message]:
         return [frame for frame in self.server.frames if not types or frame.get("type") in types]
 
-    @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Client]:
-        if self.server.away or not self.server.up:
-            raise Disconnected("a client cannot connect: connection refused")
-        socket = self.server.connect()
-
-        async def receive() -> str:
-            text = await socket.receive()
-            if isinstance(text, Closed):
-                raise Disconnected(f"the client's connection is over: {text}")
-            assert isinstance(text, str)
-            return text
-
-        async def send(text: str) -> None:
-            if (closed := await socket.send(text)) is not None:
-                raise Disconnected(f"the client's connection is over: {closed}")
-
-        try:
-            yield Client("", send, receive)
-        finally:
-            socket.end(Closed())
+    async def _dial(self, nursery: trio.Nursery) -> Socket | DialFailure:
+        await trio.lowlevel.checkpoint()
+        return self.server.connect() if self.server.takes_connections else DialFailure(Cause.REFUSED)
 
     def refuse(self) -> None:
         self.server.refuse()

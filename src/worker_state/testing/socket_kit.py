@@ -2,26 +2,27 @@
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Unpack
 
 import trio
-from trio.testing import MockClock
-from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
+from trio_websocket import ConnectionClosed
 
 from worker_state.background import open_background
 from worker_state.devserver.rules import Rooms
-from worker_state.errors import Disconnected
+from worker_state.net.dial import WebSocketDial
+from worker_state.net.websocket import Socket, close
+from worker_state.protocol.error_policy import DialFailure
 from worker_state.protocol.frames import Message
-from worker_state.testing.client import Client
+from worker_state.protocol.reconnect import Deadlines
 from worker_state.testing.kit import Kit, Rules, nobody
 
 if TYPE_CHECKING:
     from worker_state.devserver.faults import DevServer
 
-MAX_MESSAGE = 16 * 2**20  # bytes: the list of a large room
+PATIENT = Deadlines(connect=60.0, acknowledge=60.0, upgrade=60.0, register=60.0)  # seconds; the machine may be busy
 GOODBYE_SECONDS = 1.0  # for a client's Close frame to be answered
 REFUSALS = 100_000  # of upgrades: more than a test makes
 
@@ -42,32 +43,12 @@ class SocketKit(Kit):
     def frames(self, *types: str) -> list[Message]:
         return [frame for _, frame in self.server.frames if not types or frame.get("type") in types]
 
-    @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Client]:
-        opening = open_websocket_url(
-            self.websocket_url, max_message_size=MAX_MESSAGE, disconnect_timeout=GOODBYE_SECONDS
-        )
-        async with AsyncExitStack() as stack:
-            try:
-                socket = await stack.enter_async_context(opening)
-            except (OSError, HandshakeError) as error:
-                raise Disconnected(f"a client cannot connect: {error}") from error
+    async def _dial(self, nursery: trio.Nursery) -> Socket | DialFailure:
+        return await WebSocketDial(self.websocket_url)(PATIENT, nursery)
 
-            async def receive() -> str:
-                try:
-                    text = await socket.get_message()
-                except ConnectionClosed as error:
-                    raise Disconnected(f"the client's connection is over: {error.reason}") from error
-                assert isinstance(text, str)
-                return text
-
-            async def send(text: str) -> None:
-                try:
-                    await socket.send_message(text)
-                except ConnectionClosed as error:
-                    raise Disconnected(f"the client's connection is over: {error.reason}") from error
-
-            yield Client("", send, receive)
+    async def _hang_up(self, socket: Socket) -> None:
+        await close(socket, GOODBYE_SECONDS)
+        await socket.abort()
 
     def refuse(self) -> None:
         self.server.refuse_upgrades(503, times=REFUSALS)
@@ -93,8 +74,7 @@ async def on_sockets(seed: int = 1, **rules: Unpack[Rules]) -> AsyncIterator[Soc
     """
     from worker_state.devserver import serve  # here, since the way in memory does without the extra
 
-    clock = trio.lowlevel.current_clock()
-    if isinstance(clock, MockClock) and clock.autojump_threshold < math.inf:
+    if getattr(trio.lowlevel.current_clock(), "autojump_threshold", math.inf) < math.inf:
         raise RuntimeError(
             "a MockClock that jumps does not wait for real sockets, so every deadline would pass at once:"
             " use in_memory(), or MockClock(rate=…)"
