@@ -125,6 +125,34 @@ with start_state_manager(config) as manager:
 """
 
 
+IN_MEMORY = """
+import trio, trio.testing, worker_state
+from worker_state.testing import in_memory
+async def main():
+    async with in_memory() as kit, worker_state.open_state_manager(kit.config()) as manager:
+        kit.go_away()
+        await trio.sleep(3600)
+        kit.come_back()
+        await kit.until(kit.rooms.occupied)
+        await manager.synced()
+trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+"""
+
+
+def test_the_kit_in_memory_with_the_four_alone(four_alone: Path) -> None:
+    """Tests in memory need nothing else, no extra and no pytest."""
+    command = [sys.executable, "-S", "-W", "error", "-c", IN_MEMORY]
+    done = subprocess.run(
+        command,
+        cwd=four_alone,
+        env=environment(PYTHONPATH=str(four_alone)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 @pytest.mark.parametrize("program", [IN_TRIO, BLOCKING], ids=["in trio", "blocking"])
 async def test_a_managers_whole_life_with_the_four_alone(four_alone: Path, program: str) -> None:
     """It registers, says what it does, and leaves nothing on the server; and without a word."""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -380,7 +380,7 @@ async def test_the_client_s_room_has_to_be_clear(kit: Kit) -> None:
         async with kit.client("elsewhere"):
             pass
     async with started(kit), started(kit):
-        with pytest.raises(RuntimeError, match=r"2 rooms have workers: .* name the room"):
+        with pytest.raises(RuntimeError, match=r"2 rooms are occupied: name the one"):
             async with kit.client():
                 pass
 
@@ -450,6 +450,16 @@ async def test_a_configuration_of_another_server_is_refused() -> None:
                 async with open_state_manager(Config(url, "https://signaling.example.org")):
                     pass
             assert "secret" not in str(caught.value)
+
+
+@both_ways
+async def test_a_fault_that_nobody_would_notice_is_refused(kit: Kit) -> None:
+    """A path that no worker calls, and a peer that is not there: a test with such a fault would prove nothing."""
+    for fault in (kit.hang_http, kit.release_http, partial(kit.fail_http, status=500)):
+        with pytest.raises(ValueError, match="no worker calls '/sign-in': the paths are /anonymous-signin, "):
+            fault("/sign-in")
+    with pytest.raises(RuntimeError, match="has no connection"):
+        kit.cut("nobody")
 
 
 @in_virtual_time

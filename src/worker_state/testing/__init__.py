@@ -8,10 +8,11 @@ Your worker starts with `kit.config()`, and with the ordinary entry points. docs
 
 from worker_state.devserver.identities import ApiKey
 from worker_state.testing.client import Client
-from worker_state.testing.kit import Kit, Rules
+from worker_state.testing.kit import Kit
 from worker_state.testing.memory import MemoryServer
 from worker_state.testing.memory_kit import MemoryKit, in_memory
 from worker_state.testing.memory_socket import MemorySocket
+from worker_state.testing.server_rules import Rules
 from worker_state.testing.socket_kit import SocketKit, on_sockets
 
 __all__ = [

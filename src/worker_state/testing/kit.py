@@ -3,36 +3,24 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from worker_state.background import open_background
 from worker_state.config import Config
-from worker_state.devserver.identities import RECORDED_API_KEYS, ApiKey, Generation
+from worker_state.devserver.identities import RECORDED_API_KEYS
 from worker_state.devserver.rules import Rooms
 from worker_state.errors import Disconnected
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.frames import Message
 from worker_state.testing.client import TAG, Client
+from worker_state.testing.server_rules import Rules
 
 if TYPE_CHECKING:
     from worker_state.devserver.faults import DevServer
     from worker_state.testing.memory import MemoryServer
-
-
-class Rules(TypedDict, total=False):
-    """How the server behaves, where you want it otherwise."""
-
-    generation: Generation
-    """Of the protocol: "v2", or "v3" with API keys."""
-    token_life: float
-    """Seconds that an identity's token is good for (3600)."""
-    room_life: float
-    """Seconds that a room lives (7200)."""
-    api_keys: Mapping[str, ApiKey]
-    """The API keys that a "v3" server knows, each with its room."""
 
 
 class Kit(ABC):
@@ -131,11 +119,13 @@ class Kit(ABC):
         await socket.abort()
 
     def _only_room(self) -> str:
-        occupied = self.rooms.occupied()
-        if len(occupied) != 1:
-            found = f"{len(occupied)} rooms have workers" if occupied else "no worker is registered"
-            raise RuntimeError(f"{found}: wait for the worker, or name the room that the client is to enter")
-        return occupied[0]
+        match self.rooms.occupied():
+            case [room_id]:
+                return room_id
+            case []:
+                raise RuntimeError("no worker is registered: wait for it, or name the room that the client is to enter")
+            case rooms:
+                raise RuntimeError(f"{len(rooms)} rooms are occupied: name the one that the client is to enter")
 
     async def _register(self, client: Client, room_id: str) -> None:
         room = self.rooms.rooms.get(room_id)
@@ -158,7 +148,10 @@ class Kit(ABC):
     # what goes wrong
 
     def cut(self, peer_id: str | None = None) -> None:
-        """The connections of one peer, or all, are reset; new ones are taken."""
+        """The connections of one peer, or all, are reset; new ones are taken. Raises `RuntimeError` if that peer is not
+        registered."""
+        if peer_id is not None and self.rooms.peer(peer_id) is None:
+            raise nobody(peer_id)
         self.server.cut(peer_id)
 
     def go_away(self) -> None:
@@ -201,21 +194,33 @@ class Kit(ABC):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """The next `times` calls of this path get this answer and take no effect. `body` is sent as JSON, unless it is
-        text or bytes. The paths are `/anonymous-signin`, `/create-room` and `/delete-peer`."""
+        text or bytes. The paths are `/anonymous-signin`, `/create-room` and `/delete-peer`, else `ValueError`."""
+        _check_path(path)
         self.server.fail_http(path, status, body, content_type, times, headers)
 
     def hang_http(self, path: str) -> None:
         """Calls of this path are not answered. Ends with `release_http`."""
+        _check_path(path)
         self.server.hang_http(path)
 
     def release_http(self, path: str | None = None) -> None:
         """Calls of this path, or all, are answered again; those that hang and are still waited for, first."""
+        if path is not None:
+            _check_path(path)
         self.server.release_http(path)
 
     @abstractmethod
     async def deliver(self, peer_id: str | None, text: str | bytes) -> None:
         """The server sends this text frame, whatever is in it, to a peer; bytes make a binary one. Raises
         `RuntimeError` if the peer has no connection."""
+
+
+PATHS = ("/anonymous-signin", "/create-room", "/delete-peer")
+
+
+def _check_path(path: str) -> None:
+    if path not in PATHS:
+        raise ValueError(f"no worker calls {path!r}: the paths are {', '.join(PATHS)}")
 
 
 def _over(closed: Closed) -> Disconnected:

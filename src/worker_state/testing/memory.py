@@ -7,7 +7,7 @@ scenarios run against this and against real sockets, so that it cannot lie.
 import json
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Unpack
 
 import trio
 
@@ -19,6 +19,7 @@ from worker_state.protocol.frames import Message
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.testing.memory_socket import MemorySocket
+from worker_state.testing.server_rules import Rules
 
 EPOCH = 1_800_000_000.0
 """The server's wall clock when trio's clock shows 0, in seconds since 1970."""
@@ -31,8 +32,8 @@ class MemoryServer:
     once. All times are in seconds of trio's clock.
     """
 
-    def __init__(self, seed: int = 1, generation: str = "v2", **rules: Any) -> None:
-        self.rooms = Rooms(random=Random(seed), generation=generation, **rules)  # type: ignore[arg-type]
+    def __init__(self, seed: int = 1, **rules: Unpack[Rules]) -> None:
+        self.rooms = Rooms(random=Random(seed), **rules)
         self.sockets: list[MemorySocket] = []
         """The connections that the server believes to be alive."""
         self.closes: list[MemorySocket] = []

@@ -13,9 +13,10 @@ from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.protocol.frames import Message
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 from worker_state.protocol.reconnect import ReconnectParameters
-from worker_state.testing.kit import Kit, Rules, nobody
+from worker_state.testing.kit import Kit, nobody
 from worker_state.testing.memory import MemoryServer
 from worker_state.testing.memory_socket import MemorySocket
+from worker_state.testing.server_rules import Rules
 from worker_state.world import World, replaced
 
 HOST = "in-memory.invalid"  # such a name belongs to nobody, so nothing can reach a real server by it

@@ -17,7 +17,8 @@ from worker_state.net.websocket import Socket, close
 from worker_state.protocol.error_policy import DialFailure
 from worker_state.protocol.frames import Message
 from worker_state.protocol.reconnect import Deadlines
-from worker_state.testing.kit import Kit, Rules, nobody
+from worker_state.testing.kit import Kit, nobody
+from worker_state.testing.server_rules import Rules
 
 if TYPE_CHECKING:
     from worker_state.devserver.faults import DevServer
