@@ -396,6 +396,16 @@ async def test_a_client_in_a_room_that_is_over() -> None:
                 pass
 
 
+@both_ways
+async def test_a_client_that_is_not_let_in(kit: Kit) -> None:
+    """A refusal without a type, as the server says it of an identity, is one, too."""
+    room_id = kit.given_room()["room_id"]
+    kit.rooms.stale_keys()
+    with pytest.raises(Disconnected, match="Invalid token"):
+        async with kit.client(room_id):
+            pass
+
+
 @in_virtual_time
 async def test_api_keys() -> None:
     """A server with API keys takes those that it was given; a client enters with one of the room."""

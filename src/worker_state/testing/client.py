@@ -33,13 +33,13 @@ class Client:
         await self._send(json.dumps(message))
 
     async def receive(self, *types: str) -> Message:
-        """The next frame of one of these types; what comes before it is dropped."""
+        """The next frame of one of these types, or of any if you name none; what comes before it is dropped."""
         while True:
-            message = self._passed.popleft() if self._passed else await self._next()
-            if message.get("type") in types:
+            message = self._passed.popleft() if self._passed else await self._read()
+            if not types or message.get("type") in types:
                 return message
 
-    async def _next(self) -> Message:
+    async def _read(self) -> Message:
         while True:  # past what is no message: `Kit.deliver` may send that to clients, too
             with suppress(ValueError):
                 message = json.loads(await self._receive())
@@ -55,7 +55,7 @@ class Client:
         filters = {"role": "worker", "tags": list(tags or (TAG,)), "properties": properties}
         await self.send({"type": "discover_peers", "from_peer_id": self.peer_id, "filters": filters})
         while True:
-            match await self._next():
+            match await self._read():
                 case {"type": "peer_list", "peers": list(found)}:
                     return found
                 case {"type": "error", "code": "NOT_IN_ROOM"}:

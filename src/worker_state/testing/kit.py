@@ -72,7 +72,7 @@ class Kit(ABC):
 
     @asynccontextmanager
     async def client(self, room_id: str | None = None) -> AsyncIterator[Client]:
-        """A client in this room, or in the only one that has a worker. Its connection suffers the faults, too.
+        """A client in this room, or in the only one that is occupied. Its connection suffers the faults, too.
 
         Raises `RuntimeError` if it cannot be said which room that is, `Disconnected` if the server lets nobody in.
         """
@@ -141,9 +141,10 @@ class Kit(ABC):
         register = {"type": "register", "peer_id": client.peer_id, "room_id": room_id, "role": "client"}
         record = {"tags": [TAG, "training-client"], "properties": {}}
         await client.send({**register, **credentials, "metadata": record})
-        answer = await client.receive("registered_auth", "error")
-        if answer["type"] == "error":
-            raise Disconnected(f"the server does not let the client in: {answer.get('reason')}")
+        while (answer := await client.receive()).get("type") != "registered_auth":
+            why = answer.get("reason") if answer.get("type") == "error" else answer.get("error")
+            if why is not None:
+                raise Disconnected(f"the server does not let the client in: {why}")
 
     # what goes wrong
 
