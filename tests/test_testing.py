@@ -46,9 +46,13 @@ Body = Callable[[Kit], Awaitable[None]]
 def in_virtual_time(body: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     """Make a test of an async function that runs under a clock that jumps."""
 
+    async def play() -> None:
+        with trio.fail_after(DAY):
+            await body()
+
     @wraps(body)
     def test() -> None:
-        trio.run(body, clock=MockClock(autojump_threshold=0))
+        trio.run(play, clock=MockClock(autojump_threshold=0))
 
     return test
 
