@@ -331,11 +331,13 @@ async def test_deliver(kit: Kit) -> None:
 
 @in_virtual_time
 async def test_suspend() -> None:
-    """After a night on the lid a worker in memory has a new token and is found."""
+    """After a night with the lid closed a worker in memory has a new room, and is found there."""
     async with in_memory() as kit, started(kit) as manager:
+        before = manager.state.room_id
         kit.suspend(8 * HOUR)
-        await trio.sleep(MINUTE)
-        await manager.synced()
+        with trio.fail_after(MINUTE):
+            await manager.wait_for(lambda state: state.room_id not in (None, before))
+            await manager.synced()
         async with kit.client(manager.state.room_id) as client:
             assert await found_by(client) == ["available"]
 
