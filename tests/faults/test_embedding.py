@@ -24,15 +24,14 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from tests.support.embedded import INTERRUPTED, PLACES, TOLD, Place, Wait, around_its_block
-from tests.support.fake import FakeServer
 from tests.support.processes import environment
 from tests.support.showing import showing
 from tests.support.worlds import FakeWorld, World, scenario
 from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
 from worker_state.background import open_background
 from worker_state.devserver import DevServer, serve
-from worker_state.manager import run_in_world
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
+from worker_state.testing import in_memory
 from worker_state.tools.observer import open_roster
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
@@ -701,22 +700,9 @@ def test_g58_a_clock_below_zero() -> None:
     """A program whose clock is below zero has a worker like any other."""
 
     async def life() -> None:
-        server = FakeServer()
-        outside = Outside(server.dial, server, Random(3), nonce=lambda: "1")
-        scope = trio.CancelScope()
-
-        async def run(task_status: "trio.TaskStatus[Manager]") -> None:
-            with scope:
-                await run_in_world(Config("ws://localhost", "http://localhost"), outside, task_status=task_status)
-
-        async with trio.open_nursery() as nursery:
-            manager: Manager = await nursery.start(run)
-            assert trio.current_time() < 0
-            assert manager.state.registered
-            scope.cancel()
-
-    async def bounded() -> None:
         with trio.fail_after(60):
-            await life()
+            async with in_memory() as kit, open_state_manager(kit.config()) as manager:
+                assert trio.current_time() < 0
+                await manager.synced()
 
-    trio.run(bounded, clock=_Below())
+    trio.run(life, clock=_Below())

@@ -22,7 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from examples.state_manager_adapter import StateManagerAdapter
 from tests.support.worlds import Frame, RealWorld, Test, World, scenario
 from worker_state import Manager, SessionString, aio
-from worker_state.devserver import serve
+from worker_state.testing import on_sockets
 
 T = TypeVar("T")
 Identity = dict[str, str | None]
@@ -284,8 +284,8 @@ def _in_asyncio(body: Scenario, kind: type[AioDriver], log: pytest.LogCaptureFix
 
 
 async def _served(log: pytest.LogCaptureFixture, *, task_status: "trio.TaskStatus[World]") -> None:
-    async with trio.open_nursery() as nursery:
-        task_status.started(RealWorld(nursery, log, await nursery.start(serve)))
+    async with on_sockets() as kit, trio.open_nursery() as nursery:
+        task_status.started(RealWorld(nursery, log, kit))
 
 
 async def _played(body: Scenario, worker: AioDriver) -> None:
