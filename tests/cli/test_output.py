@@ -19,12 +19,11 @@ SENTENCE = b"Error: Standard output cannot be written: No space left on device.\
 NEEDS_FULL = pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
 SHELL = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
 """Otherwise typer looks at who has started the tests, and knows not every shell."""
-BUFFERING = pytest.mark.parametrize("python", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
 MOSTLY_BUFFERED = pytest.mark.parametrize(
     "python",
     [pytest.param({}, id="buffered"), pytest.param({"PYTHONUNBUFFERED": "1"}, id="unbuffered", marks=pytest.mark.slow)],
 )
-"""The same, for many commands: an ordinary machine buffers."""
+"""An ordinary machine buffers."""
 PRINTING = (
     "--help",
     "--version",
@@ -81,7 +80,7 @@ def test_a_full_disk_is_a_sentence(command: str, python: dict[str, str]) -> None
 
 
 @NEEDS_FULL
-@BUFFERING
+@MOSTLY_BUFFERED
 @pytest.mark.parametrize(("command", "code"), [("config", 0), ("status --json", 1), ("nonsense", 2)])
 def test_g38_warnings_that_cannot_be_written_change_nothing(
     command: str, code: int, python: dict[str, str], tmp_path: Path
@@ -93,7 +92,7 @@ def test_g38_warnings_that_cannot_be_written_change_nothing(
     assert ended(command, "2>/dev/full", **variables) == (*always[:2], b"")
 
 
-@BUFFERING
+@MOSTLY_BUFFERED
 @pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(("command", "code"), [("config", 0), ("session decode -", 2)])
 def test_g38_streams_that_are_closed_are_nowhere(command: str, code: int, streams: str, python: dict[str, str]) -> None:
@@ -101,7 +100,7 @@ def test_g38_streams_that_are_closed_are_nowhere(command: str, code: int, stream
     assert ended(command, streams, **python)[0] == code
 
 
-@BUFFERING
+@MOSTLY_BUFFERED
 @pytest.mark.parametrize(("command", "code"), [*((line, 0) for line in PRINTING), ("nonsense", 2)])
 def test_g38_a_reader_that_has_gone_is_no_failure(command: str, code: int, python: dict[str, str]) -> None:
     """As with `| head -1`: he knows, and nothing is said."""
