@@ -14,7 +14,7 @@ from worker_state.settings import ADDRESSES, ENVIRONMENT_VARIABLE, KEYS, Layer, 
 
 FILES = ("sleap-rtc.toml", "~/.sleap-rtc/config.toml")  # the paths, nearest first; messages name them like this
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def load_config(**fields: Any) -> Config:

@@ -27,7 +27,7 @@ from worker_state.views import Signals, States
 from worker_state.watched import SETTLED, settled
 from worker_state.world import World
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Manager:

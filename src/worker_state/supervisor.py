@@ -31,7 +31,7 @@ from worker_state.protocol.state import State, fold
 from worker_state.watched import Watched
 from worker_state.world import World
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 CONNECTION, REGISTRATION, STATUS, CLEANUP = ACTORS = ("connection", "registration", "status", "cleanup")
 API_CALLS, SIGNALS = "API calls", "signals"

@@ -26,7 +26,7 @@ from worker_state.redact import shown
 if TYPE_CHECKING:
     from worker_state.net.http_client import ServerApi
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 AGAIN_AFTER = (0.2, 0.4)
 """Seconds before the second and the third try at a deletion: a hiccup of the server must leave no identity behind,

@@ -12,7 +12,7 @@ from worker_state.logs import event
 from worker_state.protocol import error_policy
 from worker_state.session_string import SessionString
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 SIGN_IN, ROOM_CREATION = "sign-in", "room creation"  # the HTTP calls that are tried again
 CALL_FIELDS = {SIGN_IN: "sign_in", ROOM_CREATION: "room_creation"}
@@ -58,7 +58,7 @@ class Registrations:
     """Lines of the registration actor: on its registrations, and on the HTTP calls beside them."""
 
     def __init__(self, *, show_session_string: bool) -> None:
-        self.started = False  # the server has accepted this worker at least once
+        self.started: bool = False  # the server has accepted this worker at least once
         self._show = show_session_string
         self._room = ""
         self._epoch = 0

@@ -64,7 +64,7 @@ class Out(io.TextIOWrapper):
 
     def __init__(self, stream: TextIO | None) -> None:
         # Failures end below the buffers. Python would flush a buffer again at its end, and exit with code 120.
-        self.file = File(os.devnull, "w") if stream is None else File(stream.fileno(), "w", closefd=False)
+        self.file: File = File(os.devnull, "w") if stream is None else File(stream.fileno(), "w", closefd=False)
         encoding = "utf-8" if stream is None else stream.encoding
         super().__init__(io.BufferedWriter(self.file), encoding, ERRORS, line_buffering=True)
 

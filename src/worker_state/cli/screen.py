@@ -30,12 +30,12 @@ class Screen(logging.Handler):
     def __init__(self, level: int = logging.INFO, *, as_json: bool = False) -> None:
         super().__init__(level)
         self.as_json = as_json
-        self.left_something = False  # the log says that identities may be left on the server
+        self.left_something: bool = False  # the log says that identities may be left on the server
         self.on_gone: Callable[[], None] = lambda: None
         self._out = sys.stdout
         if isinstance(self._out, Out):
             self._out.file.on_lost = lambda: self.on_gone()  # noqa: PLW0108 - it is set later
-        self.console = Console(
+        self.console: Console = Console(
             file=self._out,
             highlight=False,
             markup=False,

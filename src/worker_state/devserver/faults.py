@@ -24,17 +24,20 @@ class DevServer:
         self, address: str, ports: tuple[int, int], rooms: Rooms, clock: Callable[[], float], admission: Admission
     ) -> None:
         authority = f"[{address}]" if ":" in address else address
-        self.host, (self.ws_port, self.http_port) = address, ports
-        self.ws_url, self.http_url = f"ws://{authority}:{self.ws_port}", f"http://{authority}:{self.http_port}"
+        self.host: str = address
+        self.ws_port: int = ports[0]
+        self.http_port: int = ports[1]
+        self.ws_url: str = f"ws://{authority}:{self.ws_port}"
+        self.http_url: str = f"http://{authority}:{self.http_port}"
         self.rooms = rooms
         self.clock = clock
         self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)
         """The frames received last, oldest first, each with the peer id of its connection or else its own."""
         self.connections: set[Connection] = set()  # the WebSockets that the server believes to be alive
         self.streams: set[FaultyStream] = set()  # all TCP connections, those of HTTP and those not yet upgraded too
-        self.held_registers = 0  # registers that are being held right now
+        self.held_registers: int = 0  # registers that are being held right now
         self.handling = self._answering = True
-        self.away = False
+        self.away: bool = False
         self._accepting: list[tuple[trio.CancelScope, trio.SocketListener]] = []
         self._admission = admission
         self._refusals: deque[Response] = deque()

@@ -73,7 +73,8 @@ class Peer:
 class Registry:
     def __init__(self) -> None:
         self.rows: dict[str, Room] = {}
-        self.failures, self.fails_late = 0, False  # accesses to the rows that will fail; late: after the registration
+        self.fails_late: bool = False
+        self.failures: int = 0  # accesses to the rows that will fail; late: after the registration
         self.admins: dict[str, str] = {}
         # Two tables, because they can disagree: a peer that registers in two rooms is a ghost in the first.
         self._peers: dict[str, dict[str, Peer]] = {}

@@ -14,7 +14,7 @@ from worker_state.logs import event
 if TYPE_CHECKING:
     from worker_state.devserver.faults import DevServer
 
-log = logging.getLogger("worker_state.devserver")
+log: logging.Logger = logging.getLogger("worker_state.devserver")
 
 
 async def respond(server: "DevServer", request: Request) -> Response:

@@ -49,7 +49,14 @@ class Rooms:
         # For tests and the page.
         self.users: Mapping[str, float] = self._identities.users
         self.rooms: Mapping[str, Room] = self._registry.rows
-        self.peers, self.occupied = self._registry.peers, self._registry.occupied
+
+    def peers(self, room_id: str) -> Mapping[str, Peer]:
+        """The registrations of this room, by peer id."""
+        return self._registry.peers(room_id)
+
+    def occupied(self) -> list[str]:
+        """The rooms that have registrations, in order."""
+        return self._registry.occupied()
 
     def peer(self, peer_id: str) -> Peer | None:
         """The registration of this peer, wherever it is."""

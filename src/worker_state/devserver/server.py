@@ -24,7 +24,7 @@ from worker_state.logs import event
 EXPOSE = "WORKER_STATE_DEVSERVER_EXPOSE"
 NETWORK_TROUBLE = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
 
-log = logging.getLogger("worker_state.devserver")
+log: logging.Logger = logging.getLogger("worker_state.devserver")
 
 
 async def serve(

@@ -27,14 +27,14 @@ OUTBOX_BYTES = 16 * 2**20
 """Of unread frames, after which a client is dropped. The answer to a `register` among ten thousand peers is 5 MiB."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # for SO_LINGER
 
-log = logging.getLogger("worker_state.devserver")
+log: logging.Logger = logging.getLogger("worker_state.devserver")
 
 
 class FaultyStream(trio.abc.HalfCloseableStream):
     """An accepted TCP connection that can be frozen, thawed and reset."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self.ended = trio.Event()  # nothing more will be received
+        self.ended: trio.Event = trio.Event()  # nothing more will be received
         self._stream = stream
         self._thawed = trio.Event()
         self._thawed.set()
@@ -95,7 +95,7 @@ class Connection:
     def __init__(self, websocket: WebSocketConnection, stream: FaultyStream) -> None:
         self.websocket = websocket
         self.stream = stream
-        self.closing = False
+        self.closing: bool = False
         self._written = trio.Event()
         self._unsent_bytes = 0  # bounded, rather than messages: those are from 20 bytes to some MiB long
         self._outbox, self._pending = trio.open_memory_channel[str | Close](math.inf)

@@ -183,7 +183,7 @@ class WebSocket:
     """`Socket` on a trio-websocket connection."""
 
     def __init__(self, below: trio.abc.Stream, nursery: trio.Nursery) -> None:
-        self.connected_at = trio.current_time()  # when TCP was connected
+        self.connected_at: float = trio.current_time()  # when TCP was connected
         self.below = below
         self._reader = _Reader(nursery)
         self._stream: _Stream

@@ -27,7 +27,7 @@ class Leased(Generic[T]):
 
     def __init__(self) -> None:
         self.value: T | None = None
-        self.due = math.inf  # when to renew, if nobody refuses it before
+        self.due: float = math.inf  # when to renew, if nobody refuses it before
         self._since = -math.inf
         self._refusals = 0  # of fresh ones, in a row
         self._kept = False  # although it was refused

@@ -14,7 +14,7 @@ class PeerListing:
 
     def __init__(self) -> None:
         self._late = -math.inf
-        self.until = -math.inf  # the server may list the peer until then
+        self.until: float = -math.inf  # the server may list the peer until then
 
     def lost(self, now: float, *, closed: bool, unanswered: bool) -> None:
         """A socket is over through which the peer has registered. `closed`: the server has sent a Close frame;

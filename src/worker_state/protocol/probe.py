@@ -69,7 +69,7 @@ class Schedule:
         early = AFTER_REGISTRATION if peers < EARLY_UP_TO else ()
         self._early = [now + at * random.uniform(*JITTER) for at in early]
         self._first = True
-        self.due = now  # when the next proof is to be sent; the first at once, since `synced()` waits for it
+        self.due: float = now  # when the next proof is to be sent; the first at once, since `synced()` waits for it
 
     def sent(self, now: float) -> Proof:
         """A proof is sent: moves `due` on, and says what belongs to it."""
@@ -123,7 +123,7 @@ class MissedAnswers:
     """What was sent and not answered, in a row."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._noticed_at = -math.inf
 
     @property
@@ -184,7 +184,7 @@ class RepairPauses:
 
     def __init__(self) -> None:
         self._found = 0
-        self.until = 0.0  # no repair before this
+        self.until: float = 0.0  # no repair before this
 
     def found(self, now: float) -> None:
         """A difference was found: the first is repaired at once, the next after pauses that double."""

@@ -33,7 +33,7 @@ class MemoryServer:
     """
 
     def __init__(self, seed: int = 1, **rules: Unpack[Rules]) -> None:
-        self.rooms = Rooms(random=Random(seed), **rules)
+        self.rooms: Rooms = Rooms(random=Random(seed), **rules)
         self.sockets: list[MemorySocket] = []
         """The connections that the server believes to be alive."""
         self.closes: list[MemorySocket] = []
@@ -44,13 +44,13 @@ class MemoryServer:
         """Every HTTP call: path, body, and when."""
         self.dials: list[float] = []
         """When somebody has dialled."""
-        self.up = True
+        self.up: bool = True
         """Takes new connections."""
-        self.away = False
+        self.away: bool = False
         """Takes no connection and no HTTP call."""
-        self.silent = False
+        self.silent: bool = False
         """Takes frames and answers nothing, not even pings."""
-        self.answers_pings = False
+        self.answers_pings: bool = False
         """Though it is silent: as a proxy does."""
         self.stuck = False
         """Does not read: a send never comes back."""
@@ -58,15 +58,15 @@ class MemoryServer:
         """Next answers by path, in place of the rules'."""
         self.http_hangs: set[str] = set()
         """Paths whose calls are not answered."""
-        self.latency = 0.0
+        self.latency: float = 0.0
         """Seconds that a dial takes, and each way of an HTTP call."""
         self.dials_hang = False
         """TCP connects, and the upgrade is never answered."""
         self.answer_instead: Callable[[MemorySocket, Message], Message | None] = lambda socket, frame: None
         """What is answered to a frame in place of the rules' answer, or nothing for {}; None: the rules answer."""
-        self.held_registers = 0
+        self.held_registers: int = 0
         """How many registers are being held just now."""
-        self.ahead = 0.0
+        self.ahead: float = 0.0
         """Seconds that the server has lived through and trio's clock has not: the machine was suspended."""
         self._registers_to_hold = 0
         self._held: list[tuple[MemorySocket, str]] = []

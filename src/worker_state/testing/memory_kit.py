@@ -31,7 +31,7 @@ class MemoryKit(Kit):
     def __init__(self, seed: int = 1, **rules: Unpack[Rules]) -> None:
         super().__init__(rules)
         self.server = MemoryServer(seed, **rules)
-        self.random = Random(f"the workers of {seed}")
+        self.random: Random = Random(f"the workers of {seed}")
         """The chance in the pauses and ids of the workers."""
         self._suspended = 0.0
 

@@ -20,7 +20,7 @@ class MemorySocket:
 
     def __init__(self, server: "MemoryServer") -> None:
         self._server = server
-        self.heard_at = trio.current_time()
+        self.heard_at: float = trio.current_time()
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self._pong = trio.Event()
         self.closed: Closed | None = None
@@ -31,7 +31,7 @@ class MemorySocket:
         """What the server could not send meanwhile: frames, and None for a pong."""
         self.deaf = False
         """A proxy answers the pings; behind it there is nobody any more."""
-        self.half_open = False
+        self.half_open: bool = False
         """Over for the client, and the server does not know."""
 
     # the client's side

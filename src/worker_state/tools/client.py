@@ -25,7 +25,7 @@ class Client:
 
     def __init__(self, room: RoomClient) -> None:
         self._room = room
-        self.peer_id = room.peer_id
+        self.peer_id: str = room.peer_id
 
     async def send(self, message: Message) -> None:
         """Send a frame; the answer comes out of `receive`."""

@@ -20,7 +20,7 @@ from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 from worker_state.world import World
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 LEAST, MOST = 0.5, 300.0
 """Seconds between two searches: what a server can be asked for without being pressed, and what is still watching."""

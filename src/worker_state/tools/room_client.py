@@ -20,7 +20,7 @@ from worker_state.protocol.peer_listing import PeerListing
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import redacted, shown
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Answer: TypeAlias = frames.RegistrationAccepted | frames.RegisterError  # to a `register`
@@ -67,12 +67,13 @@ class RoomClient:
     """One peer: an identity or an API key, at most one link, and whether the server may list it in a room."""
 
     def __init__(self, config: Config, dial: Dial, api: ServerApi, cancel: GracefulCancel, peer_id: str) -> None:
-        self.peer_id = peer_id  # of a peer with an API key; a sign-in gives another
+        self.peer_id: str = peer_id  # of a peer with an API key; a sign-in gives another
         self.identity: Identity | None = None
-        self.signing_in = False  # a sign-in has had no answer, and may have created an identity
-        self.registered = False
+        self.signing_in: bool = False  # a sign-in has had no answer, and may have created an identity
+        self.registered: bool = False
         self._unanswered = False  # a `register` is
-        self.room = Room(config.room_id or "", config.room_token or "")  # to enter, unless an API key stands for it
+        # To enter, unless an API key stands for it.
+        self.room: Room = Room(config.room_id or "", config.room_token or "")
         self._by_key = config.key_credentials
         self._dial = dial
         self._api = api

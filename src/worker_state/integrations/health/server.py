@@ -28,7 +28,7 @@ pings, proofs and answers are still in time with less."""
 
 GetManager = Callable[[], Manager | str]  # the manager, or in words why there is none (yet, or any more)
 
-log = logging.getLogger("worker_state.health")
+log: logging.Logger = logging.getLogger("worker_state.health")
 
 
 async def listen(port: int, host: str) -> Sequence[trio.SocketListener]:
@@ -86,7 +86,7 @@ class Lag:
     """How late a task woke, against when it had asked to. Times are arguments, in seconds of any one clock."""
 
     def __init__(self, now: float) -> None:
-        self.due = now + MEASURE_EVERY  # when the task is to wake
+        self.due: float = now + MEASURE_EVERY  # when the task is to wake
         self._late: deque[tuple[float, float]] = deque()
 
     def woke(self, now: float) -> None:
