@@ -1,6 +1,7 @@
 """Jobs: begun by an offer, run by a handler, cancelled by the client; the worker's status is true throughout."""
 
 import logging
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -125,11 +126,16 @@ async def test_a_handler_that_fails(world: World) -> None:
     async def handle(job: Job) -> None:
         if job.offer.get("bad"):
             raise ZeroDivisionError
+        if job.offer.get("ends"):
+            sys.exit(3)
 
     async with working(world, handle) as (manager, client):
         await offer(manager, client, bad=True)
         await said(client, "failed")
         assert world.logged(logging.ERROR, "job", "failed")
+        await manager.wait_for(lambda state: state.status == "available")
+        await offer(manager, client, ends=True)
+        await said(client, "failed")
         await manager.wait_for(lambda state: state.status == "available")
         await offer(manager, client)
         await said(client, "done")

@@ -55,7 +55,7 @@ class Config:
     api_key: str | None = field(default=None, repr=False)
     tags: tuple[str, ...] = TAGS
     capabilities: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    peer_id: str | None = None  # used as it is; None: the sign-in's user name, or with an API key a random one
+    peer_id: str | None = None  # used as it is, so no other worker may have it; None: the server's, or a random one
     admin: bool = False  # offer to be the room's admin, with `is_admin` in the `register`
     timing: Timing = field(default_factory=Timing)
     show_session_string: bool = (

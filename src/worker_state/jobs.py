@@ -25,6 +25,7 @@ from worker_state.redact import shown
 
 log: logging.Logger = logging.getLogger(__name__)
 
+LAST_WORD = 0.3  # seconds for telling the client that its job ends with the worker
 Handler = Callable[[Any], Awaitable[object] | object]
 """`async def handle(job: Job)`, or `def handle(job: ThreadJob)`. What it returns is not used."""
 
@@ -135,7 +136,12 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
                 await trio.to_thread.run_sync(handler, ThreadJob(job), abandon_on_cancel=True)
         except JobCancelled:
             ending = "cancelled"
-        except Exception:  # a job that fails is the end of that job, not of the worker
+        except trio.Cancelled:  # the worker ends, and the client should not have to wait for a job that is over
+            log.info("job %s is cancelled", job.id, extra=event("job_ended", job_id=job.id, ending="cancelled"))
+            with trio.move_on_after(LAST_WORD, shield=True):
+                await job.send({"type": "cancelled", "job_id": job.id})
+            raise
+        except (Exception, SystemExit):  # a job that fails, or calls `sys.exit`, is the end of that job alone
             ending = "failed"
             log.exception("job %s failed", job.id, extra=event("job_failed", job_id=job.id))
         else:

@@ -13,6 +13,7 @@ from worker_state import Job, SessionString
 from worker_state.cli.handler import NoHandler, example_handler, load_handler
 from worker_state.devserver import serve
 
+WHERE = ("--ws", "ws://127.0.0.1:1", "--http", "http://127.0.0.1:1", "--session", str(SessionString("r", "t", "p")))
 WORKER = """
 import trio
 
@@ -139,14 +140,48 @@ def test_the_example_serves(spawn: Spawn) -> None:
     session = worker.until("session string: ").split()[-1]
     hint = worker.until("Send it a job, from another terminal: worker-state offer ")
     worker.until("  discoverable")
-    client = spawn(*hint.split("worker-state ", 1)[1].replace("…", session).split())
+    client = spawn(*hint.split("worker-state ", 1)[1].replace("SESSION-STRING", session).split())
     assert json.loads(client.until("progress")) == {"type": "progress", "step": 1, "of": 10}
     client.process.terminate()
     assert client.end() == 1
 
 
 def test_a_worker_without_a_handler_refuses(spawn: Spawn, server: Server) -> None:
-    """An offer to a worker in maintenance ends with 1 and a sentence, as does one to nobody."""
+    """An offer to a worker in maintenance ends with 1 and a sentence."""
+    session = run_worker(spawn, server)
+    client = spawn("offer", *server.options, "--session", session)
+    assert client.end() == 1
+    assert client.errors == "Error: The job was not done: refused.\n"
+
+
+def test_an_offer_to_nobody(spawn: Spawn, server: Server) -> None:
+    """A worker that is not there, and a server that is not, are sentences and exit code 1."""
+    session = SessionString.parse(run_worker(spawn, server))
+    gone = str(SessionString(session.room_id, session.token, "somebody else"))
+    client = spawn("offer", *server.options, "--session", gone)
+    assert client.end() == 1
+    assert client.errors == "Error: The job was not done: there is no such worker in the room.\n"
+    nobody = spawn("offer", *WHERE)
+    assert nobody.end() == 1
+    assert nobody.errors.startswith("Error: The job was not done: the server gave no identity")
+    assert "Traceback" not in nobody.errors
+
+
+def test_the_end_of_the_worker_is_told(spawn: Spawn, server: Server, worker_module: str) -> None:
+    """A client whose job ends with the worker is told at once."""
+    worker = spawn("run", f"{worker_module}:handle", "--log-format", "json", "--drain-timeout", "0", *server.options)
+    session = json.loads(worker.until('"session_string"'))["session_string"]
+    worker.until('"discoverable"')
+    client = spawn("offer", *server.options, "--session", session, "--data", '{"forever": true}')
+    client.until("progress")
+    worker.process.terminate()
+    assert client.end() == 1
+    assert client.errors == "Error: The job was not done: cancelled.\n"
+    assert worker.end() == 0
+
+
+def test_available_without_a_handler(spawn: Spawn, server: Server) -> None:
+    """A worker that is only said to be available takes no job."""
     session = run_worker(spawn, server, "--available")
     client = spawn("offer", *server.options, "--session", session, "--wait", "0.5")
     assert client.end() == 1
@@ -163,6 +198,8 @@ def test_a_worker_without_a_handler_refuses(spawn: Spawn, server: Server) -> Non
         ),
         (("run", "json:dumps", "--demo"), "--demo walks through a life of its own: leave out the function.\n"),
         (("offer",), "Error: Which worker? Give its --session.\n"),
+        (("offer", *WHERE, "--data", '{"a": NaN}'), "--data must be a JSON object.\n"),
+        (("offer", *WHERE, "--data", '{"type": "quit"}'), "--data must not contain 'type': that is the offer's own.\n"),
         (("offer", "--session", "nonsense"), "session string"),
     ],
 )

@@ -27,7 +27,7 @@ def load_handler(named: str) -> Callable[[Any], Any]:
         missing = f"there is no module {error.name}"
         why = missing if error.name == module_name else f"{module_name} cannot be imported: {missing}"
         raise NoHandler(why) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NoHandler(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     for part in name.split("."):
         if not hasattr(found, part):

@@ -53,17 +53,23 @@ def offer_command(
         raise bad_usage("No server is named, by --ws and --http, the environment or a file: a worker is on a server.")
     if not 0 <= wait < math.inf:
         raise bad_usage(f"--wait must be a number of seconds, 0 or more, not {wait:g}.")
-    more: Any = {}
-    if data is not None:
-        try:
-            more = json.loads(data)
-        except (ValueError, RecursionError):
-            more = None
-        if not isinstance(more, dict):
-            raise bad_usage("--data must be a JSON object.")
+    more = {} if data is None else _object(data)
 
     import trio
 
     from worker_state.cli.offer_job import offer
 
     trio.run(offer, settings.config(), to.peer_id, {**more, "sdp": sdp}, wait or math.inf)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+        json.dumps(found, allow_nan=False)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise bad_usage("--data must be a JSON object.")
+    if taken := [name for name in ("type", "sender", "target", "sdp") if name in found]:
+        raise bad_usage(f"--data must not contain {taken[0]!r}: that is the offer's own.")
+    return found

@@ -10,7 +10,7 @@ from worker_state.cli.screen import Screen
 from worker_state.cli.signals import ending_on_signal
 from worker_state.config import Config
 from worker_state.errors import ObservationFailed
-from worker_state.protocol.frames import Message
+from worker_state.protocol.frames import Message, discover_workers
 from worker_state.redact import shown
 from worker_state.tools.client import Client, open_client
 
@@ -23,22 +23,34 @@ async def offer(config: Config, worker: str, more: Message, wait: float) -> None
     screen = Screen()
     screen.show_log()
     ending = "stopped before there was an answer"
-    try:
-        async with ending_on_signal(screen, "Cancelling the job") as scope, open_client(config) as client:
-            ids = {"sender": client.peer_id, "target": worker}
-            with scope:
-                await client.send({"type": "offer", **more, **ids})
-                ending = await _follow(client, worker, wait, screen)
-            if scope.cancelled_caught:
-                ids = {"from_peer_id": client.peer_id, "to_peer_id": worker}
-                await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
-                ending = await _follow(client, worker, CANCEL_WITHIN, screen)
-    except ObservationFailed as error:
-        ending = str(error)
+    async with ending_on_signal(screen, "Cancelling the job") as scope:
+        try:  # inside, for what leaves the nursery of the signals leaves in a group
+            async with open_client(config) as client:
+                with scope:
+                    ending = await _send(client, worker, more, wait, screen)
+                if scope.cancelled_caught:
+                    ids = {"from_peer_id": client.peer_id, "to_peer_id": worker}
+                    await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
+                    ending = await _follow(client, worker, CANCEL_WITHIN, screen)
+        except ObservationFailed as error:
+            ending = str(error)
     if ending != "done":
         raise fail(f"The job was not done: {ending}.")
     if screen.left_something:
         raise typer.Exit(ExitCode.LEFT_SOMETHING)
+
+
+async def _send(client: Client, worker: str, more: Message, wait: float, screen: Screen) -> str:
+    """Look for the worker, and send it the offer: the server says nothing of one that reaches nobody."""
+    await client.send(discover_workers(client.peer_id))
+    found: Message = {}
+    with trio.move_on_after(wait):
+        while found.get("type") != "peer_list":
+            found = await client.receive()
+    if worker not in [peer.get("peer_id") for peer in found.get("peers", ())]:
+        return "there is no such worker in the room"
+    await client.send({"type": "offer", **more, "sender": client.peer_id, "target": worker})
+    return await _follow(client, worker, wait, screen)
 
 
 async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> str:

@@ -157,7 +157,7 @@ class WorkerRun:
                     self.screen.result("session string", session)
                     if self._inside is not None and self.handler is not None:
                         ws, http = self._inside
-                        command = f"worker-state offer --ws {ws} --http {http} --session …"
+                        command = f"worker-state offer --ws {ws} --http {http} --session SESSION-STRING"
                         text = f"Send it a job, from another terminal: {command}"
                         self.screen.line(text, about=About("offer_hint", {"ws": ws, "http": http}))
             if (line := f"{doing(state):<28}  {visible(state)}") != printed:
@@ -170,8 +170,11 @@ class WorkerRun:
             text, about = received(message)
             self.screen.line(f"received: {text}", about=about)
 
-        if self.handler is not None:
-            await serve_jobs(manager, self.handler, seen=show)
+        async def nobody(_: object) -> None:
+            raise AssertionError("a worker in maintenance takes no job")
+
+        if self.handler is not None or self.idle:  # one that is idle refuses, so that no client waits
+            await serve_jobs(manager, self.handler or nobody, seen=show)
         async for message in manager.signals:
             show(message)
 

@@ -30,7 +30,7 @@ SERVER_OPTIONS = {
     "api_key": _text("KEY", "Register with an API key (server v3.0).  [SLEAP_RTC_API_KEY]"),
 }
 WORKER_OPTIONS = SERVER_OPTIONS | {
-    "peer_id": _text("ID", "A peer id of your choice, in place of the server's.  [WORKER_STATE_PEER_ID]"),
+    "peer_id": _text("ID", "A peer id of your choice, which no other worker may have.  [WORKER_STATE_PEER_ID]"),
     "gpu_model": _text("NAME", CLIENT_FILTER),
     "gpu_memory_mb": Annotated[int | None, typer.Option(metavar="MB", min=0, help=CLIENT_FILTER)],
     "tag": Annotated[
