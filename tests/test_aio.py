@@ -1,6 +1,7 @@
 """The manager in an asyncio program: real sockets, a server in a thread of its own."""
 
 import asyncio
+import gc
 import inspect
 import threading
 import urllib.request
@@ -185,8 +186,8 @@ def test_a_failed_start(served: Served) -> None:
 
 
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.03, 0.1, 0.3])
-def test_a_cancelled_start(served: Served, after: float) -> None:
-    """A start that is cancelled, at whatever moment, leaves no identity behind on the server."""
+def test_a_cancelled_start(served: Served, after: float, caplog: pytest.LogCaptureFixture) -> None:
+    """A start that is cancelled, at whatever moment, leaves no identity behind on the server, and no noise here."""
 
     async def life() -> None:
         async with aio.open_state_manager(served.config):
@@ -195,6 +196,8 @@ def test_a_cancelled_start(served: Served, after: float) -> None:
     with pytest.raises(TimeoutError):
         asyncio.run(asyncio.wait_for(life(), after))
     assert not served.server.rooms.users
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 def test_a_cancel_during_the_exit(served: Served) -> None:

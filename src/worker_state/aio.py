@@ -37,13 +37,20 @@ async def open_state_manager(config: Config) -> AsyncIterator["Manager"]:
     """
     life = Life(config)
     try:
-        await asyncio.shield(asyncio.wrap_future(life.manager.begun))
+        await _begun(life.manager)
         yield Manager(life)
     finally:
         try:
             await _end(life.manager)
         finally:
             life.close()
+
+
+async def _begun(task: Task[T]) -> T:
+    """What the task has started with. A cancel ends the waiting alone; asyncio would log what nobody reads then."""
+    begun = asyncio.wrap_future(task.begun)
+    begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(begun)
 
 
 async def _end(task: Task[Any]) -> None:
@@ -170,6 +177,6 @@ def notify_systemd(manager: Manager) -> AbstractAsyncContextManager[None]:
 async def _beside(manager: Manager, function: Callable[..., Awaitable[object]]) -> AsyncIterator[Any]:
     task = manager._life.task(function)
     try:
-        yield await asyncio.shield(asyncio.wrap_future(task.begun))
+        yield await _begun(task)
     finally:
         await _end(task)
