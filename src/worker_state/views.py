@@ -36,7 +36,7 @@ class Signals(trio.abc.ReceiveChannel[frames.Message]):
             raise
 
     async def aclose(self) -> None:
-        """Does nothing: what is unread is for whoever reads next."""
+        """Does nothing: what is unread is for the next reader."""
         await trio.lowlevel.checkpoint()
 
 

@@ -60,6 +60,8 @@ def test_a_handler_is_found(worker_module: str) -> None:
     [
         ("handle", "'handle' must be MODULE:FUNCTION, as in my_worker:handle"),
         (":handle", "must be MODULE:FUNCTION"),
+        ("../my_worker:handle", "'../my_worker' must be a module's name, without a path and without .py"),
+        ("my_worker.py:handle", "must be a module's name"),
         ("no.such.module:handle", "there is no module no"),
         ("{}:missing", "{} has no function missing"),
         ("{}:Wrong.text", "must be a function"),

@@ -152,7 +152,7 @@ class Registrations:
 
 
 def frame(direction: str, epoch: int, text: str | bytes, secrets: Iterable[str]) -> None:
-    """A frame was sent or received: for whoever wants to see everything."""
+    """A frame was sent or received. At DEBUG, for those who want to see everything."""
     if log.isEnabledFor(logging.DEBUG):
         about = event("frame", direction=direction, epoch=epoch)
         log.debug("%s %s", direction, redact.shown_frame(text, secrets), extra=about)

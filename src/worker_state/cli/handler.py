@@ -19,6 +19,8 @@ def load_handler(named: str) -> Callable[[Any], Any]:
     module_name, colon, name = named.partition(":")
     if not colon or not module_name or not name:
         raise NoHandler(f"{named!r} must be MODULE:FUNCTION, as in my_worker:handle")
+    if "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
+        raise NoHandler(f"{module_name!r} must be a module's name, without a path and without .py")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
