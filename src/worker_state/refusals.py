@@ -26,5 +26,8 @@ def check_manager(manager: object, function: str) -> None:
 def check_start(config: object) -> None:
     """Refuses in words what cannot be started: `TypeError`, or `RuntimeError` outside trio (G58)."""
     check_config(config)
-    if not trio.lowlevel.in_trio_run():
-        raise RuntimeError("this needs trio: worker_state.aio is for asyncio, worker_state.blocking for threads")
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        text = "this needs trio: worker_state.aio is for asyncio, worker_state.blocking for threads"
+        raise RuntimeError(text) from None
