@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from worker_state.devserver.admission import Admission
+from worker_state.devserver.changes import Changes
 from worker_state.devserver.model import Effect, Send, encoded
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import Connection, FaultyStream
@@ -17,12 +18,13 @@ from worker_state.integrations.http_server import Response
 FRAMES_KEPT = 10_000
 
 
-class DevServer:
+class DevServer(Changes):
     """A running server: its addresses, its state and its faults. Each begins at once, and ends by a call or a count."""
 
     def __init__(
         self, address: str, ports: tuple[int, int], rooms: Rooms, clock: Callable[[], float], admission: Admission
     ) -> None:
+        super().__init__()
         authority = f"[{address}]" if ":" in address else address
         self.host: str = address
         self.ws_port: int = ports[0]
@@ -45,16 +47,6 @@ class DevServer:
         self._hung: dict[str, trio.Event] = {}
         self._registers_to_hold = 0
         self._registers_released = trio.Event()
-        self._changes = trio.lowlevel.ParkingLot()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Return as soon as the condition, which may look at anything of this server, is true."""
-        while not condition():
-            await self._changes.park()
-
-    def notify(self) -> None:
-        """Something has changed that `until` may wait for."""
-        self._changes.unpark_all()
 
     def lose(self, connection: Connection) -> None:
         """The server knows that this connection is over."""

@@ -68,7 +68,7 @@ class Kit(ABC):
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Return as soon as the condition is true. It is looked at whenever something happens on the server."""
-        await self.server.until(lambda: bool(condition()))
+        await self.server.until(condition)
 
     @asynccontextmanager
     async def client(self, room_id: str | None = None) -> AsyncIterator[Client]:

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 import trio
 
+from worker_state.devserver.changes import Changes
 from worker_state.devserver.model import Close, Effect, Reply, Send, encoded
 from worker_state.devserver.rules import Rooms
 from worker_state.net.websocket import Socket
@@ -27,12 +28,13 @@ HTTP_SECONDS = 30.0  # that a call is waited for, unless the caller has a deadli
 LOOK_SECONDS = 0.5  # between two looks whether what hangs goes on
 
 
-class MemoryServer:
+class MemoryServer(Changes):
     """What the network and the server do. A fault is a method, or an attribute that you set and unset; each begins at
     once. All times are in seconds of trio's clock.
     """
 
     def __init__(self, seed: int = 1, **rules: Unpack[Rules]) -> None:
+        super().__init__()
         self.rooms: Rooms = Rooms(random=Random(seed), **rules)
         self.sockets: list[MemorySocket] = []
         """The connections that the server believes to be alive."""
@@ -70,20 +72,10 @@ class MemoryServer:
         """Seconds that the server has lived through and trio's clock has not: the machine was suspended."""
         self._registers_to_hold = 0
         self._held: list[tuple[MemorySocket, str]] = []
-        self._changes = trio.lowlevel.ParkingLot()
 
     def now(self) -> float:
         """The server's wall clock, in seconds since 1970."""
         return EPOCH + trio.current_time() + self.ahead
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Return as soon as the condition, which may look at anything of this server, is true."""
-        while not condition():
-            await self._changes.park()
-
-    def notify(self) -> None:
-        """Something has changed that `until` may wait for."""
-        self._changes.unpark_all()
 
     # the network
 
