@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from worker_state.cli.output import bad_usage
-from worker_state.cli.session import read_session
+from worker_state.cli.session import Session, read_session, room_settings
 from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
-from worker_state.settings import SESSION_VARIABLE, Setting
+from worker_state.settings import SESSION_VARIABLE
 
 OPTIONS = {name: SERVER_OPTIONS[name] for name in ("ws", "http")}
 
@@ -18,13 +18,7 @@ OPTIONS = {name: SERVER_OPTIONS[name] for name in ("ws", "http")}
 @with_options(OPTIONS)
 def offer_command(
     given: dict[str, Any],
-    session: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STRING",
-            help=f"The worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
-        ),
-    ] = None,
+    session: Session = None,
     sdp: Annotated[str, typer.Option(metavar="TEXT", help="The offer's session description.")] = "v=0",
     data: Annotated[
         str | None, typer.Option(metavar="JSON", help="An object with more fields of the offer, for the handler.")
@@ -47,7 +41,7 @@ def offer_command(
     if not text:
         raise bad_usage("Which worker? Give its --session.")
     to = read_session(text, source)
-    given |= {"room": Setting(to.room_id, source, rank=0), "token": Setting(to.token, source, rank=0)}
+    given |= room_settings(to, source)
     settings = checked_settings(given)
     if server_of(settings) is None:
         raise bad_usage("No server is named, by --ws and --http, the environment or a file: a worker is on a server.")

@@ -11,7 +11,16 @@ from worker_state.cli.shared_options import TOKEN_VARIABLE, Json
 from worker_state.errors import SessionStringError
 from worker_state.redact import shown
 from worker_state.session_string import SessionString
+from worker_state.settings import SESSION_VARIABLE, Setting
 
+Session = Annotated[
+    str | None,
+    typer.Option(
+        "--session",
+        metavar="STRING",
+        help=f"A worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
+    ),
+]
 session_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -74,3 +83,8 @@ def read_session(text: str, source: str = "") -> SessionString:
     except OSError as error:
         sentence = f"stdin cannot be read: {error.strerror or error}"
     raise bad_usage(f"{source}: {sentence}." if source else f"{sentence}.")
+
+
+def room_settings(session: SessionString, source: str) -> dict[str, Setting]:
+    """The options --room and --token as this session string gives them."""
+    return {"room": Setting(session.room_id, source, rank=0), "token": Setting(session.token, source, rank=0)}

@@ -6,21 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from worker_state.cli.output import bad_usage
-from worker_state.cli.session import read_session
+from worker_state.cli.session import Session, read_session, room_settings
 from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
-from worker_state.settings import SESSION_VARIABLE, Setting
+from worker_state.settings import SESSION_VARIABLE
 
 
 @with_options(SERVER_OPTIONS)
 def watch_command(
     given: dict[str, Any],
-    session: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STRING",
-            help=f"A worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
-        ),
-    ] = None,
+    session: Session = None,
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Between two searches, from 0.5 to 300.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print the workers of this moment, and leave.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --once: print one JSON object.")] = False,
@@ -53,7 +47,7 @@ def watch_command(
         session = os.environ.get(SESSION_VARIABLE) or None
     if session is not None:
         room = read_session(session, source)
-        given |= {"room": Setting(room.room_id, source, rank=0), "token": Setting(room.token, source, rank=0)}
+        given |= room_settings(room, source)
     settings = checked_settings(given)
 
     import trio
