@@ -91,7 +91,8 @@ def __getattr__(name: str) -> "Any":
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("worker-state")
+        globals()[name] = version("worker-state")
+        return globals()[name]
     for home, names in _HOMES.items():
         if name in names:
             from importlib import import_module

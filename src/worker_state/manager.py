@@ -127,7 +127,7 @@ class Manager:
             self._publish(events.ChangeStatus(state.revision + 1, truth))
 
     def _publish(self, event: events.Event) -> None:
-        self._check()
+        """After a check: within that moment the event is dropped."""
         if not self.state.ended:
             self._supervisor.publish(event)
 
@@ -180,6 +180,7 @@ class Manager:
 
     def reregister(self) -> None:
         """Ask for a full `register` with the true status; it is done as soon as there is a link."""
+        self._check()
         self._publish(events.Reregister())
 
     @trio.lowlevel.enable_ki_protection

@@ -47,7 +47,7 @@ class CleanupActor:
         self._publish = publish
         self._undeleted: list[str] = []  # usernames, the oldest first
         self._peer_id = peer_id  # chosen, or the first of all usernames: the worker registers under it for good
-        self._chosen = peer_id is not None
+        self._chosen = peer_id
         self._awaited = 0  # sign-ins under way: users that may exist, whose names are not known yet
         self._asked: set[str] = set()  # those whose deletion is under way
         self._linked = False
@@ -80,8 +80,8 @@ class CleanupActor:
         over_at = trio.current_time() + timing.exit + (timing.close if self._keeps_room else 0.0)
         with trio.CancelScope(deadline=over_at, shield=True):
             async with trio.open_nursery() as nursery:
-                if self._chosen and self._undeleted and not self._keeps_room and self._peer_id is not None:
-                    self._undeleted.insert(0, self._peer_id)  # the room goes with the last peer, not with a user
+                if self._chosen is not None and self._undeleted and not self._keeps_room:
+                    self._undeleted.insert(0, self._chosen)  # the room goes with the last peer, not with a user
                 self._delete_soon(self._undeleted[1:], nursery)  # these are listed nowhere: nothing to wait for
                 with trio.move_on_after(timing.exit / 2):
                     while not self._flushed:

@@ -1,8 +1,6 @@
 """One open WebSocket while it is served: frames in and out, the watch for silence, and the one reason why it ended."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,8 +21,7 @@ LATE = 1.0  # seconds: a pong's deadline noticed later says that we were stopped
 @dataclass(slots=True, eq=False)
 class _Outgoing:
     kind: str  # the message's type; empty for the Close frame
-    deliver: Callable[[], Awaitable[Closed | None]] = field(repr=False)
-    text: str | None = field(default=None, repr=False)  # the frame, which may contain tokens
+    text: str | None = field(default=None, repr=False)  # the frame, which may contain tokens; None for the Close frame
     taken: trio.Event | None = None  # for a frame of the worker's other parts: the socket has taken it, or never will
     sent: bool = False
 
@@ -99,7 +96,7 @@ class ServedLink:
         """Send a Close frame behind what is queued; nothing goes out after it."""
         if self.over is None:
             self.over = self._closing
-            self._queue(_Outgoing("", self._socket.close))
+            self._queue(_Outgoing(""))
 
     def withdraw_registers(self) -> int:
         """Drop every `register` that has not gone out; returns how many there were."""
@@ -111,11 +108,10 @@ class ServedLink:
         """Send a frame of ours as soon as those before it are sent, without waiting for that."""
         if self.over is None:
             self._secrets.update(frames.secrets(message))
-            text = frames.encode(message)
-            self._queue(_Outgoing(str(message["type"]), partial(self._socket.send, text), text))
+            self._queue(_Outgoing(str(message["type"]), frames.encode(message)))
 
     async def _send(self, kind: str, text: str) -> bool:
-        outgoing = _Outgoing(kind, partial(self._socket.send, text), text, trio.Event())
+        outgoing = _Outgoing(kind, text, trio.Event())
         assert outgoing.taken is not None
         if self.over is None:
             self._queue(outgoing)
@@ -145,11 +141,13 @@ class ServedLink:
         self._writing = False
 
     async def _write_one(self, outgoing: _Outgoing) -> None:
-        if outgoing.text is not None:
-            log_lines.frame("sent", self._epoch, outgoing.text, self._secrets)
         self._others_spoke = self._others_spoke or outgoing.taken is not None
         try:
-            closed = await outgoing.deliver()
+            if outgoing.text is None:
+                closed = await self._socket.close()
+            else:
+                log_lines.frame("sent", self._epoch, outgoing.text, self._secrets)
+                closed = await self._socket.send(outgoing.text)
             outgoing.sent = closed is None
         finally:  # also when the link ends in the middle of it
             if outgoing.taken is not None:

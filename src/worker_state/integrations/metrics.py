@@ -26,6 +26,7 @@ from worker_state.protocol.state import State
 from worker_state.protocol.status import WorkerStatus
 
 PREFIX = "worker_state_"
+INFO = {"version": version("worker-state"), "python": platform.python_version()}
 
 
 def exposition(state: State, counts: c.Counters, *, now: float, lag: float, wall_ahead: float) -> tuple[str, bytes]:
@@ -82,7 +83,7 @@ class _Scrape(Collector):
 
     def _info(self) -> Metric:
         metric = InfoMetricFamily(PREFIX.rstrip("_"), "What runs here.")
-        metric.add_metric([], {"version": version("worker-state"), "python": platform.python_version()})
+        metric.add_metric([], INFO)
         return metric
 
     def _labelled(self, name: str, label: str, what: str, family: str) -> Metric:
