@@ -68,6 +68,7 @@ TUNED: dict[str, Storm] = {
     "503 with ticket, 50,000 at 200": Storm(workers=50_000, capacity=200, room=256, retry_after="ticket"),
     "front closes, 8,000 at 200, D 600": Storm(workers=8_000, capacity=200, down=600, backlog=512, front="closes"),
     "front holds, 10,000 at 50, D 20": Storm(workers=10_000, capacity=50, down=20, front="holds"),
+    "stopped 60 s, 1,000 at 50": Storm(workers=1_000, capacity=50, down=60, backlog=4_096, front="stopped", spread=8),
     "stopped 60 s, 4,000 at 100": Storm(workers=4_000, capacity=100, down=60, backlog=128, front="stopped", spread=8),
     "network gone for 60 s, 4,000 at 100": Storm(
         workers=4_000, capacity=100, down=60, backlog=128, front="silent", spread=8

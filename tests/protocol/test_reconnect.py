@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker_state.config import Timing
 from worker_state.protocol.error_policy import Cause
 from worker_state.protocol.reconnect import Deadlines, ReconnectParameters, ReconnectPolicy, overrun
 
@@ -160,11 +161,11 @@ def test_polite_when_we_leave() -> None:
 
 @given(seed=st.integers(), history=turns)
 def test_deadlines_whatever_happens(seed: int, history: list[Turn]) -> None:
-    """An upgrade is waited for 2 to 10 s or a minute, and a registration for twenty minutes, always."""
+    """An upgrade is waited for 2 to 10 s, 20 s or a minute, and a registration for twenty minutes, always."""
     for deadlines in live(ReconnectPolicy(Random(seed)), history, 0.0)[2]:
         assert deadlines.connect in (P.connect_first, P.connect, P.connect_heard)
         assert deadlines.acknowledge == P.acknowledge
-        assert P.held_first <= deadlines.upgrade <= P.held_most or deadlines.upgrade == P.patience
+        assert P.held_first <= deadlines.upgrade <= P.held_most or deadlines.upgrade in (P.held_silent, P.patience)
         assert deadlines.register == P.longest
 
 
@@ -472,6 +473,20 @@ def test_closed_after_it_was_held(after: float, upgrade: float) -> None:
     assert pace.dialling(now).upgrade == upgrade
 
 
+def test_held_after_silence() -> None:
+    """After a link that had gone silent nobody asks again within a ping's period, but for the usual reasons."""
+    pace = registered()
+    now = 100.0 + pace.lost(100.0, Cause.SILENT)
+    for _ in range(3):
+        assert pace.dialling(now).upgrade == P.held_silent > Timing().ping_every
+        now += P.held_silent + pace.failed(now + P.held_silent, Cause.UNANSWERED)
+    now = dial(pace, now, Cause.REFUSED)
+    assert pace.dialling(now).upgrade == P.patience
+    pace.answered(now)
+    now += 40.0 + pace.lost(now + 40.0)
+    assert pace.dialling(now).upgrade == P.held_first
+
+
 def test_rejected_after_it_was_held() -> None:
     """A dial that is rejected after a while was answered: that is more than waiting."""
     pace = lost()
@@ -543,7 +558,7 @@ def test_even() -> None:
         (Cause.SHED, 6.0, 6.0),
         (Cause.SHED, 300.0, P.window_most),
         *((each, 1.0, P.connect_heard) for each in FULL),
-        *((each, 300.0, P.window_most) for each in FULL),
+        *((each, 300.0, max(P.window_most, P.connect_heard)) for each in FULL),
     ],
 )
 def test_first_window(cause: Cause, absence: float, window: float) -> None:
@@ -892,7 +907,7 @@ def test_parameters(name: str, value: Any) -> None:
         ({"window": 21, "window_most": 21}, "window must not exceed full_most"),
         ({"full_most": 76}, "full_most must not exceed busy_most"),
         ({"connect_first": 6}, "connect_first must not exceed connect"),
-        ({"connect": 12}, "connect must not exceed connect_heard"),
+        ({"connect": 13}, "connect must not exceed connect_heard"),
         ({"held_first": 11}, "held_first must not exceed held_most"),
         ({"patience": 1_201}, "patience must not exceed longest"),
     ],

@@ -15,6 +15,7 @@ draw the same delays (T17). Absence is no reason to spread out, contention is (s
 | refused; no such host; closed at once; not the server we want | polling |
 | no SYN-ACK; HTTP 503 and its like | polling (so look a dead path and a front); spreading once the server was heard |
 | no answer to the upgrade | beside this one, which is kept: after 2 to 10 s, or 60 s if anything else was met |
+| the same, after a link that had gone silent | beside it, after 20 s: it may be in the queue of a stopped server |
 | our bytes are not acknowledged; an answered link did not live | spreading |
 | the server says when to come (`Retry-After`) | then and a bit later; of several promises the first |
 
@@ -77,7 +78,7 @@ class ReconnectParameters:
     """Each further window ends at so many times the time since the first began. If everybody dials once in each, the
     last is served growth / (1 + ln growth) times later than in the best order, whatever the size of the storm: 1.05.
     With 2 it would be 1.18 and half the dials; with 1.25, 1.02 and half as many again."""
-    full_most: float = 12.0  # the longest pause while a kernel drops us, or something closes without a word
+    full_most: float = 14.0  # the longest pause while a kernel drops us, or something closes without a word
     busy_most: float = 75.0
     """The longest pause while something else is answered than we want: each such dial costs a server work. Unless we
     were dropped, both are counted from dial to dial, so that a minute of waiting in vain counts as pause."""
@@ -85,7 +86,7 @@ class ReconnectParameters:
     connect_first: float = 0.4  # for the first dial after a link that had lived; one lost SYN would cost a second
     connect: float = 5.3
     """The kernel sends a SYN again after 1, 2, 3, 4, 5, 7 and 11 s, and each is a try that costs no dial."""
-    connect_heard: float = 11.3  # once the server was heard: its queue is full, and a further dial may be one too many
+    connect_heard: float = 12.9  # once the server was heard: its queue is full, and a further dial may be one too many
     acknowledge: float = 6.5
     """Bytes are sent again after 0.2, 0.6, 1.4, 3.0, 6.2 and 12.6 s: a further dial finds a free place sooner."""
 
@@ -95,6 +96,10 @@ class ReconnectParameters:
     of the time that it has lasted, and at least this, for the server is found by asking again …"""
     held_share: float = 0.05
     held_most: float = 10.0  # … but a queue of so many seconds must not be filled faster than it is worked off
+    held_silent: float = 20.0
+    """The same after a link that had gone silent: so looks a server that is stopped, and all who find that out do so
+    within a ping's period. Nobody asks again before each of them has a place, or the server first works off dials that
+    were given up."""
     patience: float = 60.0  # for the upgrade's answer, once anything else was met: then it is a queue
     longest: float = 1200.0
     """For the answer of the upgrade that is kept, and of the `register`. A server works for nobody if its clients have
@@ -155,9 +160,10 @@ class ReconnectPolicy:
         self._begin(math.inf)  # the first dial will have been earlier
         self._only_held = False  # a first start knows nothing
 
-    def _begin(self, now: float, *, heard: bool = False) -> None:
+    def _begin(self, now: float, *, heard: bool = False, silent: bool = False) -> None:
         """Whatever was wrong is over, and something new begins."""
         self._since = now
+        self._after_silence = silent
         self._only_held = True  # every dial so far has waited for its upgrade in vain
         self._server_heard = heard
         self._busy_since: float | None = None  # when the windows began
@@ -182,11 +188,11 @@ class ReconnectPolicy:
         self._dialled_at = now
         self._answered_at = None
         self._since = min(self._since, now)
-        held = min(p.held_most, max(p.held_first, p.held_share * (now - self._since)), p.patience)
+        held = min(p.held_most, max(p.held_first, p.held_share * (now - self._since)))
         return Deadlines(
             connect=p.connect_first if self._quick else p.connect_heard if self._server_heard else p.connect,
             acknowledge=p.acknowledge,
-            upgrade=held if self._only_held else p.patience,
+            upgrade=min(p.held_silent if self._after_silence else held, p.patience) if self._only_held else p.patience,
             register=p.longest,
         )
 
@@ -222,7 +228,7 @@ class ReconnectPolicy:
         if self._answered_at is None or now - self._answered_at < p.lived:
             self._server_heard = self._server_heard or told
             return self.failed(now, cause, hint)
-        self._begin(now, heard=told)
+        self._begin(now, heard=told, silent=cause is Cause.SILENT)
         self._quick = True
         pause = self._hinted(now, cause, hint)
         if pause is None:
