@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from types import FrameType
@@ -386,10 +386,11 @@ OURS = re.compile(r"/src/worker_state/(actors/|supervisor|net/)")
 async def test_g51_ctrl_c_strikes_in_no_task_of_ours(world: World) -> None:
     """Whatever the manager does, in its tasks and at a call, is left alone: Ctrl-C comes to the program's own code."""
     called: dict[str, bool] = {}
+    is_ours = cache(lambda filename: OURS.search(filename) is not None)
 
     def look(frame: FrameType, kind: str, _: object) -> None:
         code = frame.f_code
-        if kind == "call" and OURS.search(code.co_filename):
+        if kind == "call" and is_ours(code.co_filename):
             called.setdefault(code.co_qualname, True)
             called[code.co_qualname] &= trio.lowlevel.currently_ki_protected()
 

@@ -118,9 +118,14 @@ class World(ABC):
         return tuple(properties.get(name, "-") for name in ("status", "current_job_id", "pending_job_id"))
 
     async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for the condition, which is looked at whenever something may have changed it."""
         with trio.fail_after(self.patience):
             while not condition():
-                await trio.sleep(0.005)
+                await self.pause(condition)
+
+    @abstractmethod
+    async def pause(self, condition: Callable[[], object]) -> None:
+        """Until the condition may have come true."""
 
     def logged(self, level: int, *words: str) -> list[str]:
         """The log lines of this level that contain all these words."""
@@ -174,6 +179,12 @@ class FakeWorld(World):
         self.server: FakeServer = kit.server
         self.random = kit.random = Random(7)
 
+    async def pause(self, condition: Callable[[], object]) -> None:
+        """Until everybody has done what he can do now, or else until the next deadline of anybody."""
+        await trio.testing.wait_all_tasks_blocked()
+        if not condition():
+            await trio.sleep(trio.lowlevel.current_statistics().seconds_to_next_deadline)
+
     def suspend(self, seconds: float) -> None:
         """The machine was suspended for so long: the server has lived on, trio's clock has not."""
         self.kit.suspend(seconds)
@@ -191,6 +202,9 @@ class RealWorld(World):
         super().__init__(nursery, log)
         self.kit: SocketKit = kit
         self.server: DevServer = kit.server
+
+    async def pause(self, condition: Callable[[], object]) -> None:
+        await trio.sleep(self.patience / 4000)  # 5 ms, however fast trio's clock runs
 
     def mute(self) -> None:
         self.server.mute()
