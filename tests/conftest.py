@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.processes import forks
+
 # Hypothesis without its clocks: a busy machine is no finding. Here, before any test is read, for a test's own settings
 # add to what holds when they are made.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,3 +28,9 @@ def _the_log_as_it_was() -> Iterator[None]:
     yield
     logger.handlers[:], logger.propagate = handlers, propagate
     logger.setLevel(level)
+
+
+def pytest_unconfigure() -> None:
+    """End what the tests have had in common."""
+    if forks.cache_info().currsize:
+        forks().close()

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
-from tests.support.processes import DEADLINE, PROGRAM, Server, environment
+from tests.support.processes import DEADLINE, PROGRAM, Server, environment, started
 from worker_state.cli.output import ERRORS, Out
 from worker_state.cli.screen import Screen
 
@@ -54,11 +55,25 @@ RUNNING = (
 
 def ended(command: str, streams: str, **variables: str) -> tuple[int, bytes, bytes]:
     """Exit code and output of `worker-state`, with its streams as a shell is told to open them."""
+    if "&-" not in streams:
+        return _ended_on_files(command.split(), streams.split(), environment(**SHELL, **variables))
     line = ["sh", "-c", f'exec "$0" {command} {streams}', str(PROGRAM)]
     done = subprocess.run(
         line, capture_output=True, env=environment(**SHELL, **variables), timeout=DEADLINE, check=False
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def _ended_on_files(command: list[str], streams: list[str], variables: dict[str, str]) -> tuple[int, bytes, bytes]:
+    with TemporaryFile() as out, TemporaryFile() as errors, FULL.open("wb") as full:
+        opened = {"1": out.fileno(), "2": errors.fileno()}
+        for each in streams:
+            number, _, target = each.rpartition(">")
+            opened[number or "1"] = opened["1"] if target == "&1" else full.fileno()
+        code = started([PROGRAM, *command], opened["1"], opened["2"], variables).wait(DEADLINE)
+        out.seek(0)
+        errors.seek(0)
+        return code, out.read(), errors.read()
 
 
 @NEEDS_FULL
@@ -106,16 +121,13 @@ def test_g38_a_reader_that_has_gone_is_no_failure(command: str, code: int, pytho
     """As with `| head -1`: he knows, and nothing is said."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [PROGRAM, *command.split()],
-        stdout=writer,
-        stderr=writer if code else subprocess.PIPE,
-        env=environment(**SHELL, **python),
-        timeout=DEADLINE,
-        check=False,
-    )
-    os.close(writer)
-    assert (done.returncode, done.stderr or b"") == (code, b"")
+    with TemporaryFile() as errors:
+        variables = environment(**SHELL, **python)
+        process = started([PROGRAM, *command.split()], writer, writer if code else errors.fileno(), variables)
+        os.close(writer)
+        assert process.wait(DEADLINE) == code
+        errors.seek(0)
+        assert errors.read() == b""
 
 
 @NEEDS_FULL

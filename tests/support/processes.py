@@ -3,16 +3,18 @@
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
-PROGRAM = Path(sys.executable).with_name("worker-state")
+from tests.support.forks import PROGRAM as PROGRAM
+from tests.support.forks import Forked, Forks
+
 DEADLINE = 30.0
 OWN_VARIABLES = ("SLEAP_RTC_", "WORKER_STATE_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
 
@@ -28,10 +30,11 @@ def environment(**extra: str) -> dict[str, str]:
 class Running:
     """A process and the lines that it has printed so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], out: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, out: IO[bytes], errors: IO[bytes]) -> None:
         self.process = process
         self.lines: list[str] = []
         self.errors = ""
+        self._errors = errors
         self._read: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._take, args=(out,), daemon=True)
         self._reader.start()
@@ -78,8 +81,7 @@ class Running:
     def end(self) -> int:
         """Wait for the process; afterwards `lines` and `errors` (its stderr) are complete."""
         code = self.process.wait(DEADLINE)
-        assert self.process.stderr is not None
-        self.errors = self.process.stderr.read().decode()
+        self.errors = self._errors.read().decode()
         while (line := self._read.get(timeout=DEADLINE)) is not None:
             self.lines.append(line)
         return code
@@ -112,16 +114,33 @@ def spawning() -> Iterator[Spawn]:
         ) -> Running:
             process_side, test_side = os.openpty()[::-1] if terminal else os.pipe()[::-1]
             out = stack.enter_context(os.fdopen(test_side, "rb"))
-            process = subprocess.Popen(
-                [*program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=process_side,
-                stderr=subprocess.PIPE,
-                env=environment(**({"TERM": "xterm-256color"} | extra)),
-            )
+            errors_read, errors_written = os.pipe()
+            errors = stack.enter_context(os.fdopen(errors_read, "rb"))
+            variables = environment(**({"TERM": "xterm-256color"} | extra))
+            process = started([*program, *arguments], process_side, errors_written, variables)
             os.close(process_side)
-            stack.enter_context(process)
+            os.close(errors_written)
+            stack.callback(process.wait)
             stack.callback(process.kill)
-            return Running(process, out)
+            return Running(process, out, errors)
 
         yield start
+
+
+@cache
+def forks() -> Forks:
+    """What forks for all tests of this process; it is closed at their end."""
+    return Forks(environment())
+
+
+def started(
+    command: Sequence[str | Path], out: int, errors: int, variables: dict[str, str]
+) -> subprocess.Popen[bytes] | Forked:
+    """This command in a process, on these descriptors.
+
+    `worker-state` is forked, unless its start is to be measured, or has been told something that only a start hears.
+    """
+    with open(os.devnull) as nothing:
+        if command[0] == PROGRAM and not any(name.startswith(("COVERAGE_", "PYTHON")) for name in variables):
+            return forks().start([str(each) for each in command[1:]], (nothing.fileno(), out, errors), variables)
+        return subprocess.Popen(command, stdin=nothing, stdout=out, stderr=errors, env=variables)
