@@ -9,16 +9,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 import trio
-from selenium.common.exceptions import StaleElementReferenceException
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.support.wait import WebDriverWait
 
 from worker_state.devserver import DevServer
+
+if TYPE_CHECKING:  # it takes as long to load as all else here, and every process of the tests reads this
+    from selenium.webdriver import Chrome
 
 PATIENCE = 30.0
 """Seconds. Ends a hang; nothing here takes a tenth of it."""
@@ -37,7 +36,7 @@ T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Chrome]:
+def chromium() -> "Iterator[Chrome]":
     """The browser itself."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
@@ -45,6 +44,9 @@ def chromium() -> Iterator[Chrome]:
         if os.environ.get("WORKER_STATE_BROWSER") == "required":
             pytest.fail("WORKER_STATE_BROWSER says that there is a browser, and chromium or chromedriver is missing")
         pytest.skip("the page is tested in a real browser: install chromium and chromedriver for it")
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
     options = ChromeOptions()
     options.binary_location = program
     for flag in FLAGS:
@@ -63,7 +65,7 @@ def chromium() -> Iterator[Chrome]:
 class Page:
     """The server's page as a person has it open. Everything blocking happens beside trio, where the server runs."""
 
-    chrome: Chrome
+    chrome: "Chrome"
 
     async def open(self, server: DevServer, *, width: int = 1280, height: int = 800, **media: str) -> None:
         """Load it, on a screen of this size, with media features such as `prefers_color_scheme="dark"`."""
@@ -88,13 +90,15 @@ class Page:
     async def shows(self, *texts: str) -> None:
         """Wait until all of these can be read."""
 
-        def read(chrome: Chrome) -> bool:
+        def read(chrome: "Chrome") -> bool:
             return all(text in chrome.find_element("tag name", "body").text for text in texts)
 
         await self._wait(read, f"the texts {texts}")
 
     async def press(self, *keys: str) -> None:
         """Press these keys, one after the other, wherever the focus is."""
+        from selenium.webdriver import ActionChains
+
         await trio.to_thread.run_sync(lambda: ActionChains(self.chrome, duration=0).send_keys(*keys).perform())
 
     async def complaints(self) -> list[str]:
@@ -102,7 +106,10 @@ class Page:
         entries = await trio.to_thread.run_sync(self.chrome.get_log, "browser")
         return [json.dumps(entry["message"]) for entry in entries]
 
-    async def _wait(self, condition: Callable[[Chrome], object], what: str) -> None:
+    async def _wait(self, condition: "Callable[[Chrome], object]", what: str) -> None:
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.wait import WebDriverWait
+
         def wait() -> None:
             patience = WebDriverWait(
                 self.chrome, PATIENCE, poll_frequency=0.1, ignored_exceptions=[StaleElementReferenceException]
@@ -113,7 +120,7 @@ class Page:
 
 
 @pytest.fixture
-def page(chromium: Chrome) -> Iterator[Page]:
+def page(chromium: "Chrome") -> Iterator[Page]:
     """The browser for one test; afterwards it looks at nothing."""
     forget: Callable[[str], object] = chromium.get_log  # which selenium has not typed
     forget("browser")

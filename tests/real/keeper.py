@@ -20,7 +20,8 @@ from random import SystemRandom
 
 import trio
 
-from tests.support.processes import environment
+from tests.support.forks import Forked
+from tests.support.processes import environment, started
 from worker_state.devserver import DevServer, Rooms, serve
 from worker_state.devserver.model import JSON, Reply
 
@@ -64,7 +65,7 @@ class Server:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.ws_port = self.http_port = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         began = time.monotonic()
         self.start()
         self.slowness = min(10.0, max(1.0, (time.monotonic() - began) / QUICK))
@@ -80,15 +81,12 @@ class Server:
 
     def start(self) -> None:
         """On the ports of its earlier life, if it had one. Returns when both are open."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.real.keeper", self._file, str(self.ws_port), str(self.http_port)],
-            cwd=ROOT,
-            env=environment(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)])),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        with self._process.stdout as out:
+        ports_read, ports_written = os.pipe()
+        arguments = [str(self._file), str(self.ws_port), str(self.http_port)]
+        command = [sys.executable, "-m", "tests.real.keeper", *arguments]
+        self._process = started(command, ports_written, 2, environment())
+        os.close(ports_written)
+        with os.fdopen(ports_read) as out:
             ports = out.readline().split()
         assert len(ports) == 2, "the server did not start"
         self.ws_port, self.http_port = map(int, ports)

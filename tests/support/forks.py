@@ -1,4 +1,4 @@
-"""`worker-state` without its imports: a process that has them behind it forks for every command.
+"""Python programs without the imports of `worker-state`: a process that has them behind it forks for each.
 
 The imports are most of the CPU that a command takes, and the tests start hundreds. What is forked is a process of its
 own, with the streams, variables and folder of who asked, and it ends as the interpreter ends. `make coverage` forks
@@ -17,15 +17,16 @@ from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from runpy import run_module, run_path
 
 PROGRAM = Path(sys.executable).with_name("worker-state")
 
 
 class Forked:
-    """A command that runs; its test holds it like a `subprocess.Popen`."""
+    """A program that runs; its test holds it like a `subprocess.Popen`."""
 
-    def __init__(self, arguments: Sequence[str], channel: socket.socket) -> None:
-        self.arguments = arguments
+    def __init__(self, command: Sequence[str], channel: socket.socket) -> None:
+        self.command = command
         self.returncode: int | None = None
         self._channel = channel
         self.pid = int(channel.recv(16))
@@ -41,7 +42,7 @@ class Forked:
             try:
                 self.returncode = int(self._channel.recv(16))
             except (TimeoutError, BlockingIOError):
-                raise subprocess.TimeoutExpired(self.arguments, timeout or 0.0) from None
+                raise subprocess.TimeoutExpired(self.command, timeout or 0.0) from None
             self._channel.close()
         return self.returncode
 
@@ -65,14 +66,14 @@ class Forks:
             command = [sys.executable, __file__, str(theirs.fileno())]
             self._process = subprocess.Popen(command, env=variables, pass_fds=[theirs.fileno()])
 
-    def start(self, arguments: Sequence[str], streams: Sequence[int], variables: dict[str, str]) -> Forked:
-        """`worker-state` with these arguments, on these descriptors, in the present folder."""
+    def start(self, command: Sequence[str], streams: Sequence[int], variables: dict[str, str]) -> Forked:
+        """This command, which `worker-state` or Python is to run, on these descriptors, in the present folder."""
         ours, theirs = socket.socketpair()
-        request = json.dumps([arguments, variables, os.getcwd()]).encode()
+        request = json.dumps([command, variables, os.getcwd()]).encode()
         with theirs:
             socket.send_fds(self._requests, [len(request).to_bytes(4, "big")], [*streams, theirs.fileno()])
             self._requests.sendall(request)
-        return Forked(arguments, ours)
+        return Forked(command, ours)
 
     def close(self) -> None:
         """Waits for the end, so that all of its CPU is counted here."""
@@ -81,7 +82,7 @@ class Forks:
 
 
 Request = tuple[list[str], dict[str, str], str]
-"""Arguments, variables, folder."""
+"""Command, variables, folder."""
 
 
 def _next_request(requests: socket.socket) -> tuple[list[int], Request | None]:
@@ -102,7 +103,7 @@ def _watch(pid: int, channel: socket.socket) -> None:
 
 
 def _fork(requests: socket.socket) -> list[str]:
-    """Fork whenever asked, until nobody can ask any more. Returns in the children alone: the arguments of each."""
+    """Fork whenever asked, until nobody can ask any more. Returns in the children alone: the command of each."""
     while True:
         descriptors, request = _next_request(requests)
         if request is None:
@@ -130,11 +131,11 @@ def _fork(requests: socket.socket) -> list[str]:
             os.dup2(each, number)
         for each in descriptors:
             os.close(each)
-        arguments, variables, folder = request
+        command, variables, folder = request
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(variables)
-        return arguments
+        return command
 
 
 if __name__ == "__main__":
@@ -148,7 +149,14 @@ if __name__ == "__main__":
         app(["session", "encode", "--room", "r", "--token", "t", "--peer", "p"], standalone_mode=False)
     gc.freeze()  # nobody who is forked looks through all this again
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests, which end this process
-    sys.argv = [str(PROGRAM), *_fork(socket.socket(fileno=int(sys.argv[1])))]
-    sys.path[0] = str(PROGRAM.parent)
+    command = _fork(socket.socket(fileno=int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    main()
+    if command[0] == str(PROGRAM):
+        sys.argv, sys.path[0] = command, str(PROGRAM.parent)
+        main()
+    elif command[1] == "-m":
+        sys.argv, sys.path[0] = command[2:], os.getcwd()
+        run_module(command[2], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = command[1:], str(Path(command[1]).parent)
+        run_path(command[1], run_name="__main__")

@@ -3,6 +3,7 @@
 import os
 import queue
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -136,11 +137,13 @@ def forks() -> Forks:
 def started(
     command: Sequence[str | Path], out: int, errors: int, variables: dict[str, str]
 ) -> subprocess.Popen[bytes] | Forked:
-    """This command in a process, on these descriptors.
+    """This command in a process, on these descriptors: forked, if that makes no difference but in CPU.
 
-    `worker-state` is forked, unless its start is to be measured, or has been told something that only a start hears.
+    It does under `make coverage`, and for what is told to an interpreter at its start.
     """
     with open(os.devnull) as nothing:
-        if command[0] == PROGRAM and not any(name.startswith(("COVERAGE_", "PYTHON")) for name in variables):
-            return forks().start([str(each) for each in command[1:]], (nothing.fileno(), out, errors), variables)
+        if command[0] in (PROGRAM, sys.executable) and not any(
+            name.startswith(("COVERAGE_", "PYTHON")) for name in variables
+        ):
+            return forks().start([*map(str, command)], (nothing.fileno(), out, errors), variables)
         return subprocess.Popen(command, stdin=nothing, stdout=out, stderr=errors, env=variables)
