@@ -16,11 +16,16 @@ FORKS = pytest.mark.skipif(any(name.startswith("COVERAGE_") for name in os.envir
 
 @FORKS
 @pytest.mark.parametrize("command", ["config --json", "nonsense"])
-def test_a_forked_command_says_and_returns_what_a_started_one_does(command: str) -> None:
+def test_a_forked_command_says_and_returns_what_a_started_one_does(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the folder, with the variables and onto the streams of who asks."""
-    Path("sleap-rtc.toml").write_text("[worker_state]\nroom_id = 'here'\n", "utf-8")
-    variables = environment(SLEAP_RTC_SIGNALING_WS="wss://signaling.example.org")
+    forks()  # in another folder, at the latest
+    monkeypatch.chdir(tmp_path)
+    Path("sleap-rtc.toml").write_text("[worker_state]\ntags = ['of-this-folder']\n", "utf-8")
+    variables = environment(WORKER_STATE_GPU_MODEL="of these variables")
     full = subprocess.run([PROGRAM, *command.split()], capture_output=True, env=variables, check=False)
+    assert (b"of-this-folder" in full.stdout) == (b"of these variables" in full.stdout) == (command != "nonsense")
     with TemporaryFile() as out, TemporaryFile() as errors:
         forked = started([PROGRAM, *command.split()], out.fileno(), errors.fileno(), variables)
         assert isinstance(forked, Forked)
