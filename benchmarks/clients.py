@@ -22,7 +22,7 @@ from benchmarks.server import Seat
 from worker_state import Config, Manager, open_state_manager
 from worker_state.manager import run_in_world
 from worker_state.net.dial import WebSocketDial
-from worker_state.protocol.http_api import HttpAnswer
+from worker_state.protocol.http_api import HttpAnswer, Sending
 from worker_state.world import World
 
 JOB = "job-of-the-benchmark"
@@ -48,7 +48,16 @@ class SeatedHttp:
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
 
-    async def post(self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None) -> HttpAnswer:
+    async def post(
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        bearer: str | None = None,
+        sending: Sending | None = None,
+    ) -> HttpAnswer:
+        if sending is not None:
+            sending()
         await trio.lowlevel.checkpoint()
         if path == "/anonymous-signin":
             answer = {"username": self._seat.username, "id_token": self._seat.id_token}

@@ -5,16 +5,18 @@ import math
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 import trio
@@ -27,11 +29,13 @@ from tests.support.embedded import INTERRUPTED, PLACES, TOLD, Place, Wait, aroun
 from tests.support.processes import environment
 from tests.support.showing import showing
 from tests.support.worlds import FakeWorld, World, scenario
-from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager
+from worker_state import Config, Manager, SignInFailed, State, Timing, open_state_manager, run_state_manager
 from worker_state.background import open_background
 from worker_state.devserver import DevServer, serve
+from worker_state.manager import run_in_world
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure, Sending
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
-from worker_state.testing import in_memory
+from worker_state.testing import in_memory, on_sockets
 from worker_state.tools.observer import open_roster
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
@@ -707,3 +711,78 @@ def test_g58_a_clock_below_zero() -> None:
                 await manager.synced()
 
     trio.run(life, clock=_Below())
+
+
+class _SlowLookup:
+    """HTTP that never gets as far as sending: the name is looked up for ever."""
+
+    async def post(
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        bearer: str | None = None,
+        sending: Sending | None = None,
+    ) -> HttpAnswer | HttpFailure:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+async def test_g58_a_cancel_during_the_look_up(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that is cancelled before its sign-in was sent ends at once, and nothing is said to be left."""
+    async with in_memory() as kit:
+        config = kit.config()
+        with trio.move_on_after(5):
+            await run_in_world(config, replace(kit.world(config), http=_SlowLookup()))
+    assert trio.current_time() == pytest.approx(5.0, abs=0.01)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+class _LookedUpLate(trio.abc.HostnameResolver):
+    """A name server that answers when it is told to: everything is on this machine."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = trio.Event(), trio.Event()
+
+    async def getaddrinfo(self, _: object, port: int, *__: object) -> list[Any]:  # type: ignore[override]
+        self.asked.set()
+        await self.answer.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+    async def getnameinfo(self, *_: object) -> tuple[str, str]:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("sent", [False, True])
+async def test_g58_a_cancel_during_the_look_up_over_sockets(sent: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A cancel ends a sign-in whose name is being looked up, and leaves one that was sent its time to be answered."""
+    caplog.set_level(logging.ERROR, "worker_state")  # a warning says that the addresses are not encrypted
+    resolver = _LookedUpLate()
+    async with on_sockets() as kit, trio.open_nursery() as nursery:
+        trio.socket.set_custom_hostname_resolver(resolver)
+        kit.hang_http("/anonymous-signin")
+        http = kit.http_url.replace("127.0.0.1", "somewhere.invalid")
+        config = replace(kit.config(timing=Timing(exit=120.0)), http_url=http)
+        ended = trio.Event()
+
+        async def run() -> None:
+            with scope:
+                await run_state_manager(config)
+            ended.set()
+
+        scope = trio.CancelScope()
+        nursery.start_soon(run)
+        with trio.fail_after(30):
+            await resolver.asked.wait()
+            if sent:
+                resolver.answer.set()
+                while not kit.server._hung["/anonymous-signin"].statistics().tasks_waiting:
+                    await trio.sleep(0.01)
+            scope.cancel()
+            if sent:
+                await trio.sleep(0.1)
+                assert not ended.is_set()
+                kit.release_http()
+            await ended.wait()
+        assert not kit.rooms.users
+    assert not caplog.records

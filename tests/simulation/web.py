@@ -15,7 +15,7 @@ import trio
 from tests.simulation.conns import Conn
 from tests.simulation.server import Server
 from worker_state.devserver.model import Reply
-from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure, Sending
 
 BAD_ANSWERS = {
     "500": HttpAnswer(500, "text/plain", b"Internal Server Error"),
@@ -74,7 +74,16 @@ class Web:
                 return mood
         return None
 
-    async def post(self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None) -> Answer:
+    async def post(
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        bearer: str | None = None,
+        sending: Sending | None = None,
+    ) -> Answer:
+        if sending is not None:
+            sending()
         server, net = self._server, self._server.net
         self._judge_rate(path)
         mood = self.mood(path)

@@ -1,7 +1,7 @@
 """The two HTTP calls that create something, sign-in and room creation: made when an actor asks for them.
 
 Their outcome is published, also when the worker has begun to leave meanwhile: what exists on the server has to reach
-the cleanup actor.
+the cleanup actor. A call of which nothing has been sent yet has made nothing: leaving ends it at once (G58).
 """
 
 import math
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ApiCalls:
-    """The calls of one worker, one at a time. They are shielded: what they create has to be deleted."""
+    """The calls of one worker, one at a time. Once sent they are shielded: what they create has to be deleted."""
 
     def __init__(self, api: "ServerApi", nursery: trio.Nursery, publish: events.Publish, exit_within: float) -> None:
         """`exit_within`: seconds that a call may still take once the worker leaves."""
@@ -25,7 +25,8 @@ class ApiCalls:
         self._nursery = nursery
         self._publish = publish
         self._exit_within = exit_within
-        self._scope = trio.CancelScope(shield=True)
+        self._unsent = trio.CancelScope(shield=True)  # reaches a call until it is sent
+        self._sent = trio.CancelScope()
         self._end_by = math.inf
 
     def handle(self, event: events.Event) -> None:
@@ -34,16 +35,21 @@ class ApiCalls:
             case events.RequestIdentity() | events.RequestRoom():
                 self._nursery.start_soon(self._call, event)
             case events.StartLeaving():
-                self._scope.deadline = self._end_by = trio.current_time() + self._exit_within
+                self._sent.deadline = self._end_by = trio.current_time() + self._exit_within
+                self._unsent.cancel()
 
     @trio.lowlevel.enable_ki_protection
     async def _call(self, request: events.RequestIdentity | events.RequestRoom) -> None:
         answer: Identity | Room | HttpFailure | None = None
-        with trio.CancelScope(shield=True, deadline=self._end_by) as self._scope:
+        with trio.CancelScope(shield=True) as self._unsent, trio.CancelScope(deadline=self._end_by) as self._sent:
+            if self._end_by < math.inf:
+                self._unsent.cancel()
             if isinstance(request, events.RequestRoom):
-                answer = await self._api.create_room(request.id_token)
+                answer = await self._api.create_room(request.id_token, self._sending)
             else:
-                answer = await self._api.sign_in()
+                answer = await self._api.sign_in(self._sending)
+        if self._unsent.cancelled_caught:
+            answer = HttpFailure("the worker leaves")
         match answer:
             case Identity():
                 self._publish(events.IdentityCreated(answer))
@@ -55,3 +61,6 @@ class ApiCalls:
                 self._publish(events.IdentityFailed(why, error_policy.hint(retry_after), status))
             case None:  # cut short, for the worker leaves. What it may have made stays awaited, and is told as left.
                 pass
+
+    def _sending(self) -> None:
+        self._sent.shield = True

@@ -14,7 +14,7 @@ import trio
 
 from worker_state.net import tcp
 from worker_state.protocol import http_api
-from worker_state.protocol.http_api import HttpAnswer, HttpFailure, HttpRequest, Identity, Room
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure, HttpRequest, Identity, Room, Sending
 from worker_state.redact import redacted, shown
 
 MAX_BODY = 64 * 2**10  # bytes of an HTTP answer that are read (faults.md, T12). Real ones have some hundred.
@@ -25,7 +25,12 @@ class Http(Protocol):
     """The HTTP side of the server."""
 
     async def post(
-        self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        bearer: str | None = None,
+        sending: Sending | None = None,
     ) -> HttpAnswer | HttpFailure:
         """One `POST`, bounded in time and size. Redirects are not followed: a token would go along with them."""
 
@@ -36,21 +41,21 @@ class ServerApi:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def sign_in(self) -> Identity | HttpFailure:
+    async def sign_in(self, sending: Sending | None = None) -> Identity | HttpFailure:
         """Create an identity. Each one needs its own `delete_peer`."""
-        return http_api.read_identity(await self.post(http_api.sign_in()))
+        return http_api.read_identity(await self.post(http_api.sign_in(), sending))
 
-    async def create_room(self, id_token: str) -> Room | HttpFailure:
+    async def create_room(self, id_token: str, sending: Sending | None = None) -> Room | HttpFailure:
         """Create a room, as the identity that this token belongs to."""
-        return http_api.read_room(await self.post(http_api.create_room(id_token)), id_token)
+        return http_api.read_room(await self.post(http_api.create_room(id_token), sending), id_token)
 
     async def delete_peer(self, peer_id: str) -> str | HttpFailure:
         """Ask for the deletion of an identity; gives the server's report, which proves nothing (faults.md, F34)."""
         return http_api.read_deletion(await self.post(http_api.delete_peer(peer_id)))
 
-    async def post(self, request: HttpRequest) -> HttpAnswer | HttpFailure:
+    async def post(self, request: HttpRequest, sending: Sending | None = None) -> HttpAnswer | HttpFailure:
         """Any of the three, as it is answered."""
-        return await self._http.post(request.path, bearer=request.bearer, body=request.body)
+        return await self._http.post(request.path, bearer=request.bearer, body=request.body, sending=sending)
 
 
 _at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
@@ -80,7 +85,12 @@ class HttpxHttp:
         self._within = within
 
     async def post(
-        self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        bearer: str | None = None,
+        sending: Sending | None = None,
     ) -> HttpAnswer | HttpFailure:
         headers = {"Accept-Encoding": "identity", "User-Agent": "worker_state"}
         if bearer is not None:
@@ -90,12 +100,19 @@ class HttpxHttp:
         content = b""
         if body is not None:
             headers["Content-Type"], content = "application/json", json.dumps(body).encode("ascii")
+
+        async def traced(step: str, _: object) -> None:  # httpcore calls it
+            if sending is not None and step == "http11.send_request_headers.started":
+                sending()
+
         # The one deadline is the scope around the whole request: httpx's own are per read (faults.md, T11).
         client = httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None)
         with trio.move_on_after(self._within):
             async with _limiter(), client:
                 try:
-                    async with client.stream("POST", self._base + path, content=content, headers=headers) as response:
+                    url, extensions = self._base + path, {"trace": traced}
+                    request = client.stream("POST", url, content=content, headers=headers, extensions=extensions)
+                    async with request as response:
                         return await _read(response)
                 except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:  # the last for an impossible host
                     return HttpFailure(_why(exc, bearer))

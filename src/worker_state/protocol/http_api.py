@@ -1,10 +1,13 @@
 """The server's three HTTP calls: request and response of each. Nothing in here raises, whatever the network sends."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from worker_state.redact import redacted, shown
+
+Sending = Callable[[], None]
+"""Called right before the first byte of a request: until then a call that is cancelled has done nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from worker_state.devserver.rules import Rooms
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.frames import Message
-from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure, Sending
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.testing.memory_socket import MemorySocket
 from worker_state.testing.server_rules import Rules
@@ -262,9 +262,12 @@ class MemoryServer(Changes):
         *,
         body: Mapping[str, Any] | None = None,
         bearer: str | None = None,
+        sending: Sending | None = None,
         within: float = HTTP_SECONDS,
     ) -> HttpAnswer | HttpFailure:
         """One call, answered within so many seconds."""
+        if sending is not None:
+            sending()
         with trio.move_on_after(within):
             return await self._post(path, body, bearer)
         return HttpFailure(f"no whole answer in {within:g} s")

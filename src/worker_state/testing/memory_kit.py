@@ -11,7 +11,7 @@ from worker_state.config import Config
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.protocol.frames import Message
-from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure, Sending
 from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.testing.kit import Kit, nobody
 from worker_state.testing.memory import MemoryServer
@@ -84,9 +84,14 @@ class _Http:
         self._within = within
 
     async def post(
-        self, path: str, *, body: Mapping[str, Any] | None = None, bearer: str | None = None
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        bearer: str | None = None,
+        sending: Sending | None = None,
     ) -> HttpAnswer | HttpFailure:
-        return await self._server.post(path, body=body, bearer=bearer, within=self._within)
+        return await self._server.post(path, body=body, bearer=bearer, sending=sending, within=self._within)
 
 
 @asynccontextmanager
