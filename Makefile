@@ -18,7 +18,7 @@ READY := $(VENV)/.ready-$(PLACE)
 WEBRTC := $(VENV)/.webrtc-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate mutants bench-tools lint format lock clean
+.PHONY: help run demo test coverage simulate mutants bench-tools types lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,20 @@ mutants: $(READY) ## sabotage the product in many small ways, and see the simula
 bench-tools: $(READY) ## install what the benchmarks' peers and pictures need beside the rest
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.lock
 
+# Of the installed package, from outside: that is what the tools of a user see.
+types: $(READY) ## check that every public name has its type, and the examples with them, as an editor does
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir "$$dir" . && \
+	$(BIN)/python -m venv "$$dir/venv" && \
+	{ "$$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check --retries 1 --only-binary :all: \
+		--require-hashes -r requirements-types.lock || \
+		{ echo "basedpyright, or what the examples need, cannot be installed here: the types are not checked." >&2; \
+		exit 1; }; } && \
+	"$$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps "$$dir"/*.whl && \
+	cp -r examples "$$dir" && printf '{"typeCheckingMode": "standard"}' > "$$dir/pyrightconfig.json" && cd "$$dir" && \
+	export VIRTUAL_ENV="$$dir/venv" PATH="$$dir/venv/bin:$$PATH" && \
+	basedpyright --verifytypes worker_state --ignoreexternal && basedpyright examples
+
 lint: $(READY) ## check style and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -72,6 +86,10 @@ lock: ## resolve the dependencies again and write requirements.lock
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--constraint requirements.lock --extra all --group webrtc pyproject.toml --output-file requirements-webrtc.lock
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--constraint requirements-webrtc.lock --extra all --group webrtc --group types pyproject.toml \
+		--output-file requirements-types.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \

@@ -10,7 +10,7 @@ import typer
 
 from worker_state.cli import config, doctor, offer, output, run, serve, session, status, storm, watch
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="worker-state",
     no_args_is_help=True,
     rich_markup_mode=None,  # the same text in a terminal, a pipe and a log

@@ -21,7 +21,7 @@ Session = Annotated[
         help=f"A worker's session string, or - to read it from stdin. It is a secret.  [{SESSION_VARIABLE}]",
     ),
 ]
-session_app = typer.Typer(
+session_app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="""Read and write session strings. They contain the room's token: treat them as secrets.

@@ -38,7 +38,8 @@ class DevServer(Changes):
         self.connections: set[Connection] = set()  # the WebSockets that the server believes to be alive
         self.streams: set[FaultyStream] = set()  # all TCP connections, those of HTTP and those not yet upgraded too
         self.held_registers: int = 0  # registers that are being held right now
-        self.handling = self._answering = True
+        self.handling: bool = True
+        self._answering = True
         self.away: bool = False
         self._accepting: list[tuple[trio.CancelScope, trio.SocketListener]] = []
         self._admission = admission

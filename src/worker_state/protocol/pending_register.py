@@ -15,12 +15,14 @@ class PendingRegister:
     """The last `register` of one worker. Times are in seconds of the caller's clock."""
 
     def __init__(self) -> None:
-        self.epoch = 0  # the link that it was sent on
-        self.revision = 0  # of the status that it carried
-        self.sent_at = 0.0
-        self.nonce = ""  # of the echoes behind it
-        self.unanswered = 0  # how many on the present link are not answered for sure: one may take effect yet (F03)
+        self.epoch: int = 0  # the link that it was sent on
+        self.revision: int = 0  # of the status that it carried
+        self.sent_at: float = 0.0
+        self.nonce: str = ""  # of the echoes behind it
+        self.unanswered: int = 0  # how many on this link are not answered for sure: one may yet take effect (F03)
         self._swallowed_on = 0
+        self.answer_by: float  # when the waiting is over
+        self.echo_at: float  # when the next echo is to be sent behind it
         self.over()
 
     def link_opened(self) -> None:
@@ -41,8 +43,7 @@ class PendingRegister:
     def over(self, *, doubtful: bool = False) -> None:
         """It was answered, or never will be. `doubtful`: by an error that may have been about another part's frame."""
         self.doubtful = doubtful
-        self.answer_by = math.inf  # when the waiting is over
-        self.echo_at = math.inf  # when the next echo is to be sent behind it
+        self.answer_by = self.echo_at = math.inf
         self._echoes = 0
 
     @property

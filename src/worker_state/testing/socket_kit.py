@@ -36,7 +36,8 @@ class SocketKit(Kit):
     def __init__(self, server: "DevServer", **rules: Unpack[Rules]) -> None:
         super().__init__(rules)
         self.server = server
-        self.websocket_url, self.http_url = server.ws_url, server.http_url
+        self.websocket_url: str = server.ws_url
+        self.http_url: str = server.http_url
 
     def now(self) -> float:
         return self.server.clock()

@@ -91,6 +91,10 @@ class Result:
     seconds: float | None = field(default=None, compare=False)
 
 
+ok: partial[Finding]
+failed: partial[Finding]
+skipped: partial[Finding]
+not_tried: partial[Finding]
 ok, failed, skipped, not_tried = (partial(Finding, outcome) for outcome in Outcome)
 
 

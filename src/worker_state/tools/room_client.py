@@ -29,6 +29,8 @@ Answer: TypeAlias = frames.RegistrationAccepted | frames.RegisterError  # to a `
 class GracefulCancel:
     """Cancels work on a server so that everything it has created can be deleted again."""
 
+    nursery: trio.Nursery  # for what the work spawns
+
     def __init__(self, grace: float) -> None:
         self._grace = grace  # seconds that an answer which may create something is waited for after the cancel
         self._work = trio.CancelScope()
