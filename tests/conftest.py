@@ -2,12 +2,17 @@
 
 import logging
 import signal
+import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.processes import forks
+
+if TYPE_CHECKING:
+    from tests.support.served import Served
 
 # Hypothesis without its clocks: a busy machine is no finding. Here, before any test is read, for a test's own settings
 # add to what holds when they are made.
@@ -18,6 +23,23 @@ settings.load_profile("no clock")
 # process of the tests inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def served() -> "Iterator[Served]":
+    """The development server in a thread of its own."""
+    from tests.support.served import serving
+
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """What runs trio beside a program of another kind ends with it."""
+    before = set(threading.enumerate())
+    yield
+    assert {thread for thread in threading.enumerate() if "portal" in thread.name} <= before
 
 
 @pytest.fixture(autouse=True)

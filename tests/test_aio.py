@@ -3,16 +3,15 @@
 import asyncio
 import gc
 import inspect
-import threading
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
-from tests.support.served import PATIENCE, Served, serving
+from tests.support.served import PATIENCE, Served
 from worker_state import (
     Config,
     ConfigError,
@@ -29,19 +28,6 @@ from worker_state import (
 )
 
 NO_CONFIG = r"config must be a worker_state\.Config, not dict"
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving() as served:
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert {thread for thread in threading.enumerate() if "portal" in thread.name} <= before
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 import trio
 
 from tests.support.processes import environment
-from tests.support.served import PATIENCE, Served, serving, until
+from tests.support.served import PATIENCE, Served, until
 from worker_state import (
     Config,
     Disconnected,
@@ -27,19 +26,6 @@ from worker_state import (
 )
 from worker_state.blocking import BlockingManager, ManagerEnded, start_state_manager
 from worker_state.devserver import serve
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving() as served:
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert {thread for thread in threading.enumerate() if "portal" in thread.name} <= before
 
 
 def answer(manager: BlockingManager, offer: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,9 @@ import pytest
 
 import examples.state_manager_adapter
 from examples.state_manager_adapter import StateManagerAdapter
-from tests.support.served import PATIENCE, Served, serving
+from tests.support.served import PATIENCE, Served
 from tests.support.worlds import given_room
 from worker_state import ConfigError, RegistrationRefused, SignInFailed
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    with serving() as served:
-        yield served
 
 
 def played(work: Coroutine[Any, Any, None]) -> None:
