@@ -44,7 +44,7 @@ class Worker:
                 with job:
                     await self.tell(client, {"type": "accepted", "job_id": job_id})  # WebRTC: an "answer" and its SDP
                     await trio.to_thread.run_sync(self.train, client, job_id)
-                await self.tell(client, {"type": "cancelled" if job.cancelled_caught else "done", "job_id": job_id})
+                await self.tell(client, {"type": "cancelled" if job.cancel_called else "done", "job_id": job_id})
             except Exception:  # a job that fails is the end of that job, not of the worker
                 logging.getLogger("worker").exception("job %s failed", job_id)
                 await self.tell(client, {"type": "failed", "job_id": job_id})

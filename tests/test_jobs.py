@@ -3,14 +3,20 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
+import trio.lowlevel
+from trio.testing import MockClock
 
-from tests.support.worlds import Client, World, scenario
-from worker_state import Job, JobCancelled, Manager, ThreadJob, serve_jobs
+from tests.support.worlds import Client, RealWorld, World, scenario
+from worker_state import Job, JobCancelled, Manager, ThreadJob, jobs, logs, open_state_manager, serve_jobs
+from worker_state.testing import in_memory
 
 
 @asynccontextmanager
@@ -241,3 +247,84 @@ async def test_the_end_of_the_manager(world: World) -> None:
     await world.stop(manager)
     with trio.fail_after(world.patience):
         await served.wait()
+
+
+@scenario
+async def test_a_handler_that_ignores_its_cancel(world: World) -> None:
+    """A job that was cancelled ends as cancelled, also if its handler went on to its end."""
+
+    async def handle(job: Job) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            seen.append(job.id)
+
+    def handle_in_a_thread(job: ThreadJob) -> None:
+        while not job.cancelled:
+            time.sleep(0.001)
+        seen.append(job.id)
+
+    for handler in (handle, handle_in_a_thread):
+        if handler is handle_in_a_thread and not isinstance(world, RealWorld):
+            continue  # a clock that jumps does not wait for threads
+        seen = list[str]()
+        async with working(world, handler) as (manager, client):
+            await offer(manager, client)
+            job_id = (await said(client, "accepted"))["job_id"]
+            ids = {"from_peer_id": client.peer_id, "to_peer_id": manager.state.peer_id}
+            await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
+            assert (await said(client, "cancelled"))["job_id"] == job_id
+        assert seen == [job_id]
+
+
+@scenario(only="fake")
+async def test_what_is_no_payload(world: World) -> None:
+    """A payload that is no mapping is refused in words that show one."""
+    refused = list[str]()
+
+    async def handle(job: Job) -> None:
+        with pytest.raises(TypeError) as error:
+            await job.send("text")  # type: ignore[arg-type]
+        refused.append(str(error.value))
+
+    async with working(world, handle) as (manager, client):
+        await offer(manager, client)
+        await said(client, "done")
+    assert refused == ['job.send takes a mapping, as in {"type": "progress", "step": 1}, not str']
+
+
+@pytest.mark.parametrize("whose", ["handler", "child", "stranger"])
+def test_a_held_loop(whose: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that holds the loop is named once, with what to do; another task of the program is not its fault."""
+    seconds = 0.0  # of a clock that nothing but `hold` moves
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: seconds))
+
+    async def hold() -> None:
+        nonlocal seconds
+        await trio.lowlevel.checkpoint()
+        seconds += 1.1
+
+    async def handle(job: Job) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                await trio.sleep(1)
+                if whose == "handler":
+                    await hold()
+                elif whose == "child":
+                    nursery.start_soon(hold)
+
+    async def life() -> None:
+        async with in_memory() as kit, open_state_manager(kit.config()) as manager, trio.open_nursery() as nursery:
+            nursery.start_soon(serve_jobs, manager, handle)
+            async with kit.client() as client:
+                await client.offer(manager.state.peer_id or "")
+                await client.told("accepted")
+                if whose == "stranger":
+                    await hold()
+                await client.told("done")
+            nursery.cancel_scope.cancel()
+
+    trio.run(life, clock=MockClock(autojump_threshold=0))
+    lines = [record.getMessage() for record in caplog.records if logs.About.of(record).event == "loop_held"]
+    assert len(lines) == (0 if whose == "stranger" else 1)
+    assert all("handle has held the event loop for 1.1 s" in line and "plain function" in line for line in lines)

@@ -10,8 +10,9 @@ too: `accepted`, `done`, `failed`, `cancelled`, with the `job_id`; an offer that
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from worker_state.redact import shown
 
 log: logging.Logger = logging.getLogger(__name__)
 
+HELD = 1.0  # seconds for which a handler may hold the event loop until it is told how to do without
 LAST_WORD = 0.3  # seconds for telling the client that its job ends with the worker
 Handler = Callable[[Any], Awaitable[object] | object]
 """`async def handle(job: Job)`, or `def handle(job: ThreadJob)`. What it returns is not used."""
@@ -52,7 +54,11 @@ class Job:
 
     async def send(self, payload: Mapping[str, Any]) -> None:
         """Send the client a message of yours, as a `peer_message` with this payload. While the worker is not registered
-        it goes nowhere: the job goes on. Raises `ValueError` or `TypeError` for what JSON cannot say."""
+        it goes nowhere: the job goes on. Raises `ValueError` or `TypeError` for what is no mapping, or what JSON cannot
+        say."""
+        if not isinstance(payload, Mapping):
+            example = '{"type": "progress", "step": 1}'
+            raise TypeError(f"job.send takes a mapping, as in {example}, not {type(payload).__name__}")
         ids = {"from_peer_id": self._manager.state.peer_id, "to_peer_id": self.client}
         await self._signal({"type": "peer_message", **ids, "payload": dict(payload)})
 
@@ -130,7 +136,7 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
         await job.send({"type": "accepted", "job_id": job.id})
         try:
             if _is_async(handler):
-                with job._scope:
+                with job._scope, _warning_of_a_held_loop(handler):
                     await handler(job)  # type: ignore[misc] # what `_is_async` says
             else:  # only the worker's own end abandons the thread: until then a busy GPU is not free
                 await trio.to_thread.run_sync(handler, ThreadJob(job), abandon_on_cancel=True)
@@ -145,10 +151,50 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
             ending = "failed"
             log.exception("job %s failed", job.id, extra=event("job_failed", job_id=job.id))
         else:
-            ending = "cancelled" if job._scope.cancelled_caught else "done"
+            ending = "cancelled" if job._cancelled.is_set() else "done"  # also if the handler would not hear of it
         if ending != "failed":
             log.info("job %s is %s", job.id, ending, extra=event("job_ended", job_id=job.id, ending=ending))
         await job.send({"type": ending, "job_id": job.id})
+
+
+class _Steps(trio.abc.Instrument):
+    """Sees for how long each step of a handler's tasks holds the event loop."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._task = trio.lowlevel.current_task()
+        self._begun = time.monotonic()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._begun = time.monotonic()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        held = time.monotonic() - self._begun
+        if held < HELD or not self._is_ours(task):
+            return
+        trio.lowlevel.remove_instrument(self)  # one line is enough
+        name = getattr(self._handler, "__qualname__", type(self._handler).__qualname__)
+        text = (
+            "%s has held the event loop for %.1f s, in which the worker hears nobody: make it a plain function "
+            "(`def` in place of `async def`), which runs in a thread, or use trio.to_thread.run_sync for what blocks"
+        )
+        log.warning(text, shown(name), held, extra=event("loop_held", handler=shown(name), held=round(held, 1)))
+
+    def _is_ours(self, task: trio.lowlevel.Task | None) -> bool:
+        while task is not None and task is not self._task:
+            task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+        return task is not None
+
+
+@contextmanager
+def _warning_of_a_held_loop(handler: Handler) -> Iterator[None]:
+    steps = _Steps(handler)
+    trio.lowlevel.add_instrument(steps)
+    try:
+        yield
+    finally:
+        with suppress(KeyError):  # it has said what it had to
+            trio.lowlevel.remove_instrument(steps)
 
 
 def _is_async(handler: Handler) -> bool:

@@ -1,5 +1,7 @@
 """What is refused in words: calls on what has ended, and arguments of another world."""
 
+from inspect import iscoroutinefunction
+
 import trio
 
 from worker_state.config import Config
@@ -21,6 +23,14 @@ def check_manager(manager: object, function: str) -> None:
     home = type(manager).__module__
     if home in ("worker_state.aio", "worker_state.blocking"):
         raise TypeError(f"worker_state.{function} is for trio: for a {type(manager).__name__} use {home}.{function}")
+
+
+def check_wanted(wanted: object) -> None:
+    """Raises `TypeError` in words for what cannot be asked about a state."""
+    if not callable(wanted) or iscoroutinefunction(wanted):
+        found = "an async function" if callable(wanted) else type(wanted).__name__
+        example = "wait_for(lambda state: state.registered)"
+        raise TypeError(f"wait_for takes a plain function of the state, as in {example}, not {found}")
 
 
 def check_start(config: object) -> None:

@@ -6,7 +6,7 @@ import trio
 
 from worker_state.protocol import frames
 from worker_state.protocol.state import State
-from worker_state.refusals import ended
+from worker_state.refusals import check_wanted, ended
 from worker_state.supervisor import Supervisor
 from worker_state.watched import settled
 
@@ -52,6 +52,7 @@ class States:
     @trio.lowlevel.enable_ki_protection
     async def wait_for(self, wanted: Callable[[State], bool]) -> State:
         """Wait until `wanted(state)` is true and return that state. Raises `ManagerEnded`."""
+        check_wanted(wanted)
         self._supervisor.check_thread()
         try:
             return await self._supervisor.state.wait_for(wanted)

@@ -212,6 +212,9 @@ async def test_waiting_for_a_state(world: World) -> None:
             await manager.wait_for(lambda state: state.status == "maintenance")
         results.append("ended")
 
+    for wrong, named in ((5, "not int"), (wait, "not an async function")):
+        with pytest.raises(TypeError, match=r"takes a plain function of the state, as in wait_for\(.*" + named):
+            await manager.wait_for(wrong)  # type: ignore[arg-type]
     world.nursery.start_soon(wait)
     manager.set_busy("job-1")
     await world.until(lambda: results)
