@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import FrozenInstanceError, asdict, fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -441,3 +442,19 @@ def test_a_refused_url_keeps_its_query(url: str) -> None:
     with pytest.raises(ConfigError, match="must begin with") as caught:
         Config(url, "http://localhost")
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "values", "sentence"),
+    [
+        (partial(Config, "ws://a", "http://a"), {"tag": ["x"]}, "Config has no field 'tag'; did you mean 'tags'?"),
+        (partial(replace, Config("ws://a", "http://a")), {"peerid": "x"}, "Config has no field 'peerid'; did you mean"),
+        (Timing, {"htp": 1.0}, "Timing has no field 'htp'; did you mean 'http'?"),
+        (Timing, {"xyz": 1.0}, "Timing has no field 'xyz': they are register, answer, "),
+    ],
+)
+def test_a_misspelt_field(make: Callable[..., object], values: dict[str, Any], sentence: str) -> None:
+    """A field that is misspelt is named, with the nearest one."""
+    with pytest.raises(TypeError) as refused:
+        make(**values)
+    assert str(refused.value).startswith(sentence)

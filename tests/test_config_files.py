@@ -72,6 +72,12 @@ def test_a_field_that_no_config_has() -> None:
         load_config(colour="red")
 
 
+def test_a_misspelt_field_is_named_first() -> None:
+    """A field that is only misspelt is not missed: the sentence names it and the nearest one."""
+    with pytest.raises(TypeError, match=r"^Config has no field 'websocket_ulr'; did you mean 'websocket_url'"):
+        load_config(websocket_ulr="ws://localhost", http_url="http://localhost")
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -168,6 +168,7 @@ def test_environment_that_nobody_has_named() -> None:
             "sleap-rtc.toml has an unknown key 'gpu_model_' in [worker_state.capabilities]; did you mean gpu_model?",
         ),
         ("[worker-state]", "sleap-rtc.toml has a table [worker-state]; did you mean [worker_state]?"),
+        ("signaling_http = 1", "sleap-rtc.toml has a key 'signaling_http' outside of [environments.NAME]"),
     ],
 )
 def test_unknown_key(text: str, sentence: str) -> None:

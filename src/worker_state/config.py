@@ -1,20 +1,46 @@
 """A worker's settings: checked once, at construction, and never changed after."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
+from difflib import get_close_matches
+from functools import partial, wraps
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from worker_state.advertised import TAGS, Advertised, thawed
 from worker_state.errors import ConfigError
+
+T = TypeVar("T", "Config", "Timing")
 
 LONGEST_TIME = 365 * 86400.0  # seconds
 ACCOUNT_KEY = "slp_acct_"  # such a key names no room by itself
 LONGEST_ID = 512  # characters: a peer id is in every frame about this worker
 
 
+def check_fields(config: "type[Config | Timing]", names: Iterable[str]) -> None:
+    """Raises `TypeError` for a name that is none of its fields, with the nearest one."""
+    known = [each.name for each in fields(config)]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f": they are {', '.join(known)}"
+            raise TypeError(f"{config.__name__} has no field {name!r}{hint}")
+
+
+def _with_checked_names(config: type[T]) -> type[T]:
+    made: Callable[..., None] = config.__init__
+
+    @wraps(made)
+    def checked(self: T, *args: Any, **values: Any) -> None:
+        check_fields(config, values)
+        made(self, *args, **values)
+
+    config.__init__ = checked  # type: ignore[method-assign]
+    return config
+
+
+@_with_checked_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """How long each thing may take, in seconds. All must be positive and finite."""
@@ -38,6 +64,7 @@ class Timing:
             _check_seconds(f"timing.{each.name}", getattr(self, each.name))
 
 
+@_with_checked_names
 @dataclass(frozen=True, slots=True)
 class Config:
     """Where the server is, which room to be in, and what this worker offers.

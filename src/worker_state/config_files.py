@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker_state.config import Config
+from worker_state.config import Config, check_fields
 from worker_state.errors import ConfigError
 from worker_state.logs import event
 from worker_state.settings import ADDRESSES, ENVIRONMENT_VARIABLE, KEYS, Layer, Setting, Settings, resolve
@@ -22,8 +22,9 @@ def load_config(**fields: Any) -> Config:
 
     `fields` are those of `Config`; each replaces what the environment, `sleap-rtc.toml` and `~/.sleap-rtc` say about
     the whole field. Logs a warning for each unknown key. Raises `ConfigError`, also when no server is named anywhere;
-    the sentence names the field, the variable or the file.
+    the sentence names the field, the variable or the file. `TypeError` for what is no field.
     """
+    check_fields(Config, fields)  # before a field is missed that is only misspelt
     named = [key for key in KEYS.values() if key.field in fields]
     settings = load_settings({key.name: Setting(fields.pop(key.field), key.field, rank=0) for key in named})
     for warning in settings.warnings:

@@ -23,6 +23,7 @@ SHARED_PREFIX = "SLEAP_RTC_"  # other programs' too: an unknown variable is repo
 TABLE = "worker_state"
 ADDRESSES = ("signaling_websocket", "signaling_http")  # the keys of `[environments.NAME]`; others belong to `TABLE`
 GROUPS = ("timing", "capabilities")  # the key `timing.http` is `http` in `[worker_state.timing]`
+SERVER_NAMES = (*ADDRESSES, "SLEAP_RTC_SIGNALING_WS", "SLEAP_RTC_SIGNALING_HTTP")
 ALTERNATIVES = (("room_id", "room_token"), ("api_key",))
 """A worker uses one, and the stronger layer decides which. An account key comes with a room."""
 DEFAULT_RANK = 1_000
@@ -113,6 +114,7 @@ class Settings:
     values: Layer
     files: tuple[str, ...]
     warnings: tuple[str, ...]
+    server_meant: bool = False  # one of the warnings is about what may be a server's address, misspelt
 
     def given(self, name: str) -> Any:
         """The value of a key, or None if it is only a default."""
@@ -155,7 +157,7 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     Raises `ConfigError` for a variable that cannot be read, a table that is none, and a named environment that no
     file defines although its addresses are needed.
     """
-    warnings: list[str] = []
+    warnings = _Warnings()
     layers = [given, _from_variables(variables, warnings)]
     named = variables.get(ENVIRONMENT_VARIABLE) or None
     environment = Setting(named, ENVIRONMENT_VARIABLE, 1) if named else Setting(DEFAULT_ENVIRONMENT)
@@ -180,17 +182,29 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     for names in ALTERNATIVES if not account else ():
         if all(values[name].rank > strongest for name in names):
             values |= {name: Setting(None) for name in names}
-    return Settings(environment, values, tuple(files), tuple(warnings))
+    return Settings(environment, values, tuple(files), tuple(warnings), warnings.about_server)
 
 
-def _from_variables(variables: Mapping[str, str], warnings: list[str]) -> Layer:
+class _Warnings(list[str]):
+    """Sentences without a full stop."""
+
+    about_server = False
+
+    def unknown(self, sentence: str, name: str, known: tuple[str, ...]) -> None:
+        """Of a name that nobody knows; the nearest of the known ones is added."""
+        near = get_close_matches(name, known, n=1)
+        self.append(f"{sentence}; did you mean {near[0]}?" if near else sentence)
+        self.about_server |= bool(get_close_matches(name, SERVER_NAMES, n=1, cutoff=0.8))
+
+
+def _from_variables(variables: Mapping[str, str], warnings: _Warnings) -> Layer:
     known = {variable: key for key in KEYS.values() for variable in key.variables}
     names = (*known, ENVIRONMENT_VARIABLE)
     for variable in variables:
         ours = variable.startswith(PREFIX) and not variable.startswith(DEVSERVER_PREFIX)
         slip = variable.startswith(SHARED_PREFIX) and get_close_matches(variable, names, n=1, cutoff=0.9)
         if (ours or slip) and variable not in (*names, *OTHER_VARIABLES):
-            warnings.append(f"the environment has an unknown variable {shown(variable)}{_nearest(variable, names)}")
+            warnings.unknown(f"the environment has an unknown variable {shown(variable)}", variable, names)
     found: dict[str, Setting] = {}
     for variable, key in known.items():
         if key.name not in found and variables.get(variable):
@@ -219,7 +233,7 @@ def _read(variable: str, text: str, kind: Kind) -> Any:
 
 
 def _from_file(
-    label: str, tables: Mapping[str, Any], environment: str, rank: int, defined: dict[str, Any], warnings: list[str]
+    label: str, tables: Mapping[str, Any], environment: str, rank: int, defined: dict[str, Any], warnings: _Warnings
 ) -> Iterator[Layer]:
     """What one file says for this environment, then what it says for all. `defined` collects its environments."""
 
@@ -238,7 +252,7 @@ def _from_file(
                 found[group + name] = Setting(value, f"{label} {where}", rank)
             slip = get_close_matches(name, known, n=1, cutoff=0.8) if free else name not in nested
             if slip and name not in known:
-                warnings.append(f"{label} has an unknown key {name!r} in {where}{_nearest(name, known)}")
+                warnings.unknown(f"{label} has an unknown key {name!r} in {where}", name, known)
         return found
 
     def ours(path: str, content: Any, rank: int) -> dict[str, Setting]:
@@ -251,6 +265,9 @@ def _from_file(
         near = get_close_matches(name, ("environments", TABLE), n=1, cutoff=0.8)
         if near and name not in near:  # tables with other names belong to other programs
             warnings.append(f"{label} has a table [{shown(name)}]; did you mean [{near[0]}]?")
+            warnings.about_server |= near[0] == "environments"
+        elif get_close_matches(name, ADDRESSES, n=1, cutoff=0.8):
+            warnings.unknown(f"{label} has a key {name!r} outside of [environments.NAME]", name, ())
     special: Layer = {}
     for name, content in table("environments", tables.get("environments", {})).items():
         defined[name] = content
@@ -264,8 +281,3 @@ def _from_file(
 def _members(group: str) -> tuple[str, ...]:
     split = (name.rpartition(".") for name in KEYS if name not in ADDRESSES)
     return tuple(member for prefix, _, member in split if prefix == group)
-
-
-def _nearest(name: str, known: tuple[str, ...]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -1,5 +1,7 @@
 """Everything that is refused before anything runs: exit code 2, a sentence on stderr, nothing on stdout."""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -109,3 +111,30 @@ def test_the_version_is_that_of_the_distribution() -> None:
 def test_the_shell_completes_commands_and_options(typed: str, offered: str) -> None:
     variables = {"_WORKER_STATE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     assert offered in runner.invoke(app, [], prog_name="worker-state", env=variables).stdout.split()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        '[environments.production]\nsignaling_websockt = "ws://a"\nsignaling_htp = "http://a"',
+        '[environment.production]\nsignaling_websocket = "ws://a"\nsignaling_http = "http://a"',
+        '[worker_state]\nsignaling_websocket = "ws://a"\nsignaling_http = "http://a"',
+        'signaling_websocket = "ws://a"\nsignaling_http = "http://a"',
+    ],
+    ids=["keys", "table", "another table", "no table"],
+)
+def test_a_misspelt_address_starts_no_server_inside(file: str) -> None:
+    """Who names a server, in a way that nobody reads, does not get another one."""
+    Path("sleap-rtc.toml").write_text(file, "utf-8")
+    result = runner.invoke(app, ["run"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Warning: sleap-rtc.toml has a" in result.stderr
+    assert "so none is started inside: correct that" in result.stderr
+
+
+def test_a_misspelt_variable_starts_no_server_inside() -> None:
+    """The same for a variable of the environment."""
+    result = runner.invoke(app, ["run"], env={"SLEAP_RTC_SIGNALLING_WS": "ws://a"})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "did you mean SLEAP_RTC_SIGNALING_WS?" in result.stderr
+    assert "so none is started inside" in result.stderr

@@ -89,6 +89,9 @@ def run_command(
     given |= {"withhold_session_string": False if withhold_session_string else None, "wait": wait or None}
     settings = shared_options.checked_settings(given, files=not demo, warn=warn)
     server = shared_options.server_of(settings)
+    if server is None and settings.server_meant:
+        meant = "one is meant, as the warning says, so none is started inside: correct that, or give --ws and --http"
+        raise bad_usage(f"No server is named, but {meant}.")
     if demo and server is not None:
         named = f"leave out --ws and --http (and {shared_options.WS_VARIABLE} and {shared_options.HTTP_VARIABLE})"
         raise bad_usage(f"--demo runs a server of its own: {named}.")
