@@ -114,6 +114,21 @@ def test_the_shell_completes_commands_and_options(typed: str, offered: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (SERVER, "--session, or the --api-key of its room"),
+        ([*SERVER, "--session", "sleap-session:x", "--api-key", "slp_x"], "--session and --api-key exclude each other"),
+        ([*SERVER, "--session", "sleap-session:x", "--worker", "x"], "--session names its worker"),
+    ],
+)
+def test_offer_wants_one_worker(arguments: list[str], named: str) -> None:
+    """A worker is named once, by its session string or in the room of a key."""
+    result = runner.invoke(app, ["offer", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert named in result.stderr
+
+
+@pytest.mark.parametrize(
     "file",
     [
         '[environments.production]\nsignaling_websockt = "ws://a"\nsignaling_htp = "http://a"',

@@ -21,7 +21,7 @@ import worker_state
 from tests.protocol.test_state import PROVED, SECRET, after
 from tests.support.showing import showing
 from tests.support.worlds import World, scenario
-from worker_state import Config, Manager, SessionString, State, open_state_manager
+from worker_state import Config, ConfigError, Manager, SessionString, State, open_state_manager
 from worker_state.devserver import DevServer, serve
 from worker_state.integrations import readiness
 from worker_state.integrations.health import server as health
@@ -405,3 +405,21 @@ async def test_the_address_is_one_that_can_be_asked(host: str, shown: str | None
     assert int(port) == listeners[0].socket.getsockname()[1]
     for listener in listeners:
         await listener.aclose()
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "sentence"),
+    [
+        ("8790", "127.0.0.1", "port must be a whole number from 0 to 65535, not '8790'"),
+        (True, "127.0.0.1", "port must be a whole number"),
+        (65536, "127.0.0.1", "port must be a whole number"),
+        (-1, "127.0.0.1", "port must be a whole number"),
+        (0, "", "host must be a name or an address to listen on, as '127.0.0.1', not ''"),
+        (0, None, "host must be a name or an address"),
+    ],
+)
+async def test_what_is_no_port_or_host(port: Any, host: Any, sentence: str) -> None:
+    """What is no port is refused in words, and so is a host that would mean every address."""
+    with pytest.raises(ConfigError) as refused:
+        await listen(port, host)
+    assert str(refused.value).startswith(sentence)

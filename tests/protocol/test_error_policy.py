@@ -67,6 +67,15 @@ def test_refusals(frame: str, own: Decision, given_: Decision, own_room: bool) -
     assert after_refusal(refusal, own_room=own_room) == (own if own_room else given_)
 
 
+def test_a_key_for_a_server_without_keys() -> None:
+    """A server before v3.0 misses the other fields of a `register` by key: the sentence says what it means."""
+    refusal = RegisterError("Missing required fields during registration.", typed=True)
+    decision = after_refusal(refusal, own_room=False, by_key=True)
+    assert isinstance(decision, GiveUp)
+    assert "knows no API keys" in decision.reason
+    assert "use a room and its token in place of the key" in decision.reason
+
+
 @given(reason=st.text(), typed=st.booleans(), own_room=st.booleans())
 def test_unknown_refusals(reason: str, typed: bool, own_room: bool) -> None:
     """Any text gets a decision, no pause is 0, and what is said about it fits on one line of a log."""

@@ -12,13 +12,17 @@ from worker_state.cli.session import Session, read_session, room_settings
 from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
 from worker_state.settings import SESSION_VARIABLE
 
-OPTIONS = {name: SERVER_OPTIONS[name] for name in ("ws", "http")}
+OPTIONS = {name: SERVER_OPTIONS[name] for name in ("ws", "http", "api_key")}
 
 
 @with_options(OPTIONS)
 def offer_command(
     given: dict[str, Any],
     session: Session = None,
+    worker: Annotated[
+        str | None,
+        typer.Option("--worker", metavar="ID", help="With --api-key: its peer id. Without, any that is available."),
+    ] = None,
     sdp: Annotated[str, typer.Option(metavar="TEXT", help="The offer's session description.")] = "v=0",
     data: Annotated[
         str | None, typer.Option(metavar="JSON", help="An object with more fields of the offer, for the handler.")
@@ -33,16 +37,23 @@ def offer_command(
     configuration; 3 it may have left its identity on the server.
 
     \b
-    Example:
+    Examples:
       worker-state offer --ws ws://127.0.0.1:8080 --http http://127.0.0.1:8001 --session sleap-session:…
+      worker-state offer --api-key slp_…
     """
+    if session is not None and given["api_key"] is not None:
+        raise bad_usage("--session and --api-key exclude each other: give one.")
     source = "--session" if session is not None else SESSION_VARIABLE
-    text = session if session is not None else os.environ.get(SESSION_VARIABLE)
-    if not text:
-        raise bad_usage("Which worker? Give its --session.")
-    to = read_session(text, source)
-    given |= room_settings(to, source)
+    named = session if session is not None or given["api_key"] else os.environ.get(SESSION_VARIABLE)
+    if named:
+        if worker is not None:
+            raise bad_usage(f"--worker goes with --api-key: {source} names its worker.")
+        to = read_session(named, source)
+        worker = to.peer_id
+        given |= room_settings(to, source)
     settings = checked_settings(given)
+    if not named and settings.given("api_key") is None:
+        raise bad_usage("Which worker? Give its --session, or the --api-key of its room.")
     if server_of(settings) is None:
         raise bad_usage("No server is named, by --ws and --http, the environment or a file: a worker is on a server.")
     if not 0 <= wait < math.inf:
@@ -53,7 +64,7 @@ def offer_command(
 
     from worker_state.cli.offer_job import offer
 
-    trio.run(offer, settings.config(), to.peer_id, {**more, "sdp": sdp}, wait or math.inf)
+    trio.run(offer, settings.config(), worker, {**more, "sdp": sdp}, wait or math.inf)
 
 
 def _object(text: str) -> dict[str, Any]:

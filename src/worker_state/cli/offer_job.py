@@ -18,8 +18,9 @@ ENDINGS = ("done", "failed", "cancelled", "refused")
 CANCEL_WITHIN = 10.0  # seconds that a cancelled job has to end
 
 
-async def offer(config: Config, worker: str, more: Message, wait: float) -> None:
-    """Send the offer, print the payloads of the answers. Raises `typer.Exit` unless the job is done."""
+async def offer(config: Config, worker: str | None, more: Message, wait: float) -> None:
+    """Send the offer to this worker, or to any that is available, and print the payloads of the answers. Raises
+    `typer.Exit` unless the job is done."""
     screen = Screen()
     screen.show_log()
     ending = "stopped before there was an answer"
@@ -27,8 +28,14 @@ async def offer(config: Config, worker: str, more: Message, wait: float) -> None
         try:  # inside, for what leaves the nursery of the signals leaves in a group
             async with open_client(config) as client:
                 with scope:
-                    ending = await _send(client, worker, more, wait, screen)
-                if scope.cancelled_caught:
+                    missing = "there is no such worker in the room" if worker else "no worker of the room is available"
+                    worker = await _find(client, worker, wait)
+                    if worker is None:
+                        ending = missing
+                    else:
+                        await client.send({"type": "offer", **more, "sender": client.peer_id, "target": worker})
+                        ending = await _follow(client, worker, wait, screen)
+                if scope.cancelled_caught and worker is not None:
                     ids = {"from_peer_id": client.peer_id, "to_peer_id": worker}
                     await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
                     ending = await _follow(client, worker, CANCEL_WITHIN, screen)
@@ -40,17 +47,24 @@ async def offer(config: Config, worker: str, more: Message, wait: float) -> None
         raise typer.Exit(ExitCode.LEFT_SOMETHING)
 
 
-async def _send(client: Client, worker: str, more: Message, wait: float, screen: Screen) -> str:
-    """Look for the worker, and send it the offer: the server says nothing of one that reaches nobody."""
+async def _find(client: Client, worker: str | None, wait: float) -> str | None:
+    """Look for the worker first: the server says nothing of an offer that reaches nobody."""
     await client.send(discover_workers(client.peer_id))
     found: Message = {}
     with trio.move_on_after(wait):
         while found.get("type") != "peer_list":
             found = await client.receive()
-    if worker not in [peer.get("peer_id") for peer in found.get("peers", ())]:
-        return "there is no such worker in the room"
-    await client.send({"type": "offer", **more, "sender": client.peer_id, "target": worker})
-    return await _follow(client, worker, wait, screen)
+    for peer in found.get("peers", ()):
+        if worker == peer.get("peer_id") or (worker is None and _is_available(peer)):
+            return str(peer["peer_id"])
+    return None
+
+
+def _is_available(peer: Message) -> bool:
+    match peer:
+        case {"peer_id": str(), "metadata": {"properties": {"status": "available"}}}:
+            return True
+    return False
 
 
 async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> str:

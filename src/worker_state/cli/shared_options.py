@@ -18,20 +18,21 @@ WS_VARIABLE, HTTP_VARIABLE, TOKEN_VARIABLE = (KEYS[name].variables[0] for name i
 CLIENT_FILTER = "What clients may filter by."
 
 
-def _text(metavar: str, text: str) -> Any:
-    return Annotated[str | None, typer.Option(metavar=metavar, help=text)]
+def text(metavar: str, explained: str) -> Any:
+    """An option that takes text."""
+    return Annotated[str | None, typer.Option(metavar=metavar, help=explained)]
 
 
 SERVER_OPTIONS = {
-    "ws": _text("URL", f"The server's WebSocket address, wss://…  [{WS_VARIABLE}]"),
-    "http": _text("URL", f"Its HTTP address, https://…  [{HTTP_VARIABLE}]"),
-    "room": _text("ID", "An existing room; without one, a worker creates its own.  [WORKER_STATE_ROOM_ID]"),
-    "token": _text("TOKEN", f"Its token. The variable keeps it out of the list of processes.  [{TOKEN_VARIABLE}]"),
-    "api_key": _text("KEY", "Register with an API key (server v3.0).  [SLEAP_RTC_API_KEY]"),
+    "ws": text("URL", f"The server's WebSocket address, wss://…  [{WS_VARIABLE}]"),
+    "http": text("URL", f"Its HTTP address, https://…  [{HTTP_VARIABLE}]"),
+    "room": text("ID", "An existing room; without one, a worker creates its own.  [WORKER_STATE_ROOM_ID]"),
+    "token": text("TOKEN", f"Its token. The variable keeps it out of the list of processes.  [{TOKEN_VARIABLE}]"),
+    "api_key": text("KEY", "Register with an API key (server v3.0).  [SLEAP_RTC_API_KEY]"),
 }
 WORKER_OPTIONS = SERVER_OPTIONS | {
-    "peer_id": _text("ID", "A peer id of your choice, which no other worker may have.  [WORKER_STATE_PEER_ID]"),
-    "gpu_model": _text("NAME", CLIENT_FILTER),
+    "peer_id": text("ID", "A peer id of your choice, which no other worker may have.  [WORKER_STATE_PEER_ID]"),
+    "gpu_model": text("NAME", CLIENT_FILTER),
     "gpu_memory_mb": Annotated[int | None, typer.Option(metavar="MB", min=0, help=CLIENT_FILTER)],
     "tag": Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="Be found by this tag, not by the usual three. Repeatable.")

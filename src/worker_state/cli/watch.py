@@ -7,11 +7,18 @@ import typer
 
 from worker_state.cli.output import bad_usage
 from worker_state.cli.session import Session, read_session, room_settings
-from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
+from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, text, with_options
 from worker_state.settings import SESSION_VARIABLE
 
+OPTIONS = SERVER_OPTIONS | {
+    "room": text(
+        "ID", "The room to watch, with its --token; or give a --session, which names both.  [WORKER_STATE_ROOM_ID]"
+    ),
+    "api_key": text("KEY", "Watch the room of this key (server v3.0), in place of both.  [SLEAP_RTC_API_KEY]"),
+}
 
-@with_options(SERVER_OPTIONS)
+
+@with_options(OPTIONS)
 def watch_command(
     given: dict[str, Any],
     session: Session = None,

@@ -117,9 +117,13 @@ TRANSIENT_PAUSE = 5.0  # seconds, for what passes by itself in the server's stor
 
 _INVALID_TOKEN = "Invalid token"
 _ROOM_REFUSED = frozenset({_INVALID_TOKEN, "Room not found", "Room expired"})
+_MISSING_FIELDS = "Missing required fields during registration."
+_NO_KEYS = (
+    "it knows no API keys, which came with v3.0 (it misses other fields): use a room and its token in place of the key"
+)
 _OUR_FAULT = frozenset(
     {
-        "Missing required fields during registration.",
+        _MISSING_FIELDS,
         "No authentication provided. Use api_key, jwt, or id_token.",
         "Invalid API key",
         "Token revoked",
@@ -138,6 +142,8 @@ def after_refusal(refusal: RegisterError, *, own_room: bool, by_key: bool = Fals
     if refusal.typed and refusal.reason in _ROOM_REFUSED:
         meaning = "wrong room token" if refusal.reason == _INVALID_TOKEN else reason.lower()
         return Renew(Lease.ROOM, meaning) if own_room else GiveUp(meaning)
+    if refusal.typed and refusal.reason == _MISSING_FIELDS and by_key:
+        return GiveUp(_NO_KEYS)
     if refusal.typed and refusal.reason in _OUR_FAULT:
         return GiveUp(reason)
     return Retry(TRANSIENT_PAUSE, reason)

@@ -9,10 +9,9 @@ from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import ObservationFailed
 from worker_state.protocol import frames
-from worker_state.protocol.error_policy import Closed, DialFailure
+from worker_state.protocol.error_policy import Closed, DialFailure, after_refusal
 from worker_state.protocol.frames import Message
 from worker_state.protocol.reconnect import Deadlines
-from worker_state.redact import shown
 from worker_state.tools.room_client import GracefulCancel, RoomClient, leave
 from worker_state.world import World
 
@@ -79,8 +78,9 @@ class _Visit:
             match await self._room.register(RECORD, "client"):
                 case Closed() as closed:
                     return f"the connection has ended: {closed}"
-                case frames.RegisterError(reason):
-                    return f"the server refuses: {shown(reason)}"
+                case frames.RegisterError() as refusal:
+                    by_key = self._config.api_key is not None
+                    return f"the server refuses: {after_refusal(refusal, own_room=False, by_key=by_key).reason}"
                 case _:
                     return None
         return "the server does not answer"

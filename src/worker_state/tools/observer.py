@@ -136,7 +136,8 @@ class _Observer:
             case Closed():
                 return _ended(answer)
             case frames.RegisterError(reason=reason):
-                decision = error_policy.after_refusal(answer, own_room=False)
+                by_key = self._config.api_key is not None
+                decision = error_policy.after_refusal(answer, own_room=False, by_key=by_key)
                 if isinstance(decision, Renew) and client.identity is not None:
                     await client.abort()
                     self._add_client()  # tokens live for an hour, and watching may take longer

@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from worker_state.errors import ConfigError
 from worker_state.extras import MissingExtra, extra
 from worker_state.integrations import readiness
 from worker_state.integrations.http_server import Request, Response, serve_requests
@@ -32,7 +33,11 @@ log: logging.Logger = logging.getLogger("worker_state.health")
 
 
 async def listen(port: int, host: str) -> Sequence[trio.SocketListener]:
-    """Take the port. Raises `OSError` when that is not possible."""
+    """Take the port. Raises `OSError` when that is not possible, `ConfigError` for what is no port or no host."""
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise ConfigError(f"port must be a whole number from 0 to 65535, not {port!r}")
+    if not isinstance(host, str) or not host:  # either would listen on every address
+        raise ConfigError(f"host must be a name or an address to listen on, as '127.0.0.1', not {host!r}")
     listeners = await trio.open_tcp_listeners(port, host=host)
     for listener in listeners[1:] if port == 0 else ():
         listener.socket.close()  # the second address of a name would get another free port
