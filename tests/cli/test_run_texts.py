@@ -51,6 +51,9 @@ def test_a_message_is_told_by_type_and_sender_only() -> None:
     assert run_worker.received({"type": "offer", "sender": "client-1", "sdp": "secret"})[0] == "offer from client-1"
     assert run_worker.received({"type": "mesh_offer", "from_peer_id": "worker-2"})[0] == "mesh_offer from worker-2"
     assert run_worker.received({"type": "quit"})[0] == "quit from somebody"
+    text, about = run_worker.received({"type": "error", "code": "PEER_NOT_IN_ROOM", "message": "Target peer x"})
+    assert (text, about.event) == ("error PEER_NOT_IN_ROOM from the server", "received")
+    assert about.fields == {"type": "error", "code": "PEER_NOT_IN_ROOM"}
 
 
 words = st.text() | st.none() | st.integers() | st.lists(st.text())

@@ -11,7 +11,7 @@ import pytest
 import trio
 import typer
 
-from worker_state import Config, SessionString, open_state_manager
+from worker_state import Config, Job, SessionString, open_state_manager
 from worker_state.cli import run_worker
 from worker_state.cli.run import DRAIN_TIMEOUT
 from worker_state.cli.run_worker import WorkerRun
@@ -169,6 +169,42 @@ async def test_what_is_left_on_the_server_inside_is_told(
         await worker_run(screen, start_server=start).run()
     assert left.value.exit_code == 3
     assert "left something behind on the server: users 1, rooms 1" in capsys.readouterr().err
+
+
+async def test_what_a_killed_client_has_left_is_not_the_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    """A user of the server inside whom nobody has deleted, and who is not the worker's, is no failure of the worker."""
+    screen = Kept()
+
+    def spoil(server: DevServer) -> None:
+        server.rooms.sign_in(server.clock())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_leave_when_discoverable, screen)
+        await worker_run(screen, start_server=partial(start_spoiled, spoil)).run()
+    await screen.until("nothing was left behind: users 0, rooms 0")
+    assert capsys.readouterr().err == ""
+
+
+async def test_a_client_that_has_gone_is_one_line(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
+    """The errors about messages to it, which are all the same, are one line that names their code."""
+    server, screen = await nursery.start(serve), Kept(logging.INFO)
+
+    async def handle(job: Job) -> None:
+        job.client = "gone"
+        for step in range(3):
+            await job.send({"type": "progress", "step": step})
+        handled.set()
+
+    handled = trio.Event()
+    async with working(worker_run(screen, server, handler=handle)):
+        session = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
+        offer = {"type": "offer", "sender": session.peer_id, "target": session.peer_id, "sdp": "v=0"}
+        server.perform(server.rooms.receive("client", json.dumps(offer), server.clock()))
+        with trio.fail_after(PATIENCE):
+            await handled.wait()
+            while sum("received: error" in line for line in screen.lines) < 3:
+                await trio.sleep(0.01)
+    assert capsys.readouterr().out.count("received: error PEER_NOT_IN_ROOM from the server") == 1
 
 
 async def test_leaving_while_it_starts_is_no_failure(

@@ -39,7 +39,7 @@ def run_command(
     ] = False,
     log_format: Annotated[
         Literal["text", "json"],
-        typer.Option(help="Lines for people, with the event behind each; or one JSON object a line."),
+        typer.Option(help="Lines for people, those of the log with their event; or one JSON object a line."),
     ] = "text",
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for a server that is not there yet.  [WORKER_STATE_WAIT_FOR_SERVER]")

@@ -1,5 +1,6 @@
 """`worker-state run` while it runs: a worker, a server inside if none is named, and an orderly end of both."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -166,9 +167,15 @@ class WorkerRun:
                 self.screen.line(line, style(state), about=about)
 
     async def _take_signals(self, manager: Manager) -> None:
+        repeated = ""
+
         def show(message: Message) -> None:
+            nonlocal repeated
             text, about = received(message)
-            self.screen.line(f"received: {text}", about=about)
+            # A client that has gone earns one error for each message to it: the first is enough.
+            level = logging.DEBUG if text == repeated else logging.INFO
+            repeated = text if message.get("type") == "error" else ""
+            self.screen.line(f"received: {text}", level=level, about=about)
 
         async def nobody(_: object) -> None:
             raise AssertionError("a worker in maintenance takes no job")
@@ -179,10 +186,13 @@ class WorkerRun:
             show(message)
 
     def _left_on(self, server: DevServer) -> str | None:
-        """What the worker left on the server inside. Users and rooms that others still use do not count."""
-        known = server.rooms
-        users = sum(known.peer(peer_id) is None for peer_id in known.users)
-        rooms = sum(not known.peers(room_id) for room_id in known.rooms)
+        """What the worker left on the server inside. What clients, and other workers, have left does not count."""
+        known, state = server.rooms, self.manager.state if self.manager is not None else None
+        unused = {name for name in known.users if known.peer(name) is None}
+        named = int(state is not None and state.peer_id in unused)
+        users = max(named, min(self.screen.identities_left, len(unused)))  # the log may be wrong: the server knows
+        own = known.rooms if state is None or state.room_id is None else {state.room_id} & set(known.rooms)
+        rooms = sum(not known.peers(room_id) for room_id in own)
         counts = f"users {users}, rooms {rooms}"
         if users or (rooms and self.started):
             return f"The worker has left something behind on the server: {counts}."
@@ -225,7 +235,10 @@ def style(state: State) -> str:
 
 
 def received(message: Message) -> tuple[str, About]:
-    """A client's message as text and as an event: type and sender, printable, never its content."""
+    """A message as text and as an event: type and sender, of an error the code; printable, never its content."""
+    if message.get("type") == "error":
+        code = shown(str(message.get("code") or message.get("reason")), limit=80)
+        return f"error {code} from the server", About("received", {"type": "error", "code": code})
     sender = next((message[key] for key in ("sender", "from_peer_id", "from") if message.get(key)), None)
     found = {"type": message.get("type"), "sender": sender}
     words = {key: shown(value, limit=80) if isinstance(value, str) else "somebody" for key, value in found.items()}

@@ -30,7 +30,7 @@ class Screen(logging.Handler):
     def __init__(self, level: int = logging.INFO, *, as_json: bool = False) -> None:
         super().__init__(level)
         self.as_json = as_json
-        self.left_something: bool = False  # the log says that identities may be left on the server
+        self.identities_left: int = 0  # on the server, as the log says
         self.on_gone: Callable[[], None] = lambda: None
         self._out = sys.stdout
         if isinstance(self._out, Out):
@@ -42,6 +42,11 @@ class Screen(logging.Handler):
             emoji=False,
             color_system=None if os.environ.get("NO_COLOR") else "auto",  # rich would keep bold and dim
         )
+
+    @property
+    def left_something(self) -> bool:
+        """Whether the log says that identities may be left on the server."""
+        return self.identities_left > 0
 
     @property
     def gone(self) -> bool:
@@ -81,8 +86,10 @@ class Screen(logging.Handler):
         self.console.print(text, soft_wrap=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if logs.About.of(record).event == "identities_left":
-            self.left_something = True
+        about = logs.About.of(record)
+        if about.event == "identities_left":
+            count = about.fields.get("count")
+            self.identities_left += count if isinstance(count, int) else 1
         try:
             self.record(record, self.format(record))
         except Exception:  # noqa: BLE001 - a caller that logs must not fail because of it
