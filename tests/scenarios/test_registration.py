@@ -284,3 +284,30 @@ async def test_what_the_answer_says_of_the_world(world: World) -> None:
     await world.until(lambda: second.state.ice_servers)
     assert list(second.state.ice_servers) == answer["ice_servers"]
     assert "s3cret" not in repr(second.state)
+
+
+@scenario(only="fake")  # minutes of proofs
+async def test_two_workers_with_one_peer_id(world: World) -> None:
+    """Who has chosen a peer id that another worker has reads so in the log, once, and in the line of its eviction."""
+    room = world.kit.given_room()
+    for _ in range(2):
+        await world.start(peer_id="worker-1", **room)
+    await world.until(lambda: world.logged(logging.WARNING, "and another worker uses this peer id: registering again"))
+    lines = world.logged(
+        logging.ERROR, "another worker uses this worker's peer id, worker-1, and each evicts the other"
+    )
+    assert 1 <= len(lines) <= 2
+
+
+@scenario(only="fake")
+async def test_a_restarted_worker_with_its_peer_id(world: World) -> None:
+    """A worker that has followed itself under its chosen peer id is no other worker."""
+    room = world.kit.given_room()
+    for _ in range(3):
+        manager = await world.start(peer_id="worker-1", **room)
+        await manager.synced()
+        await world.stop(manager)
+    manager = await world.start(peer_id="worker-1", **room)
+    await trio.sleep(300)
+    assert manager.state.evictions == 0
+    assert not world.logged(logging.ERROR)

@@ -171,6 +171,13 @@ def record_repaired(differences: tuple[str, ...], *, forged: bool) -> None:
     log.warning("%s this worker's record (%s): repairing it", what, ", ".join(differences), extra=about)
 
 
+def peer_id_shared(peer_id: str) -> None:
+    """Another worker of the room has registered under this worker's peer id."""
+    name = redact.shown(peer_id)
+    text = "another worker uses this worker's peer id, %s, and each evicts the other: give each a peer id of its own"
+    log.error(text, name, extra=event("peer_id_shared", peer_id=name))
+
+
 def reservation_over(limit: float | None) -> None:
     """A reservation has lasted for as long as one may, in seconds."""
     about = event("reservation_over", limit=limit)

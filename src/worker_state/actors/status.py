@@ -43,6 +43,7 @@ class StatusActor(PureActor):
         self._forgery_logged = False
         self._unsent_logged = True  # before the first registration nothing is late
         self._suspends = probe.SuspendDetector()
+        self._namesake = echo.Namesake()
 
     def _send(self, registered: probe.Registered, message: frames.Message) -> None:
         self._publish(events.SendFrame(registered.epoch, message))
@@ -127,7 +128,9 @@ class StatusActor(PureActor):
                     log_lines.echoes(refused=False)
                 self._refusals.disproved()
                 self._prove(registered, now)
-            case frames.Echo(_, nonce) if not nonce.startswith(echo.REGISTER_PREFIX):
+            case frames.Echo(sender, nonce) if not nonce.startswith(echo.REGISTER_PREFIX):
+                if sender == registered.peer_id and self._namesake.seen(nonce):
+                    log_lines.peer_id_shared(registered.peer_id)
                 self._publish(events.FrameIgnored("an echo that is not ours, or comes too late"))
             case frames.NotInRoom(code):
                 self._forget(registered, f"the server has forgotten this worker: it answers {code}")
@@ -248,7 +251,8 @@ class StatusActor(PureActor):
 
     def _give_up(self, registered: probe.Registered) -> None:
         """Answers are missing: register again on the same link; the second time the link itself is of no use."""
-        epoch, why = registered.epoch, f"no answer to {registered.misses.count} frames"
+        other = ", and another worker uses this peer id" if self._namesake.there else ""
+        epoch, why = registered.epoch, f"no answer to {registered.misses.count} frames{other}"
         if self._deaf_epoch == epoch:
             self._registered = None
             self._publish(events.DropLink(epoch, f"{why}, also after registering again"))
@@ -262,6 +266,7 @@ class StatusActor(PureActor):
         registered.full_due = registered.full_due or proof is probe.Proof.FULL or self._refusals.in_force
         if self._refusals.worth_an_echo():
             registered.nonce = self._nonce()
+            self._namesake.sent(registered.nonce)
             registered.echo_by = now + self._config.timing.answer
             self._send(registered, frames.echo(registered.peer_id, registered.nonce))
 

@@ -3,11 +3,14 @@
 Its payload, and whether the server refuses it. `frames.py` puts it into a frame, `probe.py` says when it is sent.
 """
 
+from collections import deque
 from typing import Any
 
 KEY = "worker_state_echo"  # the one key of the payload; its value is the nonce
 REGISTER_PREFIX = "register-"  # of the nonces behind a `register`, which do not prove that the worker is discoverable
 REFUSED_AFTER = 2  # echoes in a row that came to nothing, each with an error of an unknown kind
+NAMESAKE_AFTER = 2  # echoes that are not ours; a single one may be that of this worker before its restart
+REMEMBERED = 16  # echoes of ours that may still come late
 TRIED_AGAIN = 5  # one in so many proofs is an echo although echoes were refused: every two minutes
 
 
@@ -54,3 +57,25 @@ class EchoRefusals:
         self._suspected = False
         if not self.in_force:
             self._counted = 0
+
+
+class Namesake:
+    """Whether another worker uses this worker's peer id: the server then hands on its echoes to this one."""
+
+    def __init__(self) -> None:
+        self._ours: deque[str] = deque(maxlen=REMEMBERED)
+        self._foreign = 0
+
+    @property
+    def there(self) -> bool:
+        """It was seen."""
+        return self._foreign >= NAMESAKE_AFTER
+
+    def sent(self, nonce: str) -> None:
+        """An echo of ours, which may come late."""
+        self._ours.append(nonce)
+
+    def seen(self, nonce: str) -> bool:
+        """An echo came in this worker's name: does it show, for the first time, that there is another?"""
+        self._foreign += nonce not in self._ours
+        return nonce not in self._ours and self._foreign == NAMESAKE_AFTER
