@@ -8,7 +8,7 @@ an answer is their own: they are the floor, not an alternative.
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -48,14 +48,7 @@ class SeatedHttp:
     def __init__(self, seat: Seat) -> None:
         self._seat = seat
 
-    async def post(
-        self,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        bearer: str | None = None,
-        sending: Sending | None = None,
-    ) -> HttpAnswer:
+    async def post(self, path: str, *, sending: Sending | None = None, **_: object) -> HttpAnswer:
         if sending is not None:
             sending()
         await trio.lowlevel.checkpoint()

@@ -14,6 +14,8 @@ import signal
 import uuid
 from contextlib import suppress
 
+if __name__ == "__main__":  # while the rest is imported, Ctrl-C ends the program without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 from worker_state import Config, ConfigError, Disconnected, WorkerStateError, aio
 
 log = logging.getLogger("worker")

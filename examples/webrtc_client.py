@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+if __name__ == "__main__":  # while the rest is imported, Ctrl-C ends the program without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 import httpx
 from aiortc import RTCConfiguration, RTCDataChannel, RTCIceServer, RTCPeerConnection, RTCSessionDescription
 from websockets.asyncio.client import ClientConnection, connect
@@ -208,6 +210,7 @@ if __name__ == "__main__":
         parser.error(str(error))
     if options.session is None and None in (options.room, options.token):
         parser.error("either --session, or --room and --token")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio makes a cancel of it
     try:
         ending = asyncio.run(main(options))
     except KeyboardInterrupt:

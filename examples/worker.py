@@ -1,9 +1,8 @@
-"""A worker to start from: one job at a time, with progress, cancellation by the client, and a good end.
+"""A worker to start from: one job at a time, with progress, cancellation by the client, and a good end. Ctrl-C leaves
+at once. SIGTERM lets the running job finish first; a second one does not wait for it.
 
     worker-state serve           # in one terminal; it comes with pip install 'worker-state[cli]'
     python examples/worker.py    # in another; --ws and --http name a server elsewhere
-
-Ctrl-C leaves at once. SIGTERM lets the running job finish first; a second one does not wait for it.
 """
 
 import argparse
@@ -14,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends the program without a traceback
 import trio
 
 from worker_state import Config, ConfigError, Disconnected, Manager, WorkerStateError, run_state_manager

@@ -143,3 +143,27 @@ async def test_the_offer_is_answered_from_asyncio() -> None:
 def test_the_worker_to_copy_is_short() -> None:
     """The trio worker has under 100 lines."""
     assert len((EXAMPLES / "worker.py").read_text("utf-8").splitlines()) < 100
+
+
+@pytest.mark.parametrize(
+    ("name", "imported"),
+    [
+        ("worker.py", "trio"),
+        ("asyncio_worker.py", "worker_state"),
+        ("webrtc_worker.py", "aiortc"),
+        ("webrtc_client.py", "aiortc"),
+    ],
+)
+def test_ctrl_c_during_the_imports(name: str, imported: str, tmp_path: Path) -> None:
+    """A Ctrl-C while the program is still being loaded ends it, and prints nothing."""
+    struck = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(30)\n"
+    (tmp_path / f"{imported}.py").write_text(struck, "utf-8")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+        env={**environment(), "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

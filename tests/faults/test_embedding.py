@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -33,7 +33,7 @@ from worker_state import Config, Manager, SignInFailed, State, Timing, open_stat
 from worker_state.background import open_background
 from worker_state.devserver import DevServer, serve
 from worker_state.manager import run_in_world
-from worker_state.protocol.http_api import HttpAnswer, HttpFailure, Sending
+from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
 from worker_state.testing import in_memory, on_sockets
 from worker_state.tools.observer import open_roster
@@ -716,14 +716,7 @@ def test_g58_a_clock_below_zero() -> None:
 class _SlowLookup:
     """HTTP that never gets as far as sending: the name is looked up for ever."""
 
-    async def post(
-        self,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        bearer: str | None = None,
-        sending: Sending | None = None,
-    ) -> HttpAnswer | HttpFailure:
+    async def post(self, path: str, **_: object) -> HttpAnswer | HttpFailure:
         await trio.sleep_forever()
         raise AssertionError
 
