@@ -39,8 +39,8 @@ def place(inside: str = "", outside: str = "", for_types_only: str = "") -> Plac
 PLACES = {
     # The leaves: what everything may use.
     "advertised": place("errors"),
-    "config": place("errors advertised"),
-    "errors": place(),
+    "config": place("errors advertised redact"),
+    "errors": place("redact"),
     "session_string": place("errors"),
     "redact": place(),
     "logs": place(),  # only the standard library: every caller may say what the line is about
@@ -60,8 +60,8 @@ PLACES = {
         "trio",
         for_types_only="net net/http_client",
     ),
-    "world": place("config protocol net net/http_client", "trio"),
-    "supervisor": place("actors actors/runner protocol config errors logs watched world", "trio"),
+    "world": place("config protocol redact net net/http_client", "trio"),
+    "supervisor": place("actors actors/runner protocol config errors redact logs watched world", "trio"),
     "refusals": place("config errors", "trio"),
     "views": place("refusals supervisor protocol watched", "trio"),
     "manager": place(
@@ -79,7 +79,7 @@ PLACES = {
     "settings": place("config advertised errors protocol redact session_string"),
     "config_files": place("config errors logs settings"),
     "tools/checks": place("protocol config redact"),
-    "tools/roster": place("protocol"),
+    "tools/roster": place("protocol redact"),
     "tools": place(
         "tools tools/checks tools/roster net net/http_client protocol config errors redact session_string logs watched "
         "background world",

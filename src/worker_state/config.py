@@ -6,10 +6,11 @@ from difflib import get_close_matches
 from functools import partial, wraps
 from ipaddress import ip_address
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from worker_state.advertised import TAGS, Advertised, thawed
 from worker_state.errors import ConfigError
+from worker_state.redact import Secrets
 
 T = TypeVar("T", "Config", "Timing")
 
@@ -103,6 +104,9 @@ class Config:
         _check_url("http_url", self.http_url, ("http", "https"))
         _check_room(self.room_id, self.room_token, self.api_key)
         _check_peer_id(self.peer_id)
+        for name in ("room_id", "peer_id"):
+            if Secrets(self.room_token, self.api_key).hold(getattr(self, name) or ""):
+                raise ConfigError(f"{name} repeats the room_token or the api_key: ids are shown, and these must not be")
         advertised = Advertised(self.tags, self.capabilities)
         object.__setattr__(self, "tags", advertised.tags)
         object.__setattr__(self, "capabilities", advertised.capabilities)
@@ -133,6 +137,12 @@ class Config:
         """What a `register` by API key carries: the key, and the room where one is given. Empty without a key."""
         named = {"api_key": self.api_key, "room_id": self.room_id, "token": self.room_token}
         return {} if self.api_key is None else {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must stand in no text: the room's token, the API key, and the longer values in the query of a URL."""
+        queried = [value for _, value in parse_qsl(urlsplit(self.websocket_url).query) if len(value) >= 8]
+        return tuple(each for each in (self.room_token, self.api_key, *queried) if each is not None)
 
     @property
     def exposed_urls(self) -> tuple[str, ...]:
@@ -180,8 +190,8 @@ def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:
     if parts.username is not None or parts.password is not None:
         raise ConfigError(f"{name} must not contain a user name or password: URLs end up in logs")
     if parts.scheme not in schemes:
-        found = parts.scheme + "://" if parts.scheme else url.partition("?")[0]  # a query may hold a token
-        raise ConfigError(f"{name} must begin with {expected}, not {found!r}")
+        found = f", not {parts.scheme + '://'!r}" if "://" in url else ""  # anything else may be a misplaced secret
+        raise ConfigError(f"{name} must begin with {expected}{found}")
     if not parts.hostname:
         raise ConfigError(f"{name} has no host name")
     if port == 0:

@@ -1,12 +1,18 @@
 """The exceptions that this package raises on purpose. None carries a token: they end up in logs and on terminals."""
 
+from worker_state.redact import looks_redacted
+
 
 class WorkerStateError(Exception):
     """The base of every error that this package raises on purpose."""
 
 
 class ConfigError(WorkerStateError, ValueError):
-    """A `Config` (or `Timing`) was refused; the text is a sentence that names the field."""
+    """A `Config` (or `Timing`) was refused; the text is a sentence that names the field. It goes without what looks
+    like a secret: people put keys into wrong places."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(looks_redacted(sentence))
 
 
 class SessionStringError(WorkerStateError, ValueError):

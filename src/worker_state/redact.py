@@ -1,11 +1,22 @@
-"""Makes the server's words fit for a log, a terminal or an exception: without secrets, and on one line."""
+"""Makes texts from outside fit for a log, a terminal or an exception: without secrets, and on one line.
 
+Each worker, and each tool, has one `Secrets`. It learns each secret before that is first sent, and every text of the
+server's passes through it where it comes in: HTTP answers in `protocol/http_api.py`, frames in `protocol/frames.py`,
+the ends of links in `actors/link.py` and `tools/room_client.py`. Behind these places no text holds a secret.
+"""
+
+import base64
 import json
 import re
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
 HIDDEN = "[secret]"
+SHORTEST = 4  # characters of what counts as secret: hiding less would garble every text, and keep nothing secret
+KEPT = 32  # learned secrets that are remembered, of one or two an hour; the server forgets them after two
+LAYERS = 3  # of escapes that are looked through: JSON in JSON in an HTTP answer
+LONGEST = 2**16  # characters of a text that are looked at, of which some hundred are shown
 _PUBLIC = (
     "type peer_id room_id role metadata tags properties status current_job_id pending_job_id from_peer_id to_peer_id "
     "sender target payload job_id code reason message error count peers filters connected_at admin_peer_id "
@@ -15,24 +26,103 @@ _PUBLIC = (
 _SHOWN = frozenset(_PUBLIC.split())
 """Members of a frame that are shown. Any other may be a token, a key, or open a peer connection."""
 _TEXTS = frozenset({"reason", "message", "error", "code"})
-_TOKENS = re.compile(r"slp_[\w-]+|eyJ[\w.=-]+")  # how API keys and ID tokens look
+# How API keys, ID tokens and session strings look, and a password in a URL.
+_TOKENS = re.compile(r"slp_[\w-]+|eyJ[\w.=-]+|(?<=sleap-session:)[\w+/=-]+|(?<=://)[^\s/@]+(?=@)")
+NOTHING = "(?!)"
+_ESCAPE = re.compile(
+    r"\\u\{?(?P<u>[0-9a-f]{4})\}?|\\x(?P<x>[0-9a-f]{2})|(?P<percent>(?:%[0-9a-f]{2})+)"
+    r"|&#x(?P<hex>[0-9a-f]{1,6});|&#(?P<decimal>[0-9]{1,7});|\\(?P<itself>[\"'/\\])",
+    re.IGNORECASE,
+)
 
 
-def redacted(text: str, secrets: Iterable[str | None]) -> str:
-    """Text of the server's without these secrets, and without what looks like one."""
+class Secrets:
+    """What must stand in no text: tokens, keys, session strings.
+
+    Hidden is each secret that is known here, wherever it stands in a text: as it is, with any of its characters escaped
+    (as in JSON, Python, URLs or HTML, up to three times over), or inside of base64, as in a session string. So is what
+    looks like an API key, a JWT, a session string or a password in a URL, whosesoever it is. Not covered are pieces of
+    a secret that does not look like one, numbers, and other encodings.
+    """
+
+    __slots__ = ("_given", "_learned", "_pattern")
+
+    def __init__(self, *given: str | None) -> None:
+        """`given`: what is never forgotten, as `Config.secrets` says."""
+        self._given = frozenset(given)
+        self._learned: deque[str] = deque(maxlen=KEPT)
+        self._pattern = _pattern_of(self._given)
+
+    def learn(self, secret: str | None) -> None:
+        """From now on this is secret. Twice is once."""
+        if secret is not None and secret not in self._given and secret not in self._learned:
+            self._learned.append(secret)
+            self._pattern = _pattern_of({*self._given, *self._learned})
+
+    def shown(self, text: str, limit: int = 200) -> str:
+        """A text from outside without secrets, as one line of printable characters, cut off after `limit`."""
+        return shown(self.redacted(text[:LONGEST]), limit)
+
+    def redacted(self, text: str) -> str:
+        """A text from outside without secrets, and else as it is."""
+        for plain in reversed(_layers(text)):  # one with an escaped secret is told without its escapes
+            hidden = looks_redacted(self._pattern.sub(HIDDEN, plain))
+            if hidden != plain:
+                return hidden
+        return text
+
+    def hold(self, text: str) -> bool:
+        """Whether this text, an id, repeats what is known to be secret. Such an id cannot be shown."""
+        return any(self._pattern.search(plain) for plain in _layers(text))
+
+
+def _pattern_of(secrets: Iterable[str | None]) -> re.Pattern[str]:
+    """Finds each of these, of a JWT each part, and what base64 makes of it up to that one's end."""
+    plain, encoded = set[str](), set[str]()
     for secret in secrets:
-        if secret:
-            text = text.replace(secret, HIDDEN)
+        if secret is not None and len(secret) >= SHORTEST:
+            plain |= {secret, *(part for part in secret.split(".") if secret.startswith("eyJ") and part)}
+            for shift in range(3):  # what stands before it decides how its bits fall into characters
+                code = base64.b64encode(bytes(shift) + secret.encode("utf-8", "replace")).decode().rstrip("=")
+                core = code[shift + (shift > 0) : -1]  # the characters at both ends depend on what is beside it
+                encoded |= {core, core.replace("+", "-").replace("/", "_")}
+    words = [*map(re.escape, plain), *(re.escape(core) + "[A-Za-z0-9+/=_-]*" for core in encoded)]
+    return re.compile("|".join(sorted(words, key=len, reverse=True)) or NOTHING)
+
+
+def _layers(text: str) -> list[str]:
+    """The text, and what it says without its escapes, one layer after the other."""
+    layers = [text]
+    while len(layers) <= LAYERS and (plain := _ESCAPE.sub(_unescaped, layers[-1])) != layers[-1]:
+        layers.append(plain)
+    return layers
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """What one escape stands for, unless that is a control character."""
+    found = match.groupdict()
+    if found["itself"]:
+        return str(found["itself"])
+    if found["percent"]:
+        plain = bytes.fromhex(found["percent"].replace("%", "")).decode("utf-8", "replace")
+    else:
+        code = int(found["u"] or found["x"] or found["hex"] or "0", 16) or int(found["decimal"] or "0")
+        plain = chr(min(code, 0x10FFFF))
+    return plain if plain.isprintable() else match[0]
+
+
+def looks_redacted(text: str) -> str:
+    """A text without what looks like a secret, for where none is known."""
     return _TOKENS.sub(HIDDEN, text)
 
 
 def shown(text: str, limit: int = 200) -> str:
-    """Text of the server's as one line without control characters, cut off after `limit` characters."""
+    """A text as one line without control characters, cut off after `limit` characters. Secrets stay in it."""
     text = text if len(text) <= limit else text[:limit] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def shown_frame(text: str | bytes, secrets: Iterable[str]) -> str:
+def shown_frame(text: str | bytes, secrets: Secrets) -> str:
     """A frame as one line of JSON, in which only what is known to be public has its value. What is no message is told
     by its length."""
     try:
@@ -41,7 +131,7 @@ def shown_frame(text: str | bytes, secrets: Iterable[str]) -> str:
         message = None
     if not isinstance(message, dict) or not isinstance(message.get("type", message.get("error")), str):
         return f"{len(text)} {'bytes' if isinstance(text, bytes) else 'characters'} that are no message"
-    return shown(redacted(json.dumps(_without_secrets(message)), secrets), 1000)
+    return secrets.shown(json.dumps(_without_secrets(message)), 1000)
 
 
 def _without_secrets(value: Any, levels: int = 8) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from worker_state.advertised import LISTS, NUMBERS, TEXTS
 from worker_state.config import ACCOUNT_KEY, Config, Timing
 from worker_state.errors import ConfigError
-from worker_state.redact import shown
+from worker_state.redact import looks_redacted, shown
 
 ENVIRONMENT_VARIABLE, DEFAULT_ENVIRONMENT = "SLEAP_RTC_ENV", "production"
 SESSION_VARIABLE = "WORKER_STATE_SESSION"
@@ -182,7 +182,7 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     for names in ALTERNATIVES if not account else ():
         if all(values[name].rank > strongest for name in names):
             values |= {name: Setting(None) for name in names}
-    return Settings(environment, values, tuple(files), tuple(warnings), warnings.about_server)
+    return Settings(environment, values, tuple(files), tuple(map(looks_redacted, warnings)), warnings.about_server)
 
 
 class _Warnings(list[str]):

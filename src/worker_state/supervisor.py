@@ -28,6 +28,7 @@ from worker_state.protocol import error_policy, events, frames
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.reconnect import ReconnectPolicy
 from worker_state.protocol.state import State, fold
+from worker_state.redact import Secrets
 from worker_state.watched import Watched
 from worker_state.world import World
 
@@ -110,6 +111,7 @@ class Supervisor:
         self._registration = RegistrationActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
         self._status = StatusActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
         self.config = config
+        self.secrets = Secrets(*config.secrets)
         self._world = world
         self._thread = threading.get_ident()
         self._waiting: deque[events.Event] = deque()
@@ -174,6 +176,8 @@ class Supervisor:
                 self.link, self._epoch = link, link.epoch
             case events.LinkLost() | events.DropLink():
                 self.link = None
+            case events.WorkerRegistered(token=token):
+                self.secrets.learn(token)  # an API key's answer may bring one; the others are known
             case events.StartupAborted(error):
                 self._failure = self._failure or error
             case events.StartLeaving():
@@ -212,7 +216,7 @@ class Supervisor:
 
         The cancel reaches the cleanup actor alone. It publishes `StartLeaving` and `CloseLink`, which end the others.
         """
-        config, api = self.config, self._world.api
+        config, api = self.config, self._world.api(self.secrets)
         try:
             async with trio.open_nursery() as nursery:
                 self._receivers[API_CALLS] = ApiCalls(api, nursery, self.publish, config.timing.exit).handle
@@ -237,7 +241,7 @@ class Supervisor:
     async def _run_connection(self) -> None:
         config, world = self.config, self._world
         policy = ReconnectPolicy(world.random, world.pace)
-        actor = ConnectionActor(world.dial, policy, config, publish=self.publish, is_stale=self.is_stale)
+        actor = ConnectionActor(world.dial, policy, config, self.secrets, publish=self.publish, is_stale=self.is_stale)
         try:
             await actor.run(self._channels[CONNECTION][1])
         finally:  # the link is the last to end: then there is nothing left to decide

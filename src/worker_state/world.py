@@ -13,6 +13,7 @@ from worker_state.config import Config
 from worker_state.net.dial import Dial, WebSocketDial
 from worker_state.net.http_client import Http, HttpxHttp, ServerApi
 from worker_state.protocol.reconnect import ReconnectParameters
+from worker_state.redact import Secrets
 
 _CHANCE = SystemRandom()  # from the operating system: forked workers must not draw alike (T17). It has no state.
 
@@ -29,10 +30,9 @@ class World:
     awake: Callable[[], float] = trio.current_time
     """A clock in seconds that goes on while the machine is suspended (trio's own does not, faults.md, T18)."""
 
-    @property
-    def api(self) -> ServerApi:
-        """The server's HTTP API."""
-        return ServerApi(self.http)
+    def api(self, secrets: Secrets) -> ServerApi:
+        """The server's HTTP API. It learns what is secret, and nothing of that comes out of it in a text."""
+        return ServerApi(self.http, secrets)
 
     @classmethod
     def around(cls, config: Config) -> "World":

@@ -17,6 +17,7 @@ from worker_state.net.dial import WebSocketDial
 from worker_state.protocol import events as m
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import Deadlines
+from worker_state.redact import Secrets
 
 DEADLINES = Deadlines(connect=1.0, acknowledge=1.0, upgrade=60.0, register=60.0)
 LEAVES = Closed(reason="the worker leaves", cause=Cause.DROPPED)
@@ -68,7 +69,7 @@ async def served(socket: Held) -> AsyncIterator[tuple[ServedLink, m.Link]]:
             links.append(event.link)
 
     async with trio.open_nursery() as nursery:
-        link = ServedLink(1, socket, Timing(), log_lines.Dials())
+        link = ServedLink(1, socket, Timing(), log_lines.Dials(), Secrets())
 
         async def serve() -> None:
             await link.serve(DEADLINES, publish)
@@ -123,7 +124,7 @@ async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> Non
         nursery.start_soon(serve)
         socket = await WebSocketDial("ws://h/", open_stream=open_stream)(DEADLINES, nursery)
         assert not isinstance(socket, DialFailure)
-        link = ServedLink(1, socket, Timing(), log_lines.Dials())
+        link = ServedLink(1, socket, Timing(), log_lines.Dials(), Secrets())
         with trio.move_on_at(49.5):
             await link.serve(DEADLINES, received.append)
         assert trio.current_time() == 49.5

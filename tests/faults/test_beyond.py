@@ -26,6 +26,7 @@ from worker_state.net.dial import Dial
 from worker_state.protocol import events as m
 from worker_state.protocol.error_policy import Closed
 from worker_state.protocol.reconnect import Deadlines, ReconnectPolicy
+from worker_state.redact import Secrets
 
 Frame = dict[str, Any]
 
@@ -197,7 +198,8 @@ class Quiet:
 async def run_connection(inbox: Inbox, dial: Dial, timing: Timing, publish: m.Publish) -> None:
     """The connection actor alone."""
     policy, config = ReconnectPolicy(Random(1)), Config("ws://fake", "http://fake", timing=timing, wait_for_server=True)
-    await ConnectionActor(dial, policy, config, publish=publish, is_stale=lambda event: False).run(inbox)
+    actor = ConnectionActor(dial, policy, config, Secrets(), publish=publish, is_stale=lambda event: False)
+    await actor.run(inbox)
 
 
 async def test_a_link_that_dies_after_a_pong(autojump_clock: MockClock) -> None:

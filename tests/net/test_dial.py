@@ -24,6 +24,7 @@ from worker_state.net.websocket import Socket
 from worker_state.protocol import events
 from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.protocol.reconnect import Deadlines, ReconnectPolicy
+from worker_state.redact import Secrets
 
 DEADLINES = Deadlines(connect=1.0, acknowledge=1.0, upgrade=2.0, register=60.0)
 NOTHING = DialFailure(Cause.UNANSWERED, "nothing in 2 s")
@@ -665,7 +666,7 @@ async def test_the_connection_actor(in_the_pause: bool, autojump_clock: MockCloc
     inbox.send_nowait(events.StartDialing())
     async with network(first, second) as net:
         policy, config = ReconnectPolicy(Random(1)), Config("ws://h", "http://h", wait_for_server=True)
-        actor = ConnectionActor(net.dial, policy, config, publish=publish, is_stale=lambda event: False)
+        actor = ConnectionActor(net.dial, policy, config, Secrets(), publish=publish, is_stale=lambda event: False)
         net.servers.start_soon(actor.run, receive)
         with trio.move_on_after(300):
             await opened.wait()

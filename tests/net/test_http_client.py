@@ -12,6 +12,7 @@ from tests.support.peers import SOON, Peer, Script, nobody_listening, serving
 from worker_state.net import tcp
 from worker_state.net.http_client import HTTP_AT_ONCE, MAX_BODY, HttpxHttp
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure, read_identity
+from worker_state.redact import Secrets
 
 PATIENT = 20.0
 SECRET = "s3cr3t"
@@ -173,7 +174,7 @@ async def test_captive_portal() -> None:
     """A captive portal's page, 200 and HTML, gives no identity."""
     outcome = await posted(answering(ok(b"<html>Log in</html>", "Content-Type: text/html")))
     assert isinstance(outcome, HttpAnswer)
-    assert read_identity(outcome) == HttpFailure("HTTP 200, but the body is no JSON (text/html)")
+    assert read_identity(outcome, Secrets()) == HttpFailure("HTTP 200, but the body is no JSON (text/html)")
 
 
 async def test_redirect() -> None:
@@ -204,7 +205,7 @@ async def test_gzip_bomb() -> None:
     outcome = await posted(answering(ok(bomb, "Content-Encoding: gzip", "Content-Type: application/json")))
     assert outcome == HttpAnswer(200, "application/json", bomb)
     assert isinstance(outcome, HttpAnswer)
-    assert isinstance(read_identity(outcome), HttpFailure)
+    assert isinstance(read_identity(outcome, Secrets()), HttpFailure)
 
 
 @pytest.mark.parametrize("status", [200, 500])

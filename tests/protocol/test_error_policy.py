@@ -22,6 +22,7 @@ from worker_state.protocol.error_policy import (
     surely_answers,
 )
 from worker_state.protocol.frames import RegisterError, read
+from worker_state.redact import Secrets
 
 # The `register` rows of protocol.md, C: the frame, what it means in a room of our own, and in one that was given.
 ROWS: list[tuple[str, Decision, Decision]] = [
@@ -62,7 +63,7 @@ ROWS: list[tuple[str, Decision, Decision]] = [
 @pytest.mark.parametrize(("frame", "own", "given_"), ROWS, ids=[row[0] for row in ROWS])
 def test_refusals(frame: str, own: Decision, given_: Decision, own_room: bool) -> None:
     """Each refusal has the one decision that the table names, told apart by its type and by whose room it is."""
-    refusal = read(frame)
+    refusal = read(frame, Secrets())
     assert isinstance(refusal, RegisterError)
     assert after_refusal(refusal, own_room=own_room) == (own if own_room else given_)
 

@@ -25,6 +25,7 @@ from worker_state.protocol.frames import (
 )
 from worker_state.protocol.record import build_record, look
 from worker_state.protocol.status import Available, Reserved
+from worker_state.redact import Secrets
 from worker_state.tools.roster import read_answer
 
 RECORDED = Path(__file__).parents[1] / "recorded"
@@ -74,7 +75,7 @@ def test_a_client_as_recorded() -> None:
     search = recorded("found again")
     assert frames.discover_workers("PEER_2") == search["sent"]
     (answer,) = search["received"]
-    (entry,) = read_answer(answer) or ()
+    (entry,) = read_answer(answer, Secrets()) or ()
     assert (entry.peer_id, entry.status, entry.gpu_memory_mb) == ("PEER_1", "available", 24576)
 
 
@@ -111,7 +112,7 @@ def test_look_as_recorded() -> None:
 
 def test_echo_comes_back() -> None:
     """The message to ourselves is read as the echo of the same sender and nonce."""
-    assert read(frames.encode(frames.echo(ME, "nonce"))) == Echo(ME, "nonce")
+    assert read(frames.encode(frames.echo(ME, "nonce")), Secrets()) == Echo(ME, "nonce")
     assert frames.echo(ME, "nonce")["to_peer_id"] == ME
 
 
@@ -231,7 +232,7 @@ FRAMES: list[tuple[str, Frame]] = [
 @pytest.mark.parametrize(("text", "frame"), FRAMES, ids=[text[:60] for text, _ in FRAMES])
 def test_read(text: str, frame: Frame) -> None:
     """Every shape of the protocol is read as what it is, and every near miss as malformed."""
-    assert read(text) == frame
+    assert read(text, Secrets()) == frame
 
 
 @pytest.mark.parametrize(
@@ -252,12 +253,12 @@ def test_read(text: str, frame: Frame) -> None:
 )
 def test_foreign(message: frames.Message) -> None:
     """What is not the state manager's is handed on with every key as it came."""
-    assert read(json.dumps(message)) == OtherMessage(message)
+    assert read(json.dumps(message), Secrets()) == OtherMessage(message)
 
 
 def test_binary() -> None:
     """A binary frame is malformed, whatever is in it."""
-    assert read(b'{"type": "ping"}') == Malformed("a binary frame")
+    assert read(b'{"type": "ping"}', Secrets()) == Malformed("a binary frame")
 
 
 @given(st.text() | st.binary() | json_values.map(json.dumps) | near_misses.map(json.dumps))
@@ -269,13 +270,13 @@ def test_binary() -> None:
 @example('{"a": 1e999}')
 def test_read_is_total(text: str | bytes) -> None:
     """No text and no bytes at all make the reader raise, and everything it returns is one of the declared types."""
-    assert isinstance(read(text), get_args(Frame))
+    assert isinstance(read(text, Secrets()), get_args(Frame))
 
 
 @given(near_misses)
 def test_declared_field_types(message: frames.Message) -> None:
     """What the reader returns has the types that it declares, whatever types came."""
-    match read(json.dumps(message)):
+    match read(json.dumps(message), Secrets()):
         case RegistrationAccepted(peer_id, room_id, token, peers, around):
             assert isinstance(peer_id, str)
             assert isinstance(room_id, str)
@@ -326,7 +327,7 @@ RECEIVED = [
 @pytest.mark.parametrize("message", RECEIVED)
 def test_recorded_frames(message: frames.Message) -> None:
     """Every frame that the real server was seen to send is read to its type, with its content."""
-    frame = read(json.dumps(message))
+    frame = read(json.dumps(message), Secrets())
     assert type(frame) is kind_of(message)
     match frame:
         case RegistrationAccepted():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker_state.protocol import frames, http_api
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure, Identity, Room
-from worker_state.redact import shown
+from worker_state.redact import Secrets, shown
 
 
 def answer(body: Any, status: int = 200, content_type: str = "application/json") -> HttpAnswer:
@@ -18,10 +18,11 @@ def answer(body: Any, status: int = 200, content_type: str = "application/json")
 
 
 def read_room(given_: HttpAnswer) -> Room | HttpFailure:
-    return http_api.read_room(given_, "id-token")
+    return http_api.read_room(given_, Secrets())
 
 
-READERS: list[Callable[[HttpAnswer], Any]] = [http_api.read_identity, read_room, http_api.read_deletion]
+Reader = Callable[[HttpAnswer, Secrets], Any]
+READERS: list[Reader] = [http_api.read_identity, http_api.read_room, http_api.read_deletion]
 
 
 def test_requests() -> None:
@@ -34,7 +35,8 @@ def test_requests() -> None:
 
 def test_identity() -> None:
     """A sign-in's answer gives the username and the token."""
-    assert http_api.read_identity(answer({"id_token": "jwt", "username": "u", "more": 1})) == Identity("u", "jwt")
+    read_it = http_api.read_identity(answer({"id_token": "jwt", "username": "u", "more": 1}), Secrets())
+    assert read_it == Identity("u", "jwt")
 
 
 def test_room() -> None:
@@ -44,7 +46,7 @@ def test_room() -> None:
 
 def test_deletion() -> None:
     """A deletion's answer is the server's own text, made safe to log."""
-    assert http_api.read_deletion(answer({"status": "peer deleted\x1b"})) == r"peer deleted\x1b"
+    assert http_api.read_deletion(answer({"status": "peer deleted\x1b"}), Secrets()) == r"peer deleted\x1b"
 
 
 INCOMPLETE: list[Any] = [
@@ -65,9 +67,9 @@ INCOMPLETE: list[Any] = [
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("body", INCOMPLETE)
-def test_incomplete(reader: Callable[[HttpAnswer], Any], body: Any) -> None:
+def test_incomplete(reader: Reader, body: Any) -> None:
     """A 200 without the fields, or with fields of other types, is a failure that says so."""
-    failure = reader(answer(body))
+    failure = reader(answer(body), Secrets())
     assert isinstance(failure, HttpFailure)
     assert failure.why.startswith("HTTP 200, but no ")
 
@@ -89,11 +91,9 @@ def test_incomplete(reader: Callable[[HttpAnswer], Any], body: Any) -> None:
         (b"x" * 60_000, 500, "", "HTTP 500: " + "x" * 200 + "…"),
     ],
 )
-def test_other_shapes(
-    reader: Callable[[HttpAnswer], Any], body: bytes, status: int, content_type: str, why: str
-) -> None:
+def test_other_shapes(reader: Reader, body: bytes, status: int, content_type: str, why: str) -> None:
     """What is no 200 with JSON in it is a failure with the status, and as much of the text as a log can bear."""
-    assert reader(answer(body, status, content_type)) == HttpFailure(why, None if status == 200 else status)
+    assert reader(answer(body, status, content_type), Secrets()) == HttpFailure(why, None if status == 200 else status)
 
 
 @given(
@@ -109,25 +109,25 @@ def test_other_shapes(
 def test_readers_are_total(given_: HttpAnswer) -> None:
     """No HTTP answer at all makes a reader raise."""
     for reader in READERS:
-        reader(given_)
+        reader(given_, Secrets())
 
 
 def test_repeated_token() -> None:
     """A server that repeats the ID token in its complaint does not get it into the log."""
-    failure = http_api.read_room(answer({"detail": "Token verification failed: sekrit"}, 401), "sekrit")
+    failure = http_api.read_room(answer({"detail": "Token verification failed: sekrit"}, 401), Secrets("sekrit"))
     assert failure == HttpFailure('HTTP 401: {"detail": "Token verification failed: [secret]"}', 401)
 
 
 def test_what_looks_like_a_token() -> None:
     """What looks like somebody's token reaches no log from a content type, or from the report of a deletion."""
-    assert http_api.read_deletion(answer({"status": "gone: eyJhbGci.eyJpYXQi.c2ln"})) == "gone: [secret]"
+    assert http_api.read_deletion(answer({"status": "gone: eyJhbGci.eyJpYXQi.c2ln"}), Secrets()) == "gone: [secret]"
     failure = HttpFailure("HTTP 200, but the body is no JSON (text/[secret])")
-    assert http_api.read_deletion(answer(b"", content_type="text/eyJhbGci.eyJpYXQi.c2ln")) == failure
+    assert http_api.read_deletion(answer(b"", content_type="text/eyJhbGci.eyJpYXQi.c2ln"), Secrets()) == failure
 
 
 def test_repeated_token_at_the_edge() -> None:
     """A repeated ID token is hidden before the text is cut, not after, so that no half of it is left."""
-    failure = http_api.read_room(answer(b"x" * 195 + b"sekrit" * 40, 401), "sekrit" * 40)
+    failure = http_api.read_room(answer(b"x" * 195 + b"sekrit" * 40, 401), Secrets("sekrit" * 40))
     assert isinstance(failure, HttpFailure)
     assert "sek" not in failure.why
 
@@ -137,11 +137,15 @@ def test_repeated_token_at_the_edge() -> None:
 SECRET = "s3cr3t"
 
 
+def read(text: str | bytes) -> frames.Frame:
+    return frames.read(text, Secrets())
+
+
 @pytest.mark.parametrize(
     "thing",
     [
-        frames.read(json.dumps({"type": "registered_auth", "room_id": "r", "token": SECRET, "peer_id": "p"})),
-        frames.read(
+        read(json.dumps({"type": "registered_auth", "room_id": "r", "token": SECRET, "peer_id": "p"})),
+        read(
             json.dumps(
                 {
                     "type": "registered_auth",
@@ -154,17 +158,17 @@ SECRET = "s3cr3t"
                 }
             )
         ),
-        frames.read(json.dumps({"type": "metadata_updated", "peer_id": "p", "metadata": {"_token_id": SECRET}})),
-        frames.read(json.dumps({"type": "offer", "sdp": SECRET})),
-        frames.read(json.dumps({"type": "registered_auth", "token": SECRET})),
-        frames.read(json.dumps([SECRET])),
-        frames.read('{"token": "' + SECRET),
-        frames.read(SECRET.encode()),
+        read(json.dumps({"type": "metadata_updated", "peer_id": "p", "metadata": {"_token_id": SECRET}})),
+        read(json.dumps({"type": "offer", "sdp": SECRET})),
+        read(json.dumps({"type": "registered_auth", "token": SECRET})),
+        read(json.dumps([SECRET])),
+        read('{"token": "' + SECRET),
+        read(SECRET.encode()),
         HttpAnswer(200, "application/json", SECRET.encode()),
         Identity("u", SECRET),
         Room("r", SECRET),
-        http_api.read_identity(answer({"id_token": SECRET})),
-        http_api.read_identity(answer(SECRET.encode())),
+        http_api.read_identity(answer({"id_token": SECRET}), Secrets()),
+        http_api.read_identity(answer(SECRET.encode()), Secrets()),
         read_room(answer({"token": SECRET})),
     ],
     ids=lambda thing: type(thing).__name__,

@@ -6,6 +6,7 @@ from worker_state import Config
 from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
+from worker_state.redact import Secrets
 from worker_state.tools import checks as c
 from worker_state.tools.checks import Endpoint, Finding, Outcome, Result, Step
 
@@ -143,7 +144,7 @@ def test_search() -> None:
 )
 def test_found(message: frames.Message, outcome: Outcome | None) -> None:
     """Only a list with this very worker in it is a discovery; what is no answer says nothing."""
-    finding = c.found(frames.read(frames.encode(message)), "me")
+    finding = c.found(frames.read(frames.encode(message), Secrets()), "me")
     assert (finding and finding.outcome) == outcome
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from worker_state.redact import Secrets
 from worker_state.tools.roster import (
     KEPT,
     Change,
@@ -66,9 +67,9 @@ def test_a_record_of_another_shape_says_nothing(metadata: Any) -> None:
 def test_an_answer_is_read_in_the_order_of_the_peer_ids() -> None:
     """What has no peer id is left out, and anything but a list of peers is no answer."""
     peers = [{"peer_id": "two"}, {"peer_id": 3}, "four", {"peer_id": "one", "metadata": {}, "connected_at": 1}]
-    assert read_answer({"type": "peer_list", "peers": peers}) == (Entry("one", connected_at=1), Entry("two"))
-    assert read_answer({"type": "peer_list", "peers": None}) is None
-    assert read_answer({"type": "error"}) is None
+    assert read_answer({"type": "peer_list", "peers": peers}, Secrets()) == (Entry("one", connected_at=1), Entry("two"))
+    assert read_answer({"type": "peer_list", "peers": None}, Secrets()) is None
+    assert read_answer({"type": "error"}, Secrets()) is None
 
 
 def test_what_was_there_before_may_have_been_so_for_longer() -> None:

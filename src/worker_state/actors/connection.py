@@ -15,6 +15,7 @@ from worker_state.config import Config
 from worker_state.protocol import error_policy, events
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import ReconnectPolicy
+from worker_state.redact import Secrets
 
 if TYPE_CHECKING:
     from worker_state.net.dial import Dial
@@ -28,11 +29,19 @@ class ConnectionActor:
     """Keeps one link from `StartDialing` to `CloseLink`."""
 
     def __init__(
-        self, dial: "Dial", policy: ReconnectPolicy, config: Config, *, publish: events.Publish, is_stale: IsStale
+        self,
+        dial: "Dial",
+        policy: ReconnectPolicy,
+        config: Config,
+        secrets: Secrets,
+        *,
+        publish: events.Publish,
+        is_stale: IsStale,
     ) -> None:
         self._dial = dial
         self._policy = policy
         self._timing = config.timing
+        self._secrets = secrets
         self._publish = publish
         self._is_stale = is_stale
         self._log = log_lines.Dials(once=not config.wait_for_server)
@@ -147,7 +156,7 @@ class ConnectionActor:
             await socket.abort()
             return None
         self._log.opened(self._epoch)
-        self._link = ServedLink(self._epoch, socket, self._timing, self._log)
+        self._link = ServedLink(self._epoch, socket, self._timing, self._log, self._secrets)
         try:
             return await self._link.serve(deadlines, self._publish)
         finally:

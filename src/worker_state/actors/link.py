@@ -10,7 +10,7 @@ from worker_state.config import Timing
 from worker_state.protocol import events, frames
 from worker_state.protocol.error_policy import Cause, Closed
 from worker_state.protocol.reconnect import Deadlines
-from worker_state.redact import redacted
+from worker_state.redact import Secrets
 
 if TYPE_CHECKING:
     from worker_state.net.websocket import Socket
@@ -29,14 +29,14 @@ class _Outgoing:
 class ServedLink:
     """The link of one epoch: a reader, a writer while something is to be sent, and a watch for silence."""
 
-    def __init__(self, epoch: int, socket: "Socket", timing: Timing, log: log_lines.Dials) -> None:
+    def __init__(self, epoch: int, socket: "Socket", timing: Timing, log: log_lines.Dials, secrets: Secrets) -> None:
         self.over: Closed | None = None
         self._epoch = epoch
         self._socket = socket
         self._timing = timing
         self._log = log
         self._others_spoke = False  # a frame of the worker's other parts was sent: an error may answer that one
-        self._secrets: set[str] = set()  # sent over this link; the server's words must not bring them into a log
+        self._secrets = secrets
         # Few: each actor has at most one unanswered frame of each kind, and the worker's other parts wait in `_send`.
         self._unsent: list[_Outgoing] = []
         self._closing: Closed | None = None  # why the link ends with the answer to its Close frame, or when time is up
@@ -72,16 +72,14 @@ class ServedLink:
                 self.end(received)
                 return
             log_lines.frame("received", self._epoch, received, self._secrets)
-            frame = frames.read(received)
-            if isinstance(frame, frames.RegisterError):
-                frame = replace(frame, reason=redacted(frame.reason, self._secrets))
+            frame = frames.read(received, self._secrets)
             publish(events.FrameReceived(self._epoch, frame, self._others_spoke))
             del received, frame  # an idle link must not keep the last one, which may be megabytes (faults.md, F22)
 
     def end(self, closed: Closed) -> None:
         """The link is over, at once."""
         if self.over is None:
-            self.over = replace(closed, reason=redacted(closed.reason, self._secrets))
+            self.over = closed.without(self._secrets)
         self._receiving.cancel()
 
     def end_within(self, closed: Closed, seconds: float) -> None:
@@ -107,7 +105,6 @@ class ServedLink:
     def post(self, message: frames.Message) -> None:
         """Send a frame of ours as soon as those before it are sent, without waiting for that."""
         if self.over is None:
-            self._secrets.update(frames.secrets(message))
             self._queue(_Outgoing(str(message["type"]), frames.encode(message)))
 
     async def _send(self, kind: str, text: str) -> bool:

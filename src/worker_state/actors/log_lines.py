@@ -5,7 +5,6 @@ decided here. No secret comes in but the session string, which clients need.
 """
 
 import logging
-from collections.abc import Iterable
 
 from worker_state import redact
 from worker_state.logs import event
@@ -151,7 +150,7 @@ class Registrations:
         self._failures = 0
 
 
-def frame(direction: str, epoch: int, text: str | bytes, secrets: Iterable[str]) -> None:
+def frame(direction: str, epoch: int, text: str | bytes, secrets: redact.Secrets) -> None:
     """A frame was sent or received. At DEBUG, for those who want to see everything."""
     if log.isEnabledFor(logging.DEBUG):
         about = event("frame", direction=direction, epoch=epoch)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from random import Random
 from uuid import UUID
 
-from worker_state import redact
 from worker_state.actors import log_lines
 from worker_state.actors.runner import PureActor
 from worker_state.config import Config
@@ -187,7 +186,7 @@ class RegistrationActor(PureActor):
             case frames.RegisterError() if self._phase is Phase.REGISTERING:
                 self._refused(frame, now)
             case frames.RegisterError(reason) if answers:
-                self._publish(events.FrameIgnored(f"an error that answers nothing of ours: {redact.shown(reason)}"))
+                self._publish(events.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
 
     def _register_again(self, now: float) -> None:
         """The server answers what was sent behind the `register`, so it has swallowed the `register` itself (G05)."""

@@ -11,7 +11,6 @@ from worker_state.cli.signals import ending_on_signal
 from worker_state.config import Config
 from worker_state.errors import ObservationFailed
 from worker_state.protocol.frames import Message, discover_workers
-from worker_state.redact import shown
 from worker_state.tools.client import Client, open_client
 
 ENDINGS = ("done", "failed", "cancelled", "refused")
@@ -76,7 +75,7 @@ async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> s
             return f"the worker has said nothing for {wait:g} s"
         match message:
             case {"type": "error"}:
-                return shown(str(message.get("message") or message.get("reason") or message.get("code")))
+                return client.secrets.shown(str(message.get("message") or message.get("reason") or message.get("code")))
             case {"type": "peer_message", "from_peer_id": str(sender), "payload": payload} if sender == worker:
                 screen.plain(json.dumps(payload))
                 if isinstance(payload, dict) and payload.get("type") in ENDINGS:

@@ -1,7 +1,7 @@
 """Whether clients find the worker with its true status: decided from the snapshot and the time. Pure.
 
-Arguments are times of trio's clock, in seconds; JSON has ages. No text that leaves here has a token in it: the session
-string is left out, and what a server may have repeated is redacted.
+Arguments are times of trio's clock, in seconds; JSON has ages. The session string is left out; the snapshot's other
+texts come without secrets (`redact.py`).
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from typing import Any
 from worker_state.config import Timing
 from worker_state.protocol.probe import longest_unconfirmed, longest_unproved
 from worker_state.protocol.state import State, ages
-from worker_state.redact import redacted, shown
-from worker_state.session_string import SessionString
+from worker_state.redact import shown
 
 ANSWER = Timing().answer
 """Seconds that an answer may take beyond the probe's period; a server slower than that confirms nothing in time."""
@@ -29,7 +28,7 @@ class Readiness:
 def assess(state: State, now: float) -> Readiness:
     """Ready only while registration and true status were confirmed within the last probe period."""
     if state.registered_since is None:
-        return Readiness(False, f"not registered: {_safe(state) or 'starting'}", state.unregistered_since or 0.0)
+        return Readiness(False, f"not registered: {state.trouble or 'starting'}", state.unregistered_since or 0.0)
     if not state.confirmed:
         why = f"the server has not confirmed the status {state.status.value}"
         return Readiness(False, why, state.unconfirmed_since or 0.0)
@@ -74,7 +73,7 @@ def account(state: State, now: float) -> dict[str, Any]:
         "peers": state.peers,
         "peers_seconds": seconds["peers"],
         "evictions": state.evictions,
-        "trouble": _safe(state),
+        "trouble": state.trouble,
         "signals_dropped": state.signals_dropped,
         "frames_ignored": state.frames_ignored,
     }
@@ -83,10 +82,3 @@ def account(state: State, now: float) -> dict[str, Any]:
 def last_acknowledged(state: State) -> float | None:
     """When the server last answered something of ours (a registration, an update, an echo); None: never."""
     return max((at for at in (state.confirmed_at, state.proved_at) if at is not None), default=None)
-
-
-def _safe(state: State) -> str | None:
-    if state.trouble is None:
-        return None
-    token = None if state.session_string is None else SessionString.parse(state.session_string).token
-    return redacted(state.trouble, [token])

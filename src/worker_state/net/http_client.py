@@ -15,9 +15,10 @@ import trio
 from worker_state.net import tcp
 from worker_state.protocol import http_api
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure, HttpRequest, Identity, Room, Sending
-from worker_state.redact import redacted, shown
+from worker_state.redact import Secrets
 
 MAX_BODY = 64 * 2**10  # bytes of an HTTP answer that are read (faults.md, T12). Real ones have some hundred.
+LONGEST_WHY = 2**14  # characters of a failure, which `ServerApi` redacts and then cuts
 HTTP_AT_ONCE = 20  # requests under way in one process: thousands at once cost more CPU each (faults.md, T24)
 
 
@@ -36,25 +37,30 @@ class Http(Protocol):
 
 
 class ServerApi:
-    """The server's three calls, over any `Http`. A failure is a value; nothing is raised."""
+    """The server's three calls, over any `Http`. A failure is a value; nothing is raised. What comes out is without
+    secrets, but for the credentials themselves."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: Http, secrets: Secrets) -> None:
         self._http = http
+        self._secrets = secrets  # what comes in is learned, before anybody can send it
 
     async def sign_in(self, sending: Sending | None = None) -> Identity | HttpFailure:
         """Create an identity. Each one needs its own `delete_peer`."""
-        return http_api.read_identity(await self.post(http_api.sign_in(), sending))
+        return http_api.read_identity(await self._post(http_api.sign_in(), sending), self._secrets)
 
     async def create_room(self, id_token: str, sending: Sending | None = None) -> Room | HttpFailure:
         """Create a room, as the identity that this token belongs to."""
-        return http_api.read_room(await self.post(http_api.create_room(id_token), sending), id_token)
+        return http_api.read_room(await self._post(http_api.create_room(id_token), sending), self._secrets)
 
     async def delete_peer(self, peer_id: str) -> str | HttpFailure:
         """Ask for the deletion of an identity; gives the server's report, which proves nothing (faults.md, F34)."""
-        return http_api.read_deletion(await self.post(http_api.delete_peer(peer_id)))
+        return http_api.read_deletion(await self._post(http_api.delete_peer(peer_id)), self._secrets)
 
     async def post(self, request: HttpRequest, sending: Sending | None = None) -> HttpAnswer | HttpFailure:
         """Any of the three, as it is answered."""
+        return http_api.read_any(await self._post(request, sending), self._secrets)
+
+    async def _post(self, request: HttpRequest, sending: Sending | None = None) -> HttpAnswer | HttpFailure:
         return await self._http.post(request.path, bearer=request.bearer, body=request.body, sending=sending)
 
 
@@ -133,7 +139,7 @@ async def _read(response: httpx.Response) -> HttpAnswer | HttpFailure:
 
 
 def _why(exc: Exception, bearer: str | None) -> str:
-    """In words. The libraries quote the server, which may repeat the token."""
+    """In words. The libraries quote the server, which may repeat the token: it is hidden before anything is cut."""
     causes: list[BaseException] = [exc]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:  # httpx's pool raises `from None`
         causes.append(cause)
@@ -142,4 +148,4 @@ def _why(exc: Exception, bearer: str | None) -> str:
             if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
                 return str(tcp.why_not_connected(cause))
     said = next((str(cause) for cause in causes if str(cause)), "")
-    return shown(redacted(f"{type(exc).__name__}: {said}" if said else type(exc).__name__, [bearer]))
+    return Secrets(bearer).shown(f"{type(exc).__name__}: {said}" if said else type(exc).__name__, LONGEST_WHY)

@@ -4,11 +4,11 @@
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from worker_state.protocol.frames import Message, RegisterError
-from worker_state.redact import shown
+from worker_state.redact import Secrets, shown
 
 
 class Cause(StrEnum):
@@ -38,7 +38,7 @@ class DialFailure:
     cause: Cause
     detail: str = ""
     status: int | None = None
-    retry_after: str | None = None
+    retry_after: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"{self.cause} ({self.detail})" if self.detail else str(self.cause)
@@ -56,6 +56,10 @@ class Closed:
     def by_server(self) -> bool:
         """The server has sent a Close frame; else it may not know yet that the link is over."""
         return self.code != 1006
+
+    def without(self, secrets: Secrets) -> "Closed":
+        """The same, to be shown: the server's words are without these."""
+        return replace(self, reason=secrets.shown(self.reason))
 
     def __str__(self) -> str:
         if self.cause is not Cause.CLOSED:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from worker_state.protocol import echo as echo_payload
+from worker_state.redact import Secrets
 
 Message = dict[str, Any]  # one JSON object, as it stands in a text frame
 
@@ -46,11 +47,6 @@ def echo(peer_id: str, nonce: str) -> Message:
 def discover_workers(peer_id: str) -> Message:
     """A search for every worker in the room, also for those whose tags were erased: no client would find them."""
     return {"type": "discover_peers", "from_peer_id": peer_id, "filters": {"role": "worker"}}
-
-
-def secrets(message: Message) -> tuple[str, ...]:
-    """What must not be repeated of a `register`, should the server do so."""
-    return tuple(str(message[name]) for name in ("token", "id_token", "api_key") if name in message)
 
 
 def encode(message: Mapping[str, Any]) -> str:
@@ -95,7 +91,7 @@ class MetadataUpdated:
 class RegisterError:
     """An error without a code: how a `register` is refused."""
 
-    reason: str
+    reason: str  # can be shown
     typed: bool  # it has a "type", which distinguishes the room's "Invalid token" from the identity's
     message: Message = field(default_factory=dict, repr=False, compare=False)  # as it came
 
@@ -138,8 +134,9 @@ class Malformed:
 Frame = RegistrationAccepted | MetadataUpdated | RegisterError | NotInRoom | Echo | Ping | OtherMessage | Malformed
 
 
-def read(text: str | bytes) -> Frame:
-    """What a frame is. Never raises, whatever it is given."""
+def read(text: str | bytes, secrets: Secrets) -> Frame:
+    """What a frame is. Never raises, whatever it is given. What of it may be shown is without `secrets`; messages for
+    the worker's other parts are as they came."""
     if isinstance(text, bytes):
         return Malformed("a binary frame")
     try:
@@ -150,6 +147,8 @@ def read(text: str | bytes) -> Frame:
         return Malformed("no JSON")
     match message:
         case {"type": "registered_auth", "peer_id": str(peer), "room_id": str(room), "token": str() | None as token}:
+            if secrets.hold(room) or Secrets(token).hold(room):
+                return Malformed("a registered_auth whose room_id repeats a secret")
             return RegistrationAccepted(peer, room, token, len(_list(message, "peer_list")), _read_around(message))
         case {"type": "registered_auth"}:
             return Malformed("a registered_auth without peer_id, room_id or token")
@@ -162,7 +161,7 @@ def read(text: str | bytes) -> Frame:
         case {"type": "error", "code": code} if code is not None:
             return OtherMessage(message)  # no `register` is refused with a code (G04)
         case {"type": "error", "reason": str(reason)}:
-            return RegisterError(reason, True, message)
+            return RegisterError(secrets.shown(reason), True, message)
         case {"type": "ping"}:
             return Ping()
         case {"type": "peer_message", "payload": {echo_payload.KEY: nonce}}:
@@ -172,7 +171,7 @@ def read(text: str | bytes) -> Frame:
         case {"type": _}:
             return Malformed("a message whose type is no text")
         case {"error": str(reason)}:
-            return RegisterError(reason, False, message)
+            return RegisterError(secrets.shown(reason), False, message)
         case dict():
             return Malformed("a message without a type")
         case _:

@@ -1,10 +1,13 @@
-"""The server's three HTTP calls: request and response of each. Nothing in here raises, whatever the network sends."""
+"""The server's three HTTP calls: request and response of each. Nothing in here raises, whatever the network sends.
+
+Here the texts of HTTP answers come in: a reader learns the secret in an answer, and no other text leaves with one.
+"""
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from worker_state.redact import redacted, shown
+from worker_state.redact import Secrets
 
 Sending = Callable[[], None]
 """Called right before the first byte of a request: until then a call that is cancelled has done nothing."""
@@ -26,7 +29,7 @@ class HttpAnswer:
     status: int
     content_type: str
     body: bytes = field(repr=False)
-    retry_after: str | None = None
+    retry_after: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class HttpFailure:
 
     why: str  # a phrase
     status: int | None = None  # of an answer with another status than 200
-    retry_after: str | None = None
+    retry_after: str | None = field(default=None, repr=False)
 
     @property
     def may_pass(self) -> bool:
@@ -64,11 +67,12 @@ def sign_in() -> HttpRequest:
     return HttpRequest("/anonymous-signin")
 
 
-def read_identity(answer: HttpAnswer | HttpFailure) -> Identity | HttpFailure:
+def read_identity(answer: HttpAnswer | HttpFailure, secrets: Secrets) -> Identity | HttpFailure:
     """What `sign_in` brings; status, content and types are checked before use (F25)."""
-    match _read_body(answer):
+    match _read_body(answer, secrets):
         case {"username": str(username), "id_token": str(id_token)} if username and id_token:
-            return Identity(username, id_token)
+            secrets.learn(id_token)
+            return Identity(username, id_token) if not secrets.hold(username) else _repeats("username")
         case other:
             return _failure(other, "username and id_token")
 
@@ -78,11 +82,12 @@ def create_room(id_token: str | None) -> HttpRequest:
     return HttpRequest("/create-room", bearer=id_token)
 
 
-def read_room(answer: HttpAnswer | HttpFailure, id_token: str) -> Room | HttpFailure:
-    """What `create_room` brings. The `id_token` is redacted, should the server repeat it."""
-    match _read_body(answer, secret=id_token):
+def read_room(answer: HttpAnswer | HttpFailure, secrets: Secrets) -> Room | HttpFailure:
+    """What `create_room` brings."""
+    match _read_body(answer, secrets):
         case {"room_id": str(room_id), "token": str(token)} if room_id and token:
-            return Room(room_id, token)
+            secrets.learn(token)
+            return Room(room_id, token) if not secrets.hold(room_id) else _repeats("room_id")
         case other:
             return _failure(other, "room_id and token")
 
@@ -92,11 +97,11 @@ def delete_peer(peer_id: str) -> HttpRequest:
     return HttpRequest("/delete-peer", body={"peer_id": peer_id})
 
 
-def read_deletion(answer: HttpAnswer | HttpFailure) -> str | HttpFailure:
+def read_deletion(answer: HttpAnswer | HttpFailure, secrets: Secrets) -> str | HttpFailure:
     """The report of `delete_peer`. The server says 200 even when it failed: this proves nothing (F34)."""
-    match _read_body(answer):
+    match _read_body(answer, secrets):
         case {"status": str(text)}:
-            return shown(redacted(text, []))
+            return secrets.shown(text)
         case other:
             return _failure(other, "status")
 
@@ -105,15 +110,27 @@ def _failure(body: object, wanted: str) -> HttpFailure:
     return body if isinstance(body, HttpFailure) else HttpFailure(f"HTTP 200, but no {wanted} in it")
 
 
-def _read_body(answer: HttpAnswer | HttpFailure, secret: str | None = None) -> object:
+def _repeats(name: str) -> HttpFailure:
+    """Ids are shown everywhere, so one that repeats a secret is of no use."""
+    return HttpFailure(f"HTTP 200, but its {name} repeats a secret")
+
+
+def read_any(answer: HttpAnswer | HttpFailure, secrets: Secrets) -> HttpAnswer | HttpFailure:
+    """An answer of any kind, whose texts can be shown; its body is as it came."""
+    if isinstance(answer, HttpFailure):
+        return replace(answer, why=secrets.shown(answer.why))
+    return replace(answer, content_type=secrets.shown(answer.content_type, 40))
+
+
+def _read_body(answer: HttpAnswer | HttpFailure, secrets: Secrets) -> object:
+    answer = read_any(answer, secrets)
     if isinstance(answer, HttpFailure):
         return answer
     if answer.status != 200:
         text = answer.body.decode("utf-8", "replace")
-        said = f": {shown(redacted(text, [secret]))}" if text else ""
+        said = f": {secrets.shown(text)}" if text else ""
         return HttpFailure(f"HTTP {answer.status}{said}", answer.status, answer.retry_after)
     try:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
-        kind = shown(redacted(answer.content_type, [secret]), 40) or "no content type"
-        return HttpFailure(f"HTTP 200, but the body is no JSON ({kind})")
+        return HttpFailure(f"HTTP 200, but the body is no JSON ({answer.content_type or 'no content type'})")

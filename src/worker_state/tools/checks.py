@@ -12,7 +12,6 @@ from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Lease, Renew, after_refusal
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure
 from worker_state.protocol.status import Maintenance, Truth, word
-from worker_state.redact import shown
 
 TRUTH: Truth = Maintenance()
 TRUTH_SHOWN = "maintenance, so that nobody uses it"
@@ -154,7 +153,7 @@ def of_http(answer: HttpAnswer | HttpFailure) -> Finding:
     """The answer to a `/create-room` without a token, which creates nothing."""
     if isinstance(answer, HttpFailure):
         return failed(answer.why, "Check --http; a proxy or a firewall may cut the connection.")
-    detail = f"HTTP {answer.status}" + (f" ({shown(answer.content_type, 40)})" if answer.content_type else "")
+    detail = f"HTTP {answer.status}" + (f" ({answer.content_type})" if answer.content_type else "")
     if answer.status >= 500 and answer.status != 501:  # 501: no POST is taken there
         return failed(detail, TROUBLED)
     if "html" in answer.content_type:

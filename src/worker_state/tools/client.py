@@ -12,6 +12,7 @@ from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Closed, DialFailure, after_refusal
 from worker_state.protocol.frames import Message
 from worker_state.protocol.reconnect import Deadlines
+from worker_state.redact import Secrets
 from worker_state.tools.room_client import GracefulCancel, RoomClient, leave
 from worker_state.world import World
 
@@ -22,8 +23,9 @@ STAGE = 10.0  # seconds for each stage of the way in: a person waits
 class Client:
     """A registered client. Raises `ObservationFailed` when its link is gone."""
 
-    def __init__(self, room: RoomClient) -> None:
+    def __init__(self, room: RoomClient, secrets: Secrets) -> None:
         self._room = room
+        self.secrets: Secrets = secrets  # for whoever shows what is received, which is as it came
         self.peer_id: str = room.peer_id
 
     async def send(self, message: Message) -> None:
@@ -51,7 +53,9 @@ class _Visit:
     def __init__(self, config: Config, world: World) -> None:
         self._config = config
         self._cancel = GracefulCancel(config.timing.exit)
-        self._room = RoomClient(config, world.dial, world.api, self._cancel, f"offer-{world.nonce()[:8]}")
+        self._secrets = Secrets(*config.secrets)
+        api, peer_id = world.api(self._secrets), f"offer-{world.nonce()[:8]}"
+        self._room = RoomClient(config, world.dial, api, self._secrets, self._cancel, peer_id)
         self._failure: str | None = None
         self._task_status: trio.TaskStatus[Client] = trio.TASK_STATUS_IGNORED
 
@@ -64,7 +68,7 @@ class _Visit:
     async def _visit(self) -> None:
         self._failure = await self._enter()
         if self._failure is None:
-            self._task_status.started(Client(self._room))
+            self._task_status.started(Client(self._room, self._secrets))
             await trio.sleep_forever()
 
     async def _enter(self) -> str | None:

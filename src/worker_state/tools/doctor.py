@@ -16,6 +16,7 @@ from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.protocol.record import build_record
+from worker_state.redact import Secrets
 from worker_state.tools import checks as c
 from worker_state.tools.checks import Endpoint, Finding, Outcome, Result, Step
 from worker_state.tools.room_client import GracefulCancel, RoomClient
@@ -70,10 +71,11 @@ class _Exam:
         self._config = config
         self._report = report
         self._within = within
-        self._api = ServerApi(HttpxHttp(config.http_url, within=within))
+        secrets = Secrets(*config.secrets)
+        self._api = ServerApi(HttpxHttp(config.http_url, within=within), secrets)
         self.cancel = GracefulCancel(LEAVING)
         dial = WebSocketDial(config.websocket_url)
-        self._clients = [RoomClient(config, dial, self._api, self.cancel, str(uuid4())) for _ in range(2)]
+        self._clients = [RoomClient(config, dial, self._api, secrets, self.cancel, str(uuid4())) for _ in range(2)]
         self._worker, self._client = self._clients
         self._reached: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
         self._findings: dict[Step, Finding] = {}

@@ -14,6 +14,7 @@ from worker_state.logs import event
 from worker_state.protocol import error_policy, frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Renew
 from worker_state.protocol.reconnect import ReconnectPolicy
+from worker_state.redact import Secrets
 from worker_state.tools import roster
 from worker_state.tools.room_client import Answer, GracefulCancel, RoomClient, delete_all, leave
 from worker_state.tools.roster import Roster
@@ -78,6 +79,7 @@ class _Observer:
         self._config = config
         self._every = every
         self._world = world
+        self._secrets = Secrets(*config.secrets)
         self._reconnect = ReconnectPolicy(world.random)
         self._cancel = GracefulCancel(config.timing.exit)
         self._task_status: trio.TaskStatus[Watched[Roster]] = trio.TASK_STATUS_IGNORED
@@ -86,7 +88,8 @@ class _Observer:
 
     def _add_client(self) -> None:
         peer_id = f"watch-{self._world.nonce()[:8]}"
-        self._clients.append(RoomClient(self._config, self._world.dial, self._world.api, self._cancel, peer_id))
+        dial, api = self._world.dial, self._world.api(self._secrets)
+        self._clients.append(RoomClient(self._config, dial, api, self._secrets, self._cancel, peer_id))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: "trio.TaskStatus[Watched[Roster]]") -> None:
@@ -155,7 +158,7 @@ class _Observer:
             asked_at = trio.current_time()
             answer: tuple[roster.Entry, ...] | frames.NotInRoom | Closed | None = None
             with trio.move_on_at(asked_at + self._config.timing.answer):
-                answer = await client.ask(frames.discover_workers(client.peer_id), _search_answer)
+                answer = await client.ask(frames.discover_workers(client.peer_id), self._search_answer)
             match answer:
                 case None:
                     return _End(f"no answer in {self._config.timing.answer:g} s", Cause.SILENT)
@@ -171,8 +174,7 @@ class _Observer:
             with trio.move_on_at(asked_at + self._every):
                 return _ended(await client.receive(lambda _: None))
 
-
-def _search_answer(frame: frames.Frame) -> tuple[roster.Entry, ...] | frames.NotInRoom | None:
-    if isinstance(frame, frames.NotInRoom):
-        return frame
-    return roster.read_answer(frame.message) if isinstance(frame, frames.OtherMessage) else None
+    def _search_answer(self, frame: frames.Frame) -> tuple[roster.Entry, ...] | frames.NotInRoom | None:
+        if isinstance(frame, frames.NotInRoom):
+            return frame
+        return roster.read_answer(frame.message, self._secrets) if isinstance(frame, frames.OtherMessage) else None

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 import trio
@@ -18,7 +17,7 @@ from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure, Identity, Room
 from worker_state.protocol.peer_listing import PeerListing
 from worker_state.protocol.reconnect import Deadlines
-from worker_state.redact import redacted, shown
+from worker_state.redact import Secrets, shown
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -68,7 +67,9 @@ class GracefulCancel:
 class RoomClient:
     """One peer: an identity or an API key, at most one link, and whether the server may list it in a room."""
 
-    def __init__(self, config: Config, dial: Dial, api: ServerApi, cancel: GracefulCancel, peer_id: str) -> None:
+    def __init__(
+        self, config: Config, dial: Dial, api: ServerApi, secrets: Secrets, cancel: GracefulCancel, peer_id: str
+    ) -> None:
         self.peer_id: str = peer_id  # of a peer with an API key; a sign-in gives another
         self.identity: Identity | None = None
         self.signing_in: bool = False  # a sign-in has had no answer, and may have created an identity
@@ -79,6 +80,7 @@ class RoomClient:
         self._by_key = config.key_credentials
         self._dial = dial
         self._api = api
+        self._secrets = secrets
         self._cancel = cancel
         self._socket: Socket | None = None
         self._closed = Closed()  # how the link has ended, if it has
@@ -106,7 +108,7 @@ class RoomClient:
         return socket
 
     async def register(self, record: frames.Message, role: str) -> Answer | Closed:
-        """Enter the room. A refusal comes without the secrets that it may repeat."""
+        """Enter the room."""
         if self.identity is None:
             frame = frames.register(self.peer_id, record, role, **self._by_key)
         else:
@@ -117,8 +119,8 @@ class RoomClient:
         if not isinstance(answer, Closed):
             self._unanswered = False
             self.registered = isinstance(answer, frames.RegistrationAccepted)
-        if isinstance(answer, frames.RegisterError):
-            answer = replace(answer, reason=redacted(answer.reason, frames.secrets(frame)))
+        if isinstance(answer, frames.RegistrationAccepted):
+            self._secrets.learn(answer.token)
         return answer
 
     async def send(self, frame: frames.Message) -> None:
@@ -132,13 +134,13 @@ class RoomClient:
         return await self.receive(pick)
 
     async def receive(self, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
-        """Wait for what `pick` takes, past whatever else comes."""
+        """Wait for what `pick` takes, past whatever else comes. An end comes without secrets."""
         assert self._socket is not None
         while not isinstance(received := await self._socket.receive(), Closed):
-            if (answer := pick(frames.read(received))) is not None:
+            if (answer := pick(frames.read(received, self._secrets))) is not None:
                 return answer
-        self._closed = received
-        return received
+        self._closed = received.without(self._secrets)
+        return self._closed
 
     async def close(self, within: float) -> None:
         """End the link, with a Close frame unless a `register` is unanswered: that would leave a ghost (F31)."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from worker_state.protocol.frames import Message
+from worker_state.redact import Secrets
 
 KEPT = 60.0  # seconds for which a worker that is found no more keeps its row
 SHORT, LONG = 8, 40
@@ -87,17 +88,33 @@ def read_entry(peer_id: str, metadata: object, connected_at: object = None) -> E
     )
 
 
-def read_answer(message: Message) -> tuple[Entry, ...] | None:
-    """The workers in a `peer_list`, by peer id; None when the message is something else."""
+def read_answer(message: Message, secrets: Secrets) -> tuple[Entry, ...] | None:
+    """The workers in a `peer_list`, by peer id, without these secrets; None when the message is something else."""
     peers = message.get("peers")
     if message.get("type") != "peer_list" or not isinstance(peers, list):
         return None
-    found = {
-        peer["peer_id"]: read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at"))
+    entries = (
+        _without(secrets, read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at")))
         for peer in peers
         if isinstance(peer, dict) and isinstance(peer.get("peer_id"), str)
-    }
+    )
+    found = {entry.peer_id: entry for entry in entries}
     return tuple(found[peer_id] for peer_id in sorted(found))
+
+
+def _without(secrets: Secrets, entry: Entry) -> Entry:
+    def told(text: str | None) -> str | None:
+        return None if text is None else secrets.redacted(text)
+
+    return replace(
+        entry,
+        peer_id=secrets.redacted(entry.peer_id),
+        status=told(entry.status),
+        job_id=told(entry.job_id),
+        gpu_model=told(entry.gpu_model),
+        hostname=told(entry.hostname),
+        tags=tuple(map(secrets.redacted, entry.tags)),
+    )
 
 
 def _text(value: Any) -> str | None:
