@@ -68,8 +68,8 @@ PLACES = {
         "refusals views supervisor protocol advertised config errors redact logs watched background world", "trio"
     ),
     # What is built on it.
-    "jobs": place("manager protocol errors logs redact", "trio"),
-    "bridge": place("refusals manager protocol config errors", "trio anyio"),
+    "jobs": place("manager protocol errors logs", "trio"),
+    "bridge": place("refusals manager protocol config errors redact", "trio anyio"),
     "aio": place("bridge integrations protocol config config_files errors"),
     "blocking": place("aio bridge integrations protocol config config_files errors"),
     "integrations": place(

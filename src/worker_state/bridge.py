@@ -22,6 +22,7 @@ from worker_state.manager import Manager, run_state_manager
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State
 from worker_state.protocol.status import Busy, WorkerStatus
+from worker_state.redact import Secrets
 from worker_state.refusals import check_config
 
 T = TypeVar("T")
@@ -238,6 +239,11 @@ class RemoteManager:
     def config(self) -> Config:
         """The configuration that it was started with."""
         return self._manager.config
+
+    @property
+    def secrets(self) -> Secrets:
+        """What must stand in no text: `manager.secrets.shown(text)` makes a client's words fit for a log of yours."""
+        return self._manager.secrets
 
     @property
     def counts(self) -> Counters:

@@ -22,7 +22,6 @@ from worker_state.errors import Disconnected, JobCancelled
 from worker_state.logs import event
 from worker_state.manager import Manager
 from worker_state.protocol.frames import Message
-from worker_state.redact import shown
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Job:
         self._scope.cancel()
 
     def __repr__(self) -> str:
-        return f"<worker_state.{type(self).__name__} {self.id} of {shown(self.client)}>"
+        return f"<worker_state.{type(self).__name__} {self.id} of {self._manager.secrets.shown(self.client)}>"
 
     async def send(self, payload: Mapping[str, Any]) -> None:
         """Send the client a message of yours, as a `peer_message` with this payload. While the worker is not registered
@@ -178,7 +177,7 @@ class _Steps(trio.abc.Instrument):
             "%s has held the event loop for %.1f s, in which the worker hears nobody: make it a plain function "
             "(`def` in place of `async def`), which runs in a thread, or use trio.to_thread.run_sync for what blocks"
         )
-        log.warning(text, shown(name), held, extra=event("loop_held", handler=shown(name), held=round(held, 1)))
+        log.warning(text, name, held, extra=event("loop_held", handler=name, held=round(held, 1)))
 
     def _is_ours(self, task: trio.lowlevel.Task | None) -> bool:
         while task is not None and task is not self._task:

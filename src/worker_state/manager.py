@@ -20,7 +20,7 @@ from worker_state.protocol import events, frames
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State, ages
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
-from worker_state.redact import shown
+from worker_state.redact import Secrets, shown
 from worker_state.refusals import check_start, ended
 from worker_state.supervisor import Supervisor
 from worker_state.views import Signals, States
@@ -223,6 +223,11 @@ class Manager:
     def config(self) -> Config:
         """The configuration that it was started with."""
         return self._supervisor.config
+
+    @property
+    def secrets(self) -> Secrets:
+        """What must stand in no text: `manager.secrets.shown(text)` makes a client's words fit for a log of yours."""
+        return self._supervisor.secrets
 
     @property
     def backlog(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 HIDDEN = "[secret]"
@@ -28,7 +28,6 @@ _SHOWN = frozenset(_PUBLIC.split())
 _TEXTS = frozenset({"reason", "message", "error", "code"})
 # How API keys, ID tokens and session strings look, and a password in a URL.
 _TOKENS = re.compile(r"slp_[\w-]+|eyJ[\w.=-]+|(?<=sleap-session:)[\w+/=-]+|(?<=://)[^\s/@]+(?=@)")
-NOTHING = "(?!)"
 _ESCAPE = re.compile(
     r"\\u\{?(?P<u>[0-9a-f]{4})\}?|\\x(?P<x>[0-9a-f]{2})|(?P<percent>(?:%[0-9a-f]{2})+)"
     r"|&#x(?P<hex>[0-9a-f]{1,6});|&#(?P<decimal>[0-9]{1,7});|\\(?P<itself>[\"'/\\])",
@@ -45,19 +44,19 @@ class Secrets:
     a secret that does not look like one, numbers, and other encodings.
     """
 
-    __slots__ = ("_given", "_learned", "_pattern")
+    __slots__ = ("_given", "_learned", "_words")
 
     def __init__(self, *given: str | None) -> None:
         """`given`: what is never forgotten, as `Config.secrets` says."""
         self._given = frozenset(given)
         self._learned: deque[str] = deque(maxlen=KEPT)
-        self._pattern = _pattern_of(self._given)
+        self._words: tuple[_Word, ...] | None = None  # to look for; made when they are needed
 
     def learn(self, secret: str | None) -> None:
         """From now on this is secret. Twice is once."""
         if secret is not None and secret not in self._given and secret not in self._learned:
             self._learned.append(secret)
-            self._pattern = _pattern_of({*self._given, *self._learned})
+            self._words = None
 
     def shown(self, text: str, limit: int = 200) -> str:
         """A text from outside without secrets, as one line of printable characters, cut off after `limit`."""
@@ -66,28 +65,41 @@ class Secrets:
     def redacted(self, text: str) -> str:
         """A text from outside without secrets, and else as it is."""
         for plain in reversed(_layers(text)):  # one with an escaped secret is told without its escapes
-            hidden = looks_redacted(self._pattern.sub(HIDDEN, plain))
+            hidden = plain
+            for word, instead in self._found(plain):
+                hidden = hidden.replace(word, instead)
+            hidden = looks_redacted(hidden if hidden is plain else _AROUND.sub(HIDDEN, hidden))
             if hidden != plain:
                 return hidden
         return text
 
     def hold(self, text: str) -> bool:
         """Whether this text, an id, repeats what is known to be secret. Such an id cannot be shown."""
-        return any(self._pattern.search(plain) for plain in _layers(text))
+        return any(self._found(plain) for plain in _layers(text))
+
+    def _found(self, text: str) -> list["_Word"]:
+        if self._words is None:
+            words = {word for secret in {*self._given, *self._learned} for word in _words_of(secret)}
+            self._words = tuple(sorted(words, key=lambda word: len(word[0]), reverse=True))
+        return [word for word in self._words if word[0] in text]
 
 
-def _pattern_of(secrets: Iterable[str | None]) -> re.Pattern[str]:
-    """Finds each of these, of a JWT each part, and what base64 makes of it up to that one's end."""
-    plain, encoded = set[str](), set[str]()
-    for secret in secrets:
-        if secret is not None and len(secret) >= SHORTEST:
-            plain |= {secret, *(part for part in secret.split(".") if secret.startswith("eyJ") and part)}
-            for shift in range(3):  # what stands before it decides how its bits fall into characters
-                code = base64.b64encode(bytes(shift) + secret.encode("utf-8", "replace")).decode().rstrip("=")
-                core = code[shift + (shift > 0) : -1]  # the characters at both ends depend on what is beside it
-                encoded |= {core, core.replace("+", "-").replace("/", "_")}
-    words = [*map(re.escape, plain), *(re.escape(core) + "[A-Za-z0-9+/=_-]*" for core in encoded)]
-    return re.compile("|".join(sorted(words, key=len, reverse=True)) or NOTHING)
+_Word = tuple[str, str]  # what may stand in a text, and what is put there instead
+_ENCODED = "\0"  # for base64, of which more is around it
+_AROUND = re.compile(f"[A-Za-z0-9+/_-]?{_ENCODED}[A-Za-z0-9+/=_-]*")
+
+
+def _words_of(secret: str | None) -> Iterator[_Word]:
+    """One secret, of a JWT each part, and what base64 makes of it."""
+    if secret is None or len(secret) < SHORTEST:
+        return
+    for each in (secret, *(part for part in secret.split(".") if secret.startswith("eyJ") and part)):
+        yield each, HIDDEN
+    for shift in range(3):  # what stands before it decides how its bits fall into characters
+        code = base64.b64encode(bytes(shift) + secret.encode("utf-8", "replace")).decode().rstrip("=")
+        core = code[shift + (shift > 0) : -1]  # the characters at both ends depend on what is beside it
+        yield core, _ENCODED
+        yield core.replace("+", "-").replace("/", "_"), _ENCODED
 
 
 def _layers(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """How a snapshot and a stranger's message read."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 
 from worker_state import State
 from worker_state.cli import run_worker
+from worker_state.logs import About
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth
+from worker_state.redact import Secrets
 
 DISCOVERABLE = State(
     connected=True, revision=3, registered_since=1.0, confirmed_revision=3, discoverable_since=2.0, peer_id="me"
@@ -48,10 +51,13 @@ def test_a_worker_that_cannot_be_found_is_red() -> None:
 
 
 def test_a_message_is_told_by_type_and_sender_only() -> None:
-    assert run_worker.received({"type": "offer", "sender": "client-1", "sdp": "secret"})[0] == "offer from client-1"
-    assert run_worker.received({"type": "mesh_offer", "from_peer_id": "worker-2"})[0] == "mesh_offer from worker-2"
-    assert run_worker.received({"type": "quit"})[0] == "quit from somebody"
-    text, about = run_worker.received({"type": "error", "code": "PEER_NOT_IN_ROOM", "message": "Target peer x"})
+    def received(**message: Any) -> tuple[str, About]:
+        return run_worker.received(message, Secrets())
+
+    assert received(type="offer", sender="client-1", sdp="secret")[0] == "offer from client-1"
+    assert received(type="mesh_offer", from_peer_id="worker-2")[0] == "mesh_offer from worker-2"
+    assert received(type="quit")[0] == "quit from somebody"
+    text, about = received(type="error", code="PEER_NOT_IN_ROOM", message="Target peer x")
     assert (text, about.event) == ("error PEER_NOT_IN_ROOM from the server", "received")
     assert about.fields == {"type": "error", "code": "PEER_NOT_IN_ROOM"}
 
@@ -61,6 +67,6 @@ words = st.text() | st.none() | st.integers() | st.lists(st.text())
 
 @given(kind=words, sender=words)
 def test_whatever_a_stranger_sends_is_one_printable_line(kind: object, sender: object) -> None:
-    line = run_worker.received({"type": kind, "sender": sender})[0]
+    line = run_worker.received({"type": kind, "sender": sender}, Secrets())[0]
     assert line.isprintable()
     assert len(line) < 2000

@@ -132,6 +132,14 @@ def test_repeated_token_at_the_edge() -> None:
     assert "sek" not in failure.why
 
 
+def test_g13_ids_that_repeat_a_secret() -> None:
+    """An id is shown everywhere, so one with a token in it, its own or an older one, is no use, and is not repeated."""
+    room = http_api.read_room(answer({"room_id": "r-5e6f70", "token": "5e6f70"}), Secrets())
+    assert room == HttpFailure("HTTP 200, but its room_id repeats a secret")
+    identity = http_api.read_identity(answer({"username": "older", "id_token": "newer"}), Secrets("older"))
+    assert identity == HttpFailure("HTTP 200, but its username repeats a secret")
+
+
 # --- no secret in any repr --------------------------------------------------------------------------------------------
 
 SECRET = "s3cr3t"

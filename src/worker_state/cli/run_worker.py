@@ -20,7 +20,7 @@ from worker_state.jobs import Handler, serve_jobs
 from worker_state.logs import About, Field
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
-from worker_state.redact import shown
+from worker_state.redact import Secrets, shown
 from worker_state.settings import Settings
 
 FIRST_REPORT, REPORT_AGAIN, REPORT_AT_LEAST = 5.0, 60.0, 3600.0
@@ -171,7 +171,7 @@ class WorkerRun:
 
         def show(message: Message) -> None:
             nonlocal repeated
-            text, about = received(message)
+            text, about = received(message, manager.secrets)
             # A client that has gone earns one error for each message to it: the first is enough.
             level = logging.DEBUG if text == repeated else logging.INFO
             repeated = text if message.get("type") == "error" else ""
@@ -234,14 +234,16 @@ def style(state: State) -> str:
     return STATUS_STYLES[state.status] if state.registered else "red"
 
 
-def received(message: Message) -> tuple[str, About]:
+def received(message: Message, secrets: Secrets) -> tuple[str, About]:
     """A message as text and as an event: type and sender, of an error the code; printable, never its content."""
     if message.get("type") == "error":
-        code = shown(str(message.get("code") or message.get("reason")), limit=80)
+        code = secrets.shown(str(message.get("code") or message.get("reason")), limit=80)
         return f"error {code} from the server", About("received", {"type": "error", "code": code})
     sender = next((message[key] for key in ("sender", "from_peer_id", "from") if message.get(key)), None)
     found = {"type": message.get("type"), "sender": sender}
-    words = {key: shown(value, limit=80) if isinstance(value, str) else "somebody" for key, value in found.items()}
+    words = {
+        key: secrets.shown(value, limit=80) if isinstance(value, str) else "somebody" for key, value in found.items()
+    }
     return f"{words['type']} from {words['sender']}", About("received", {**words})
 
 

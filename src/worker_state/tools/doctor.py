@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -9,8 +10,7 @@ import trio
 
 from worker_state.config import Config
 from worker_state.net import tcp
-from worker_state.net.dial import WebSocketDial
-from worker_state.net.http_client import HttpxHttp, ServerApi
+from worker_state.net.http_client import HttpxHttp
 from worker_state.protocol import frames, http_api
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure
@@ -20,6 +20,7 @@ from worker_state.redact import Secrets
 from worker_state.tools import checks as c
 from worker_state.tools.checks import Endpoint, Finding, Outcome, Result, Step
 from worker_state.tools.room_client import GracefulCancel, RoomClient
+from worker_state.world import World
 
 WITHIN = 10.0  # seconds for each step: a server that needs longer has a fault worth showing
 LEAVING = 2.0  # seconds after a cancel for an answer that may create something
@@ -33,13 +34,14 @@ Reach = Callable[[Endpoint, float], Awaitable[str | DialFailure]]
 """One stage of the way to an endpoint, within seconds; gives what was found, as a phrase, or why nothing was."""
 
 
-async def examine(config: Config, report: Report, *, within: float = WITHIN) -> None:
+async def examine(config: Config, report: Report, *, within: float = WITHIN, world: World | None = None) -> None:
     """Try every step from DNS to deletion; `report` gets each result as it is known, also of what was not tried.
 
     Network trouble is a finding, never an exception. Cancelled, it reports the rest as not tried, and first asks the
     server to delete what was created, for which it takes up to `LEAVING + DELETING` seconds.
     """
-    exam = _Exam(config, report, within)
+    world = world or replace(World.real(config), http=HttpxHttp(config.http_url, within=within))
+    exam = _Exam(config, report, within, world)
     await exam.cancel.run(exam.all_steps, exam.leave)
 
 
@@ -67,15 +69,16 @@ async def connect(endpoint: Endpoint, within: float, *, tls: bool = False) -> st
 
 
 class _Exam:
-    def __init__(self, config: Config, report: Report, within: float) -> None:
+    def __init__(self, config: Config, report: Report, within: float, world: World) -> None:
         self._config = config
         self._report = report
         self._within = within
         secrets = Secrets(*config.secrets)
-        self._api = ServerApi(HttpxHttp(config.http_url, within=within), secrets)
+        self._api = world.api(secrets)
         self.cancel = GracefulCancel(LEAVING)
-        dial = WebSocketDial(config.websocket_url)
-        self._clients = [RoomClient(config, dial, self._api, secrets, self.cancel, str(uuid4())) for _ in range(2)]
+        self._clients = [
+            RoomClient(config, world.dial, self._api, secrets, self.cancel, str(uuid4())) for _ in range(2)
+        ]
         self._worker, self._client = self._clients
         self._reached: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
         self._findings: dict[Step, Finding] = {}
