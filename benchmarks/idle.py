@@ -41,7 +41,7 @@ TOGETHER = 32
 """Connections that are opened at the same time."""
 FILES_BESIDE = 64
 UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: idle\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: aWRsZWlkbGVpZGxlaWRsZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 

@@ -255,7 +255,7 @@ async def dial(nursery: trio.Nursery, connect: Connect) -> Dial:
     async def dial() -> Client:
         stream = await connect()
         with trio.fail_after(PATIENCE):
-            return Client(stream, await wrap_client_stream(nursery, stream, "devserver", "/"))
+            return Client(stream, await wrap_client_stream(nursery, stream, "localhost", "/"))
 
     return dial
 

@@ -193,7 +193,7 @@ async def dial_alone(server: DevServer) -> None:
     """In a nursery of its own, because a rejection is raised there."""
     async with await trio.open_tcp_stream(server.host, server.ws_port) as stream, trio.open_nursery() as nursery:
         with trio.fail_after(30):
-            await wrap_client_stream(nursery, stream, "devserver", "/")
+            await wrap_client_stream(nursery, stream, "localhost", "/")
             await trio.sleep_forever()
 
 

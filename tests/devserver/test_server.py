@@ -79,7 +79,7 @@ async def test_later_deployments_send_pings_of_their_own(nursery: trio.Nursery) 
     server = await nursery.start(partial(serve, ping_every=0.001))
     stream = await trio.open_tcp_stream(server.host, server.ws_port)
     async with stream:
-        websocket = await wrap_client_stream(nursery, stream, "devserver", "/")
+        websocket = await wrap_client_stream(nursery, stream, "localhost", "/")
         with trio.fail_after(30):
             assert await websocket.get_message() == '{"type": "ping"}'
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker_state.devserver import DevServer
 
 UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: devserver\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 

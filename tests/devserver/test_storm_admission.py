@@ -293,7 +293,7 @@ async def test_a_server_that_is_full_answers_503(server: DevServer, admission: S
     stream = await trio.open_tcp_stream(server.host, server.ws_port)
     async with stream:
         await stream.send_all(
-            b"GET / HTTP/1.1\r\nHost: devserver\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         assert bytes(await stream.receive_some()).startswith(b"HTTP/1.1 503")

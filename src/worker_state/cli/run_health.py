@@ -10,7 +10,8 @@ import trio
 from worker_state.cli import status
 from worker_state.cli.output import bad_usage
 from worker_state.cli.screen import Screen
-from worker_state.integrations.health.server import GetManager, listen, serve, url_of
+from worker_state.integrations.accepting import listen
+from worker_state.integrations.health.server import GetManager, serve, url_of
 from worker_state.logs import About
 
 Listeners = Sequence[trio.SocketListener]

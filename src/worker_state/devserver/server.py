@@ -18,6 +18,7 @@ from worker_state.devserver.model import Send
 from worker_state.devserver.routes import respond
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import FaultyStream, serve_socket
+from worker_state.integrations.accepting import Clients, is_local
 from worker_state.integrations.http_server import serve_requests
 from worker_state.logs import event
 
@@ -57,10 +58,12 @@ async def serve(
         raise
     ports = ws.socket.getsockname()[1], http.socket.getsockname()[1]
     server = DevServer(address, ports, rooms, clock, admission)
-    serve_ws = partial(admission.serve, partial(serve_socket, server))
-    serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"})
+    serve_ws = partial(admission.serve, partial(serve_socket, server, local=is_local(ws)))
+    local = is_local(http)
+    serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"}, local=local)
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(_accept, server, serve_ws, ws, opened=admission.opened, backlog=admission.backlog))
+        accept_ws = partial(_accept, server, serve_ws, ws, opened=admission.opened, backlog=admission.backlog)
+        await nursery.start(partial(accept_ws, replaceable=False))  # a worker that is registered makes way for nobody
         await nursery.start(_accept, server, serve_http, http)
         if ping_every is not None:
             nursery.start_soon(_ping, server, ping_every)
@@ -88,15 +91,18 @@ async def _accept(
     opened: Callable[[trio.SocketListener], trio.abc.Listener[trio.SocketStream]] = lambda listener: listener,
     backlog: int | None = None,
     *,
-    task_status: trio.TaskStatus[object],
+    replaceable: bool = True,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     """Accept connections on one port, but while the server is away."""
     port = listener.socket.getsockname()[1]
     async with trio.open_nursery() as connections:
-        accept = partial(trio.serve_listeners, partial(contain, server, serve_one), handler_nursery=connections)
+        clients = Clients(connections, replaceable=replaceable)
         while True:
             with server.accepting(listener):
-                await accept([opened(listener)], task_status=task_status)
+                taken_from = opened(listener)
+                task_status.started()
+                await clients.accept(taken_from, partial(contain, server, serve_one))
             task_status = trio.TASK_STATUS_IGNORED
             while server.away or listener.socket.fileno() < 0:
                 await server.until(lambda: not server.away)

@@ -13,7 +13,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from worker_state.devserver.model import Close
-from worker_state.integrations.http_server import DRAIN_SECONDS, drain
+from worker_state.integrations.http_server import DRAIN_SECONDS, FOREIGN, Response, drain, is_foreign
 from worker_state.logs import event
 
 if TYPE_CHECKING:
@@ -142,9 +142,10 @@ class Connection:
             await drain(self.stream)
 
 
-async def serve_socket(server: "DevServer", stream: FaultyStream) -> None:
+async def serve_socket(server: "DevServer", stream: FaultyStream, *, local: bool) -> None:
+    """One connection to its end. `local`: only this machine reaches the server, so no other site's page gets in."""
     async with trio.open_nursery() as nursery:
-        websocket = await _handshake(server, nursery, stream)
+        websocket = await _handshake(server, nursery, stream, local=local)
         if websocket is not None:
             connection = Connection(websocket, stream)
             server.connections.add(connection)
@@ -157,7 +158,9 @@ async def serve_socket(server: "DevServer", stream: FaultyStream) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def _handshake(server: "DevServer", nursery: trio.Nursery, stream: FaultyStream) -> WebSocketConnection | None:
+async def _handshake(
+    server: "DevServer", nursery: trio.Nursery, stream: FaultyStream, *, local: bool
+) -> WebSocketConnection | None:
     async def cancel_at_end() -> None:
         await stream.ended.wait()
         scope.cancel()
@@ -166,7 +169,12 @@ async def _handshake(server: "DevServer", nursery: trio.Nursery, stream: FaultyS
         # trio-websocket would wait until the deadline for a client that goes before its request is complete.
         nursery.start_soon(cancel_at_end)
         request = await wrap_server_stream(nursery, stream, max_message_size=MAX_MESSAGE)
-        refusal = server.next_refusal(stream)
+        # trio-websocket hands on every header but `Host`.
+        host, origin = request._event.host, dict(request.headers).get(b"origin")
+        if local and is_foreign(host, None if origin is None else origin.decode("latin-1")):
+            refusal: Response | None = Response.json(403, {"detail": FOREIGN})
+        else:
+            refusal = server.next_refusal(stream)
         if refusal is None:
             return await request.accept()
         headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in refusal.headers.items()]

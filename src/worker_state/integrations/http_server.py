@@ -8,8 +8,10 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import h11
 import trio
@@ -20,6 +22,7 @@ IDLE_SECONDS = 75.0  # between two requests
 REQUEST_SECONDS = 30.0  # for a request to arrive, and again for its response to leave
 DRAIN_SECONDS, DRAIN_BYTES = 1.0, 16 * 2**20
 REFUSALS = {408: "Request Timeout", 413: "Request Entity Too Large"}
+FOREIGN = "This server is for this machine alone: ask it as localhost or 127.0.0.1, and from no other site's page."
 
 Headers = Mapping[str, str]
 
@@ -51,15 +54,41 @@ async def serve_requests(
     headers: Headers = MappingProxyType({}),
     seconds: float = math.inf,
     bodies: bool = True,
+    local: bool = False,
 ) -> None:
     """Answer the requests of one connection in order, until one side ends it or `seconds` have passed.
 
-    `headers` are sent with every response. Without `bodies` a request is answered when its head is there. Raises trio's
+    `headers` are sent with every response. Without `bodies` a request is answered when its head is there. `local`: only
+    this machine reaches the server, so pages of other sites are refused (`is_foreign`). Raises trio's
     errors of a stream whose other end is gone, and what `respond` raises; the caller closes the stream.
     """
     with trio.move_on_after(seconds):
-        await _Exchange(stream, headers, bodies).run(respond)
+        await _Exchange(stream, headers, bodies, local).run(respond)
         await drain(stream)
+
+
+def is_foreign(host: str | None, origin: str | None) -> bool:
+    """Whether a request to a server on loopback comes from a page of another site: by a name that somebody has pointed
+    at this machine (DNS rebinding), or across origins. Programs send no `Origin`."""
+    return (bool(host) and not _is_this_machine(host or "")) or (
+        origin is not None and not _is_this_machine(origin.partition("://")[2])
+    )
+
+
+def _is_this_machine(authority: str) -> bool:
+    try:
+        name = urlsplit(f"//{authority}").hostname or ""
+        return name.rstrip(".") == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _split_absolute(target: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        raise h11.RemoteProtocolError("the target is no URL", 400) from None
+    return parts.netloc, parts.path or "/"
 
 
 async def drain(stream: trio.abc.HalfCloseableStream) -> None:
@@ -72,16 +101,18 @@ async def drain(stream: trio.abc.HalfCloseableStream) -> None:
 
 
 class _Exchange:
-    def __init__(self, stream: trio.abc.HalfCloseableStream, headers: Headers, bodies: bool) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream, headers: Headers, bodies: bool, local: bool) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._stream = stream
         self._headers = headers
         self._bodies = bodies
+        self._local = local
 
     async def run(self, respond: Callable[[Request], Awaitable[Response]]) -> None:
         try:
             while (request := await self._receive_request()) is not None:
-                response = await respond(request)
+                foreign = self._local and is_foreign(request.headers.get("host"), request.headers.get("origin"))
+                response = Response.json(403, {"detail": FOREIGN}) if foreign else await respond(request)
                 with trio.fail_after(REQUEST_SECONDS):
                     await self._send_response(response, body=request.method != "HEAD")
                 if self._http.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
@@ -114,12 +145,11 @@ class _Exchange:
                 body += event.data
                 if len(body) > MAX_BODY:
                     raise h11.RemoteProtocolError("the body is too large", 413)
-        return Request(
-            head.method.decode("ascii"),
-            head.target.decode("ascii").partition("?")[0],
-            {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(list(head.headers))},
-            bytes(body),
-        )
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(list(head.headers))}
+        target = head.target.decode("ascii")
+        if target.lower().startswith(("http://", "https://")):  # as a proxy is asked; its host is the one that counts
+            headers["host"], target = _split_absolute(target)
+        return Request(head.method.decode("ascii"), target.partition("?")[0], headers, bytes(body))
 
     async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:

@@ -25,5 +25,6 @@ async def serve_health(
     """
     check_manager(manager, "serve_health")
     with extra("health"):
-        from worker_state.integrations.health.server import listen, serve
+        from worker_state.integrations.accepting import listen
+        from worker_state.integrations.health.server import serve
     await serve(await listen(port, host), lambda: manager, task_status=task_status)

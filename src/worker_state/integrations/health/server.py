@@ -6,19 +6,20 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 import trio
 
-from worker_state.errors import ConfigError
 from worker_state.extras import MissingExtra, extra
 from worker_state.integrations import readiness
+from worker_state.integrations.accepting import Clients, is_local
 from worker_state.integrations.http_server import Request, Response, serve_requests
 from worker_state.logs import event
 from worker_state.manager import Manager
 
-CLIENTS = 32  # connections at once. Each ends within `DEADLINE`, so a crowd of slow clients is soon over.
+CLIENTS = 32  # connections at once; one more takes the place of the oldest
 DEADLINE = 5.0  # seconds for a whole connection
 HEADERS = {"cache-control": "no-store", "connection": "close"}
 MEASURE_EVERY = 0.5  # seconds between two measurements of the lag
@@ -30,18 +31,6 @@ pings, proofs and answers are still in time with less."""
 GetManager = Callable[[], Manager | str]  # the manager, or in words why there is none (yet, or any more)
 
 log: logging.Logger = logging.getLogger("worker_state.health")
-
-
-async def listen(port: int, host: str) -> Sequence[trio.SocketListener]:
-    """Take the port. Raises `OSError` when that is not possible, `ConfigError` for what is no port or no host."""
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
-        raise ConfigError(f"port must be a whole number from 0 to 65535, not {port!r}")
-    if not isinstance(host, str) or not host:  # either would listen on every address
-        raise ConfigError(f"host must be a name or an address to listen on, as '127.0.0.1', not {host!r}")
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    for listener in listeners[1:] if port == 0 else ():
-        listener.socket.close()  # the second address of a name would get another free port
-    return listeners[:1] if port == 0 else listeners
 
 
 def url_of(listeners: Sequence[trio.SocketListener]) -> str:
@@ -58,26 +47,22 @@ async def serve(
     task_status: "trio.TaskStatus[str]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """`serve_health` on a port that is taken; `get_manager` gives the manager, or says in words why there is none."""
-    routes, clients = Routes(get_manager, Lag(trio.current_time())), 0
+    routes = Routes(get_manager, Lag(trio.current_time()))
 
-    async def serve_one(stream: trio.SocketStream) -> None:
-        nonlocal clients
-        if clients >= CLIENTS:
-            return  # trio closes the connection
-        clients += 1
+    async def serve_one(stream: trio.SocketStream, *, local: bool) -> None:
         try:
-            await serve_requests(stream, routes.respond, headers=HEADERS, seconds=DEADLINE, bodies=False)
+            await serve_requests(stream, routes.respond, headers=HEADERS, seconds=DEADLINE, bodies=False, local=local)
         except trio.BrokenResourceError:
             pass  # the client is gone
         except Exception:
             # A bug in here must not end the worker, which shares the nursery of its owner.
             log.exception("a question about this worker's health could not be answered", extra=event("health_failed"))
-        finally:
-            clients -= 1
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_measure, routes.lag)
-        await nursery.start(trio.serve_listeners, serve_one, listeners)
+        clients = Clients(nursery, most=CLIENTS)
+        for listener in listeners:
+            nursery.start_soon(clients.accept, listener, partial(serve_one, local=is_local(listener)))
         task_status.started(url_of(listeners))
 
 
