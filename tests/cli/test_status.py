@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -257,3 +258,105 @@ def test_a_real_worker(spawn: Spawn, server: Server, tmp_path: Path, runtime: Pa
     assert heard[-1] == "STOPPING=1"
     assert list((runtime / "worker-state").iterdir()) == []
     assert running.errors == ""
+
+
+# --- whatever answers there -------------------------------------------------------------------------------------------
+
+DEEP = "[" * 700 + "]" * 700
+HUGE = "1" + "0" * 400
+BODIES = {
+    "deep": "[" * 30_000,
+    "deep and closed": "[" * 30_000 + "]" * 30_000,
+    "deep inside": json.dumps(READY | {"job_id": "DEEP", "more": "DEEP", "status": "DEEP"}).replace('"DEEP"', DEEP),
+    "deep where it counts": json.dumps(READY | {"ready": "DEEP"}).replace('"DEEP"', DEEP),
+    "a deep pid": json.dumps(READY | {"pid": "DEEP"}).replace('"DEEP"', DEEP),
+    "huge seconds": json.dumps(UNREADY | {"reason_seconds": "HUGE"}).replace('"HUGE"', HUGE),
+    "huge pid": json.dumps(READY | {"pid": "HUGE"}).replace('"HUGE"', HUGE),
+    "endless seconds": json.dumps(UNREADY | {"reason_seconds": "HUGE"}).replace('"HUGE"', "1e999"),
+    "NaN": json.dumps(UNREADY | {"reason_seconds": float("nan"), "status": float("inf")}),
+    "digits": json.dumps(UNREADY | {"status_seconds": "HUGE"}).replace('"HUGE"', "9" * 5000),
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_g37_odd_answers(body: str, arguments: list[str], worker: Worker) -> None:
+    """JSON that is deeper, or has greater numbers, than Python can show, is a line like any other, and exit code 1."""
+    worker.answer = body.encode()
+    for where in (["--port", str(worker.port)], []):
+        with status.published(worker.url, complain):
+            result = runner.invoke(app, ["status", *where, *arguments])
+        assert result.exit_code == (0 if body is BODIES["deep inside"] else 1)  # the rest of that one is a worker's
+        assert not isinstance(result.exception, Exception)
+        if arguments:
+            (row,) = json.loads(result.stdout, parse_constant=complain)
+            assert row["url"] == worker.url
+        else:
+            (line,) = result.stdout.splitlines()
+            assert line.startswith("worker")
+            assert len(line) < 1000
+
+
+SAYINGS = {
+    "a head in drops": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "a body in drops": (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n{", b" "),
+    "chunks in drops": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "one 100 after the other": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "nothing": (b"", b""),
+}
+
+
+@pytest.mark.parametrize(("first", "again"), SAYINGS.values(), ids=SAYINGS)
+def test_g37_an_answer_that_never_ends(first: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers a byte at a time, for ever, is a worker without an answer after a bounded time."""
+    monkeypatch.setattr(status, "TIMEOUT", 0.3)
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(first)
+            while not over.wait(0.02):
+                connection.sendall(again)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threads.append(threading.Thread(target=drip, args=(listener.accept()[0],)))
+                threads[-1].start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threads = [threading.Thread(target=serve)]
+        threads[0].start()
+        port = listener.getsockname()[1]
+        ended = threading.Timer(30.0, over.set)  # a hang is a failure, not a wait
+        ended.start()
+        result = runner.invoke(app, ["status", "--port", str(port)])
+        assert not over.is_set()
+        ended.cancel()
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+    for thread in threads:
+        thread.join()
+    assert (result.exit_code, result.stdout) == (1, f"worker: no answer at http://127.0.0.1:{port}\n")
+
+
+def test_g37_an_endless_body(worker: Worker) -> None:
+    """Of a body without an end only so much is read as a worker says."""
+    worker.answer = b"{" + b" " * 2**24
+    result = runner.invoke(app, ["status", "--port", str(worker.port)])
+    assert (result.exit_code, result.stdout) == (1, f"worker: no answer at {worker.url}\n")
+
+
+def test_g37_a_deep_file(runtime: Path) -> None:
+    """A file that is no worker's is passed over."""
+    leave(runtime / "worker-state", f"{PID}.json", "[" * 4000)
+    assert runner.invoke(app, ["status"]).exit_code == 1
+
+
+def test_g37_many_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are asked at the same time: many that hang cost no more than one."""
+    monkeypatch.setattr(status, "found_workers", lambda: dict.fromkeys(range(status.AT_ONCE), "http://127.0.0.1:1"))
+    waiting = threading.Barrier(status.AT_ONCE)
+    monkeypatch.setattr(status, "ask", lambda url, pid: waiting.wait(30.0) and None)
+    result = runner.invoke(app, ["status"])
+    assert (result.exit_code, len(result.stdout.splitlines())) == (1, status.AT_ONCE)

@@ -6,11 +6,14 @@ directory for temporary files. A killed worker leaves its file behind; the next 
 
 import json
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 from typing import Annotated, Any
 
 import typer
@@ -19,8 +22,10 @@ from worker_state.cli.output import ExitCode, fail
 from worker_state.cli.shared_options import Json
 from worker_state.redact import shown
 
-TIMEOUT = 3.0  # seconds until a worker's answer begins, and for each piece of it
+TIMEOUT = 3.0  # seconds for a worker's answer, from the first byte to the last
+AT_ONCE = 32  # workers that are asked at the same time
 LONGEST_ANSWER, LONGEST_FILE = 64 * 1024, 4096  # bytes
+LARGEST = 2**63  # a number beyond this is no time, no count and no process
 NOBODY = "No worker was found on this machine; one that can be asked is started with: worker-state run --health 0"
 
 
@@ -41,7 +46,9 @@ def status_command(
       worker-state status --json
     """
     if port is None:
-        rows = [_row(url, pid) for pid, url in found_workers().items()]
+        found = found_workers()
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            rows = list(threads.map(_row, found.values(), found))
     else:
         rows = [_row(f"http://127.0.0.1:{port}", None)]
     if as_json:
@@ -56,7 +63,7 @@ def status_command(
 
 
 def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
-    """The worker's answer; None without one, or if it is no worker's, or that of another one than `pid`."""
+    """The worker's answer; None without one in time, or if it is no worker's, or that of another one than `pid`."""
     from http.client import HTTPConnection, HTTPException
     from urllib.parse import urlsplit
 
@@ -65,15 +72,39 @@ def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
         # Unlike urllib.request it uses no proxy and follows no redirect.
         connection = HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
         try:
-            connection.request("GET", "/worker")
-            answer = json.loads(connection.getresponse().read(LONGEST_ANSWER))
+            connection.connect()
+            with _ended_after(TIMEOUT, connection.sock):
+                connection.request("GET", "/worker")
+                answer = json.loads(connection.getresponse().read(LONGEST_ANSWER))
         finally:
             connection.close()
-    except (OSError, HTTPException, ValueError):
+    except (OSError, HTTPException, ValueError, RecursionError):
         return None
     if not isinstance(answer, dict) or "ready" not in answer or type(answer.get("pid")) is not int:
         return None
-    return answer if pid in (None, answer["pid"]) else None
+    answer = {name: value for name, value in answer.items() if _is_plain(value)}
+    return answer if answer.get("pid") is not None and pid in (None, answer["pid"]) else None
+
+
+@contextmanager
+def _ended_after(seconds: float, sock: socket.socket) -> Iterator[None]:
+    """The connection ends then, at the latest: its own timeout counts from each byte."""
+
+    def end() -> None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _is_plain(value: object) -> bool:
+    """What a worker says is texts and numbers. Anything else may be nested too deeply to be shown."""
+    return value is None or isinstance(value, str | bool) or (isinstance(value, int | float) and abs(value) < LARGEST)
 
 
 def _row(url: str, pid: int | None) -> dict[str, Any]:
@@ -89,7 +120,7 @@ def _line(row: dict[str, Any]) -> str:
     doing, job = shown(str(row.get("status", "")), 40), row.get("job_id")
     doing += "" if job is None else f" (job {shown(str(job))})"
     since, reason = _for(row.get("reason_seconds")), shown(str(row.get("reason")), 400)
-    ready = f"ready: {reason}{since}" if row["ready"] is True else f"not ready{since}: {reason}"
+    ready = f"ready: {reason}{since}" if row.get("ready") is True else f"not ready{since}: {reason}"
     return f"{name}: {doing + ', ' if doing else ''}{ready}; {row['url']}"
 
 
@@ -146,7 +177,7 @@ def found_workers() -> dict[int, str]:
                 with suppress(OSError):
                     file.unlink()
                 continue
-            with suppress(OSError, ValueError, KeyError, TypeError), file.open("rb") as opened:
+            with suppress(OSError, ValueError, KeyError, TypeError, RecursionError), file.open("rb") as opened:
                 content = json.loads(opened.read(LONGEST_FILE))
                 if content["pid"] == pid and isinstance(content["url"], str):
                     urls[pid] = content["url"]
