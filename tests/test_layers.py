@@ -46,6 +46,7 @@ PLACES = {
     "logs": place(),  # only the standard library: every caller may say what the line is about
     "extras": place("errors"),
     "watched": place(outside="trio"),
+    "signal_buffer": place("protocol", "trio"),
     "background": place(outside="trio"),
     # The component, from the bottom up.
     "protocol": place("protocol advertised config errors session_string redact"),
@@ -61,7 +62,7 @@ PLACES = {
         for_types_only="net net/http_client",
     ),
     "world": place("config protocol redact net net/http_client", "trio"),
-    "supervisor": place("actors actors/runner protocol config errors redact logs watched world", "trio"),
+    "supervisor": place("actors actors/runner protocol config errors redact logs signal_buffer watched world", "trio"),
     "refusals": place("config errors", "trio"),
     "views": place("refusals supervisor protocol watched", "trio"),
     "manager": place(

@@ -15,6 +15,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 from worker_state.devserver.model import Close
 from worker_state.integrations.http_server import DRAIN_SECONDS, FOREIGN, Response, drain, is_foreign
 from worker_state.logs import event
+from worker_state.protocol.frame_pieces import FramePieces
 
 if TYPE_CHECKING:
     from worker_state.devserver.faults import DevServer
@@ -35,6 +36,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.ended: trio.Event = trio.Event()  # nothing more will be received
+        self.pieces: FramePieces | None = None  # of a WebSocket
         self._stream = stream
         self._thawed = trio.Event()
         self._thawed.set()
@@ -60,6 +62,16 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         self._stream.socket.close()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self.pieces is None:
+            return await self._receive_some(max_bytes)
+        if piece := self.pieces.take():
+            await trio.lowlevel.checkpoint()  # a flood of one client must not hold up the others (faults.md, G12)
+            await self._thawed.wait()
+            return piece
+        self.pieces.add(await self._receive_some(max_bytes))
+        return self.pieces.take()
+
+    async def _receive_some(self, max_bytes: int | None) -> bytes | bytearray:
         try:
             data = await self._stream.receive_some(max_bytes)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -139,11 +151,13 @@ class Connection:
         if self.closing:
             await self._written.wait()
         elif self.websocket.closed is not None and self.websocket.closed.code == 1009:
+            self.stream.pieces = None
             await drain(self.stream)
 
 
 async def serve_socket(server: "DevServer", stream: FaultyStream, *, local: bool) -> None:
     """One connection to its end. `local`: only this machine reaches the server, so no other site's page gets in."""
+    stream.pieces = FramePieces()
     async with trio.open_nursery() as nursery:
         websocket = await _handshake(server, nursery, stream, local=local)
         if websocket is not None:

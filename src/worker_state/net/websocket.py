@@ -16,6 +16,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from worker_state.net import tcp
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.frame_pieces import FramePieces, TooManyFragments
 from worker_state.redact import shown
 
 MAX_MESSAGE = 8 * 2**20  # bytes: `registered_auth` lists every peer and passes 1 MiB at 2,265 of them (faults.md, F22)
@@ -115,6 +116,8 @@ class _Stream:
         self.failure = DialFailure(Cause.CLOSED, "before the handshake was done")  # why there is no connection
         self.cut = False  # half a frame is out
         self.closing = False  # a Close frame is out
+        self.why = "without a Close frame"  # how the connection has ended, if it has
+        self._pieces = FramePieces()
         self._stream = stream
         self._upgraded = False
         self._sending = trio.StrictFIFOLock()
@@ -122,9 +125,20 @@ class _Stream:
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.closing and self.cut:  # the library would wait for more bytes before it says so
             raise trio.BrokenResourceError("our Close frame is not taken")
+        if piece := self._piece():
+            await trio.lowlevel.checkpoint()  # G12: before each, or a flood of tiny frames would hold the loop
+            return piece
         data = await (self._stream.receive_some(max_bytes) if self._upgraded else self._head())
         self.heard_at = trio.current_time()
-        return data
+        self._pieces.add(data)
+        return self._piece()
+
+    def _piece(self) -> bytes:
+        try:
+            return self._pieces.take()
+        except TooManyFragments as error:
+            self.why = str(error)
+            raise trio.BrokenResourceError(self.why) from error
 
     async def _head(self) -> bytes:
         """The head of a 101 and what came behind it. Of a refusal nothing else is read: it can be endless (T3)."""
@@ -238,11 +252,11 @@ class WebSocket:
             await self._try(partial(self._stream.send_all, CLOSE + end.code.to_bytes(2)))
         return end
 
-    def _end(self, why: str = "without a Close frame") -> Closed:
+    def _end(self, why: str | None = None) -> Closed:
         reason = self._connection.closed
         if reason is not None and reason.code != 1006:
             return Closed(int(reason.code), shown(reason.reason or ""))
-        return Closed(1006, type(self._reader.error).__name__ if self._reader.error else why)
+        return Closed(1006, type(self._reader.error).__name__ if self._reader.error else why or self._stream.why)
 
     async def abort(self) -> None:
         await tcp.abort(self.below)
