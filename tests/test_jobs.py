@@ -1,5 +1,6 @@
 """Jobs: begun by an offer, run by a handler, cancelled by the client; the worker's status is true throughout."""
 
+import json
 import logging
 import sys
 import threading
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 import trio
 import trio.lowlevel
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.support.worlds import Client, RealWorld, World, scenario
+from tests.support.worlds import Client, FakeWorld, RealWorld, World, scenario
 from worker_state import Job, JobCancelled, Manager, ThreadJob, jobs, logs, open_state_manager, serve_jobs
+from worker_state.jobs import REFUSALS
 from worker_state.testing import in_memory
 
 
@@ -328,3 +330,24 @@ def test_a_held_loop(whose: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest
     lines = [record.getMessage() for record in caplog.records if logs.About.of(record).event == "loop_held"]
     assert len(lines) == (0 if whose == "stranger" else 1)
     assert all("handle has held the event loop for 1.1 s" in line and "plain function" in line for line in lines)
+
+
+@scenario(only="fake")  # a full socket takes megabytes and half a minute
+async def test_g10_refusals_that_cannot_be_sent_are_bounded(world: World) -> None:
+    """Offers to a busy worker whose server reads nothing pile up no answers: beyond a few they get none."""
+    assert isinstance(world, FakeWorld)
+
+    async def handle(_: Job) -> None:
+        await trio.sleep_forever()
+
+    async with working(world, handle) as (manager, client):
+        await offer(manager, client)
+        await said(client, "accepted")
+        world.server.stuck = True
+        for _ in range(100):
+            await world.deliver(manager, json.dumps({"type": "offer", "sender": client.peer_id, "sdp": "v=0"}))
+        await wait_all_tasks_blocked()
+        world.server.stuck = False
+        await trio.sleep(10)
+        payloads = [frame["payload"] for frame in world.sent("peer_message")]
+        assert sum(payload.get("type") == "refused" for payload in payloads) == REFUSALS

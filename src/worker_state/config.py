@@ -98,6 +98,8 @@ class Config:
     signal_buffer: int = 256
     """Messages of the worker's other parts that may wait unread: eight negotiations of some 30 candidates. What comes
     beyond that is counted, logged and dropped, for a blocked reader would also stop the pongs."""
+    signal_buffer_bytes: int = 4 * 2**20
+    """Bytes of memory that they may take together. One that needs more than is left is dropped in the same way."""
 
     def __post_init__(self) -> None:
         _check_url("websocket_url", self.websocket_url, ("ws", "wss"))
@@ -119,8 +121,8 @@ class Config:
                 raise ConfigError(f"{name} must be True or False")
         if self.delete_given_room and self.api_key is not None:
             raise ConfigError("delete_given_room does not go with an api_key: every key of the room would die with it")
-        if isinstance(self.signal_buffer, bool) or not isinstance(self.signal_buffer, int) or self.signal_buffer < 1:
-            raise ConfigError("signal_buffer must be a whole number of messages, at least 1")
+        _check_count("signal_buffer", self.signal_buffer, "messages")
+        _check_count("signal_buffer_bytes", self.signal_buffer_bytes, "bytes")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A read-only mapping can be neither copied nor pickled.
@@ -176,6 +178,11 @@ def _check_seconds(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be a number of seconds, not {type(value).__name__}")
     if not 0 < value <= LONGEST_TIME:
         raise ConfigError(f"{name} must be a positive number of seconds, at most a year")
+
+
+def _check_count(name: str, value: object, unit: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} must be a whole number of {unit}, at least 1")
 
 
 def _check_url(name: str, url: object, schemes: tuple[str, str]) -> None:

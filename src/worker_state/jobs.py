@@ -27,6 +27,7 @@ log: logging.Logger = logging.getLogger(__name__)
 
 HELD = 1.0  # seconds for which a handler may hold the event loop until it is told how to do without
 LAST_WORD = 0.3  # seconds for telling the client that its job ends with the worker
+REFUSALS = 32  # that may wait for the socket; who offers while a server reads nothing gets no answer
 Handler = Callable[[Any], Awaitable[object] | object]
 """`async def handle(job: Job)`, or `def handle(job: ThreadJob)`. What it returns is not used."""
 
@@ -119,7 +120,7 @@ async def serve_jobs(manager: Manager, handler: Handler, *, seen: Callable[[Mess
                         manager.set_reserved(job.id)  # from here on nobody else gets it
                         running = {job.client: job}
                         nursery.start_soon(_run, manager, handler, job)
-                    else:
+                    elif len(nursery.child_tasks) <= REFUSALS:  # the job's, and those of refusals
                         nursery.start_soon(job.send, {"type": "refused", "status": manager.status.value})
                 case (
                     {"type": "peer_message", "from_peer_id": str(client), "payload": {"type": "cancel"}}

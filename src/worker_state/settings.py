@@ -68,6 +68,7 @@ def _keys() -> Iterator[Key]:
         ("delete_given_room", Kind.SWITCH, None),
         ("reservation_limit", Kind.NUMBER, None),
         ("signal_buffer", Kind.NUMBER, None),
+        ("signal_buffer_bytes", Kind.NUMBER, None),
     ):
         yield Key(name, name, kind, (PREFIX + name.upper(),), default[name], option=option)
     options = {"gpu_model": "--gpu-model", "gpu_memory_mb": "--gpu-memory-mb"}

@@ -29,6 +29,7 @@ from worker_state.protocol.counters import Counters
 from worker_state.protocol.reconnect import ReconnectPolicy
 from worker_state.protocol.state import State, fold
 from worker_state.redact import Secrets
+from worker_state.signal_buffer import SignalBuffer
 from worker_state.watched import Watched
 from worker_state.world import World
 
@@ -117,12 +118,11 @@ class Supervisor:
         self._waiting: deque[events.Event] = deque()
         self._publishing = False
         self._channels = {name: trio.open_memory_channel[events.Event](math.inf) for name in ACTORS}
-        self.signals: trio.MemoryReceiveChannel[frames.Message]
-        self._signals, self.signals = trio.open_memory_channel[frames.Message](config.signal_buffer)
+        self.signals: SignalBuffer = SignalBuffer(config.signal_buffer, config.signal_buffer_bytes)
         self._receivers: dict[str, Callable[[events.Event], None]] = {
             name: send.send_nowait for name, (send, _) in self._channels.items()
         }
-        self._receivers[SIGNALS] = self._queue_signal
+        self._receivers[SIGNALS] = self._buffer_signal
 
     @trio.lowlevel.enable_ki_protection
     def check_thread(self) -> None:
@@ -188,20 +188,20 @@ class Supervisor:
             on_registered, self.on_registered = self.on_registered, None
             on_registered()
 
-    def _queue_signal(self, event: events.Event) -> None:
-        """Queue a message for the worker's other parts; an error only if it may answer one of their frames."""
+    def _buffer_signal(self, event: events.Event) -> None:
+        """Keep a message for the worker's other parts; an error only if it may answer one of their frames."""
         match event:
-            case events.FrameReceived(_, frames.OtherMessage(message)):
+            case events.FrameReceived(_, frames.OtherMessage(message), size=size):
                 pass
-            case events.FrameReceived(_, frames.NotInRoom(message=message), True):
+            case events.FrameReceived(_, frames.NotInRoom(message=message), True, size):
                 pass
-            case events.FrameReceived(_, frames.RegisterError(message=message) as refusal):
+            case events.FrameReceived(_, frames.RegisterError(message=message) as refusal, size=size):
                 if self._registration.unanswered and error_policy.surely_answers(refusal):
                     return
             case _:
                 return
         try:
-            self._signals.send_nowait(message)
+            self.signals.put(message, size)
         except trio.WouldBlock:
             self.publish(events.SignalDropped())
 
@@ -233,7 +233,7 @@ class Supervisor:
             self.ended_at = trio.current_time()
             self.state.set(replace(self.state.value, ended=True))
             self.state.close()
-            self._signals.close()
+            self.signals.close()
         if self._failure is not None:
             raise self._failure
 

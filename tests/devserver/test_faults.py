@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 from trio_websocket import ConnectionRejected, wrap_client_stream
+
+from worker_state.devserver.faults import CHARACTERS_KEPT, FRAMES_KEPT
+from worker_state.protocol.frame_pieces import AT_ONCE
 
 if TYPE_CHECKING:
     from tests.devserver.conftest import Connect, Dial, Join, Until
@@ -292,3 +296,32 @@ async def test_frames_are_kept_with_the_peer_that_sent_them(server: DevServer, j
         (member.peer_id, "register"),
         (member.peer_id, "peer_message"),
     ]
+
+
+async def test_g10_the_frames_kept_are_bounded_in_size(server: DevServer) -> None:
+    """Of what clients have sent the newest stays, in number and in characters."""
+    long = json.dumps({"type": "offer", "sdp": "v" * 2**20})
+    for _ in range(20):
+        server.record_frame(object(), long)  # type: ignore[arg-type]
+    assert len(server.frames) == CHARACTERS_KEPT // len(long)
+    for number in range(FRAMES_KEPT + 10):
+        server.record_frame(object(), json.dumps({"n": number}))  # type: ignore[arg-type]
+    assert len(server.frames) == FRAMES_KEPT
+    assert server.frames[-1] == (None, {"n": FRAMES_KEPT + 9})
+
+
+async def test_g12_a_flood_of_one_client_does_not_hold_up_the_others(server: DevServer, join: Join) -> None:
+    """Between a few frames of one client that come at once everybody else's turn comes."""
+    member, turns = await join(), 0
+    await member.register()
+    before = len(server.frames)
+    server.freeze(member.peer_id)
+    await member.client.stream.send_all(b"\x8a\x80\0\0\0\0" * 2000)  # pongs, behind a frozen server
+    await member.client.send({"type": "discover_peers", "from_peer_id": member.peer_id})
+    await wait_all_tasks_blocked(0.01)
+    server.thaw(member.peer_id)
+    with trio.fail_after(30):
+        while len(server.frames) == before:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+    assert turns >= 2000 // AT_ONCE

@@ -1,6 +1,7 @@
 """The frames and bodies of the protocol: what we send, letter by letter, and how whatever comes is read."""
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -355,3 +356,67 @@ def test_recordings_are_there() -> None:
     for generation in ("v2", "v3"):
         kinds = {kind_of(message) for entry in entries(generation) for message in entry.get("received", ())}
         assert kinds == {RegistrationAccepted, MetadataUpdated, NotInRoom, RegisterError, OtherMessage}
+
+
+LONG = "v" * frames.LONGEST
+
+
+@pytest.mark.parametrize("kind", ["offer", "peer_list", "metadata_updated", "error"])
+def test_g10_only_an_answer_to_a_register_may_be_long(kind: str) -> None:
+    """Whatever else is longer than 1 MiB is refused, also if it speaks of a registration."""
+    for more in "", "registered_auth":
+        text = frames.encode({"type": kind, "peer_id": "me", "metadata": {}, "peers": [more], "reason": LONG})
+        assert read(text, Secrets()) == frames.Malformed(frames.TOO_LONG)
+    short = frames.encode({"type": "offer", "sdp": LONG[:-100]})
+    assert isinstance(read(short, Secrets()), frames.OtherMessage)
+
+
+def test_g10_a_long_answer_to_a_register_is_read() -> None:
+    """It lists every peer of the room."""
+    answer = {"type": "registered_auth", "peer_id": "me", "room_id": "r", "token": None, "peer_list": [LONG]}
+    assert isinstance(read(frames.encode(answer), Secrets()), frames.RegistrationAccepted)
+
+
+def test_g10_a_client_may_read_longer_answers() -> None:
+    """`watch` reads the list of a large room."""
+    found = frames.encode({"type": "peer_list", "peers": [LONG]})
+    assert isinstance(read(found, Secrets(), longest=2 * frames.LONGEST), frames.OtherMessage)
+
+
+def test_t16_more_values_than_any_message_has() -> None:
+    """A message of millions of values would hold the loop for a second: it is refused unread."""
+    answer = '{"type": "registered_auth", "peer_id": "me", "room_id": "r", "token": null, "peer_list": ['
+    most, more = (",".join(["1"] * (frames.MOST_VALUES + beyond)) + "]}" for beyond in (-10, 10))
+    assert isinstance(read(answer + most, Secrets()), frames.RegistrationAccepted)
+    assert read(answer + more, Secrets()) == frames.Malformed("JSON with more than 400000 values")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"' + "v" * 50_000 + '"',
+        '"' + "v" * 50_000 + '\U0001f600"',
+        '"' + "v" * 50_000 + '\\ud83d\\ude00"',
+        "[" + ",".join(['{"a":1.5}'] * 5000) + "]",
+        "[" + ",".join(["[]"] * 5000) + "]",
+        "{" + ",".join(f'"{n}":"{n}x"' for n in range(5000)) + "}",
+    ],
+    ids=["ascii", "wide", "escaped", "objects", "lists", "one object"],
+)
+def test_g10_the_footprint_is_no_less_than_the_memory(value: str) -> None:
+    """What a message takes once it is read is never more than what it counts for."""
+    text = '{"type":"offer","sdp":' + value + "}"
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        message = read(text, Secrets())
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert isinstance(message, frames.OtherMessage)
+    assert taken <= frames.footprint(text) + 1024  # and the frame itself
+
+
+def test_the_footprint_of_a_binary_frame() -> None:
+    """It is never read."""
+    assert frames.footprint(b"1234") == 4

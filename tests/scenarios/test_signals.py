@@ -179,3 +179,33 @@ async def test_signals_asked_for_after_the_end(world: World) -> None:
     manager = await world.start()
     await world.stop(manager)
     assert [message async for message in manager.signals] == []
+
+
+@scenario
+async def test_g10_unread_signals_are_bounded_in_bytes(world: World) -> None:
+    """Long signals that nobody reads are dropped before many are kept; short ones find their place beside them."""
+    manager = await world.start(signal_buffer_bytes=11_000)
+    for number in range(10):
+        await world.deliver(manager, json.dumps({"type": "offer", "n": number, "sdp": "v" * 4000}))
+    await world.deliver(manager, json.dumps({"type": "candidate", "n": 10}))
+
+    await world.until(lambda: manager.state.signals_dropped == 8)
+    assert world.logged(logging.WARNING, "dropped")
+    assert [(await manager.signals.receive())["n"] for _ in range(3)] == [0, 1, 10]
+
+    await world.deliver(manager, json.dumps({"type": "offer", "n": 11, "sdp": "v" * 4000}))
+    assert (await manager.signals.receive())["n"] == 11
+
+
+@scenario
+async def test_g10_a_message_that_is_too_long_costs_that_message(world: World) -> None:
+    """A signal of more than 1 MiB is ignored, in words; the link stays, and what comes behind it is handed on."""
+    manager = await world.start()
+    await manager.synced()
+    await world.deliver(manager, json.dumps({"type": "offer", "sdp": "v" * 2**20}))
+    await world.deliver(manager, json.dumps({"type": "offer", "sdp": "v=0"}))
+
+    assert (await manager.signals.receive())["sdp"] == "v=0"
+    assert manager.state.frames_ignored == 1
+    assert world.logged(logging.WARNING, "ignored frame", "too long")
+    assert manager.state.epoch == 1

@@ -1,14 +1,10 @@
 """A manager without a worker behind it: it shows a snapshot, and at most folds into it what it is told."""
 
-import math
-from typing import Any
-
-import trio
-
 from worker_state import Manager
 from worker_state.protocol import events as m
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State, fold
+from worker_state.signal_buffer import SignalBuffer
 from worker_state.supervisor import Supervisor
 from worker_state.watched import Watched
 
@@ -20,7 +16,7 @@ class Shown(Supervisor):
         self.state = states
         self.counts = counts
         self.link = None
-        self._signals, self.signals = trio.open_memory_channel[dict[str, Any]](math.inf)
+        self.signals = SignalBuffer(1, 1)
 
     def publish(self, event: m.Event) -> None:
         self.state.set(fold(self.state.value, event, 0.0))

@@ -7,6 +7,7 @@ import pytest
 from worker_state.redact import Secrets
 from worker_state.tools.roster import (
     KEPT,
+    MOST_GONE,
     Change,
     Entry,
     Roster,
@@ -142,3 +143,12 @@ def test_peer_ids_are_as_long_as_it_takes_to_tell_them_apart() -> None:
     assert id_length(["1a2b3c4d-1", "2a2b3c4d-1"]) == 8
     assert id_length(["worker-gpu-1", "worker-gpu-2"]) == 12
     assert id_length(["x" * 100 + "1", "x" * 100 + "2"]) == 40
+
+
+def test_g10_workers_that_are_gone_are_bounded_in_number() -> None:
+    """A server that names others with every answer fills no memory: of the gone ones the newest stay."""
+    answers = [(float(at), [Entry(f"{at}-{number:04}") for number in range(MOST_GONE - 1)]) for at in range(3)]
+    roster = after(*answers, (3.0, [ONE]))
+    assert roster.entries == (ONE,)
+    assert len(roster.rows) == MOST_GONE + 1
+    assert sum(row.entry.peer_id.startswith("2-") for row in roster.rows) == MOST_GONE - 1

@@ -73,7 +73,7 @@ class ServedLink:
                 return
             log_lines.frame("received", self._epoch, received, self._secrets)
             frame = frames.read(received, self._secrets)
-            publish(events.FrameReceived(self._epoch, frame, self._others_spoke))
+            publish(events.FrameReceived(self._epoch, frame, self._others_spoke, frames.footprint(received)))
             del received, frame  # an idle link must not keep the last one, which may be megabytes (faults.md, F22)
 
     def end(self, closed: Closed) -> None:

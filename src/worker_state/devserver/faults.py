@@ -15,7 +15,7 @@ from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import Connection, FaultyStream
 from worker_state.integrations.http_server import Response
 
-FRAMES_KEPT = 10_000
+FRAMES_KEPT, CHARACTERS_KEPT = 10_000, 2**24  # of what clients have sent
 
 
 class DevServer(Changes):
@@ -33,8 +33,10 @@ class DevServer(Changes):
         self.http_url: str = f"http://{authority}:{self.http_port}"
         self.rooms = rooms
         self.clock = clock
-        self.frames: deque[tuple[str | None, dict[str, Any]]] = deque(maxlen=FRAMES_KEPT)
+        self.frames: deque[tuple[str | None, dict[str, Any]]] = deque()
         """The frames received last, oldest first, each with the peer id of its connection or else its own."""
+        self._sizes: deque[int] = deque()  # of these frames, in characters
+        self._characters = 0
         self.connections: set[Connection] = set()  # the WebSockets that the server believes to be alive
         self.streams: set[FaultyStream] = set()  # all TCP connections, those of HTTP and those not yet upgraded too
         self.held_registers: int = 0  # registers that are being held right now
@@ -73,6 +75,11 @@ class DevServer(Changes):
         message = parsed if isinstance(parsed, dict) else {}
         peer_id = self.rooms.peer_of(connection) or message.get("peer_id") or message.get("from_peer_id")
         self.frames.append((peer_id, message))
+        self._sizes.append(len(text))
+        self._characters += len(text)
+        while len(self.frames) > FRAMES_KEPT or self._characters > CHARACTERS_KEPT:
+            self.frames.popleft()
+            self._characters -= self._sizes.popleft()
         self.notify()
         return bool(message.get("type") == "register")
 

@@ -172,6 +172,7 @@ class FrameReceived(Event):
     epoch: int
     frame: Frame
     others_spoke: bool = False  # the worker's other parts have sent frames too: an error may answer one of those
+    size: int = 0  # bytes of memory that it takes, at most
 
 
 @dataclass(frozen=True, slots=True)

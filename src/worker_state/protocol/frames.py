@@ -21,6 +21,10 @@ SIGNED = frozenset({"discover_peers", "peer_message"})
 
 TOKEN_ID = "_token_id"
 
+LONGEST = 2**20  # characters of a message that is no answer to a `register`: servers take no longer ones from clients
+MOST_VALUES = 400_000  # in one message: the answer to a `register` has so many at 8 MiB. Reading them takes some 80 ms.
+EACH_VALUE = 256  # bytes that a value takes beside its text, at most: a dict of its own, with one entry
+
 
 def register(peer_id: str, record: Message, role: str = "worker", **more: str | bool) -> Message:
     """A full registration: with `room_id`, `token` and `id_token`, or with an `api_key` (v3.0), which names the room;
@@ -131,14 +135,34 @@ class Malformed:
     why: str
 
 
+TOO_LONG = "a message that is too long, and no answer to a register"
+
 Frame = RegistrationAccepted | MetadataUpdated | RegisterError | NotInRoom | Echo | Ping | OtherMessage | Malformed
 
 
-def read(text: str | bytes, secrets: Secrets) -> Frame:
+def footprint(text: str | bytes) -> int:
+    """Bytes of memory that a message of this text takes once it is read, at most."""
+    if isinstance(text, bytes):
+        return len(text)
+    letters = 4 * len(text) if "\\u" in text else sys.getsizeof(text)  # an escaped one can make all the others wide
+    return letters + EACH_VALUE * (text.count(",") + text.count("{"))
+
+
+def read(text: str | bytes, secrets: Secrets, longest: int = LONGEST) -> Frame:
     """What a frame is. Never raises, whatever it is given. What of it may be shown is without `secrets`; messages for
-    the worker's other parts are as they came."""
+    the worker's other parts are as they came. `longest`: characters of what answers no `register`."""
     if isinstance(text, bytes):
         return Malformed("a binary frame")
+    is_long = len(text) > longest
+    if is_long and '"registered_auth"' not in text:  # before it is read, for that may take a second (faults.md, T16)
+        return Malformed(TOO_LONG)
+    if text.count(",") > MOST_VALUES:
+        return Malformed(f"JSON with more than {MOST_VALUES} values")
+    frame = _read(text, secrets)
+    return frame if isinstance(frame, RegistrationAccepted | Malformed) or not is_long else Malformed(TOO_LONG)
+
+
+def _read(text: str, secrets: Secrets) -> Frame:
     try:
         message = json.loads(text, parse_constant=_nothing)
     except RecursionError:

@@ -11,6 +11,7 @@ from worker_state.protocol.frames import Message
 from worker_state.redact import Secrets
 
 KEPT = 60.0  # seconds for which a worker that is found no more keeps its row
+MOST_GONE = 1000  # such rows: a server may name others with every answer
 SHORT, LONG = 8, 40
 """Characters of a peer id: usually enough to tell it from the others, and the most that are shown for that."""
 LARGEST = 2**63  # a number beyond this says nothing about a GPU or a clock, and divides badly
@@ -140,6 +141,9 @@ def answered(roster: Roster, entries: Iterable[Entry], now: float) -> Roster:
             rows += [row] if row.last is not None and now - row.last.at < KEPT else []
         else:
             rows.append(row if entry == row.entry else _changed(row, entry, now, looking))
+    gone = sorted((row for row in rows if row.gone), key=lambda row: row.last.at if row.last else 0.0, reverse=True)
+    surplus = {row.entry.peer_id for row in gone[MOST_GONE:]}
+    rows = [row for row in rows if row.entry.peer_id not in surplus]
     return replace(roster, rows=tuple(rows), answered_at=now, trouble=None)
 
 
