@@ -131,3 +131,18 @@ def test_a_register_without_an_answer(actor: RegistrationActor) -> None:
         assert all(isinstance(event, m.SendFrame) for event in actor.wake(actor.next_deadline()))
     dropped = [event for event in actor.wake(60.0) if isinstance(event, m.DropLink)]
     assert dropped == [m.DropLink(1, "no answer to a register", Cause.UNREGISTERED, polite=False)]
+
+
+def test_g16_a_worker_that_asks_all_the_time(actor: RegistrationActor) -> None:
+    """A registration that is asked for goes at once; asked for all the time it goes at most ten times a second."""
+    given(actor, registering(actor))
+    registers = list[float]()
+    for step in range(2000):
+        now = 1.0 + step / 1000
+        for event in given(actor, m.Reregister(), now=now):
+            if isinstance(event, m.SendFrame):
+                registers.append(now)
+                accepted = frames.RegistrationAccepted(event.message["peer_id"], "room", None, 0)
+                given(actor, m.FrameReceived(1, accepted), now=now)
+    assert registers[0] == 1.0
+    assert 18 <= len(registers) <= 20

@@ -85,3 +85,60 @@ def test_the_end_that_comes_together_with_the_leave(actor: StatusActor) -> None:
     given(actor, OPENED, REGISTERED, m.SignalSent(1, 5.0), now=5.0)
     assert m.SignalsFlushed() in given(actor, m.StartLeaving(), m.CloseLink(0.5), now=6.0)
     assert actor.next_deadline() > 6.0
+
+
+def answers(published: list[m.Event]) -> list[m.Event]:
+    """What a server answers to these updates, at once."""
+    records = [
+        event.message["metadata"]
+        for event in published
+        if isinstance(event, m.SendFrame) and event.message["type"] == "update_metadata"
+    ]
+    return [m.FrameReceived(1, frames.MetadataUpdated("me", record)) for record in records]
+
+
+def test_g16_a_worker_that_flips_all_the_time(actor: StatusActor) -> None:
+    """The first change goes at once, then at most ten a second, always the newest; the last one is confirmed."""
+    given(actor, OPENED, REGISTERED)
+    updates: list[tuple[float, str]] = []
+    confirmed: list[int] = []
+    for step in range(1, 3001):
+        now, last = 1.0 + step / 1000, f"job-{min(step, 2000)}"
+        published = given(actor, *([m.ChangeStatus(step, Busy(last))] if step <= 2000 else []), now=now)
+        for event in published:
+            if isinstance(event, m.SendFrame) and event.message["type"] == "update_metadata":
+                job = event.message["metadata"]["properties"].get("current_job_id")
+                updates += [(now, job)] if job is not None else []
+                assert job in (None, last)  # None: a look
+        confirmed += [
+            event.revision
+            for event in given(actor, *answers(published), now=now)
+            if isinstance(event, m.StatusConfirmed)
+        ]
+    times = [at for at, _ in updates]
+    assert times[0] == 1.001
+    assert all(after - before > 0.0999 for before, after in itertools.pairwise(times))
+    assert 15 <= len(updates) <= 22
+    assert updates[-1][1] == "job-2000"
+    assert times[-1] <= 3.0 + 0.11
+    assert confirmed[-1] == 2000
+
+
+def test_g16_a_change_after_a_pause_goes_at_once(actor: StatusActor) -> None:
+    """A worker that changes now and then never waits."""
+    given(actor, OPENED, REGISTERED)
+    for second in range(1, 4):
+        published = given(actor, m.ChangeStatus(second, Busy(f"job-{second}")), now=second)
+        assert "update_metadata" in sent(published)
+        given(actor, *answers(published), now=second)
+
+
+def test_g16_leaving_sends_what_was_held_back(actor: StatusActor) -> None:
+    """A change that waits for its turn, or for the answer to the last one, goes out when the worker leaves."""
+    given(actor, OPENED, REGISTERED)
+    given(actor, m.ChangeStatus(1, Busy("job-1")), now=1.0)
+    assert sent(given(actor, m.ChangeStatus(2, Busy("job-2")), now=1.01)) == []
+    published = given(actor, m.StartLeaving(), now=1.02)
+    (update,) = [event.message for event in published if isinstance(event, m.SendFrame)]
+    assert update["metadata"]["properties"]["current_job_id"] == "job-2"
+    assert m.SignalsFlushed() in published

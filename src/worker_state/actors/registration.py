@@ -17,7 +17,7 @@ from worker_state.errors import RegistrationRefused, RoomCreationFailed, ServerU
 from worker_state.protocol import error_policy, events, frames
 from worker_state.protocol.credentials import Credentials
 from worker_state.protocol.pending_register import PendingRegister
-from worker_state.protocol.probe import OVERSLEPT, expected_peers
+from worker_state.protocol.probe import OVERSLEPT, UPDATES_APART, expected_peers
 from worker_state.protocol.record import build_record
 from worker_state.protocol.registration_backoff import MANY_EVICTIONS, RegistrationBackoff
 from worker_state.protocol.registration_fsm import Phase, Step, after
@@ -293,8 +293,9 @@ class RegistrationActor(PureActor):
             self._dialing = True
             self._publish(events.StartDialing())
         if self._phase is Phase.UNREGISTERED or (self._phase is Phase.REGISTERED and self._asked):
-            if now < self._register_at:
-                return self._register_at
+            again = self._pending.sent_at + UPDATES_APART if self._phase is Phase.REGISTERED else -math.inf
+            if now < (register_at := max(self._register_at, again)):
+                return register_at
             self._register(now)
         return self._pending.due
 

@@ -44,6 +44,7 @@ class StatusActor(PureActor):
         self._unsent_logged = True  # before the first registration nothing is late
         self._suspends = probe.SuspendDetector()
         self._namesake = echo.Namesake()
+        self._not_before = -math.inf  # no update before this
 
     def _send(self, registered: probe.Registered, message: frames.Message) -> None:
         self._publish(events.SendFrame(registered.epoch, message))
@@ -98,11 +99,14 @@ class StatusActor(PureActor):
 
     def _begin_flush(self) -> None:
         registered = self._registered
+        late = registered is not None and registered.written != self._revision
+        if registered is not None and late:  # nothing is waited for any more, not even the answer to the last one
+            self._send(registered, frames.update_metadata(registered.peer_id, self._record()))
         if registered is None or not self._flush.needed:
             self._publish(events.SignalsFlushed())
             return
         record = self._record() if self._refusals.in_force else None
-        earlier = int(registered.update is not None)
+        earlier = int(registered.update is not None) + int(late)
         self._send(registered, self._flush.begin(registered.peer_id, self._nonce(), record, earlier))
 
     def _finish_flush(self, event: events.Event) -> None:
@@ -277,9 +281,12 @@ class StatusActor(PureActor):
         stale = registered.confirmed != self._revision
         if not (stale or registered.look_due or registered.full_due):
             return math.inf
+        if now < self._not_before:
+            return self._not_before
         record = self._record()
         is_look = registered.look_due and not stale
         registered.look_due = False
+        self._not_before = now + probe.UPDATES_APART
         if not is_look:
             registered.full_due, registered.written = False, self._revision
         registered.update = probe.Update(self._revision, record, now + self._config.timing.answer, is_look)

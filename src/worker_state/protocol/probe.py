@@ -26,6 +26,7 @@ once, they would exceed the rate. There the steady ones come soon enough."""
 REMEMBERED = 0.9
 """Share of a room's size that is remembered over a registration: after a restart the first ones back find an empty
 room."""
+UPDATES_APART = 0.1  # seconds between two updates, and between two registrations that were asked for (G16)
 MISSES = 2  # answers in a row that may be lost before the registration is called forgotten
 TICK = 5.0  # seconds between looks at the clock: how soon after a suspend it is noticed
 OVERSLEPT = 2.0  # seconds. Waking later than this says that we were stopped, not that the peer is dead (T15).
