@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from worker_state.integrations.http_server import MAX_BODY, MAX_HEAD, Request, Response, serve_requests
+from worker_state.integrations.http_server import (
+    MAX_BODY,
+    MAX_HEAD,
+    PIECE,
+    REQUEST_SECONDS,
+    RESPONSE_SECONDS,
+    Request,
+    Response,
+    serve_requests,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -105,3 +114,46 @@ async def test_a_request_that_does_not_arrive_is_not_waited_for(
 ) -> None:
     await stream.send_all(post("/", 100)[:-50])
     assert (await read_all(stream)).startswith("HTTP/1.1 408 ")
+
+
+class SlowReader(trio.abc.HalfCloseableStream):
+    """The server's end of a client that asks once and then takes a piece every so often."""
+
+    def __init__(self, pause: float) -> None:
+        self.taken = b""
+        self._asked = [b"GET / HTTP/1.1\r\nHost: devserver\r\nConnection: close\r\n\r\n"]
+        self._pause = pause
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self._asked.pop() if self._asked else b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.sleep(self._pause)
+        self.taken += data
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("pause", "pieces", "seconds"), [(20.0, 5, 120.0), (40.0, 5, REQUEST_SECONDS), (20.0, 100, RESPONSE_SECONDS)]
+)
+async def test_g21_a_client_that_reads_slowly(
+    pause: float, pieces: int, seconds: float, autojump_clock: MockClock
+) -> None:
+    """A long response goes on while the client takes pieces of it, up to a total bound; silence ends it sooner."""
+    slow = SlowReader(pause)
+
+    async def answer(_: Request) -> Response:
+        return Response(200, b"x" * (pieces * PIECE), "text/plain")
+
+    await serve_requests(slow, answer)
+    assert trio.current_time() == seconds
+    assert (len(slow.taken) > pieces * PIECE) == (seconds == 120.0)

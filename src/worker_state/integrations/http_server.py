@@ -19,7 +19,9 @@ import trio
 MAX_HEAD = 64 * 1024
 MAX_BODY = 64 * 1024
 IDLE_SECONDS = 75.0  # between two requests
-REQUEST_SECONDS = 30.0  # for a request to arrive, and again for its response to leave
+REQUEST_SECONDS = 30.0  # for a request to arrive, and again for each piece of its response to leave
+RESPONSE_SECONDS = 300.0  # for all of it
+PIECE = 64 * 1024  # bytes: at 2 kB a second it is progress
 DRAIN_SECONDS, DRAIN_BYTES = 1.0, 16 * 2**20
 REFUSALS = {408: "Request Timeout", 413: "Request Entity Too Large"}
 FOREIGN = "This server is for this machine alone: ask it as localhost or 127.0.0.1, and from no other site's page."
@@ -113,7 +115,7 @@ class _Exchange:
             while (request := await self._receive_request()) is not None:
                 foreign = self._local and is_foreign(request.headers.get("host"), request.headers.get("origin"))
                 response = Response.json(403, {"detail": FOREIGN}) if foreign else await respond(request)
-                with trio.fail_after(REQUEST_SECONDS):
+                with trio.fail_after(RESPONSE_SECONDS):
                     await self._send_response(response, body=request.method != "HEAD")
                 if self._http.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
                     return
@@ -168,4 +170,7 @@ class _Exchange:
         await self._send(head, *([h11.Data(data=response.body)] if body else []), h11.EndOfMessage())
 
     async def _send(self, *events: h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage) -> None:
-        await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
+        data = memoryview(b"".join(self._http.send(event) or b"" for event in events))
+        for at in range(0, len(data), PIECE):
+            with trio.fail_after(REQUEST_SECONDS):
+                await self._stream.send_all(data[at : at + PIECE])

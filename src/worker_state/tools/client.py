@@ -9,7 +9,7 @@ from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import ObservationFailed
 from worker_state.protocol import frames
-from worker_state.protocol.error_policy import Closed, DialFailure, after_refusal
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure, after_refusal
 from worker_state.protocol.frames import Message
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import Secrets
@@ -78,16 +78,16 @@ class _Visit:
         socket = await self._room.connect(Deadlines(connect=STAGE, acknowledge=STAGE, upgrade=STAGE, register=STAGE))
         if isinstance(socket, DialFailure):
             return f"no connection to {self._config.websocket_url.partition('?')[0]}: {socket}"
-        with trio.move_on_after(STAGE):
-            match await self._room.register(RECORD, "client"):
-                case Closed() as closed:
-                    return f"the connection has ended: {closed}"
-                case frames.RegisterError() as refusal:
-                    by_key = self._config.api_key is not None
-                    return f"the server refuses: {after_refusal(refusal, own_room=False, by_key=by_key).reason}"
-                case _:
-                    return None
-        return "the server does not answer"
+        match await self._room.register(RECORD, "client", STAGE):
+            case Closed(cause=Cause.SILENT):
+                return "the server does not answer"
+            case Closed() as closed:
+                return f"the connection has ended: {closed}"
+            case frames.RegisterError() as refusal:
+                by_key = self._config.api_key is not None
+                return f"the server refuses: {after_refusal(refusal, own_room=False, by_key=by_key).reason}"
+            case _:
+                return None
 
     async def _leave(self) -> None:
         await leave([self._room], self._config.timing)

@@ -124,17 +124,15 @@ class _Observer:
         if isinstance(socket, DialFailure):
             where = self._config.websocket_url.partition("?")[0]
             return _End(f"no connection to {where}: {socket}", socket.cause, hint=error_policy.hint(socket.retry_after))
-        end = await self._enter(client, trio.current_time() + deadlines.register) or await self._watch(client)
+        end = await self._enter(client, deadlines.register) or await self._watch(client)
         await client.abort()
         return end
 
-    async def _enter(self, client: RoomClient, until: float) -> _End | None:
+    async def _enter(self, client: RoomClient, within: float) -> _End | None:
         """Register; None when the server has accepted that."""
-        answer: Answer | Closed | None = None
-        with trio.move_on_at(until):
-            answer = await client.register(RECORD, "client")
+        answer: Answer | Closed = await client.register(RECORD, "client", within)
         match answer:
-            case None:
+            case Closed(cause=Cause.SILENT):
                 return _End(str(Cause.UNREGISTERED), Cause.UNREGISTERED)
             case Closed():
                 return _ended(answer)
@@ -156,12 +154,12 @@ class _Observer:
         """Search, and publish each roster, until the link ends."""
         while True:
             asked_at = trio.current_time()
-            answer: tuple[roster.Entry, ...] | frames.NotInRoom | Closed | None = None
-            with trio.move_on_at(asked_at + self._config.timing.answer):
-                answer = await client.ask(frames.discover_workers(client.peer_id), self._search_answer)
+            search = frames.discover_workers(client.peer_id)
+            answer: tuple[roster.Entry, ...] | frames.NotInRoom | Closed
+            answer = await client.ask(search, self._search_answer, self._config.timing.answer)
             match answer:
-                case None:
-                    return _End(f"no answer in {self._config.timing.answer:g} s", Cause.SILENT)
+                case Closed(cause=Cause.SILENT, reason=why):
+                    return _End(why, Cause.SILENT)
                 case frames.NotInRoom():
                     return _End("the server does not know us any more", Cause.DROPPED)
                 case Closed():

@@ -11,9 +11,9 @@ from worker_state.config import Config, Timing
 from worker_state.logs import event
 from worker_state.net.dial import Dial
 from worker_state.net.http_client import ServerApi
-from worker_state.net.websocket import Socket, close
+from worker_state.net.websocket import MAX_MESSAGE, Socket, close
 from worker_state.protocol import frames
-from worker_state.protocol.error_policy import Closed, DialFailure
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure, Identity, Room
 from worker_state.protocol.peer_listing import PeerListing
 from worker_state.protocol.reconnect import Deadlines
@@ -22,6 +22,8 @@ from worker_state.redact import Secrets, shown
 log: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+IN_ALL = 20.0  # times as long as without a byte, for an answer of which bytes come: 12 s and 240 s, say
 Answer: TypeAlias = frames.RegistrationAccepted | frames.RegisterError  # to a `register`
 
 
@@ -107,15 +109,15 @@ class RoomClient:
             self._socket, self._closed = socket, Closed()
         return socket
 
-    async def register(self, record: frames.Message, role: str) -> Answer | Closed:
-        """Enter the room."""
+    async def register(self, record: frames.Message, role: str, within: float) -> Answer | Closed:
+        """Enter the room; `within` as for `receive`."""
         if self.identity is None:
             frame = frames.register(self.peer_id, record, role, **self._by_key)
         else:
             given = {"room_id": self.room.room_id, "token": self.room.token, "id_token": self.identity.id_token}
             frame = frames.register(self.peer_id, record, role, **given)
         self._unanswered = True
-        answer: Answer | Closed = await self.ask(frame, lambda got: got if isinstance(got, Answer) else None)
+        answer: Answer | Closed = await self.ask(frame, lambda got: got if isinstance(got, Answer) else None, within)
         if not isinstance(answer, Closed):
             self._unanswered = False
             self.registered = isinstance(answer, frames.RegistrationAccepted)
@@ -128,19 +130,32 @@ class RoomClient:
         assert self._socket is not None
         await self._socket.send(frames.encode(frame))
 
-    async def ask(self, frame: frames.Message, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
-        """Send a frame, and wait for its answer."""
-        await self.send(frame)
-        return await self.receive(pick)
+    async def ask(self, frame: frames.Message, pick: Callable[[frames.Frame], T | None], within: float) -> T | Closed:
+        """Send a frame, and wait for its answer; `within` as for `receive`."""
+        with trio.move_on_after(within) as sending:
+            await self.send(frame)
+        return _silent(within) if sending.cancelled_caught else await self.receive(pick, within)
 
-    async def receive(self, pick: Callable[[frames.Frame], T | None]) -> T | Closed:
-        """Wait for what `pick` takes, past whatever else comes. An end comes without secrets."""
-        assert self._socket is not None
-        while not isinstance(received := await self._socket.receive(), Closed):
-            if (answer := pick(frames.read(received, self._secrets))) is not None:
-                return answer
-        self._closed = received.without(self._secrets)
-        return self._closed
+    async def receive(self, pick: Callable[[frames.Frame], T | None], within: float = math.inf) -> T | Closed:
+        """Wait for what `pick` takes, past whatever else comes. `SILENT` when no byte has come for `within` seconds: a
+        long answer over a slow line is not silence (faults.md, G21). Nor is it waited for longer than `IN_ALL` times.
+        An end comes without secrets.
+        """
+        socket, began = self._socket, trio.current_time()
+        assert socket is not None
+
+        def deadline() -> float:
+            return min(max(began, socket.heard_at) + within, began + IN_ALL * within)
+
+        while trio.current_time() < deadline():
+            with trio.move_on_at(deadline()):
+                received = await socket.receive()
+                if isinstance(received, Closed):
+                    self._closed = received.without(self._secrets)
+                    return self._closed
+                if (answer := pick(frames.read(received, self._secrets, MAX_MESSAGE))) is not None:
+                    return answer
+        return _silent(within)
 
     async def close(self, within: float) -> None:
         """End the link, with a Close frame unless a `register` is unanswered: that would leave a ghost (F31)."""
@@ -165,6 +180,10 @@ class RoomClient:
             return None
         await trio.sleep_until(self._listing.until)
         return await self._api.delete_peer(self.peer_id)
+
+
+def _silent(within: float) -> Closed:
+    return Closed(reason=f"no answer in {within:g} s", cause=Cause.SILENT)
 
 
 async def leave(clients: list[RoomClient], timing: Timing) -> None:
