@@ -95,9 +95,29 @@ def test_one_sets_one_worker_beside_a_bare_client_and_an_older_checkout(tmp_path
         assert min(figures[name]["min"] for name in ("idle", "change", "reconnect", "back")) > 0
 
 
+def test_g12_flood_lets_a_worker_leave_in_time_and_keeps_its_memory(tmp_path: Path) -> None:
+    file = tmp_path / "flood.json"
+    kinds = ["pongs", "long offers"]
+    printed = run("flood", "--kinds", *kinds, "--seconds", 0.5, "--json", file)
+    for text in ("frames/s", "lag ms", "MiB grown", "exit s", "deletion"):
+        assert text in printed
+    report = results(file, "flood")
+    assert list(report["floods"]) == kinds
+    for figures in report["floods"].values():
+        assert figures["deleted"]
+        assert figures["exit_seconds"] < 30  # a hang guard: the bound itself is for a quiet machine
+        assert figures["lag_ms"]["max"] > 0
+        assert figures["grown_mib"] is None or figures["grown_mib"] < 64  # unbounded it is some hundred
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("cycle", ["--cycles", "0"]), ("importtime", ["--repeat", "0"]), ("one", ["--changes", "0"])],
+    [
+        ("cycle", ["--cycles", "0"]),
+        ("importtime", ["--repeat", "0"]),
+        ("one", ["--changes", "0"]),
+        ("flood", ["--seconds", "0"]),
+    ],
 )
 def test_a_size_that_measures_nothing_is_refused(name: str, arguments: list[str]) -> None:
     done = subprocess.run(
