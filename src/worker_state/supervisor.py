@@ -57,6 +57,7 @@ ROUTES: dict[type[events.Event], tuple[str, ...]] = {
     events.LinkLost: (REGISTRATION, STATUS),
     events.LinkReleased: (CLEANUP,),
     events.RegisterWithdrawn: (REGISTRATION,),
+    events.AnswersDelayed: (REGISTRATION, STATUS),
     events.IdentityCreated: (REGISTRATION, CLEANUP),
     events.IdentityFailed: (REGISTRATION, CLEANUP),
     events.RoomCreated: (REGISTRATION,),

@@ -1,20 +1,23 @@
 """One open link, over a socket whose both directions the test holds in its hands."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from tests.support.peers import TEXT, Peer, frame
 from worker_state.actors import log_lines
-from worker_state.actors.link import ServedLink, _Outgoing
+from worker_state.actors.link import DELAYS, ServedLink, _Outgoing
 from worker_state.config import Timing
 from worker_state.net.dial import WebSocketDial
 from worker_state.protocol import events as m
+from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import Secrets
@@ -27,6 +30,7 @@ class Held:
     """What the server sends is put in, what it gets is listed; while `stuck` no frame goes out."""
 
     heard_at = 0.0
+    in_message = False
 
     def __init__(self) -> None:
         self.put, self._come = trio.open_memory_channel[str | bytes | Closed](math.inf)
@@ -115,7 +119,8 @@ async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> Non
 
     async def serve() -> None:
         await Peer(theirs).upgrade()
-        data = frame(TEXT, json.dumps({"type": "offer", "sdp": text}).encode())
+        answer = {"type": "registered_auth", "peer_id": "me", "room_id": "r", "token": None, "peer_list": [text]}
+        data = frame(TEXT, json.dumps(answer).encode())
         for start in range(0, len(data), 25_000):
             await trio.sleep(1.0)
             await theirs.send_all(data[start : start + 25_000])
@@ -129,7 +134,9 @@ async def test_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> Non
             await link.serve(DEADLINES, received.append)
         assert trio.current_time() == 49.5
         await socket.abort()
-    assert [type(event) for event in received] == [m.LinkOpened, m.FrameReceived]
+    assert [type(event) for event in received] == [m.LinkOpened, *[m.AnswersDelayed] * 6, m.FrameReceived]
+    assert isinstance(received[-1], m.FrameReceived)
+    assert isinstance(received[-1].frame, frames.RegistrationAccepted)
 
 
 async def test_bytes_that_come_in_place_of_a_pong(autojump_clock: MockClock) -> None:
@@ -202,3 +209,25 @@ async def test_a_close_without_an_answer_is_bounded(autojump_clock: MockClock) -
         await trio.sleep(0.6)
         assert socket.over_at == 0.5
     assert socket.sent == ["Close"]
+
+
+async def test_g21_a_long_message_over_a_slow_line(autojump_clock: MockClock) -> None:
+    """While bytes of one message come the link lives and says that answers are delayed, for some minutes at most."""
+    socket, delays = Held(), list[float]()
+
+    def publish(event: m.Event) -> None:
+        if isinstance(event, m.AnswersDelayed):
+            delays.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        link = ServedLink(1, socket, Timing(), log_lines.Dials(), Secrets())
+        nursery.start_soon(link.serve, DEADLINES, publish)
+        for second in range(600):
+            socket.heard_at = trio.current_time()
+            socket.in_message = second >= 100
+            await trio.sleep(1)
+        assert link.over is None
+        link.end(LEAVES)
+    assert delays[0] == pytest.approx(104, abs=8)
+    assert all(after - before <= 9 for before, after in itertools.pairwise(delays))
+    assert len(delays) == DELAYS

@@ -146,3 +146,15 @@ def test_g16_a_worker_that_asks_all_the_time(actor: RegistrationActor) -> None:
                 given(actor, m.FrameReceived(1, accepted), now=now)
     assert registers[0] == 1.0
     assert 18 <= len(registers) <= 20
+
+
+def test_g21_an_answer_behind_a_long_message(actor: RegistrationActor) -> None:
+    """A register is not given up while a long message, which may be its answer, is coming in."""
+    registering(actor)
+    dropped = [
+        at
+        for at in range(1, 100)
+        for event in given(actor, *([m.AnswersDelayed(1)] if at in (56, 64) else []), now=float(at))
+        if isinstance(event, m.DropLink)
+    ]
+    assert dropped == [64 + 12]

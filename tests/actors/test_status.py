@@ -1,6 +1,7 @@
 """The status actor by plain calls: no clock, no trio."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from random import Random
 
@@ -142,3 +143,16 @@ def test_g16_leaving_sends_what_was_held_back(actor: StatusActor) -> None:
     (update,) = [event.message for event in published if isinstance(event, m.SendFrame)]
     assert update["metadata"]["properties"]["current_job_id"] == "job-2"
     assert m.SignalsFlushed() in published
+
+
+def test_g21_answers_behind_a_long_message(actor: StatusActor) -> None:
+    """While a long message is coming in, what is unanswered has all its time again; after it it has not."""
+    given(actor, OPENED, REGISTERED)
+    given(actor, m.ChangeStatus(1, Busy("job-1")), now=0.5)
+    failed_at = math.inf
+    for at in range(1, 100):
+        published = given(actor, *([m.AnswersDelayed(1)] if at % 8 == 0 and at <= 72 else []), now=float(at))
+        if m.UpdateFailed(drifted=False) in published:
+            failed_at = min(failed_at, at)
+    assert failed_at == 72.0 + CONFIG.timing.answer
+    assert given(actor, OPENED, m.AnswersDelayed(1), now=100.0) == []

@@ -171,6 +171,7 @@ class Quiet:
     """A socket over which nothing comes but pongs, as long as somebody is there."""
 
     heard_at = 0.0
+    in_message = False
 
     def __init__(self, dies_at: float) -> None:
         self._dies_at = dies_at

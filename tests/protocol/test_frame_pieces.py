@@ -46,6 +46,22 @@ def test_long_frames() -> None:
     ]
 
 
+def test_g21_a_message_that_has_begun() -> None:
+    """From the first byte of a message to its last it is known that more must come, whatever comes between."""
+    pieces = upgraded()
+    for data, begun in [
+        (frame(PONG), False),
+        (frame(TEXT, b"whole"), False),
+        (b"\x01\x02a", True),  # a fragment
+        (b"b" + frame(PING, b"p"), True),
+        (b"\x80\x7e\x01", True),  # the last one, of 256 bytes
+        (b"\x00" + bytes(255), True),
+        (bytes(1), False),
+    ]:
+        taken(pieces, data)
+        assert pieces.in_message == begun
+
+
 def test_nothing_is_lost() -> None:
     """Whatever comes, and however it is cut, comes out again in order; the end comes out as the end."""
     random = Random(4)

@@ -255,6 +255,7 @@ NOTES: list[m.Event] = [
     m.SignalDropped(),
     m.FrameIgnored("why"),
     m.MachineSuspended(600.0),
+    m.AnswersDelayed(1),
 ]
 
 

@@ -49,6 +49,8 @@ class Frames:
 class FastSocket:
     """`Socket` without WebSocket."""
 
+    in_message = False
+
     def __init__(self, chance: Random) -> None:
         self._chance = chance
         self.heard_at = trio.current_time()

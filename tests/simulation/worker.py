@@ -53,6 +53,10 @@ class _WatchedSocket:
     def heard_at(self) -> float:
         return self._socket.heard_at
 
+    @property
+    def in_message(self) -> bool:
+        return self._socket.in_message
+
     async def send(self, text: str) -> Closed | None:
         kind = text.split('"', 4)[3]
         self._worker.sends(kind, again=kind == "register" and self._registers > 0)

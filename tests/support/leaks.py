@@ -132,6 +132,10 @@ class _LeakySocket:
     def heard_at(self) -> float:
         return self._inner.heard_at
 
+    @property
+    def in_message(self) -> bool:
+        return self._inner.in_message
+
     async def send(self, text: str) -> Closed | None:
         return self._over or await self._inner.send(text)
 

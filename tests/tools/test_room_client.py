@@ -11,9 +11,11 @@ from worker_state.net.http_client import ServerApi
 from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Cause, Closed
 from worker_state.protocol.reconnect import Deadlines
+from worker_state.redact import Secrets
 from worker_state.tools.room_client import IN_ALL, GracefulCancel, RoomClient
 from worker_state.tools.roster import read_answer
 
+SECRETS = Secrets()
 CONFIG = Config("ws://fake", "http://fake", room_id="r", room_token="t")
 ANSWER = '{"type": "peer_list", "peers": [{"peer_id": "%s", "metadata": {}}]}'
 WITHIN = 12.0
@@ -41,7 +43,7 @@ class Trickling:
 
 
 def picked(frame: frames.Frame) -> Any:
-    return read_answer(frame.message) if isinstance(frame, frames.OtherMessage) else None
+    return read_answer(frame.message, SECRETS) if isinstance(frame, frames.OtherMessage) else None
 
 
 async def asked(socket: Trickling) -> Any:
@@ -52,7 +54,7 @@ async def asked(socket: Trickling) -> Any:
         return socket
 
     async def ask() -> None:
-        client = RoomClient(CONFIG, dial, ServerApi(None), cancel, "me")  # type: ignore[arg-type]
+        client = RoomClient(CONFIG, dial, ServerApi(None, SECRETS), SECRETS, cancel, "me")  # type: ignore[arg-type]
         await client.connect(Deadlines(1, 1, 1, 1))
         found.append(await client.ask(frames.discover_workers("me"), picked, WITHIN))
 

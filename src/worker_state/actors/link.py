@@ -15,6 +15,7 @@ from worker_state.redact import Secrets
 if TYPE_CHECKING:
     from worker_state.net.websocket import Socket
 
+DELAYS = 30  # times `ping_every` that a long message may hold up what comes behind it: four minutes
 LATE = 1.0  # seconds: a pong's deadline noticed later says that we were stopped, not that the peer is dead (T15)
 
 
@@ -48,7 +49,7 @@ class ServedLink:
         """Publish `LinkOpened` and every frame, until the link is over; returns why it is."""
         answer_by = trio.current_time() + deadlines.register
         async with trio.open_nursery() as self._tasks:
-            self._tasks.start_soon(self._watch)
+            self._tasks.start_soon(self._watch, publish)
             try:
                 publish(events.LinkOpened(events.Link(self._epoch, answer_by, self._send)))
                 with self._receiving:
@@ -155,12 +156,16 @@ class ServedLink:
                 self._log.send_failed(self._epoch, outgoing.kind, self.over or closed)
 
     @trio.lowlevel.enable_ki_protection
-    async def _watch(self) -> None:
+    async def _watch(self, publish: events.Publish) -> None:
         """Ping when no byte has come for a while, and call the link dead when none comes after that either."""
+        delays = 0  # in a row
         while self.over is None:
             heard_at = self._socket.heard_at
             await trio.sleep_until(heard_at + self._timing.ping_every)
             if self._socket.heard_at > heard_at:
+                delays = delays + 1 if self._socket.in_message else 0
+                if 0 < delays <= DELAYS:  # bytes are a sign of life, and what they are the beginning of is too (G21)
+                    publish(events.AnswersDelayed(self._epoch))
                 continue
             deadline = trio.current_time() + self._timing.silence
             with trio.move_on_at(deadline):

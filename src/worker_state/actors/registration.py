@@ -114,6 +114,8 @@ class RegistrationActor(PureActor):
             case events.LinkLost(_, closed) if self._link is not None:
                 self._lose_link(now)
                 self._fail_unless_waiting(self._unreachable(closed))
+            case events.AnswersDelayed():
+                self._pending.grant(now + self._config.timing.answer)
             case events.RegistrationLost(_, why) if self._phase is Phase.REGISTERED:
                 self._evicted(why, now)
             case events.IdentityCreated(identity):

@@ -83,6 +83,8 @@ class StatusActor(PureActor):
                 self._begin_registration(event, now)
             case events.FrameReceived(_, frame) if self._registered is not None:
                 self._apply_frame(self._registered, frame, now)
+            case events.AnswersDelayed() if self._registered is not None:
+                self._grant(self._registered, now)
             case events.StartLeaving():
                 self._leaving = True
                 self._begin_flush()
@@ -126,7 +128,7 @@ class StatusActor(PureActor):
             case frames.MetadataUpdated():
                 self._publish(events.FrameIgnored("an acknowledgement of somebody else's update"))
             case frames.Echo(sender, nonce) if sender == registered.peer_id and nonce == registered.nonce:
-                self._flush.echoed(registered.echo_by - self._config.timing.answer)
+                self._flush.echoed(registered.echo_at)
                 registered.nonce, registered.echo_by = None, math.inf
                 if self._refusals.in_force:
                     log_lines.echoes(refused=False)
@@ -195,6 +197,10 @@ class StatusActor(PureActor):
             return
         log_lines.woken(stopped)
         registered.schedule.hurry(now)
+        self._grant(registered, now)
+
+    def _grant(self, registered: probe.Registered, now: float) -> None:
+        """All the time that an answer may take, from now on, for those that are waited for."""
         answer_by = now + self._config.timing.answer
         if registered.nonce is not None:
             registered.echo_by = answer_by
@@ -243,13 +249,12 @@ class StatusActor(PureActor):
             registered.update = None
             self._publish(events.UpdateFailed(drifted=False))
         if now >= registered.echo_by:
-            sent = registered.echo_by - within
             registered.nonce, registered.echo_by = None, math.inf
             if self._refusals.in_force:
                 return  # it was tried once more; the answers to full updates stay the proof
             registered.schedule.hurry(now)
             if not self._refusals.count():
-                registered.misses.add(sent, now)
+                registered.misses.add(registered.echo_at, now)
             elif self._refusals.in_force:
                 log_lines.echoes(refused=True)
 
@@ -271,7 +276,7 @@ class StatusActor(PureActor):
         if self._refusals.worth_an_echo():
             registered.nonce = self._nonce()
             self._namesake.sent(registered.nonce)
-            registered.echo_by = now + self._config.timing.answer
+            registered.echo_at, registered.echo_by = now, now + self._config.timing.answer
             self._send(registered, frames.echo(registered.peer_id, registered.nonce))
 
     def _update_when_due(self, registered: probe.Registered, now: float) -> float:

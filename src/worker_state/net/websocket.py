@@ -43,6 +43,10 @@ class Socket(Protocol):
     def heard_at(self) -> float:
         """When the last bytes came, in seconds of trio's clock."""
 
+    @property
+    def in_message(self) -> bool:
+        """Whether a part of a message has come, and not all of it."""
+
     async def send(self, text: str) -> Closed | None:
         """Send one text frame."""
 
@@ -133,6 +137,10 @@ class _Stream:
         self._pieces.add(data)
         return self._piece()
 
+    @property
+    def in_message(self) -> bool:
+        return self._pieces.in_message
+
     def _piece(self) -> bytes:
         try:
             return self._pieces.take()
@@ -221,6 +229,10 @@ class WebSocket:
     @property
     def heard_at(self) -> float:
         return self._stream.heard_at
+
+    @property
+    def in_message(self) -> bool:
+        return self._stream.in_message
 
     async def send(self, text: str) -> Closed | None:
         return await self._try(partial(self._connection.send_message, text))

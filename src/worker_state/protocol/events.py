@@ -176,6 +176,13 @@ class FrameReceived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AnswersDelayed(Event):
+    """A long message is coming in over this link: what the server answers comes behind it."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityCreated(Event):
     """A sign-in was answered. Every one of these has to be deleted by its own `/delete-peer`."""
 

@@ -29,6 +29,8 @@ class FramePieces:
         self._frame_head = b""  # the part of a frame's head that has come
         self._left = 0  # bytes of the present frame's payload that have not come
         self._fragments = 0  # of the present message
+        self._ends = False  # the present frame is its last
+        self.in_message: bool = False  # a part of a message has come, and not all of it
 
     def add(self, data: bytes | bytearray) -> None:
         """These bytes have come. Only when `take` has given all that came before."""
@@ -64,13 +66,17 @@ class FramePieces:
                 self._begin(head)
             came = min(self._left, len(data) - at)
             self._left, at = self._left - came, at + came
-            frames += not self._left
+            if not self._left:
+                frames += 1
+                self.in_message = self.in_message and not self._ends
         return at
 
     def _begin(self, head: bytes) -> None:
         length = head[1] & 0x7F
         self._left = int.from_bytes(head[2 : 2 + _MORE[length]]) if length in _MORE else length
+        self._ends = False
         if head[0] & 0x0F < 8:  # no ping, pong or Close frame: these come between the fragments
-            self._fragments = 0 if head[0] & 0x80 else self._fragments + 1
+            self.in_message, self._ends = True, head[0] & 0x80 > 0
+            self._fragments = 0 if self._ends else self._fragments + 1
             if self._fragments > MOST_FRAGMENTS:
                 raise TooManyFragments

@@ -162,6 +162,7 @@ class Registered:
     look_due: bool = False
     full_due: bool = False
     nonce: str | None = None  # the echo under way
+    echo_at: float = -math.inf  # when it was sent
     echo_by: float = math.inf
     misses: MissedAnswers = field(default_factory=MissedAnswers)
 

@@ -21,6 +21,7 @@ class MemorySocket:
     def __init__(self, server: "MemoryServer") -> None:
         self._server = server
         self.heard_at: float = trio.current_time()
+        self.in_message: bool = False  # each comes at once
         self._inbox_in, self._inbox = trio.open_memory_channel[str | bytes](float("inf"))
         self._pong = trio.Event()
         self.closed: Closed | None = None
