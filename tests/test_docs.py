@@ -48,6 +48,28 @@ def test_the_catalogue_names_tests_that_exist() -> None:
         assert named or "**open**" in line[1], entry
 
 
+def test_each_bound_is_set_and_held_where_its_row_says() -> None:
+    """Every row of the bounds names constants that their files have, and tests that exist."""
+    rows = re.findall(r"^\| (?!what|stage|---)(.*) \|$", (ROOT / "docs" / "bounds.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 25
+    for row in rows:
+        *_, places, tests = row.split(" | ")
+        for place in places.split("; "):
+            file, *names = re.findall(r"`([^`]+)`", place)
+            text = (ROOT / "src" / "worker_state" / file).read_text("utf-8")
+            assert names, row
+            for name in names:
+                assert re.search(rf"^ *(?:def |[\w, ]*\b){name.removeprefix('timing.')}\b", text, re.MULTILINE), name
+        file = ""
+        for path, test in NAMED.findall(tests):
+            if not (path or test):
+                continue
+            file = path or file
+            names = re.findall(r"^(?:async )?def (test_\w+)", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+            assert not test or any(fnmatch(name, test) for name in names), (file, test)
+        assert file, row
+
+
 def test_what_the_sources_cite_is_there() -> None:
     """A comment that cites "faults.md, F31" finds that heading; so do numbers and letters of the other pages."""
     for folder in ("src", "tests", "benchmarks"):

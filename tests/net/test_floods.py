@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from tests.support.dialled import Dialled
 from tests.support.peers import PING, PONG, TEXT, Peer, frame, switching
 from worker_state.net.dial import WebSocketDial
-from worker_state.net.websocket import Socket
+from worker_state.net.websocket import UNREAD_BYTES, Socket, WebSocket
 from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.frame_pieces import AT_ONCE, MOST_FRAGMENTS
 
@@ -68,3 +68,27 @@ async def test_g12_a_message_of_empty_fragments_costs_the_link() -> None:
     """A message that grows without bytes ends the link, in words."""
     async with flooded(b"\x01\x00" + b"\x00\x00" * MOST_FRAGMENTS) as (made, _):
         assert await made.receive() == Closed(1006, f"a message of more than {MOST_FRAGMENTS} fragments")
+
+
+async def test_g10_unread_messages_are_bounded_in_bytes() -> None:
+    """A socket from which nobody receives stops reading before many long messages are in memory, and goes on later."""
+    each, count = frame(TEXT, b"x" * 2**20), 12
+    near, far = memory_stream_pair()
+
+    async def open_stream(host: str, port: int, within: float) -> trio.abc.Stream:
+        return near
+
+    async def answer() -> None:
+        await Peer(far).upgrade()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer)
+            async with Dialled(WebSocketDial("ws://h/", open_stream=open_stream))() as made:
+                assert isinstance(made, WebSocket)
+                await far.send_all(each * count)
+                await wait_all_tasks_blocked()
+                assert UNREAD_BYTES < made.unread <= UNREAD_BYTES + len(each)
+                for _ in range(count):
+                    assert len(await made.receive()) == 2**20  # type: ignore[arg-type]
+                assert made.unread == 0

@@ -151,7 +151,6 @@ class Connection:
         if self.closing:
             await self._written.wait()
         elif self.websocket.closed is not None and self.websocket.closed.code == 1009:
-            self.stream.pieces = None
             await drain(self.stream)
 
 
@@ -206,6 +205,8 @@ async def _take_frames(server: "DevServer", connection: Connection) -> None:
             text = await connection.websocket.get_message()
         except ConnectionClosed:
             return
+        if connection.stream.pieces is not None:
+            connection.stream.pieces.message_read()
         if connection not in server.connections:
             return  # it was cut, and what it had sent before counts no more
         is_register = server.record_frame(connection, text)

@@ -21,6 +21,7 @@ from worker_state.redact import shown
 
 MAX_MESSAGE = 8 * 2**20  # bytes: `registered_auth` lists every peer and passes 1 MiB at 2,265 of them (faults.md, F22)
 UNREAD = 64  # messages that may wait in the library: with its default of 1 an unread one blocks the pongs (T8, T28)
+UNREAD_BYTES = MAX_MESSAGE  # of these together; then nothing more is read
 BUSY = frozenset({429, 502, 503, 504})  # from a server, or a proxy before it, that has too much to do or is starting
 CLOSE_WITHIN = 0.5  # seconds for a Close frame to go out
 LONGEST_HEAD = 2**14  # bytes of an HTTP answer without an end of its head
@@ -122,6 +123,7 @@ class _Stream:
         self.closing = False  # a Close frame is out
         self.why = "without a Close frame"  # how the connection has ended, if it has
         self._pieces = FramePieces()
+        self._message_read = trio.Event()
         self._stream = stream
         self._upgraded = False
         self._sending = trio.StrictFIFOLock()
@@ -129,6 +131,8 @@ class _Stream:
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.closing and self.cut:  # the library would wait for more bytes before it says so
             raise trio.BrokenResourceError("our Close frame is not taken")
+        while self._pieces.unread > UNREAD_BYTES:
+            await self._message_read.wait()
         if piece := self._piece():
             await trio.lowlevel.checkpoint()  # G12: before each, or a flood of tiny frames would hold the loop
             return piece
@@ -140,6 +144,16 @@ class _Stream:
     @property
     def in_message(self) -> bool:
         return self._pieces.in_message
+
+    @property
+    def unread(self) -> int:
+        return self._pieces.unread
+
+    def message_read(self) -> None:
+        """A message was taken out of the library."""
+        self._pieces.message_read()
+        self._message_read.set()
+        self._message_read = trio.Event()
 
     def _piece(self) -> bytes:
         try:
@@ -234,6 +248,11 @@ class WebSocket:
     def in_message(self) -> bool:
         return self._stream.in_message
 
+    @property
+    def unread(self) -> int:
+        """Bytes of the messages that have come and are not received."""
+        return self._stream.unread
+
     async def send(self, text: str) -> Closed | None:
         return await self._try(partial(self._connection.send_message, text))
 
@@ -257,9 +276,12 @@ class WebSocket:
 
     async def receive(self) -> str | bytes | Closed:
         try:
-            return await self._connection.get_message()
+            message: str | bytes = await self._connection.get_message()
         except ConnectionClosed:
             end = self._end()
+        else:
+            self._stream.message_read()
+            return message
         if end.by_server:  # or the server has broken the protocol, which the library does not report to it
             await self._try(partial(self._stream.send_all, CLOSE + end.code.to_bytes(2)))
         return end

@@ -6,6 +6,7 @@ an empty one has no bytes that a limit of bytes could see.
 """
 
 import re
+from collections import deque
 
 AT_ONCE = 32  # frames of a piece: below a millisecond of the library's time
 MOST_FRAGMENTS = 2**16  # of one message: of 8 MiB each would have 128 bytes; the library keeps some 60 for each
@@ -30,7 +31,10 @@ class FramePieces:
         self._left = 0  # bytes of the present frame's payload that have not come
         self._fragments = 0  # of the present message
         self._ends = False  # the present frame is its last
+        self._size = 0  # of the present message
+        self._sizes: deque[int] = deque()  # of the whole messages that are unread
         self.in_message: bool = False  # a part of a message has come, and not all of it
+        self.unread: int = 0  # bytes of whole messages that are in the library
 
     def add(self, data: bytes | bytearray) -> None:
         """These bytes have come. Only when `take` has given all that came before."""
@@ -68,7 +72,8 @@ class FramePieces:
             self._left, at = self._left - came, at + came
             if not self._left:
                 frames += 1
-                self.in_message = self.in_message and not self._ends
+                if self._ends:
+                    self._end_message()
         return at
 
     def _begin(self, head: bytes) -> None:
@@ -77,6 +82,16 @@ class FramePieces:
         self._ends = False
         if head[0] & 0x0F < 8:  # no ping, pong or Close frame: these come between the fragments
             self.in_message, self._ends = True, head[0] & 0x80 > 0
+            self._size += self._left
             self._fragments = 0 if self._ends else self._fragments + 1
             if self._fragments > MOST_FRAGMENTS:
                 raise TooManyFragments
+
+    def _end_message(self) -> None:
+        self._sizes.append(self._size)
+        self.unread += self._size
+        self.in_message, self._size = False, 0
+
+    def message_read(self) -> None:
+        """The library has handed over its oldest message."""
+        self.unread -= self._sizes.popleft()
