@@ -58,7 +58,7 @@ MUTANTS = (
     Mutant(
         "ignore a lost echo",
         "actors/status.py",
-        "            if not self._refusals.count():\n                registered.misses.add(sent, now)",
+        "            if not self._refusals.count():\n                registered.misses.add(registered.echo_at, now)",
         "            if not self._refusals.count():\n                pass",
     ),
     Mutant(
