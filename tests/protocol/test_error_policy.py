@@ -1,5 +1,7 @@
 """What each refusal of the server means, as a table, and how failures and closes read in a log line."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from worker_state.protocol.error_policy import (
     Renew,
     Retry,
     after_refusal,
+    hint,
     hint_of,
     meaning_of_code,
     refuses_token,
@@ -126,6 +129,43 @@ def test_text(failure: DialFailure | Closed, text: str) -> None:
 def test_hint_in_a_close_reason(reason: str, seconds: float | None) -> None:
     """A close reason is read for a number of seconds only where it speaks of trying again."""
     assert hint_of(Closed(1012, reason)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [
+        ("retry after 500 ms", 0.5),
+        ("RETRY AFTER 500ms", 0.5),
+        ("Retry in 2 min", 120.0),
+        ("overloaded, retry in 1.5 minutes.", 90.0),
+        ("retry in 1h", 3600.0),
+        ("retry_after=7", 7.0),
+        ("retry after 12, please", 12.0),
+        ("max connection age reached after 7200 s", None),
+        ("Try again later (code 1013)", None),
+        ("no retry: error 500", None),
+        ("gone after 30 s", None),
+        ("retry after 3 attempts", None),
+        ("retry after 1.2.3.4", None),
+        ("retry after -5 s", None),
+    ],
+)
+def test_g29_only_a_pause_that_is_asked_for_counts(reason: str, seconds: float | None) -> None:
+    """A number in a close reason is a pause only behind "retry after" or "retry in", and in its unit."""
+    assert hint_of(Closed(1012, reason)) == seconds
+
+
+@given(
+    st.text(max_size=123)
+    | st.lists(
+        st.sampled_from(["retry", "Retry-After", " after ", " in ", "again", ": ", "9" * 6, "1.5", "٣", " ms", "min", "."]),
+        max_size=8,
+    ).map("".join)
+)
+def test_g29_no_text_raises(text: str) -> None:
+    """Whatever a close reason or a `Retry-After` says gives a finite pause or none."""
+    for pause in (hint_of(Closed(1012, text)), hint(text), hint("9" * 5000), hint("12" + text)):
+        assert pause is None or 0.0 <= pause < math.inf
 
 
 def test_f22_too_big() -> None:

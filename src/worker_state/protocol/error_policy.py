@@ -69,20 +69,36 @@ class Closed:
 
 def hint(retry_after: str | None) -> float | None:
     """The seconds of a `Retry-After`, or None: the form with a date would need both clocks to agree."""
-    return float(retry_after) if retry_after is not None and retry_after.isascii() and retry_after.isdigit() else None
+    return float(retry_after) if retry_after is not None and re.fullmatch("[0-9]{1,9}", retry_after) else None
 
 
-_SECONDS = re.compile(r"(?:retry|again|after)\D{0,20}(\d{1,6})(?!\d)", re.ASCII | re.IGNORECASE)
+_ASKED = re.compile(
+    r"(?:retry|try again)[ _-]?(?:after|in)[ \t:=]*(\d{1,6}(?:\.\d{1,3})?)(?![\d.]*\d) ?([a-z]*)", re.ASCII | re.IGNORECASE
+)
+_UNITS = {"": 1.0} | {
+    name: seconds
+    for seconds, names in (
+        (0.001, "ms msec msecs millisecond milliseconds"),
+        (1.0, "s sec secs second seconds"),
+        (60.0, "m min mins minute minutes"),
+        (3600.0, "h hr hrs hour hours"),
+    )
+    for name in names.split()
+}
 _TOO_BIG, _TOO_BIG_PAUSE = 1009, 60.0  # close code; seconds
 
 
 def hint_of(closed: Closed, *, registered: bool = True) -> float | None:
-    """The seconds that a close asks to wait ("server restarts, retry after 12"), or None. `registered`: one was
-    accepted on that link. Else an answer to `register` that is too big will be as big on the next link (F22)."""
+    """The seconds that a close asks to wait ("server restarts, retry after 12"), or None. Any other number in a reason
+    is a code, an age or a count (G29). `registered`: one was accepted on that link. Else an answer to `register` that
+    is too big will be as big on the next link (F22)."""
     if closed.code == _TOO_BIG and not registered:
         return _TOO_BIG_PAUSE
-    found = _SECONDS.search(closed.reason)
-    return float(found[1]) if found else hint(closed.reason)
+    found = _ASKED.search(closed.reason)
+    if found is None:
+        return hint(closed.reason)
+    unit = _UNITS.get(found[2].lower())  # None: whatever it counts is no time
+    return None if unit is None else float(found[1]) * unit
 
 
 class Lease(StrEnum):
