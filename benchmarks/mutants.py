@@ -305,8 +305,8 @@ MUTANTS = (
     Mutant(
         "an exception for a frame of a strange shape",
         "protocol/frames.py",
-        '    except RecursionError:\n        return Malformed("JSON, nested too deeply")\n',
-        "",
+        'return Malformed(f"JSON, {error}")',
+        "raise RecursionError from error",
     ),
     Mutant(
         "a link once silent stays in doubt",

@@ -41,15 +41,16 @@ PLACES = {
     "advertised": place("errors"),
     "config": place("errors advertised redact"),
     "errors": place("redact"),
-    "session_string": place("errors"),
-    "redact": place(),
+    "foreign_json": place(),
+    "session_string": place("errors foreign_json"),
+    "redact": place("foreign_json"),
     "logs": place(),  # only the standard library: every caller may say what the line is about
     "extras": place("errors"),
     "watched": place(outside="trio"),
     "signal_buffer": place("protocol", "trio"),
     "background": place(outside="trio"),
     # The component, from the bottom up.
-    "protocol": place("protocol advertised config errors session_string redact"),
+    "protocol": place("protocol advertised config errors session_string redact foreign_json"),
     "net/http_client": place("net protocol redact", "trio httpx"),
     "net": place("net protocol redact", "trio trio_websocket"),
     "actors/runner": place("protocol", "trio"),
@@ -86,9 +87,11 @@ PLACES = {
         "background world",
         "trio",
     ),
-    "devserver": place("devserver tools/roster integrations protocol extras logs", "trio trio_websocket"),
+    "devserver": place("devserver tools/roster integrations protocol extras logs foreign_json", "trio trio_websocket"),
     # Only tests import it: those of whoever embeds the component, and ours.
-    "testing": place("testing devserver net world protocol config errors background", "trio trio_websocket"),
+    "testing": place(
+        "testing devserver net world protocol config errors background foreign_json", "trio trio_websocket"
+    ),
     # Everything comes in when it is asked for.
     "__init__": place(
         for_types_only="config config_files errors session_string protocol integrations jobs manager",
@@ -96,7 +99,7 @@ PLACES = {
     # It looks for what the command line needs, once a Ctrl-C is no traceback any more.
     "__main__": place("cli", "rich"),
     "cli": place(
-        "__init__ cli config config_files devserver errors integrations jobs logs manager protocol redact "
+        "__init__ cli config config_files devserver errors foreign_json integrations jobs logs manager protocol redact "
         "session_string settings tools tools/checks tools/roster watched",
         "trio typer rich",
     ),

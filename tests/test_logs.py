@@ -4,13 +4,16 @@ import ast
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import worker_state
-from worker_state.logs import JsonFormatter, PairsFormatter, event
+from tests.support.worlds import World, scenario
+from worker_state.logs import JsonFormatter, Logger, PairsFormatter, event
 
 
 def record(message: str = "back", extra: dict[str, Any] | None = None, *, broken: bool = False) -> logging.LogRecord:
@@ -75,6 +78,60 @@ def test_json_has_everything_on_one_line() -> None:
 def test_json_keeps_the_traceback() -> None:
     """An exception that is logged comes as one field."""
     assert "ValueError: no" in json.loads(JsonFormatter().format(record(broken=True)))["traceback"]
+
+
+class Raising(logging.Handler):
+    """A handler of a program's that raises in its own way, as on a full disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(f"{record.levelname} {record.getMessage()} {record.filename}")
+        raise OSError(28, "No space left on device")
+
+
+@contextmanager
+def handling(handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger("worker_state")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_g36_a_handler_that_raises_fails_no_caller(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program's log handler raises stays with the log, and is said on stderr once."""
+    monkeypatch.setattr(Logger, "_complained", False)
+    log, handler = Logger("worker_state.test"), Raising()
+    with handling(handler):
+        log.warning("one %d", 1, extra=event("x"))
+        log.error("two", extra=event("x"))
+        log.error("three %d", "no number", extra=event("x"))
+    assert handler.seen == ["WARNING one 1 test_logs.py", "ERROR two test_logs.py"]
+    assert capsys.readouterr().err.count("Traceback") == 1
+
+
+@scenario
+async def test_g36_a_worker_whose_log_handler_raises(world: World) -> None:
+    """A handler that raises at every line costs the lines: the worker starts, comes back, and leaves nothing behind."""
+    with handling(Raising()):
+        manager = await world.start()
+        await manager.synced()
+        manager.set_busy("job-1")
+        await manager.synced()
+        world.cut()
+        await manager.wait_for(lambda state: not state.registered)
+        await manager.synced()
+        assert world.shown(manager) == ("busy", "job-1", None)
+        await world.deliver(manager, "no JSON")
+        await manager.wait_for(lambda state: state.frames_ignored == 1)
+        await world.stop(manager)
+    assert not world.rooms.users
 
 
 def test_a_field_hides_nothing() -> None:

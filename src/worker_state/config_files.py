@@ -1,6 +1,5 @@
 """Reads the environment and the two configuration files. `settings` merges them. Nothing is written."""
 
-import logging
 import os
 import tomllib
 from collections.abc import Mapping
@@ -9,12 +8,12 @@ from typing import Any
 
 from worker_state.config import Config, check_fields
 from worker_state.errors import ConfigError
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.settings import ADDRESSES, ENVIRONMENT_VARIABLE, KEYS, Layer, Setting, Settings, resolve
 
 FILES = ("sleap-rtc.toml", "~/.sleap-rtc/config.toml")  # the paths, nearest first; messages name them like this
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Logger = Logger(__name__)
 
 
 def load_config(**fields: Any) -> Config:

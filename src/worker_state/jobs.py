@@ -8,7 +8,6 @@ too: `accepted`, `done`, `failed`, `cancelled`, with the `job_id`; an offer that
 """
 
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -19,11 +18,11 @@ from uuid import uuid4
 import trio
 
 from worker_state.errors import Disconnected, JobCancelled
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.manager import Manager
 from worker_state.protocol.frames import Message
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Logger = Logger(__name__)
 
 HELD = 1.0  # seconds for which a handler may hold the event loop until it is told how to do without
 LAST_WORD = 0.3  # seconds for telling the client that its job ends with the worker

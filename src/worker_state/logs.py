@@ -1,11 +1,14 @@
 """The log, for people and for programs: every line is one event, with a name and with fields.
 
 The package logs through the standard `logging` and sets nothing up. Its calls pass `extra=event(…)`; the two formatters
-put the fields on the line. No secret may come in.
+put the fields on the line. No secret may come in. What handlers do is the program's, and ends no worker (G36).
 """
 
 import json
 import logging
+import sys
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +21,30 @@ Field = str | int | float | bool | None
 def event(name: str, /, **fields: Field) -> dict[str, Any]:
     """For `extra=` of a log call: the event's name in words_with_underscores, and its fields."""
     return {EVENT: name, FIELDS: fields}
+
+
+class Logger(logging.LoggerAdapter[logging.Logger]):
+    """The logger of this name. A handler, filter or formatter that raises fails no caller: the first time that is said
+    on stderr, as `logging` itself does (unless `logging.raiseExceptions` is off)."""
+
+    _complained = False
+
+    def __init__(self, name: str) -> None:
+        super().__init__(logging.getLogger(name), {})
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        """As it is: each call has an `extra` of its own."""
+        return msg, kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """As `logging.Logger.log`; every other method comes here."""
+        try:
+            super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})
+        except Exception:  # noqa: BLE001 - a full disk, a broken formatter: the log is not what the worker is for
+            if logging.raiseExceptions and not Logger._complained:
+                Logger._complained = True
+                with suppress(Exception):
+                    traceback.print_exc(file=sys.stderr)
 
 
 @dataclass(frozen=True, slots=True)

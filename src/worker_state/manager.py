@@ -3,7 +3,6 @@
 A thin face over the supervisor. It owns the one fact that the worker itself decides: what it is doing.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
@@ -15,7 +14,7 @@ from worker_state.advertised import Advertised
 from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import Disconnected
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.protocol import events, frames
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State, ages
@@ -27,7 +26,7 @@ from worker_state.views import Signals, States
 from worker_state.watched import SETTLED, settled
 from worker_state.world import World
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Logger = Logger(__name__)
 
 
 class Manager:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from worker_state import foreign_json
+
 HIDDEN = "[secret]"
 SHORTEST = 4  # characters of what counts as secret: hiding less would garble every text, and keep nothing secret
 KEPT = 32  # learned secrets that are remembered, of one or two an hour; the server forgets them after two
@@ -138,8 +140,8 @@ def shown_frame(text: str | bytes, secrets: Secrets) -> str:
     """A frame as one line of JSON, in which only what is known to be public has its value. What is no message is told
     by its length."""
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
+        message = foreign_json.read(text)
+    except ValueError:
         message = None
     if not isinstance(message, dict) or not isinstance(message.get("type", message.get("error")), str):
         return f"{len(text)} {'bytes' if isinstance(text, bytes) else 'characters'} that are no message"

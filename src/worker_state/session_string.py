@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Self
 
+from worker_state import foreign_json
 from worker_state.errors import SessionStringError
 
 PREFIX = "sleap-session:"
@@ -46,8 +47,8 @@ class SessionString:
                 f"what follows {PREFIX!r} is no urlsafe base64 with its padding (was it cut off?)"
             ) from None
         try:
-            body = json.loads(raw)
-        except (ValueError, RecursionError):
+            body = foreign_json.read(raw)
+        except ValueError:
             raise SessionStringError("the base64 of a session string contains JSON, this one does not") from None
         if not isinstance(body, dict):
             raise SessionStringError("the JSON of a session string is an object, this one is not")

@@ -4,7 +4,6 @@ Every event passes through `Supervisor.publish`, which drops those of an older l
 and delivers them as `ROUTES` says. Decisions about the protocol are made in the actors and in `protocol`, not here.
 """
 
-import logging
 import math
 import threading
 from collections import deque
@@ -33,7 +32,7 @@ from worker_state.signal_buffer import SignalBuffer
 from worker_state.watched import Watched
 from worker_state.world import World
 
-log: logging.Logger = logging.getLogger(__name__)
+log: logs.Logger = logs.Logger(__name__)
 
 CONNECTION, REGISTRATION, STATUS, CLEANUP = ACTORS = ("connection", "registration", "status", "cleanup")
 API_CALLS, SIGNALS = "API calls", "signals"
@@ -167,9 +166,9 @@ class Supervisor:
         match event:
             case events.FrameReceived(_, frames.Malformed(why)):
                 self.publish(events.FrameIgnored(why))
-            case events.FrameIgnored(why) if _worth_a_line(count := self.state.value.frames_ignored + 1):
+            case events.FrameIgnored(why, error) if _worth_a_line(count := self.state.value.frames_ignored + 1):
                 about = logs.event("frame_ignored", count=count, reason=why)
-                log.warning("ignored frame %d of the server: %s", count, why, extra=about)
+                log.warning("ignored frame %d of the server: %s", count, why, exc_info=error, extra=about)
             case events.SignalDropped() if _worth_a_line(count := self.state.value.signals_dropped + 1):
                 about = logs.event("signals_dropped", count=count)
                 log.warning("nobody reads the signals: %d dropped so far", count, extra=about)

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from worker_state.actors.runner import PureActor, run_actor
 from worker_state.protocol import events as m
+from worker_state.protocol import frames
 
 
 class Recorder(PureActor):
@@ -54,6 +56,30 @@ async def test_events_come_before_the_deadline(autojump_clock: MockClock) -> Non
         await wait_all_tasks_blocked()
         assert [event for event, _ in actor.calls] == [m.StartDraining(), m.StartLeaving(), None]
         assert published == [m.SignalDropped()]
+
+
+class Buggy(Recorder):
+    """Chokes on whatever it is given, after it has published something."""
+
+    def _apply(self, event: m.Event, now: float) -> None:
+        self._publish(m.SignalDropped())
+        raise LookupError("chokes")
+
+
+def test_g11_a_frame_costs_itself_at_worst() -> None:
+    """What handling a frame raises costs that frame: it is ignored, with the error for the log."""
+    dropped, ignored = Buggy(math.inf).handle(m.FrameReceived(1, frames.Ping()), 0.0)
+    assert dropped == m.SignalDropped()
+    assert ignored == m.FrameIgnored("Ping could not be handled: LookupError")
+    assert isinstance(ignored, m.FrameIgnored)
+    assert isinstance(ignored.error, LookupError)
+
+
+@pytest.mark.parametrize("event", [m.StartDraining(), m.Reregister(), m.StartLeaving()])
+def test_a_bug_of_ours_leaves(event: m.Event) -> None:
+    """What handling anything else raises came from no outside: it leaves."""
+    with pytest.raises(LookupError, match="chokes"):
+        Buggy(math.inf).handle(event, 0.0)
 
 
 async def test_the_deadline(autojump_clock: MockClock) -> None:

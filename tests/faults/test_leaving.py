@@ -177,7 +177,7 @@ async def cancel_after_sign_in(world: World, seconds: float, scope: trio.CancelS
 
 @scenario
 async def test_a_log_handler_that_raises(world: World) -> None:
-    """A program whose log filter raises while the worker leaves gets that error, and the worker ends all the same."""
+    """A program whose log filter raises while the worker leaves loses that line, and nothing else."""
 
     def raising(record: logging.LogRecord) -> bool:
         raise RuntimeError(record.getMessage())
@@ -192,11 +192,10 @@ async def test_a_log_handler_that_raises(world: World) -> None:
     world.nursery.start_soon(leave_when_registered)
     logger.addFilter(raising)
     try:
-        with trio.fail_after(30), scope, pytest.raises(BaseExceptionGroup) as caught:
+        with trio.fail_after(30), scope:
             await world.run(world.config(timing=TIMING), trio.TASK_STATUS_IGNORED)
     finally:
         logger.removeFilter(raising)
-    assert caught.group_contains(RuntimeError, match="asked to delete an identity")
     assert not world.rooms.users
     await world.until(lambda: len(world.rooms._registry) == 0)
 

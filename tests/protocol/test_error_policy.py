@@ -158,7 +158,9 @@ def test_g29_only_a_pause_that_is_asked_for_counts(reason: str, seconds: float |
 @given(
     st.text(max_size=123)
     | st.lists(
-        st.sampled_from(["retry", "Retry-After", " after ", " in ", "again", ": ", "9" * 6, "1.5", "٣", " ms", "min", "."]),
+        st.sampled_from(
+            ["retry", "Retry-After", " after ", " in ", "again", ": ", "9" * 6, "1.5", "٣", " ms", "min", "."]
+        ),
         max_size=8,
     ).map("".join)
 )

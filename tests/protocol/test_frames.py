@@ -224,10 +224,31 @@ FRAMES: list[tuple[str, Frame]] = [
     ('{"type": "ping"}{}', Malformed("no JSON")),
     ('{"type": "offer", "at": [NaN, Infinity, -Infinity]}', OtherMessage({"type": "offer", "at": [None, None, None]})),
     ('{"type": "ping", "at": nan}', Malformed("no JSON")),
-    ('{"type": "ping", "at": ' + "9" * 10_000 + "}", Malformed("no JSON")),
+    ('{"type": "ping", "at": ' + "9" * 10_000 + "}", Malformed("JSON, with a number of too many digits")),
     ("[" * DEEP, Malformed("JSON, nested too deeply")),
     ('{"type":' * DEEP, Malformed("JSON, nested too deeply")),
 ]
+
+
+@pytest.mark.parametrize("record", ["[" * 1500 + "]" * 1500, "9" * 5_000], ids=["levels", "digits"])
+def test_g11_a_neighbours_record_costs_itself(record: str) -> None:
+    """What no parser takes in a peer's record is null, in whatever lists records; in any other frame it is refused."""
+    of_x = f'{{"deep": {record}, "tags": []}}'
+    texts = (
+        f'{{"type": "registered_auth", "peer_id": "", "room_id": "", "token": null, "peer_metadata": {{"x": {of_x}}}}}',
+        f'{{"type": "metadata_updated", "peer_id": "me", "metadata": {of_x}}}',
+        f'{{"type": "peer_list", "peers": [{{"peer_id": "x", "metadata": {{"deep": {record}, "tags": ["t"]}}}}]}}',
+        f'{{"type": "offer", "sdp": {record}}}',
+    )
+    registered, updated, found, offer = (read(text, Secrets()) for text in texts)
+    assert isinstance(registered, RegistrationAccepted)
+    assert registered.around.peer_metadata["x"]["tags"] == []
+    assert isinstance(updated, MetadataUpdated)
+    assert updated.metadata["tags"] == []
+    assert isinstance(found, OtherMessage)
+    assert [entry.tags for entry in read_answer(found.message, Secrets()) or ()] == [("t",)]
+    assert isinstance(offer, Malformed)
+    json.dumps([registered.around.peer_metadata["x"], updated.metadata, found.message])
 
 
 @pytest.mark.parametrize(("text", "frame"), FRAMES, ids=[text[:60] for text, _ in FRAMES])

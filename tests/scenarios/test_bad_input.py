@@ -3,11 +3,15 @@
 import json
 import logging
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
 
 from tests.support.worlds import RealWorld, World, scenario
+from worker_state.devserver.sockets import Connection
+from worker_state.testing.memory_socket import MemorySocket
 
 SECRET = "s3cr3t-t0ken"
 FRAMES: dict[str, str | bytes] = {
@@ -109,6 +113,45 @@ async def test_neighbour_with_a_number_that_is_none(world: World) -> None:
         assert world.shown(manager) == ("busy", "job-1", None)
         assert len(world.sent("register")) == 2
         assert manager.state.frames_ignored == 0
+
+
+RECORDS = {"levels": "[" * 1500 + "]" * 1500, "digits": "9" * 5_000, "both": "[" * 500 + "9" * 5_000 + "]" * 500}
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS.keys())
+def test_g11_neighbour_with_what_no_parser_takes(
+    record: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """1,500 levels or 5,000 digits in a neighbour's record, or in our own, cost neither worker nor registration."""
+
+    def sent_with_it(send: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        return lambda end, text: send(end, text.replace('"MARK"', record) if isinstance(text, str) else text)
+
+    for end, send in ((MemorySocket, "deliver"), (Connection, "send")):
+        monkeypatch.setattr(end, send, sent_with_it(getattr(end, send)))
+
+    @scenario
+    async def stays(world: World) -> None:
+        manager = await world.start()
+        await manager.synced()
+        async with world.client(manager) as client:
+            for peer_id in (client.peer_id, manager.state.peer_id):
+                metadata = {"tags": [], "properties": {"load": "MARK", "peak": 1}}
+                await client.send({"type": "update_metadata", "peer_id": peer_id, "metadata": metadata})
+            await world.until(lambda: world.record(manager).get("properties", {}).get("load") == "MARK")
+            manager.set_busy("job-1")
+            manager.reregister()
+            await manager.synced()
+
+            assert world.shown(manager) == ("busy", "job-1", None)
+            assert len(world.sent("register")) == 2
+            assert manager.state.frames_ignored == 0
+            neighbour = manager.state.peer_metadata[client.peer_id]
+            assert neighbour["properties"]["peak"] == 1
+            json.dumps(neighbour)
+
+    stays("fake", caplog)
+    stays("real", caplog)
 
 
 RAW = {

@@ -169,6 +169,8 @@ class Simulation:
 
     def overhear(self, name: str, note: m.Event) -> None:
         """What a worker's actors tell each other, as far as it matters to the judges."""
+        if isinstance(note, m.FrameIgnored) and note.error is not None:
+            self.violate("sound", name, repr(note.error))
         if isinstance(note, m.StartLeaving):
             # At this very moment something may still be on its way.
             worker = self.living[name]

@@ -8,7 +8,6 @@ A room of our own goes with it if the deletion comes **before** the socket is cl
 to the worker stays if it comes **after** (faults.md, G01). The exit is shielded and bounded, and it never fails.
 """
 
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from worker_state.redact import shown
 if TYPE_CHECKING:
     from worker_state.net.http_client import ServerApi
 
-log: logging.Logger = logging.getLogger(__name__)
+log: logs.Logger = logs.Logger(__name__)
 
 AGAIN_AFTER = (0.2, 0.4)
 """Seconds before the second and the third try at a deletion: a hiccup of the server must leave no identity behind,

@@ -7,11 +7,11 @@ decided here. No secret comes in but the session string, which clients need.
 import logging
 
 from worker_state import redact
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.protocol import error_policy
 from worker_state.session_string import SessionString
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Logger = Logger(__name__)
 
 SIGN_IN, ROOM_CREATION = "sign-in", "room creation"  # the HTTP calls that are tried again
 CALL_FIELDS = {SIGN_IN: "sign_in", ROOM_CREATION: "room_creation"}

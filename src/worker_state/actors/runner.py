@@ -15,7 +15,8 @@ IsStale = Callable[[events.Event], bool]  # whether an event belongs to an older
 class PureActor(ABC):
     """An actor without I/O and without `await`. Times are in seconds of the caller's clock.
 
-    Events are applied first, all that have come; then `wake` starts what is due.
+    Events are applied first, all that have come; then `wake` starts what is due. Of these only a frame comes from
+    outside: what handling it raises costs that frame, and anything else is a bug that ends the worker.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,13 @@ class PureActor(ABC):
     def handle(self, event: events.Event, now: float) -> list[events.Event]:
         """Take one event; returns the events that the actor publishes."""
         self._look_at_the_clock(now)
-        self._apply(event, now)
+        try:
+            self._apply(event, now)
+        except Exception as error:
+            if not isinstance(event, events.FrameReceived):
+                raise
+            why = f"{type(event.frame).__name__} could not be handled: {type(error).__name__}"
+            self._publish(events.FrameIgnored(why, error))
         self._wake_at = -math.inf
         return self._take_published()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from worker_state import foreign_json
 from worker_state.devserver.admission import Admission
 from worker_state.devserver.changes import Changes
 from worker_state.devserver.model import Effect, Send, encoded
@@ -70,8 +71,8 @@ class DevServer(Changes):
     def record_frame(self, connection: Connection, text: str | bytes) -> bool:
         """Keep the frame for `frames`; the rules parse it for themselves. Is it a `register`?"""
         parsed: object = None
-        with suppress(ValueError, RecursionError):
-            parsed = json.loads(text)
+        with suppress(ValueError):
+            parsed = foreign_json.read(text)
         message = parsed if isinstance(parsed, dict) else {}
         peer_id = self.rooms.peer_of(connection) or message.get("peer_id") or message.get("from_peer_id")
         self.frames.append((peer_id, message))

@@ -1,20 +1,19 @@
 """The HTTP routes of the development server: the three calls of the real one, and its page for people."""
 
-import json
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from worker_state import foreign_json
 from worker_state.devserver.model import JSON, Reply
 from worker_state.devserver.page import page, workers
 from worker_state.devserver.rules import Rooms
 from worker_state.integrations.http_server import Request, Response
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 
 if TYPE_CHECKING:
     from worker_state.devserver.faults import DevServer
 
-log: logging.Logger = logging.getLogger("worker_state.devserver")
+log: Logger = Logger("worker_state.devserver")
 
 
 async def respond(server: "DevServer", request: Request) -> Response:
@@ -39,8 +38,8 @@ async def respond(server: "DevServer", request: Request) -> Response:
 
 def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:
     try:
-        body: JSON = json.loads(request.body) if request.body else None
-    except (ValueError, RecursionError):
+        body: JSON = foreign_json.read(request.body) if request.body else None
+    except ValueError:
         return Reply.unprocessable("json_invalid", ["body"], "JSON decode error", {})
     return rooms.delete_peer(body, now)
 

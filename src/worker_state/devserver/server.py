@@ -1,7 +1,6 @@
 """The development server on the network: two ports. What goes wrong on a connection ends that connection only."""
 
 import ipaddress
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,12 +19,12 @@ from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import FaultyStream, serve_socket
 from worker_state.integrations.accepting import Clients, is_local
 from worker_state.integrations.http_server import serve_requests
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 
 EXPOSE = "WORKER_STATE_DEVSERVER_EXPOSE"
 NETWORK_TROUBLE = (ConnectionClosed, HandshakeError, trio.BrokenResourceError, trio.ClosedResourceError)
 
-log: logging.Logger = logging.getLogger("worker_state.devserver")
+log: Logger = Logger("worker_state.devserver")
 
 
 async def serve(

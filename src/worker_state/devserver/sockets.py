@@ -3,7 +3,6 @@
 `rules` decides what a frame does, `faults` what goes wrong on purpose; `server` contains what escapes from here.
 """
 
-import logging
 import math
 import struct
 from contextlib import suppress
@@ -14,7 +13,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 
 from worker_state.devserver.model import Close
 from worker_state.integrations.http_server import DRAIN_SECONDS, FOREIGN, Response, drain, is_foreign
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.protocol.frame_pieces import FramePieces
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ OUTBOX_BYTES = 16 * 2**20
 """Of unread frames, after which a client is dropped. The answer to a `register` among ten thousand peers is 5 MiB."""
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # for SO_LINGER
 
-log: logging.Logger = logging.getLogger("worker_state.devserver")
+log: Logger = Logger("worker_state.devserver")
 
 
 class FaultyStream(trio.abc.HalfCloseableStream):

@@ -1,7 +1,6 @@
 """Accepting connections for the small servers in here: slow clients give way, and no descriptor left is no end."""
 
 import errno
-import logging
 import math
 import socket
 import sys
@@ -12,12 +11,12 @@ from ipaddress import ip_address
 import trio
 
 from worker_state.errors import ConfigError
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE = 0.1  # seconds until the next try when nothing can be accepted
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Logger = Logger(__name__)
 
 
 async def listen(port: int, host: str) -> Sequence[trio.SocketListener]:

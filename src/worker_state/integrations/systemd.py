@@ -3,7 +3,6 @@
 Trouble is logged once and harms nobody.
 """
 
-import logging
 import math
 import os
 import socket
@@ -11,11 +10,11 @@ import socket
 import trio
 
 from worker_state.integrations.readiness import line
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.manager import Manager
 from worker_state.refusals import check_manager
 
-log: logging.Logger = logging.getLogger("worker_state.systemd")
+log: Logger = Logger("worker_state.systemd")
 
 LOOK_EVERY = 5.0  # seconds. No event says that a proof is overdue, so the status line is looked at again.
 RETRY = 0.2  # seconds between tries while systemd's queue is full: READY must not get lost

@@ -73,7 +73,8 @@ def hint(retry_after: str | None) -> float | None:
 
 
 _ASKED = re.compile(
-    r"(?:retry|try again)[ _-]?(?:after|in)[ \t:=]*(\d{1,6}(?:\.\d{1,3})?)(?![\d.]*\d) ?([a-z]*)", re.ASCII | re.IGNORECASE
+    r"(?:retry|try again)[ _-]?(?:after|in)[ \t:=]*(\d{1,6}(?:\.\d{1,3})?)(?![\d.]*\d) ?([a-z]*)",
+    re.ASCII | re.IGNORECASE,
 )
 _UNITS = {"": 1.0} | {
     name: seconds

@@ -281,6 +281,7 @@ class FrameIgnored(Event):
     """The server sent what answers nothing of ours, or makes no sense. `why` never repeats a secret."""
 
     why: str
+    error: Exception | None = field(default=None, repr=False, compare=False)  # that handling the frame has raised
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ A frame is read as what it is, never as what to do about it. `read` never raises
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from worker_state import foreign_json
 from worker_state.protocol import echo as echo_payload
 from worker_state.redact import Secrets
 
@@ -18,6 +20,9 @@ Message = dict[str, Any]  # one JSON object, as it stands in a text frame
 OURS = frozenset({"register", "update_metadata"})  # types that `send_signal` refuses
 SIGNED = frozenset({"discover_peers", "peer_message"})
 """Types whose sender the server looks up by what they say: a wrong one earns NOT_IN_ROOM (protocol.md, B)."""
+
+WITH_RECORDS = ("registered_auth", "metadata_updated", "peer_list")
+"""Types that carry what any peer of the room has written into its record, or into ours."""
 
 TOKEN_ID = "_token_id"
 
@@ -164,11 +169,28 @@ def read(text: str | bytes, secrets: Secrets, longest: int = LONGEST) -> Frame:
 
 def _read(text: str, secrets: Secrets) -> Frame:
     try:
-        message = json.loads(text, parse_constant=_nothing)
-    except RecursionError:
-        return Malformed("JSON, nested too deeply")
+        return _frame(_message(text), secrets)
+    except foreign_json.Excessive as error:
+        return Malformed(f"JSON, {error}")
     except ValueError:
         return Malformed("no JSON")
+    except Exception as error:  # noqa: BLE001 - a frame costs itself at worst (faults.md, G11)
+        return Malformed(f"a frame that cannot be read: {type(error).__name__}")
+
+
+def _message(text: str) -> Any:
+    try:
+        return foreign_json.read(text)
+    except foreign_json.Excessive:
+        with suppress(ValueError):
+            # In a neighbour's record it must not keep us from reading that we are registered (faults.md, G11).
+            cut = foreign_json.read_cut(text)
+            if isinstance(cut, dict) and cut.get("type") in WITH_RECORDS:
+                return cut
+        raise
+
+
+def _frame(message: Any, secrets: Secrets) -> Frame:
     match message:
         case {"type": "registered_auth", "peer_id": str(peer), "room_id": str(room), "token": str() | None as token}:
             if secrets.hold(room) or Secrets(token).hold(room):
@@ -200,11 +222,6 @@ def _read(text: str, secrets: Secrets) -> Frame:
             return Malformed("a message without a type")
         case _:
             return Malformed("JSON, but no object")
-
-
-def _nothing(constant: str) -> None:
-    """NaN and the infinities are no JSON, but the server passes on what any peer wrote (T16): one in a neighbour's
-    record must not keep us from reading that we are registered. So they are null, as in browsers."""
 
 
 def _read_around(message: Message) -> Around:

@@ -3,10 +3,10 @@
 Here the texts of HTTP answers come in: a reader learns the secret in an answer, and no other text leaves with one.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from worker_state import foreign_json
 from worker_state.redact import Secrets
 
 Sending = Callable[[], None]
@@ -131,6 +131,6 @@ def _read_body(answer: HttpAnswer | HttpFailure, secrets: Secrets) -> object:
         said = f": {secrets.shown(text)}" if text else ""
         return HttpFailure(f"HTTP {answer.status}{said}", answer.status, answer.retry_after)
     try:
-        return json.loads(answer.body)
-    except (ValueError, RecursionError):
+        return foreign_json.read(answer.body)
+    except ValueError:
         return HttpFailure(f"HTTP 200, but the body is no JSON ({answer.content_type or 'no content type'})")

@@ -4,10 +4,11 @@ Times are in seconds of the caller's clock. Nothing is fetched here.
 """
 
 import base64
-import json
 import math
 from random import Random
 from typing import Generic, TypeVar
+
+from worker_state import foreign_json
 
 T = TypeVar("T")
 
@@ -71,9 +72,9 @@ def token_life(id_token: str) -> float:
     a wrong claim costs a renewal too early, or a refusal."""
     try:
         body = id_token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        claims = foreign_json.read(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         life = float(claims["exp"]) - float(claims["iat"])
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError):
         return TOKEN_LIFE
     return life if 60 <= life <= 86400 else TOKEN_LIFE
 

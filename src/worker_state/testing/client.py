@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from worker_state import foreign_json
 from worker_state.errors import Disconnected
 from worker_state.protocol.frames import Message
 
@@ -42,7 +43,7 @@ class Client:
     async def _read(self) -> Message:
         while True:  # past what is no message: `Kit.deliver` may send that to clients, too
             with suppress(ValueError):
-                message = json.loads(await self._receive())
+                message = foreign_json.read(await self._receive())
                 if isinstance(message, dict):
                     return message
 

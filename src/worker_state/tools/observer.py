@@ -1,6 +1,5 @@
 """Watches a room: a client that searches for its workers, again and again, and has itself deleted at the end."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ import trio
 from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import ConfigError, ObservationFailed
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.protocol import error_policy, frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Renew
 from worker_state.protocol.reconnect import ReconnectPolicy
@@ -21,7 +20,7 @@ from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 from worker_state.world import World
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Logger = Logger(__name__)
 
 LEAST, MOST = 0.5, 300.0
 """Seconds between two searches: what a server can be asked for without being pressed, and what is still watching."""

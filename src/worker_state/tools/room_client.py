@@ -1,6 +1,5 @@
 """How tools enter a room and leave it again: sign in, dial, register, ask; close, delete."""
 
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
@@ -8,7 +7,7 @@ from typing import TypeAlias, TypeVar
 import trio
 
 from worker_state.config import Config, Timing
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.net.dial import Dial
 from worker_state.net.http_client import ServerApi
 from worker_state.net.websocket import MAX_MESSAGE, Socket, close
@@ -19,7 +18,7 @@ from worker_state.protocol.peer_listing import PeerListing
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import Secrets, shown
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Logger = Logger(__name__)
 
 T = TypeVar("T")
 

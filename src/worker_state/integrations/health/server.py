@@ -1,7 +1,6 @@
 """The health endpoint: its listeners and bounds, its four paths, and the measurement of the event loop's lag."""
 
 import json
-import logging
 import os
 import time
 from collections import deque
@@ -16,7 +15,7 @@ from worker_state.extras import MissingExtra, extra
 from worker_state.integrations import readiness
 from worker_state.integrations.accepting import Clients, is_local
 from worker_state.integrations.http_server import Request, Response, serve_requests
-from worker_state.logs import event
+from worker_state.logs import Logger, event
 from worker_state.manager import Manager
 
 CLIENTS = 32  # connections at once; one more takes the place of the oldest
@@ -30,7 +29,7 @@ pings, proofs and answers are still in time with less."""
 
 GetManager = Callable[[], Manager | str]  # the manager, or in words why there is none (yet, or any more)
 
-log: logging.Logger = logging.getLogger("worker_state.health")
+log: Logger = Logger("worker_state.health")
 
 
 def url_of(listeners: Sequence[trio.SocketListener]) -> str:
