@@ -65,21 +65,18 @@ def _cut(text: str | bytes, value: Any) -> bool:
     opening = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
     if opening <= LEVELS:
         return False
-    level: list[Any] = [value]
-    for _ in range(LEVELS - 1):
-        level = [inner for each in level for _, inner in _members(each)]
-    excessive = [(each, key) for each in level for key, _ in _members(each)]
-    for each, key in excessive:
-        each[key] = None
+    level: list[Any] = [[value]]
+    for _ in range(LEVELS):
+        level = [inner for each in level for inner in _inside(each) if type(inner) is dict or type(inner) is list]
+    places = [(each, at) for each in level for at in (each if type(each) is dict else range(len(each)))]
+    excessive = [(each, at) for each, at in places if isinstance(each[at], dict | list)]
+    for each, at in excessive:
+        each[at] = None
     return bool(excessive)
 
 
-def _members(value: Any) -> list[tuple[Any, Any]]:
-    """The arrays and objects in an array or an object, each with its place."""
-    if not isinstance(value, list | dict):
-        return []
-    places = value.items() if isinstance(value, dict) else enumerate(value)
-    return [(key, each) for key, each in places if isinstance(each, list | dict)]
+def _inside(container: Any) -> Any:
+    return container.values() if type(container) is dict else container
 
 
 def _shallow(text: str) -> str:
