@@ -56,6 +56,22 @@ async def test_from_start_to_exit(nursery: trio.Nursery) -> None:
     assert status.found_workers() == {}
 
 
+async def test_g36_no_place_for_temporary_files(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a read-only file system without a temporary directory there is a warning, and worker and health live."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    server, screen = await nursery.start(serve), Kept()
+    with trio.fail_after(60):
+        async with httpx.AsyncClient(trust_env=False) as client, working(worker_run(screen, server, health=(0, None))):
+            url = (await screen.until("health: ")).removeprefix("health: ").partition("/health")[0]
+            await screen.until("warning: `worker-state status` will not find this worker")
+            while (await client.get(f"{url}/ready")).status_code != 200:
+                await trio.sleep(0.01)
+
+
 async def test_a_taken_port_is_refused_before_anything_is_done(
     nursery: trio.Nursery, taken: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

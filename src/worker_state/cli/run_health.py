@@ -3,6 +3,7 @@
 import errno
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from ipaddress import ip_address
 
 import trio
@@ -48,5 +49,13 @@ async def serve_health(
         if not ip_address(host.partition("%")[0]).is_loopback:
             text = f"everybody who reaches {host} may ask about this worker's health; nothing is protected"
             warn(text, About("health_exposed", {"host": host}))
-    with status.published(url, lambda why: warn(why, About("health_unlisted", {}))):
+
+    def unlisted(why: str) -> None:
+        warn(why, About("health_unlisted", {}))
+
+    with ExitStack() as listed:
+        try:
+            listed.enter_context(status.published(url, unlisted))
+        except Exception as error:  # noqa: BLE001 - no file system for such a file, say: the worker lives (G36)
+            unlisted(f"`worker-state status` will not find this worker: {error}")
         await serve(listeners, look, task_status=task_status)
