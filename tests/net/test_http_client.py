@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.support.peers import SOON, Peer, Script, nobody_listening, serving
-from worker_state.net import tcp
+from worker_state.net import tls
 from worker_state.net.http_client import HTTP_AT_ONCE, MAX_BODY, HttpxHttp
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure, read_identity
 from worker_state.redact import Secrets
@@ -488,7 +488,7 @@ def test_body_is_ascii_json() -> None:
 
 def test_certificates_are_checked() -> None:
     """The one context that https:// and wss:// use verifies certificate and host name."""
-    context = tcp.ssl_context()
+    context = tls.TRUST.context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
-    assert tcp.ssl_context() is context
+    assert tls.TRUST.context() is context

@@ -204,6 +204,59 @@ async def test_refused() -> None:
         assert made == DialFailure(Cause.REFUSED)
 
 
+INTERIM = (
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n",
+    b"HTTP/1.1 102 Processing\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("size", [1, 30, 1000])
+async def test_g31_interim_answers_are_skipped(size: int) -> None:
+    """What a proxy says before the 101 is skipped, however it is cut into segments."""
+
+    async def script(peer: Peer) -> None:
+        answer = b"".join(INTERIM * 3) + switching(await peer.head()) + frame(TEXT, b"hello")
+        for at in range(0, len(answer), size):
+            await peer.send(answer[at : at + size])
+        await peer.end()
+
+    async with serving(script) as port, dialling(port)() as made:
+        assert not isinstance(made, DialFailure), made
+        assert await made.receive() == "hello"
+
+
+async def early_hints_for_ever(peer: Peer) -> None:
+    await peer.head()
+    while True:
+        await peer.send(INTERIM[1])
+
+
+async def early_hints_and_no_more(peer: Peer) -> None:
+    await peer.head()
+    await peer.send(INTERIM[1])
+
+
+async def refused_after_hints(peer: Peer) -> None:
+    await peer.head()
+    await peer.send(INTERIM[1] + b"HTTP/1.1 404 Not Found\r\n\r\n")
+    await peer.end()
+
+
+@pytest.mark.parametrize(
+    ("script", "failure"),
+    [
+        (early_hints_for_ever, DialFailure(Cause.REJECTED, "HTTP 103", status=103)),
+        (early_hints_and_no_more, DialFailure(Cause.CLOSED, "before the handshake was done")),
+        (refused_after_hints, DialFailure(Cause.REJECTED, "HTTP 404", status=404)),
+    ],
+)
+async def test_g31_interim_answers_are_bounded(script: Script, failure: DialFailure) -> None:
+    """Interim answers without an end are a refusal; what follows them counts as if it had come first."""
+    async with serving(script) as port, at_once(), dialling(port)() as made:
+        assert made == failure
+
+
 class NoSuchName(trio.abc.HostnameResolver):
     """A resolver that knows no name."""
 

@@ -8,12 +8,14 @@ the next one made beside it; the first that is answered wins. When to dial is no
 import math
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 import trio
 
-from worker_state.net import tcp
+from worker_state.net import tcp, tls
+from worker_state.net.addresses import Addresses
 from worker_state.net.websocket import Socket, WebSocket
 from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.protocol.reconnect import Deadlines
@@ -61,7 +63,7 @@ class WebSocketDial:
         url: str,
         *,
         unacknowledged_within: float = 15.0,
-        open_stream: tcp.OpenStream = tcp.open_tcp_stream,
+        open_stream: tcp.OpenStream | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -74,7 +76,8 @@ class WebSocketDial:
         name = f"[{self._host}]" if ":" in self._host else self._host  # T27
         self._host_header = name if self._port == (443 if self._secure else 80) else f"{name}:{self._port}"
         self._unacknowledged_within = unacknowledged_within
-        self._open_stream = open_stream
+        self._addresses = Addresses()
+        self._open_stream = open_stream or partial(tcp.open_tcp_stream, addresses=self._addresses)
         self._ssl_context = ssl_context
         self._kept: _Handshake | None = None
         self._kept_answered: Callable[[], object] = lambda: None
@@ -150,8 +153,11 @@ class WebSocketDial:
     async def _upgraded(self, handshake: _Handshake, stream: trio.abc.Stream) -> DialFailure | None:
         if self._secure:
             handshake.missing = "no TLS"
-            secured = await tcp.secure(stream, self._host, self._ssl_context)
+            secured = await tls.secure(stream, self._host, self._ssl_context)
             if isinstance(secured, DialFailure):
                 return secured
             stream, handshake.missing = secured, "nothing"
-        return await handshake.socket.upgrade(stream, self._host_header, self._resource)
+        failure = await handshake.socket.upgrade(stream, self._host_header, self._resource)
+        if failure is None:
+            self._addresses.served(tcp.address_of(handshake.socket.below))
+        return failure

@@ -5,20 +5,21 @@ What the network does comes out as a value, never as an exception.
 
 import json
 import ssl
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import httpx
 import trio
 
-from worker_state.net import tcp
+from worker_state.net import tcp, tls
+from worker_state.net.addresses import Addresses, limiter
 from worker_state.protocol import http_api
 from worker_state.protocol.http_api import HttpAnswer, HttpFailure, HttpRequest, Identity, Room, Sending
 from worker_state.redact import Secrets
 
 MAX_BODY = 64 * 2**10  # bytes of an HTTP answer that are read (faults.md, T12). Real ones have some hundred.
 LONGEST_WHY = 2**14  # characters of a failure, which `ServerApi` redacts and then cuts
+NEXT_ADDRESS_AFTER = 3.0  # seconds that a connection, TLS included, may take while there is another address
 HTTP_AT_ONCE = 20  # requests under way in one process: thousands at once cost more CPU each (faults.md, T24)
 
 
@@ -65,30 +66,19 @@ class ServerApi:
 
 
 _at_once: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("worker_state_http_at_once")
-
-
-def _limiter() -> trio.CapacityLimiter:
-    try:
-        return _at_once.get()
-    except LookupError:
-        _at_once.set(trio.CapacityLimiter(HTTP_AT_ONCE))
-        return _at_once.get()
-
-
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    """One for all requests: a fresh one costs 18 ms of CPU (T26). Not the WebSocket's: httpx sets ALPN on it."""
-    return ssl.create_default_context()
+_TRUST = tls.Trust()  # not the WebSocket's: httpx sets ALPN on it
+_PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # for http://, where none is used: httpx would make one each time
 
 
 class HttpxHttp:
     """`Http` with a short-lived client for each request: no pool is shared, so none can clog (T13, T24, T25)."""
 
-    __slots__ = ("_base", "_within")
+    __slots__ = ("_addresses", "_base", "_within")
 
     def __init__(self, url: str, *, within: float) -> None:
         self._base = url.rstrip("/")
         self._within = within
+        self._addresses = Addresses()
 
     async def post(
         self,
@@ -112,17 +102,51 @@ class HttpxHttp:
                 sending()
 
         # The one deadline is the scope around the whole request: httpx's own are per read (faults.md, T11).
-        client = httpx.AsyncClient(verify=_ssl_context(), trust_env=False, timeout=None)
         with trio.move_on_after(self._within):
-            async with _limiter(), client:
+            async with limiter(_at_once, HTTP_AT_ONCE):
                 try:
-                    url, extensions = self._base + path, {"trace": traced}
-                    request = client.stream("POST", url, content=content, headers=headers, extensions=extensions)
-                    async with request as response:
-                        return await _read(response)
-                except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:  # the last for an impossible host
+                    return await self._post(httpx.URL(self._base + path), content, headers, traced)
+                except Exception as exc:  # noqa: BLE001 - whatever a library raises, the call has failed (G28)
+                    _TRUST.failed(exc)
                     return HttpFailure(_why(exc, bearer))
         return HttpFailure(f"no whole answer in {self._within:g} s")
+
+    async def _post(
+        self, url: httpx.URL, content: bytes, headers: dict[str, str], traced: Callable[[str, object], Awaitable[None]]
+    ) -> HttpAnswer | HttpFailure:
+        """Ask the first address behind which somebody takes the request, which is sent once. httpx is told addresses,
+        for it would look up the name in trio's threads (faults.md, G27) and always begin with the first (G32)."""
+        host = url.raw_host.decode("ascii")
+        headers |= {"Host": url.netloc.decode("ascii")}
+        secure = url.scheme == "https"
+        context = _TRUST.context() if secure else _PLAIN
+        found = await self._addresses.find(host, url.port or (443 if secure else 80))
+        names = list(dict.fromkeys(str(each[4][0]) for each in found))
+        for name in names:
+            last = name == names[-1]
+            self._addresses.tried(name)
+            client = httpx.AsyncClient(
+                verify=context,
+                trust_env=False,
+                timeout=httpx.Timeout(None, connect=None if last else NEXT_ADDRESS_AFTER),
+            )
+            asked = client.stream(
+                "POST",
+                url.copy_with(host=name),
+                content=content,
+                headers=headers,
+                extensions={"sni_hostname": tls.server_name(host), "trace": traced},
+            )
+            try:
+                async with client, asked as response:
+                    answer = await _read(response)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if last:
+                    raise
+            else:
+                self._addresses.served(name)
+                return answer
+        raise OSError("the host has no address")
 
 
 async def _read(response: httpx.Response) -> HttpAnswer | HttpFailure:
@@ -140,12 +164,10 @@ async def _read(response: httpx.Response) -> HttpAnswer | HttpFailure:
 
 def _why(exc: Exception, bearer: str | None) -> str:
     """In words. The libraries quote the server, which may repeat the token: it is hidden before anything is cut."""
-    causes: list[BaseException] = [exc]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:  # httpx's pool raises `from None`
-        causes.append(cause)
-    if isinstance(exc, httpx.ConnectError):
+    causes = tls.causes(exc)
+    if isinstance(exc, httpx.ConnectError | OSError | UnicodeError):
         for cause in causes:
-            if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError):
+            if isinstance(cause, OSError | UnicodeError) and not isinstance(cause, ssl.SSLError):
                 return str(tcp.why_not_connected(cause))
     said = next((str(cause) for cause in causes if str(cause)), "")
     return Secrets(bearer).shown(f"{type(exc).__name__}: {said}" if said else type(exc).__name__, LONGEST_WHY)

@@ -1,40 +1,94 @@
-"""TCP and TLS on trio's streams: connect in stages that can be told apart, keep-alive, and the abort with RST."""
+"""TCP on trio's streams: connect in stages that can be told apart, keep-alive, and the abort with RST."""
 
 import socket
-import ssl
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import cache
 
 import trio
 
-from worker_state.protocol.error_policy import Cause, DialFailure
-from worker_state.redact import shown
+from worker_state.net.addresses import Address, Addresses
+from worker_state.protocol.error_policy import Cause, DialFailure, in_words
 
 ASK_AFTER, ASK_AGAIN = 10, 5  # seconds before TCP keep-alive asks a silent connection, first and then again
 
+STAGGERED = 0.25  # seconds after which the next address of a name is tried beside those before (RFC 8305)
+
 OpenStream = Callable[[str, int, float], Awaitable[trio.abc.Stream]]
-"""Host, port and seconds to a stream. Raises `OSError` or `UnicodeError`."""
+"""Host, port and seconds to a stream. Raises `TimeoutError`, and whatever else keeps it from opening one."""
 
 
-async def open_tcp_stream(host: str, port: int, within: float) -> trio.SocketStream:
-    """Connect to one of the host's addresses. Raises `OSError` (`TimeoutError` when nobody answers within so many
-    seconds), or `UnicodeError` for what is no host name."""
-    with trio.move_on_after(within):
-        addresses = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        if len(addresses) > 1:
-            return await trio.open_tcp_stream(host, port)
-        # trio's race throws away what the kernel connected while the loop was late (faults.md, T15).
-        ((family, kind, protocol, _, address),) = addresses
-        connecting = trio.socket.socket(family, kind, protocol)
+async def open_tcp_stream(host: str, port: int, within: float, addresses: Addresses | None = None) -> trio.SocketStream:
+    """Connect to one of the host's addresses, the first of `addresses` first. Raises `OSError` (`TimeoutError` when
+    nobody answers within so many seconds), and what else a look-up raises (`addresses.look_up`)."""
+    race, addresses = _Race(), addresses or Addresses()
+    try:
+        with trio.move_on_after(within):
+            found = await addresses.find(host, port)
+            await race.run(_other_family_second(found))
+    except BaseException:
+        if race.winner is not None:
+            race.winner.socket.close()
+        raise
+    if race.winner is None:
+        raise TimeoutError
+    addresses.tried(address_of(race.winner))
+    return race.winner
+
+
+def address_of(stream: trio.abc.Stream) -> str:
+    """The other end's IP address; empty where there is none, or none any more."""
+    with suppress(OSError, IndexError):
+        return str(stream.socket.getpeername()[0]) if isinstance(stream, trio.SocketStream) else ""
+    return ""
+
+
+class _Race:
+    """One connection to each address, until one is there. In place of trio's, which throws away what the kernel
+    connected while the loop was late (faults.md, T15), and looks up names by itself."""
+
+    def __init__(self) -> None:
+        self.winner: trio.SocketStream | None = None
+        self._errors: list[Exception] = []
+        self._nursery: trio.Nursery
+
+    async def run(self, found: Sequence[Address]) -> None:
+        """Until there is a winner. Raises what kept the only address from connecting, or a group's `OSError`."""
+        async with trio.open_nursery() as self._nursery:
+            for address in found:
+                ended = trio.Event()
+                self._nursery.start_soon(self._connect, address, ended)
+                with trio.move_on_after(STAGGERED):
+                    await ended.wait()
+        if self.winner is None and len(self._errors) == 1:
+            raise self._errors[0]
+        if self.winner is None:
+            raise OSError("all attempts failed") from ExceptionGroup("addresses", self._errors or [OSError("none")])
+
+    @trio.lowlevel.enable_ki_protection
+    async def _connect(self, address: Address, ended: trio.Event) -> None:
         try:
-            await connecting.connect(address)
-        except BaseException:
-            connecting.close()
-            raise
-        return trio.SocketStream(connecting)
-    raise TimeoutError
+            connecting = trio.socket.socket(*address[:3])
+            try:
+                await connecting.connect(address[4])
+                stream = trio.SocketStream(connecting)
+            except BaseException:
+                connecting.close()
+                raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next address may do
+            self._errors.append(error)
+            ended.set()
+        else:
+            if self.winner is not None:
+                stream.socket.close()
+            self.winner = self.winner or stream
+            self._nursery.cancel_scope.cancel()
+
+
+def _other_family_second(found: Sequence[Address]) -> list[Address]:
+    """A machine without IPv6 must not try all such addresses first."""
+    other = next((each for each in found if each[0] != found[0][0]), None)
+    return [*found] if other is None else [found[0], other, *(each for each in found[1:] if each is not other)]
 
 
 async def connect(
@@ -45,38 +99,19 @@ async def connect(
         return await open_stream(host, port, within)
     except TimeoutError:
         return DialFailure(Cause.NO_ANSWER, f"in {within:g} s")
-    except (OSError, UnicodeError) as error:  # the latter for a name that no resolver can be asked for
+    except Exception as error:  # noqa: BLE001 - a resolver and a starting thread raise all sorts (faults.md, G28)
         return why_not_connected(error)
 
 
-def why_not_connected(error: OSError | UnicodeError) -> DialFailure:
-    # trio says "all attempts failed" without errno; what happened to each address is in the group of its cause.
+def why_not_connected(error: Exception) -> DialFailure:
+    """What has kept a connection from being opened, or a name from being looked up, means. Of several addresses what
+    happened to each is in the group of the error's cause."""
     causes = error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else (error,)
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return DialFailure(Cause.REFUSED)
     if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
         return DialFailure(Cause.UNREACHABLE, "the host name cannot be resolved")
-    return DialFailure(Cause.UNREACHABLE, shown(str(causes[0])))
-
-
-@cache
-def ssl_context() -> ssl.SSLContext:
-    """One verifying context for everything in the process: a fresh one costs 18 ms of CPU each time (T26)."""
-    return ssl.create_default_context()
-
-
-async def secure(
-    stream: trio.abc.Stream, host: str, context: ssl.SSLContext | None = None
-) -> trio.SSLStream[trio.abc.Stream] | DialFailure:
-    """TLS over a stream with that host's certificate, or why there is none. The caller sets the deadline."""
-    secured = trio.SSLStream(stream, context or ssl_context(), server_hostname=host, https_compatible=True)
-    try:
-        await secured.do_handshake()
-    except (trio.BrokenResourceError, ssl.SSLError) as error:
-        if gave_up(error):
-            return DialFailure(Cause.UNACKNOWLEDGED)
-        return DialFailure(Cause.TLS, shown(str(error.__cause__ or "the connection broke off")))
-    return secured
+    return DialFailure(Cause.UNREACHABLE, in_words(causes[0]))
 
 
 def give_up_after(stream: trio.abc.Stream, seconds: float) -> None:
@@ -104,7 +139,8 @@ async def abort(stream: trio.abc.Stream) -> None:
     if isinstance(stream, trio.SocketStream):
         with suppress(OSError):
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        stream.socket.close()
+        with suppress(OSError):
+            stream.socket.close()
         return
     with trio.CancelScope(shield=True):
         await trio.aclose_forcefully(stream)

@@ -15,7 +15,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from worker_state.net import tcp
-from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.error_policy import Cause, Closed, DialFailure, in_words
 from worker_state.protocol.frame_pieces import FramePieces, TooManyFragments
 from worker_state.redact import shown
 
@@ -25,10 +25,13 @@ UNREAD_BYTES = MAX_MESSAGE  # of these together; then nothing more is read
 BUSY = frozenset({429, 502, 503, 504})  # from a server, or a proxy before it, that has too much to do or is starting
 CLOSE_WITHIN = 0.5  # seconds for a Close frame to go out
 LONGEST_HEAD = 2**14  # bytes of an HTTP answer without an end of its head
+MOST_INTERIM = 10  # answers 100, 102 and 103 before the one that counts (faults.md, G31)
+NOT_DONE = DialFailure(Cause.CLOSED, "before the handshake was done")
 CLOSE = b"\x88\x82\0\0\0\0"  # the head of a Close frame, masked by zeros; a code of two bytes follows
 NORMAL = (1000).to_bytes(2)
 
 _HEAD_END = re.compile(rb"\n\r?\n")
+_INTERIM = re.compile(rb"HTTP/1\.1 10[023][ \r\n]")
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)[ \r\n]")
 _RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
@@ -118,7 +121,7 @@ class _Stream:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.heard_at = trio.current_time()
-        self.failure = DialFailure(Cause.CLOSED, "before the handshake was done")  # why there is no connection
+        self.failure = NOT_DONE  # why there is no connection
         self.cut = False  # half a frame is out
         self.closing = False  # a Close frame is out
         self.why = "without a Close frame"  # how the connection has ended, if it has
@@ -164,7 +167,22 @@ class _Stream:
 
     async def _head(self) -> bytes:
         """The head of a 101 and what came behind it. Of a refusal nothing else is read: it can be endless (T3)."""
-        received = b""
+        received, end = await self._whole_head(b"")
+        for _ in range(MOST_INTERIM):
+            if not _INTERIM.match(received):
+                break
+            self.failure = NOT_DONE
+            received, end = await self._whole_head(received[end:])
+        status = _STATUS.match(received)
+        self._upgraded = status is not None and status[1] == b"101"
+        if not self._upgraded:
+            if status is not None:
+                self.failure = _rejection(int(status[1]), received[:end])
+            raise trio.BrokenResourceError("no 101")
+        return received
+
+    async def _whole_head(self, received: bytes) -> tuple[bytes, int]:
+        """What came, and where the head in it ends."""
         while (end := _HEAD_END.search(received)) is None:
             if len(received) > LONGEST_HEAD:
                 raise trio.BrokenResourceError("no end of the head")
@@ -180,13 +198,7 @@ class _Stream:
             self.failure = DialFailure(Cause.GARBAGE, "the answer is no WebSocket handshake")
             if received[0] <= ord(" "):
                 raise trio.BrokenResourceError("no HTTP")
-        status = _STATUS.match(received)
-        self._upgraded = status is not None and status[1] == b"101"
-        if not self._upgraded:
-            if status is not None:
-                self.failure = _rejection(int(status[1]), received[: end.end()])
-            raise trio.BrokenResourceError("no 101")
-        return received
+        return received, end.end()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         async with self._sending:  # `WebSocket.close` comes here past the library's own lock
@@ -228,16 +240,19 @@ class WebSocket:
     async def upgrade(self, stream: trio.abc.Stream, host: str, resource: str) -> DialFailure | None:
         """The handshake, over TCP or TLS. None when the connection is open; call nothing else before."""
         self._stream = _Stream(stream)
-        with self._reader.while_running():
-            self._connection = await wrap_client_stream(
-                self._reader,  # type: ignore[arg-type]
-                self._stream,  # type: ignore[arg-type]
-                host,
-                resource,
-                message_queue_size=UNREAD,
-                max_message_size=MAX_MESSAGE,
-            )
-            return None
+        try:
+            with self._reader.while_running():
+                self._connection = await wrap_client_stream(
+                    self._reader,  # type: ignore[arg-type]
+                    self._stream,  # type: ignore[arg-type]
+                    host,
+                    resource,
+                    message_queue_size=UNREAD,
+                    max_message_size=MAX_MESSAGE,
+                )
+                return None
+        except Exception as error:  # noqa: BLE001 - whatever the library raises, it is a failed dial
+            return DialFailure(Cause.CLOSED, in_words(error))
         return self._stream.failure
 
     @property
@@ -272,6 +287,8 @@ class WebSocket:
             await action()
         except (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
             return self._end()
+        except Exception as error:  # noqa: BLE001 - whatever the library raises costs this one link
+            return self._end(in_words(error))
         return None
 
     async def receive(self) -> str | bytes | Closed:
@@ -279,6 +296,8 @@ class WebSocket:
             message: str | bytes = await self._connection.get_message()
         except ConnectionClosed:
             end = self._end()
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._end(in_words(error))
         else:
             self._stream.message_read()
             return message

@@ -67,6 +67,14 @@ class Closed:
         return f"closed with {self.code}" + (f" ({self.reason})" if self.reason else "")
 
 
+def in_words(error: object) -> str:
+    """What an exception says, for a failure that nobody foresaw: whatever the outside raises where a dial, a link or a
+    call is tried is the end of that dial, link or call (faults.md, G28)."""
+    text = Secrets().shown(str(error))
+    named = isinstance(error, Exception) and not isinstance(error, OSError)
+    return ": ".join(filter(None, (type(error).__name__ if named or not text else "", text)))
+
+
 def hint(retry_after: str | None) -> float | None:
     """The seconds of a `Retry-After`, or None: the form with a date would need both clocks to agree."""
     return float(retry_after) if retry_after is not None and re.fullmatch("[0-9]{1,9}", retry_after) else None

@@ -29,6 +29,7 @@ UNTRUSTED = (
 WAY_ADVICE = (  # cause, a word of its detail, advice: the first that fits
     (Cause.REFUSED, "", "Nothing listens at that port: check the port, and whether the server runs."),
     (Cause.UNREACHABLE, "resolved", "Check the name for a slip, and this machine's network and resolver (or its VPN)."),
+    (Cause.TLS, "sslkeylogfile", "Unset SSLKEYLOGFILE, or name a file there that this user may write."),
     (Cause.TLS, "certificate", UNTRUSTED),
     (Cause.TLS, "", "What listens there speaks no TLS: check the port, or use ws:// and http:// if it has none."),
     (None, "", "Nobody answers: check the address, and whether a firewall or a VPN stands between."),

@@ -1,6 +1,5 @@
 """Takes every step of a worker once, and has it all deleted again. What an answer means is in `checks`."""
 
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -9,8 +8,9 @@ from uuid import uuid4
 import trio
 
 from worker_state.config import Config
-from worker_state.net import tcp
+from worker_state.net import addresses, tcp
 from worker_state.net.http_client import HttpxHttp
+from worker_state.net.tls import secure
 from worker_state.protocol import frames, http_api
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.http_api import HttpFailure
@@ -50,8 +50,8 @@ async def examine(config: Config, report: Report, *, within: float = WITHIN, wor
 async def look_up(endpoint: Endpoint, within: float) -> str | DialFailure:
     """DNS: the addresses behind the name. The caller sets the deadline."""
     try:
-        found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+        found = await addresses.look_up(endpoint.host, endpoint.port)
+    except Exception as error:  # noqa: BLE001 - whatever a resolver raises, it is a finding
         return tcp.why_not_connected(error)
     return f"{endpoint.host} is {found[0][4][0]}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
 
@@ -62,7 +62,7 @@ async def connect(endpoint: Endpoint, within: float, *, tls: bool = False) -> st
     if isinstance(stream, DialFailure):
         return stream
     try:
-        secured = await tcp.secure(stream, endpoint.host) if tls else stream
+        secured = await secure(stream, endpoint.host) if tls else stream
     finally:
         await tcp.abort(stream)
     if isinstance(secured, DialFailure):
