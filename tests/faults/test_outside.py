@@ -1,15 +1,14 @@
 """Whatever the machine and its libraries raise costs a dial, a call or a link, never the worker."""
 
-import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from tests.support.dialled import Dialled
 from tests.support.peers import TEXT, Peer, frame, serving
+from tests.support.resolving import Resolver
 from tests.support.worlds import RealWorld, World, scenario
 from worker_state import Config, ServerUnreachable, SignInFailed, open_state_manager
 from worker_state.errors import ObservationFailed
@@ -19,24 +18,6 @@ from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.tools.observer import open_roster
 
 
-class Troubled(trio.abc.HostnameResolver):
-    """A resolver that finds every name on this machine, or raises while there is trouble."""
-
-    def __init__(self) -> None:
-        self.trouble: Exception | None = None
-        self.raised = 0
-
-    async def getaddrinfo(self, host: object, port: object, *_: object, **__: object) -> list[Any]:
-        await trio.lowlevel.checkpoint()
-        if self.trouble is not None:
-            self.raised += 1
-            raise self.trouble
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-    async def getnameinfo(self, *_: object, **__: object) -> tuple[str, str]:
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), LookupError("unknown encoding: idna")])
 def test_g28_a_worker_that_cannot_look_up_names(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """A look-up that raises costs dials; once names are found again, so is the worker."""
@@ -44,7 +25,7 @@ def test_g28_a_worker_that_cannot_look_up_names(error: Exception, caplog: pytest
     @scenario
     async def comes_back(world: World) -> None:
         assert isinstance(world, RealWorld)
-        resolver = Troubled()
+        resolver = Resolver("127.0.0.1")
         trio.socket.set_custom_hostname_resolver(resolver)
         config = world.config()
         config = replace(
@@ -54,15 +35,15 @@ def test_g28_a_worker_that_cannot_look_up_names(error: Exception, caplog: pytest
         )
         async with open_state_manager(config) as manager:
             await manager.synced()
-            resolver.trouble = error
+            resolver.error = error
             world.cut()
             await manager.wait_for(lambda state: state.trouble is not None and str(error) in state.trouble)
             await world.until(lambda: resolver.raised >= 2)
-            resolver.trouble = None
+            resolver.error = None
             await manager.synced()
             assert world.shown(manager)[0] == "available"
 
-        resolver.trouble = error
+        resolver.error = error
         with pytest.raises(SignInFailed, match=str(error)):
             async with open_state_manager(config):
                 pass

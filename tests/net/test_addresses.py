@@ -1,11 +1,9 @@
 """Look-ups that fail or are starved, and names with several addresses, over real sockets."""
 
-import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
 
 import pytest
 import trio
@@ -13,6 +11,7 @@ import trio
 from tests.net.test_http_client import ok
 from tests.support.dialled import PATIENT, Dialled
 from tests.support.peers import NET, Peer, Script, serving
+from tests.support.resolving import Resolver
 from worker_state.net.addresses import Addresses
 from worker_state.net.dial import WebSocketDial
 from worker_state.net.http_client import HttpxHttp
@@ -22,23 +21,6 @@ from worker_state.tools import doctor
 from worker_state.tools.checks import Endpoint
 
 DEAD, ALIVE = "127.0.0.2", "127.0.0.1"
-
-
-class Resolver(trio.abc.HostnameResolver):
-    """A resolver that gives every name these addresses, or raises."""
-
-    def __init__(self, *addresses: str, error: Exception | None = None) -> None:
-        self._addresses = addresses
-        self._error = error
-
-    async def getaddrinfo(self, host: object, port: object, *_: object, **__: object) -> list[Any]:
-        await trio.lowlevel.checkpoint()
-        if self._error is not None:
-            raise self._error
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in self._addresses]
-
-    async def getnameinfo(self, *_: object, **__: object) -> tuple[str, str]:
-        raise NotImplementedError
 
 
 async def answered(peer: Peer) -> None:

@@ -1,14 +1,12 @@
 """The transport under TLS, where a program to make certificates is at hand: who is trusted, and how it ends."""
 
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -26,6 +24,7 @@ from tests.support.peers import (
     serving,
     switching,
 )
+from tests.support.resolving import Resolver
 from worker_state.net import http_client, tls
 from worker_state.net.dial import WebSocketDial
 from worker_state.net.http_client import HttpxHttp
@@ -301,21 +300,10 @@ async def test_g23_key_log_that_cannot_be_opened(
         assert await dial_and_call(port) == [None, None]
 
 
-class OneAddress(trio.abc.HostnameResolver):
-    """A resolver that finds every name here."""
-
-    async def getaddrinfo(self, host: object, port: object, *_: object, **__: object) -> list[Any]:
-        await trio.lowlevel.checkpoint()
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
-
-    async def getnameinfo(self, *_: object, **__: object) -> tuple[str, str]:
-        raise NotImplementedError
-
-
 async def test_g30_the_dot_of_the_root(certificate: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that is named with the root's dot is asked for, and checked, without it."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    trio.socket.set_custom_hostname_resolver(OneAddress())
+    trio.socket.set_custom_hostname_resolver(Resolver("127.0.0.1"))
     asked = list[str]()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
