@@ -184,6 +184,8 @@ class Supervisor:
                 self.on_registered = None
         self.counts.add(event, self.state.value)
         self.state.set(fold(self.state.value, event, trio.current_time()))
+        if isinstance(event, events.WorkerRegistered):
+            self.secrets.learn(self.state.value.session_string)
         if isinstance(event, events.WorkerRegistered) and self.on_registered is not None:
             on_registered, self.on_registered = self.on_registered, None
             on_registered()
