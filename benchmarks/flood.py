@@ -15,14 +15,13 @@ import fcntl
 import json
 import logging
 import math
-import os
 import select
 import socket
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +33,7 @@ from wsproto.events import AcceptConnection, Ping, Request, TextMessage
 from benchmarks.held import memory
 from benchmarks.report import Table, percentile, write_json
 from benchmarks.server import end, pin_client
+from benchmarks.storm.lines import commands, say
 from worker_state import Config, open_state_manager
 from worker_state.devserver import DevServer, serve
 from worker_state.devserver.model import Send
@@ -153,10 +153,10 @@ async def run_server(kind: str) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, flooding.serve, [listener])
         url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
-        say(ws_url=url, http_url=server.http_url)
-        async for _ in lines():
+        say({"ws_url": url, "http_url": server.http_url})
+        async for _ in commands():
             flooding.begun.set()
-            say(frame_bytes=flooding.frame_bytes, deleted=not server.rooms.users)
+            say({"frame_bytes": flooding.frame_bytes, "deleted": not server.rooms.users})
         nursery.cancel_scope.cancel()
 
 
@@ -205,12 +205,12 @@ async def run_worker(ws_url: str, http_url: str) -> None:
         async with manager_to_come as manager:
             await manager.synced()
             before = resident()
-            say(ready=True)
-            commands = lines()
-            await anext(commands)
+            say({"ready": True})
+            orders = commands()
+            await anext(orders)
             nursery.start_soon(measure)
             measured, before_bytes = time.monotonic(), taken(sockets)
-            await anext(commands)
+            await anext(orders)
             after_bytes, seconds = taken(sockets), time.monotonic() - measured
             grown = None if before is None else (resident() or 0.0) - before
             lost = manager.state.epoch > 1 or not manager.state.connected
@@ -218,32 +218,8 @@ async def run_worker(ws_url: str, http_url: str) -> None:
         exit_seconds = time.monotonic() - began
         nursery.cancel_scope.cancel()
     rate = None if before_bytes is None or after_bytes is None else (after_bytes - before_bytes) / seconds
-    say(
-        lags=lags,
-        bytes_per_second=rate,
-        grown_mib=grown,
-        lost=lost,
-        exit_seconds=exit_seconds,
-        dropped=manager.state.signals_dropped,
-    )
-
-
-# --- both -------------------------------------------------------------------------------------------------------------
-
-
-async def lines() -> AsyncIterator[bytes]:
-    """What comes in on standard input."""
-    received = bytearray()
-    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
-        async for chunk in stream:
-            received += chunk
-            while b"\n" in received:
-                line, _, received = received.partition(b"\n")
-                yield bytes(line)
-
-
-def say(**answer: object) -> None:
-    print(json.dumps(answer), flush=True)
+    figures = {"bytes_per_second": rate, "grown_mib": grown, "dropped": manager.state.signals_dropped}
+    say({"lags": lags, "lost": lost, "exit_seconds": exit_seconds, **figures})
 
 
 # --- the one that measures --------------------------------------------------------------------------------------------
@@ -265,7 +241,7 @@ class Process:
 
     def tell(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
+        self._process.stdin.write(b'["go", null]\n')
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:

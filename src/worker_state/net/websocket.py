@@ -125,7 +125,7 @@ class _Stream:
         self.cut = False  # half a frame is out
         self.closing = False  # a Close frame is out
         self.why = "without a Close frame"  # how the connection has ended, if it has
-        self._pieces = FramePieces()
+        self.pieces = FramePieces()
         self._message_read = trio.Event()
         self._stream = stream
         self._upgraded = False
@@ -134,33 +134,25 @@ class _Stream:
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self.closing and self.cut:  # the library would wait for more bytes before it says so
             raise trio.BrokenResourceError("our Close frame is not taken")
-        while self._pieces.unread > UNREAD_BYTES:
+        while self.pieces.unread > UNREAD_BYTES:
             await self._message_read.wait()
         if piece := self._piece():
             await trio.lowlevel.checkpoint()  # G12: before each, or a flood of tiny frames would hold the loop
             return piece
         data = await (self._stream.receive_some(max_bytes) if self._upgraded else self._head())
         self.heard_at = trio.current_time()
-        self._pieces.add(data)
+        self.pieces.add(data)
         return self._piece()
-
-    @property
-    def in_message(self) -> bool:
-        return self._pieces.in_message
-
-    @property
-    def unread(self) -> int:
-        return self._pieces.unread
 
     def message_read(self) -> None:
         """A message was taken out of the library."""
-        self._pieces.message_read()
+        self.pieces.message_read()
         self._message_read.set()
         self._message_read = trio.Event()
 
     def _piece(self) -> bytes:
         try:
-            return self._pieces.take()
+            return self.pieces.take()
         except TooManyFragments as error:
             self.why = str(error)
             raise trio.BrokenResourceError(self.why) from error
@@ -261,12 +253,12 @@ class WebSocket:
 
     @property
     def in_message(self) -> bool:
-        return self._stream.in_message
+        return self._stream.pieces.in_message
 
     @property
     def unread(self) -> int:
         """Bytes of the messages that have come and are not received."""
-        return self._stream.unread
+        return self._stream.pieces.unread
 
     async def send(self, text: str) -> Closed | None:
         return await self._try(partial(self._connection.send_message, text))
