@@ -12,7 +12,7 @@ from tests.support.peers import PING, PONG, TEXT, Peer, frame, switching
 from worker_state.net.dial import WebSocketDial
 from worker_state.net.websocket import UNREAD_BYTES, Socket, WebSocket
 from worker_state.protocol.error_policy import Closed, DialFailure
-from worker_state.protocol.frame_pieces import AT_ONCE, MOST_FRAGMENTS
+from worker_state.protocol.frame_pieces import MOST_FRAGMENTS
 
 FLOOD = 1024  # frames
 
@@ -61,7 +61,7 @@ async def test_g12_others_run_between_tiny_frames(each: bytes, with_the_head: bo
     first, last = (b"\x01\x00", b"\x80\x01x") if each[0] == 0 else (b"", frame(TEXT, b"x"))
     async with flooded(first + each * FLOOD + last, with_the_head=with_the_head) as (made, turns):
         assert await made.receive() == "x"
-        assert turns.count >= FLOOD // AT_ONCE / 2  # half of them: in the first turns the dial itself runs
+        assert turns.count >= FLOOD // 64  # less than one for each piece: in the first turns the dial itself runs
 
 
 async def test_g12_a_message_of_empty_fragments_costs_the_link() -> None:
