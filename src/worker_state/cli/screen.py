@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from worker_state import logs
-from worker_state.cli.output import ExitCode, Out, fail
+from worker_state.cli.output import LEFT_OUT, ExitCode, Out, fail, hold_nobody
 
 STATUS_STYLES = {"available": "green", "reserved": "yellow", "busy": "blue", "maintenance": "magenta"}
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
@@ -24,17 +24,20 @@ LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yel
 class Screen(logging.Handler):
     """Prints lines from `level` on: WARNING is quiet, DEBUG verbose. `as_json`: each line is a JSON object.
 
-    Printing never raises. `on_gone` is called when output is lost: the reader has gone, or the disk is full.
+    Printing never raises, and never waits for a reader. `on_gone` is called, in any thread, when output is lost: the
+    reader has gone, or the disk is full.
     """
 
     def __init__(self, level: int = logging.INFO, *, as_json: bool = False) -> None:
         super().__init__(level)
+        hold_nobody()
         self.as_json = as_json
         self.identities_left: int = 0  # on the server, as the log says
         self.on_gone: Callable[[], None] = lambda: None
         self._out = sys.stdout
         if isinstance(self._out, Out):
             self._out.file.on_lost = lambda: self.on_gone()  # noqa: PLW0108 - it is set later
+            self._out.file.left_out = self._left_out
         self.console: Console = Console(
             file=self._out,
             highlight=False,
@@ -108,7 +111,15 @@ class Screen(logging.Handler):
         self.plain(Text.assemble((time.strftime("%H:%M:%S"), "dim"), "  ", (text, style), (tail, "dim")))
 
     def _json(self, level: int, text: str, about: logs.About) -> None:
-        self.plain(json.dumps(logs.json_line(time.time(), level, text, about), ensure_ascii=False))
+        self.plain(self._json_text(level, text, about))
+
+    def _json_text(self, level: int, text: str, about: logs.About) -> str:
+        return json.dumps(logs.json_line(time.time(), level, text, about), ensure_ascii=False)
+
+    def _left_out(self, lines: int) -> str:
+        text = LEFT_OUT.format(lines)
+        about = logs.About("output_left_out", {"lines": lines})
+        return self._json_text(logging.WARNING, text, about) if self.as_json else text
 
 
 def duration(seconds: float) -> str:

@@ -1,12 +1,17 @@
 """How a running command ends: the first Ctrl-C, SIGTERM or hang-up ends it in order, the next one at once.
 
-SIGTERM, which systemd and Kubernetes send, first drains what can drain; the next signal ends the draining.
+SIGTERM, which systemd and Kubernetes send, first drains what can drain; the next signal ends the draining. Whatever
+holds the loop, the second signal ends the process: a thread hands signals over, and sees whether they are taken.
 """
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from queue import SimpleQueue
+from types import FrameType
 
 import trio
 
@@ -15,6 +20,9 @@ from worker_state.logs import About
 
 REPEATED = 0.3
 """Seconds. `timeout` and shells send a signal to the process and to its group: within this time it counts once."""
+STUCK = 1.0  # seconds in which the loop takes a signal, or it is stuck
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # not every system has the latter two
+HANG_UP = getattr(signal, "SIGHUP", None)
 
 
 @asynccontextmanager
@@ -23,9 +31,13 @@ async def ending_on_signal(
 ) -> AsyncIterator[trio.CancelScope]:
     """Listen to signals while the block runs. They cancel the scope, which the block enters; so does a lost reader."""
     scope = trio.CancelScope()
-    screen.on_gone = scope.cancel
+    token = trio.lowlevel.current_trio_token()
     ending = False
     since: float | None = None
+
+    def lost() -> None:  # in the thread that has printed, or that prints for others
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(scope.cancel, idempotent=True)
 
     def end() -> None:
         nonlocal ending, since
@@ -38,24 +50,65 @@ async def ending_on_signal(
         if not ending:
             end()
 
-    async def listen(signals: AsyncIterator[int]) -> None:
+    def take(number: int) -> None:
         nonlocal since
-        async for number in signals:
-            if since is not None and trio.current_time() - since < REPEATED:
-                continue
-            if ending:
-                os._exit(128 + number)  # no clean-up: that was asked for twice
-            if since is None and number == signal.SIGTERM and drain is not None:
-                since = trio.current_time()
-                nursery.start_soon(drain_and_end, drain)
-            else:
-                end()
+        if since is not None and trio.current_time() - since < REPEATED:
+            return
+        if ending:
+            os._exit(128 + number)  # no clean-up: that was asked for twice
+        if since is None and number == signal.SIGTERM and drain is not None:
+            since = trio.current_time()
+            nursery.start_soon(drain_and_end, drain)
+        else:
+            end()
 
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # by `nohup`
-        numbers.remove(signal.SIGHUP)
-    with trio.open_signal_receiver(*numbers) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listen, signals)
+    screen.on_gone = lost
+    async with trio.open_nursery() as nursery:
+        with _listening(take):
             yield scope
-            nursery.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _listening(take: Callable[[int], None]) -> Iterator[None]:
+    """Have the loop `take` each signal while the block runs. A second one that it does not take ends the process."""
+    token, own_pid, listening = trio.lowlevel.current_trio_token(), os.getpid(), True
+    numbers: SimpleQueue[int | None] = SimpleQueue()
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == own_pid:
+            numbers.put(number)
+        else:  # a forked child, which nobody listens to: it ends as any process does
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def hand_over() -> None:
+        first: float | None = None
+        while (number := numbers.get()) is not None:
+            taken = threading.Event()
+
+            def in_the_loop(number: int = number, taken: threading.Event = taken) -> None:
+                taken.set()
+                if listening:
+                    take(number)
+
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(in_the_loop)
+            if first is not None and time.monotonic() - first > REPEATED and not taken.wait(STUCK):
+                os._exit(128 + number)
+            first = first or time.monotonic()
+
+    kinds = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    if before.get(HANG_UP) is signal.SIG_IGN:  # by `nohup`
+        kinds.remove(HANG_UP)
+    threading.Thread(target=hand_over, name="worker-state signals", daemon=True).start()
+    try:
+        for kind in kinds:
+            signal.signal(kind, hear)
+        yield
+    finally:
+        listening = False
+        for kind in kinds:
+            signal.signal(kind, before[kind])
+        numbers.put(None)

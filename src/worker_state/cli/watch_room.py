@@ -5,6 +5,7 @@ Records are other programs' texts: `_cut` and `shown` make them printable.
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from worker_state.cli.output import ExitCode, fail
+from worker_state.cli.output import ExitCode, fail, settle
 from worker_state.cli.screen import STATUS_STYLES, Screen, duration
 from worker_state.cli.shared_options import warn
 from worker_state.cli.signals import ending_on_signal
@@ -52,43 +53,47 @@ async def watch(config: Config, every: float, form: Form) -> None:
     screen = _Screen(logging.INFO if form == "changes" else logging.WARNING)
     screen.show_log()
     failure = None if form == "changes" else "Stopped before there was an answer."
+    result: str | None = None
     async with ending_on_signal(screen, "Leaving") as scope:
         try:
             with scope:
                 async with open_roster(config, every=every) as rosters:
                     failure = None
-                    await _show(rosters, every, form, screen)
+                    if form == "changes":
+                        await _follow(rosters, every, screen)
+                    else:
+                        result = _look(rosters.value, form, screen.console)
         except ObservationFailed as error:
             failure = f"{error}."
     if failure is not None:
         raise fail(failure[:1].upper() + failure[1:])
+    if result is not None:
+        screen.plain(result)
+        settle(math.inf)  # nothing else runs any more, and a pager may read as slowly as its reader
     if screen.left_something:
         raise typer.Exit(ExitCode.LEFT_SOMETHING)
 
 
-async def _show(rosters: Watched[Roster], every: float, form: Form, screen: Screen) -> None:
+async def _follow(rosters: Watched[Roster], every: float, screen: Screen) -> None:
     console = screen.console
-    if form == "json":
-        screen.plain(json.dumps(document(rosters.value), indent=2))
-    elif form == "table":
-        _print_table(rosters.value, screen)
-    elif console.is_terminal and not console.is_dumb_terminal and console.color_system is not None:
+    if console.is_terminal and not console.is_dumb_terminal and console.color_system is not None:
         await _draw(rosters, every, console)
     else:
         await print_changes(rosters, screen)
 
 
-def _print_table(roster: Roster, screen: Screen) -> None:
-    console = screen.console
-    screen.plain(summary(roster))
-    if roster.rows:
-        if not console.is_terminal:
-            console.width = UNBOUNDED
-        table = _table(roster.rows, roster, roster.answered_at or 0.0, {*_left_out(console.width), *TIMES})
-        table.padding = (0, 2, 0, 0)
-        with console.capture() as captured:
-            console.print(table)
-        screen.plain("\n".join(line.rstrip() for line in captured.get().splitlines()))
+def _look(roster: Roster, form: Form, console: Console) -> str:
+    if form == "json":
+        return json.dumps(document(roster), indent=2)
+    if not roster.rows:
+        return summary(roster)
+    if not console.is_terminal:
+        console.width = UNBOUNDED
+    table = _table(roster.rows, roster, roster.answered_at or 0.0, {*_left_out(console.width), *TIMES})
+    table.padding = (0, 2, 0, 0)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join([summary(roster), *(line.rstrip() for line in captured.get().splitlines())])
 
 
 async def _draw(rosters: Watched[Roster], every: float, console: Console) -> None:
