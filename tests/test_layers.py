@@ -46,13 +46,14 @@ PLACES = {
     "redact": place("foreign_json"),
     "logs": place(),  # only the standard library: every caller may say what the line is about
     "extras": place("errors"),
+    "forked": place(outside="trio"),
     "watched": place(outside="trio"),
     "signal_buffer": place("protocol", "trio"),
     "background": place(outside="trio"),
     # The component, from the bottom up.
     "protocol": place("protocol advertised config errors session_string redact foreign_json"),
     "net/http_client": place("net protocol redact", "trio httpx"),
-    "net": place("net protocol redact", "trio trio_websocket"),
+    "net": place("net forked protocol redact", "trio trio_websocket"),
     "actors/runner": place("protocol", "trio"),
     "actors/log_lines": place("protocol logs redact session_string"),
     "actors/link": place("protocol config redact actors/log_lines", "trio", for_types_only="net"),
@@ -71,11 +72,12 @@ PLACES = {
     ),
     # What is built on it.
     "jobs": place("manager protocol errors logs", "trio"),
-    "bridge": place("refusals manager protocol config errors redact", "trio anyio"),
-    "aio": place("bridge integrations protocol config config_files errors"),
-    "blocking": place("aio bridge integrations protocol config config_files errors"),
+    "portal": place("errors", "trio anyio"),
+    "bridge": place("portal refusals manager protocol config errors redact", "trio anyio"),
+    "aio": place("portal bridge integrations protocol config config_files errors"),
+    "blocking": place("aio portal bridge integrations protocol config config_files errors"),
     "integrations": place(
-        "integrations refusals manager protocol config errors session_string redact logs extras",
+        "integrations refusals manager protocol config errors session_string redact logs extras forked",
         "trio h11 prometheus_client",
     ),
     "settings": place("config advertised errors protocol redact session_string"),
@@ -87,7 +89,9 @@ PLACES = {
         "background world",
         "trio",
     ),
-    "devserver": place("devserver tools/roster integrations protocol extras logs foreign_json", "trio trio_websocket"),
+    "devserver": place(
+        "devserver tools/roster integrations protocol extras forked logs foreign_json", "trio trio_websocket"
+    ),
     # Only tests import it: those of whoever embeds the component, and ours.
     "testing": place(
         "testing devserver net world protocol config errors background foreign_json", "trio trio_websocket"

@@ -14,11 +14,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from worker_state.bridge import Call, Life, RemoteManager, Task, ended
+from worker_state.bridge import Life, RemoteManager
 from worker_state.config import Config
 from worker_state.config_files import load_config
 from worker_state.errors import ManagerEnded
 from worker_state.integrations import health, systemd
+from worker_state.portal import Call, Task, ended
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
 
@@ -55,6 +56,8 @@ async def _begun(task: Task[T]) -> T:
 
 async def _end(task: Task[Any]) -> None:
     """End the task, and wait for that, whatever is cancelled meanwhile. Raises what it has raised since its start."""
+    if not task.here:
+        return
     task.cancel()
     cancelled: asyncio.CancelledError | None = None
     ending = asyncio.wrap_future(task.done)

@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from worker_state import aio
-from worker_state.bridge import Life, RemoteManager, result
+from worker_state.bridge import Life, RemoteManager
 from worker_state.config import Config
 from worker_state.config_files import load_config
 from worker_state.errors import ManagerEnded
 from worker_state.integrations import health, systemd
+from worker_state.portal import result
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
 
@@ -41,7 +42,7 @@ def start_state_manager(config: Config) -> Iterator["BlockingManager"]:
         yield BlockingManager(life)
     finally:
         life.leave()
-        if not life.manager.begun.exception():
+        if life.here and not life.manager.begun.exception():
             life.manager.done.result()
 
 
@@ -117,6 +118,6 @@ def _beside(manager: BlockingManager, function: Callable[..., Awaitable[object]]
         yield result(task.begun)
     finally:
         task.cancel()
-        if not task.begun.exception():
+        if task.here and not task.begun.exception():
             with suppress(ManagerEnded):
                 result(task.done)

@@ -2,23 +2,24 @@
 
 `blocking` (threads) and `aio` (asyncio) are its two faces. Nothing is decided here: what a method means stands at its
 namesake in `worker_state.Manager`.
+
+A forked child has no such thread: there every call raises, and leaving does nothing (G25).
 """
 
 import atexit
-import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future, wait
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import trio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from worker_state.config import Config
 from worker_state.errors import ManagerEnded
 from worker_state.manager import Manager, run_state_manager
+from worker_state.portal import Call, Task, ended, open_portal, result
 from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State
 from worker_state.protocol.status import Busy, WorkerStatus
@@ -28,49 +29,25 @@ from worker_state.refusals import check_config
 T = TypeVar("T")
 
 
-class Task(Generic[T]):
-    """An async function in trio's thread that says when it has started, as `nursery.start` wants it."""
-
-    def __init__(self, portal: BlockingPortal, function: Callable[..., Awaitable[object]]) -> None:
-        self.begun: Future[T] = Future()  # what it has started with, or why it has not
-        self._portal = portal
-        self._function = function
-        self._scope = trio.CancelScope()
-        self.done: Future[None] = portal.start_task_soon(self._run)
-        self.done.add_done_callback(self._settle)
-
-    async def _run(self) -> None:
-        with self._scope:
-            await self._function(task_status=self)
-
-    def started(self, value: Any = None) -> None:
-        """Called by the function."""
-        if not self.begun.done():
-            self.begun.set_result(value)
-
-    def _settle(self, done: "Future[None]") -> None:
-        if not self.begun.done():
-            self.begun.set_exception((None if done.cancelled() else done.exception()) or ended())
-
-    def cancel(self) -> None:
-        """Returns at once; `done` follows."""
-        with suppress(RuntimeError):  # the loop is gone already
-            self._portal.start_task_soon(self._scope.cancel)
-
-
 class Life:
     """One manager from its start to its end, and the calls into its thread. Raises `TypeError` for no `Config`."""
 
     def __init__(self, config: Config) -> None:
         check_config(config)
-        self._thread = ExitStack()
-        self._portal = self._thread.enter_context(start_blocking_portal("trio"))
+        self._thread, self._portal = open_portal()
         self.manager: Task[Manager] = Task(self._portal, partial(run_state_manager, config))
         # A block in a daemon thread, or entered by hand, does not end by itself when the interpreter does (G53).
         atexit.register(self.leave)
 
+    @property
+    def here(self) -> bool:
+        """Whether this process has the thread, and is no forked child of that process."""
+        return self.manager.here
+
     def leave(self) -> None:
-        """End it all, and wait for that. May be called again."""
+        """End it all, and wait for that. May be called again. Does nothing in a forked child."""
+        if not self.here:
+            return
         self.manager.cancel()
         try:
             wait([self.manager.done])
@@ -78,25 +55,36 @@ class Life:
             self.close()
 
     def close(self) -> None:
-        """End the thread, once the manager has ended. May be called again."""
-        atexit.unregister(self.leave)
-        self._thread.close()
+        """End the thread, once the manager has ended. May be called again. Does nothing in a forked child."""
+        if self.here:
+            atexit.unregister(self.leave)
+            with suppress(RuntimeError):  # it has ended already
+                self._portal.call(self._portal.stop)
+            self._thread.join()
 
     def task(self, function: Callable[..., Awaitable[object]]) -> "Task[Any]":
         """Run something beside the manager."""
+        self._check_process()
         try:
             return Task(self._portal, function)
         except RuntimeError as error:
             raise ended() from error
 
     def start(self, function: Callable[..., Awaitable[T]] | Callable[..., T], *args: object) -> "Future[T]":
-        """What the function gives in trio's thread, later. Raises `ManagerEnded`."""
+        """What the function gives in trio's thread, later. Raises `ManagerEnded`; `RuntimeError` in a forked child."""
+        self._check_process()
         if self.manager.done.done():
             raise ended()
         try:
             return cast("Future[T]", self._portal.start_task_soon(function, *args))
         except RuntimeError as error:
             raise ended() from error
+
+    def _check_process(self) -> None:
+        if not self.here:
+            raise RuntimeError(
+                "the manager is in the process that this one was forked from, and cannot be reached here"
+            )
 
     def now(self, function: Callable[..., T], *args: object) -> T:
         """Call a plain function in trio's thread: as long as one step of its loop takes."""
@@ -119,56 +107,10 @@ class Life:
         try:
             yield self.start(call.run)
         except BaseException:
-            with suppress(RuntimeError):  # the loop is gone already
-                self._portal.call(call.give_up)
+            if self.here:
+                with suppress(RuntimeError):  # the loop is gone already
+                    self._portal.call(call.give_up)
             raise
-
-
-class Call(Generic[T]):
-    """An async call that another thread waits for. All of it runs in trio's thread."""
-
-    def __init__(
-        self,
-        function: Callable[[], Awaitable[T]],
-        timeout: float | None = None,
-        give_back: Callable[[T], None] | None = None,
-    ) -> None:
-        self._function = function
-        self._timeout = math.inf if timeout is None else timeout
-        self._give_back = give_back
-        self._scope = trio.CancelScope()
-        self._results: list[T] = []
-
-    async def run(self) -> T:
-        try:
-            with self._scope, trio.fail_after(self._timeout):
-                result = await self._function()
-                self._results.append(result)
-                if self._scope.cancel_called:
-                    self.give_up()
-                return result
-        except trio.TooSlowError:
-            raise TimeoutError(f"not within {self._timeout:g} s") from None
-        raise ended()
-
-    def give_up(self) -> None:
-        """The caller is gone: cancel the call, or give its result back."""
-        self._scope.cancel()
-        while self._results and self._give_back is not None:
-            self._give_back(self._results.pop())
-
-
-def ended() -> ManagerEnded:
-    """What every call raises from now on."""
-    return ManagerEnded("the manager has ended: its `with` block is over")
-
-
-def result(future: "Future[T]") -> T:
-    """What the future gives, in the words of this package."""
-    try:
-        return future.result()
-    except CancelledError:
-        raise ended() from None
 
 
 class Untaken(Generic[T]):
@@ -201,8 +143,8 @@ class Untaken(Generic[T]):
 
 class RemoteManager:
     """What the managers of both faces share. Every method may be called from any thread, and takes as long as a step of
-    trio's loop, whatever the network does. Once the manager has ended, calls raise `ManagerEnded`; what can be read is
-    the last that was known."""
+    trio's loop, whatever the network does. Once the manager has ended, calls raise `ManagerEnded`, and in a forked
+    child `RuntimeError`; what can be read is the last that was known."""
 
     def __init__(self, life: Life) -> None:
         self._life = life
@@ -286,9 +228,10 @@ class RemoteManager:
         try:
             yield
         finally:
-            with suppress(ManagerEnded):
-                # Looked at and changed in one step of trio's loop, so that no other thread comes between.
-                self._life.now(self._manager._end, job)
+            if self._life.here:
+                with suppress(ManagerEnded):
+                    # Looked at and changed in one step of trio's loop, so that no other thread comes between.
+                    self._life.now(self._manager._end, job)
 
     def set_capabilities(self, changes: Mapping[str, Any]) -> None:
         """Change capabilities; those that are not named stay. Raises `ConfigError`."""

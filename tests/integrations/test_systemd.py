@@ -222,3 +222,35 @@ async def test_a_real_worker(systemd: Systemd, nursery: trio.Nursery) -> None:
         assert "READY=1" not in await systemd.until("STATUS=busy (job job-1), discoverable")
         own.cancel_scope.cancel()
     assert systemd.heard() == ["STOPPING=1"]
+
+
+async def test_g34_what_systemd_has_missed_is_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    """A socket that is not there for some seconds, as when systemd starts anew: READY and STATUS come once it is."""
+    for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    name = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", name)
+    async with notifying(Watched(after(*PROVED))):
+        await trio.sleep(3)
+        with bound(name, monkeypatch) as systemd:
+            await trio.sleep(1.5)
+            assert systemd.heard() == ["READY=1", "STATUS=available, discoverable"]
+            await trio.sleep(4 * LOOK_EVERY)
+            assert systemd.heard() == []
+    assert len([record for record in caplog.records if record.name == "worker_state.systemd"]) == 1
+
+
+async def test_g34_a_late_socket_gets_the_watchdog_s_signs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "20000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    name = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", name)
+    async with notifying(Watched(after(*PROVED))):
+        await trio.sleep(3)
+        with bound(name, monkeypatch) as systemd:
+            await trio.sleep(1.5)
+            assert "WATCHDOG=1" in systemd.heard()

@@ -17,6 +17,7 @@ from worker_state.devserver.model import Send
 from worker_state.devserver.routes import respond
 from worker_state.devserver.rules import Rooms
 from worker_state.devserver.sockets import FaultyStream, serve_socket
+from worker_state.forked import keep_from_children
 from worker_state.integrations.accepting import Clients, is_local
 from worker_state.integrations.http_server import serve_requests
 from worker_state.logs import Logger, event
@@ -98,6 +99,7 @@ async def _accept(
     async with trio.open_nursery() as connections:
         clients = Clients(connections, replaceable=replaceable)
         while True:
+            keep_from_children(listener.socket)
             with server.accepting(listener):
                 taken_from = opened(listener)
                 task_status.started()

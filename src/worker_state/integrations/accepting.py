@@ -11,6 +11,7 @@ from ipaddress import ip_address
 import trio
 
 from worker_state.errors import ConfigError
+from worker_state.forked import keep_from_children
 from worker_state.logs import Logger, event
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -26,9 +27,9 @@ async def listen(port: int, host: str) -> Sequence[trio.SocketListener]:
         raise ConfigError(f"port must be a whole number from 0 to 65535, not {port!r}")
     if not isinstance(host, str) or not host:  # either would listen on every address
         raise ConfigError(f"host must be a name or an address to listen on, as '127.0.0.1', not {host!r}")
-    if host == "::":
-        return [_listen_on_both(port)]
-    listeners = await trio.open_tcp_listeners(port, host=host)
+    listeners = [_listen_on_both(port)] if host == "::" else await trio.open_tcp_listeners(port, host=host)
+    for listener in listeners:
+        keep_from_children(listener.socket)
     for listener in listeners[1:] if port == 0 else ():
         listener.socket.close()  # the second address of a name would get another free port
     return listeners[:1] if port == 0 else listeners
@@ -92,6 +93,7 @@ class Clients:
                     about = event("accept_recovered", failures=failures)
                     log.warning("connections are accepted again, after %d failures", failures, extra=about)
                 failures, exhausted = 0, False
+                keep_from_children(stream.socket)
                 scope = trio.CancelScope()
                 self._scopes[scope] = None
                 self._nursery.start_soon(self._serve, scope, stream, serve_one)

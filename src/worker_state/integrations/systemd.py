@@ -1,6 +1,6 @@
 """Notifications to systemd by NOTIFY_SOCKET: READY, STATUS, WATCHDOG and STOPPING, one datagram each (`sd_notify(3)`).
 
-Trouble is logged once and harms nobody.
+Trouble is logged once and harms nobody. What systemd has not taken is said again until it has.
 """
 
 import math
@@ -18,6 +18,7 @@ log: Logger = Logger("worker_state.systemd")
 
 LOOK_EVERY = 5.0  # seconds. No event says that a proof is overdue, so the status line is looked at again.
 RETRY = 0.2  # seconds between tries while systemd's queue is full: READY must not get lost
+UNREACHABLE = 1.0  # seconds between tries while there is no such socket, as when systemd starts anew
 
 
 async def notify_systemd(manager: Manager, *, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
@@ -60,8 +61,9 @@ async def _report(manager: Manager, notifier: "_Notifier", beat: float) -> None:
             *([f"STATUS={status}"] if status != sent else []),
             *(["WATCHDOG=1"] if now >= beat_at else []),
         ]
-        wake_at = now + RETRY
-        if not news or notifier.send("\n".join(news)):
+        pause = notifier.send("\n".join(news)) if news else 0.0
+        wake_at = now + pause
+        if not pause:
             ready, sent = ready or state.confirmed, status
             beat_at = now + beat if now >= beat_at else beat_at
             wake_at = min(now + LOOK_EVERY, beat_at)
@@ -80,17 +82,18 @@ class _Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._logged = False
 
-    def send(self, text: str) -> bool:
-        """True when the kernel has taken it, or never will; False when the queue is full just now."""
+    def send(self, text: str) -> float:
+        """0 when the kernel has taken it, else the seconds to wait before the next try."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
                 sending.setblocking(False)
                 sending.sendto(text.encode(), self._address)
         except BlockingIOError:
-            return False
+            return RETRY
         except (OSError, ValueError, AttributeError) as error:  # no such socket, no such kind of socket
             if not self._logged:
                 about = event("systemd_unreachable", reason=str(error))
                 log.warning("systemd cannot be told how this worker is: %s", error, extra=about)
             self._logged = True
-        return True
+            return UNREACHABLE
+        return 0.0

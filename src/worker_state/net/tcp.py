@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import trio
 
+from worker_state.forked import keep_from_children
 from worker_state.net.addresses import Address, Addresses
 from worker_state.protocol.error_policy import Cause, DialFailure, in_words
 
@@ -69,6 +70,7 @@ class _Race:
     async def _connect(self, address: Address, ended: trio.Event) -> None:
         try:
             connecting = trio.socket.socket(*address[:3])
+            keep_from_children(connecting)
             try:
                 await connecting.connect(address[4])
                 stream = trio.SocketStream(connecting)
@@ -135,10 +137,14 @@ def gave_up(error: BaseException) -> bool:
 
 
 async def abort(stream: trio.abc.Stream) -> None:
-    """Close at once, with RST: no Close frame, no FIN behind unread data, nothing waited for (T4, T5, T7)."""
+    """Close at once, with RST: no Close frame, no FIN behind unread data, nothing waited for (T4, T5, T7).
+
+    The shutdown ends the connection although another process has a copy of the socket (G24).
+    """
     if isinstance(stream, trio.SocketStream):
         with suppress(OSError):
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            stream.socket.shutdown(socket.SHUT_RDWR)
         with suppress(OSError):
             stream.socket.close()
         return
