@@ -86,12 +86,14 @@ class Worker:
 async def main(config: Config, steps: int) -> None:
     me, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert me is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, me.cancel)  # the blocks below end in order: all tasks, then the manager
+    with suppress(NotImplementedError):  # by Windows, where asyncio itself cancels at Ctrl-C
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, me.cancel)  # the blocks below end in order: all tasks, then the manager
     with suppress(asyncio.CancelledError):
         async with aio.open_state_manager(config) as manager, asyncio.TaskGroup() as tasks:
             worker = Worker(manager, tasks, steps)
-            loop.add_signal_handler(signal.SIGTERM, worker.terminate, me)
+            with suppress(NotImplementedError):
+                loop.add_signal_handler(signal.SIGTERM, worker.terminate, me)
             await worker.listen()
 
 

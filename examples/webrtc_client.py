@@ -187,7 +187,8 @@ async def main(options: argparse.Namespace) -> str:
             worker = session.peer_id if session else await signaling.find(options.tag)
             job = Job(signaling.ice_servers)
             await job.begin(await signaling.offer(worker, await job.offer()), options.steps)
-        loop.add_signal_handler(signal.SIGINT, cancel, job)
+        with suppress(NotImplementedError):  # by Windows, where a Ctrl-C ends this without telling the worker
+            loop.add_signal_handler(signal.SIGINT, cancel, job)
         return await job.result()
     finally:
         if job is not None:

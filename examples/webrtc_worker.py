@@ -177,14 +177,16 @@ def health(manager: aio.Manager, port: int | None) -> AbstractAsyncContextManage
 async def main(config: Config, health_port: int | None) -> None:
     me, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert me is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, me.cancel)  # the blocks below end in order: all tasks, then the manager
+    with suppress(NotImplementedError):  # by Windows, where asyncio itself cancels at Ctrl-C
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, me.cancel)  # the blocks below end in order: all tasks, then the manager
     with suppress(asyncio.CancelledError):
         async with aio.open_state_manager(config) as manager, aio.notify_systemd(manager), health(manager, health_port):
             print("clients may connect with", manager.session_string, flush=True)
             async with asyncio.TaskGroup() as tasks:
                 worker = Worker(manager, tasks)
-                loop.add_signal_handler(signal.SIGTERM, worker.terminate, me)
+                with suppress(NotImplementedError):
+                    loop.add_signal_handler(signal.SIGTERM, worker.terminate, me)
                 await worker.listen()
 
 

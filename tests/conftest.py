@@ -22,7 +22,8 @@ settings.load_profile("no clock")
 # A shell starts what it leaves in the background with Ctrl-C ignored, `nohup` with the end of the terminal, and every
 # process of the tests inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Everything outside the process, and chance: what tests, simulations and benchmarks replace."""
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,4 +73,6 @@ def replaced(make: Callable[[Config], World]) -> Iterator[None]:
 
 def _awake() -> float:
     # Linux counts suspended time only in CLOCK_BOOTTIME; elsewhere the wall clock is the next best thing.
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.time()
+    if sys.platform == "linux" and hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time()

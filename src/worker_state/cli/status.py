@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -136,7 +137,7 @@ def _for(seconds: object) -> str:
 def directories() -> list[Path]:
     """Where to look; the first one is written to. A service and a shell of one user may differ in their environment."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    temporary = Path(tempfile.gettempdir(), f"worker-state-{os.getuid()}")
+    temporary = Path(tempfile.gettempdir(), f"worker-state-{_user()}")
     usable = os.path.isabs(runtime) and os.path.isdir(runtime)
     return [Path(runtime, "worker-state"), temporary] if usable else [temporary]
 
@@ -171,9 +172,7 @@ def found_workers() -> dict[int, str]:
             if not file.stem.isdecimal():
                 continue
             pid = int(file.stem)
-            try:
-                os.kill(pid, 0)
-            except (OSError, OverflowError):  # ended, or now the pid of another user's process
+            if not _lives(pid):
                 with suppress(OSError):
                     file.unlink()
                 continue
@@ -184,10 +183,28 @@ def found_workers() -> dict[int, str]:
     return dict(sorted(urls.items()))
 
 
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0  # where there is none, each user has such directories alone
+
+
+def _lives(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # signal 0 is Ctrl-C there; one that has ended gives no answer
+    try:
+        os.kill(pid, 0)
+    except (OSError, OverflowError):  # ended, or now the pid of another user's process
+        return False
+    return True
+
+
 def _is_private(directory: Path) -> bool:
     # No link either: only then can its files be trusted.
     try:
         status = directory.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    if sys.platform == "win32":
+        return True  # the mode says nothing there, and the directory for temporary files is the user's own
+    return status.st_uid == _user() and not status.st_mode & 0o077

@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -30,5 +31,7 @@ def storm_command(
     """
     if not (CHECKOUT / "benchmarks" / "storm_demo.py").exists():
         raise bad_usage("`worker-state storm` needs a checkout of the project: its benchmarks are not installed here.")
+    if find_spec("resource") is None:
+        raise bad_usage("`worker-state storm` asks the system for its limits, which this one does not tell.")
     sys.path.insert(0, str(CHECKOUT))
     import_module("benchmarks.storm_demo").main(workers, capacity, down)

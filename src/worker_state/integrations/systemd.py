@@ -85,12 +85,14 @@ class _Notifier:
     def send(self, text: str) -> float:
         """0 when the kernel has taken it, else the seconds to wait before the next try."""
         try:
+            if not hasattr(socket, "AF_UNIX"):
+                raise OSError("this system has no such sockets")
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
                 sending.setblocking(False)
                 sending.sendto(text.encode(), self._address)
         except BlockingIOError:
             return RETRY
-        except (OSError, ValueError, AttributeError) as error:  # no such socket, no such kind of socket
+        except (OSError, ValueError) as error:  # no such socket
             if not self._logged:
                 about = event("systemd_unreachable", reason=str(error))
                 log.warning("systemd cannot be told how this worker is: %s", error, extra=about)
