@@ -42,7 +42,7 @@ def test_g40_what_was_taken_away_is_missing() -> None:
 @pytest.mark.skipif(ROBBED in sys.modules, reason="this is the robbed process")
 @pytest.mark.parametrize("tests", [A_FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["a few", "all"])
 def test_g40_workers_live_without_what_other_systems_lack(tests: tuple[str, ...]) -> None:
-    """No TCP_USER_TIMEOUT, no CLOCK_BOOTTIME, no SIGHUP, no `os.register_at_fork`, no `os.getuid`, and a connect that
+    """No TCP_USER_TIMEOUT, no CLOCK_BOOTTIME, no SIGHUP, no `os.register_at_fork`, and a connect that
     says EWOULDBLOCK."""
     command = [sys.executable, "-m", "pytest", "-p", ROBBED, "-q", "-n", "0", "-m", "not slow", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)

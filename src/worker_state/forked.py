@@ -10,11 +10,17 @@ from weakref import WeakSet
 import trio
 
 _ours: WeakSet[trio.socket.SocketType] = WeakSet()
+_copied: WeakSet[trio.socket.SocketType] = WeakSet()
 
 
 def keep_from_children(socket: trio.socket.SocketType) -> None:
     """A child that is forked from now on closes its copy."""
     _ours.add(socket)
+
+
+def may_have_copies(socket: trio.socket.SocketType) -> bool:
+    """Whether something was forked since: a child needs a moment to close its copy, and a stopped one does not."""
+    return socket in _copied
 
 
 def _close_copies() -> None:
@@ -26,4 +32,4 @@ def _close_copies() -> None:
 
 
 if hasattr(os, "register_at_fork"):  # else nothing forks
-    os.register_at_fork(after_in_child=_close_copies)
+    os.register_at_fork(before=lambda: _copied.update(_ours), after_in_child=_close_copies)

@@ -14,7 +14,7 @@ for module, names in (
     (socket, "TCP_USER_TIMEOUT TCP_KEEPIDLE TCP_KEEPINTVL"),
     (time, "CLOCK_BOOTTIME"),
     (signal, "SIGHUP"),
-    (os, "register_at_fork getuid"),
+    (os, "register_at_fork"),
 ):
     for name in names.split():
         if hasattr(module, name):

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import trio
 
-from worker_state.forked import keep_from_children
+from worker_state.forked import keep_from_children, may_have_copies
 from worker_state.net.addresses import Address, Addresses
 from worker_state.protocol.error_policy import Cause, DialFailure, in_words
 
@@ -139,12 +139,13 @@ def gave_up(error: BaseException) -> bool:
 async def abort(stream: trio.abc.Stream) -> None:
     """Close at once, with RST: no Close frame, no FIN behind unread data, nothing waited for (T4, T5, T7).
 
-    The shutdown ends the connection although another process has a copy of the socket (G24).
+    What a forked child may have a copy of is shut down first: the RST would wait for the last copy (G24).
     """
     if isinstance(stream, trio.SocketStream):
         with suppress(OSError):
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            stream.socket.shutdown(socket.SHUT_RDWR)
+            if may_have_copies(stream.socket):
+                stream.socket.shutdown(socket.SHUT_RDWR)
         with suppress(OSError):
             stream.socket.close()
         return
