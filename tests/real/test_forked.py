@@ -80,6 +80,7 @@ def ending(pid: int) -> Iterator[None]:
         os.kill(pid, 9)
 
 
+@pytest.mark.slow
 def test_g24_after_a_kill_nothing_of_the_worker_is_left_in_its_child(
     server: Server, spawn: Spawn, tmp_path: "os.PathLike[str]"
 ) -> None:
