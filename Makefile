@@ -18,7 +18,8 @@ READY := $(VENV)/.ready-$(PLACE)
 WEBRTC := $(VENV)/.webrtc-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate mutants bench-tools types lint format lock clean
+
+.PHONY: help run demo test coverage simulate mutants explore bench-tools types lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -48,6 +49,9 @@ simulate: $(READY) ## run many seeds of the simulation (ARGS="--seeds 1000 --min
 
 mutants: $(READY) ## sabotage the product in many small ways, and see the simulation or a test catch each of them
 	$(BIN)/python benchmarks/mutants.py $(ARGS)
+
+explore: $(READY) ## go through every order of events for one worker (ARGS="--sabotages": those of mutants, each to be found)
+	$(BIN)/python benchmarks/explore.py $(ARGS)
 
 bench-tools: $(READY) ## install what the benchmarks' peers and pictures need beside the rest
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.lock

@@ -382,7 +382,7 @@ class Caught:
 
 def hunt(source: Path, seeds: Iterable[int], seconds: float) -> Caught | None:
     """Run the seeds over this copy of the product until something is violated."""
-    run = _run(source, HUNT, map(str, seeds), seconds)
+    run = run_over(source, HUNT, map(str, seeds), seconds)
     if run is not None and run.returncode != 0:
         return Caught("-", "start", run.stderr.strip().rpartition("\n")[2])
     return None if run is None or not run.stdout.strip() else Caught(*json.loads(run.stdout))
@@ -390,12 +390,12 @@ def hunt(source: Path, seeds: Iterable[int], seconds: float) -> Caught | None:
 
 def fail(source: Path, files: Iterable[str], seconds: float) -> Caught | None:
     """Run the test files over this copy of the product until a test fails."""
-    run = _run(source, TESTS, files, seconds)
+    run = run_over(source, TESTS, files, seconds)
     said = "" if run is None else run.stdout.partition("\nFAILED ")[2].partition("\n")[0]
     return Caught("-", "tests", said) if said else None
 
 
-def _run(
+def run_over(
     source: Path, script: str, arguments: Iterable[str], seconds: float
 ) -> "subprocess.CompletedProcess[str] | None":
     """A process that imports this copy of the product; None when it has taken too long."""

@@ -96,9 +96,11 @@ class Exhausted(trio.abc.Listener[trio.SocketStream]):
 
 class _Counted:
     def __init__(self, listener: Exhausted) -> None:
+        self.socket = trio.socket.socket()
         self._listener = listener
 
     async def aclose(self) -> None:
+        self.socket.close()
         self._listener.open -= 1
         await trio.lowlevel.checkpoint()
 
