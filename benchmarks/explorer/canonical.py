@@ -140,7 +140,7 @@ class _Walk:
 def _getter(value: object, kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
     slots = [slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ())]
     left_out = LEFT_OUT.get(kind, frozenset()) | {"send"}
-    names = tuple(name for name in slots or getattr(value, "__dict__", ()) if name not in left_out)
+    names = tuple(name for name in slots or getattr(value, "__dict__", {}) if name not in left_out)
     getter = attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, name) for name in names)
     _getters[kind] = found = names, getter
     return found

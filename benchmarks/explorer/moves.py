@@ -79,8 +79,8 @@ def _program(world: World) -> Iterator[Move]:
 
 def _network(world: World) -> Iterator[Move]:
     connection, server = world.connection, world.server
-    for wire in server.wires:
-        yield from _wire(world, wire)
+    for each in server.wires:
+        yield from _wire(world, each)
     if connection.stage is Stage.DIALS and len(server.wires) < MOST_WIRES:
         yield Move("the dial opens a link", False, World.open_link)
     if connection.stage is Stage.DIALS:

@@ -2,8 +2,7 @@
 
 import copyreg
 import pickle
-from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import replace
 
 from worker_state.advertised import Advertised
 from worker_state.config import Config
@@ -11,13 +10,8 @@ from worker_state.protocol.status import Available, Busy, Reserved, Truth
 
 BEGAN = 1_000_000.0  # the worker's clock at the start, so that no duration is as large as a time
 TRUTHS: dict[str, Truth] = {"available": Available(), "busy": Busy("j1"), "reserved": Reserved("j2")}
-URLS = {"websocket_url": "ws://127.0.0.1:1", "http_url": "http://127.0.0.1:1"}
-CONFIGS = {
-    "own": Config(**URLS, capabilities={"gpu_memory_mb": 24576}, wait_for_server=True),
-    "given": Config(
-        **URLS, room_id="0f0000", room_token="0e0000", capabilities={"gpu_memory_mb": 24576}, wait_for_server=True
-    ),
-}
+_OWN = Config("ws://127.0.0.1:1", "http://127.0.0.1:1", capabilities={"gpu_memory_mb": 24576}, wait_for_server=True)
+CONFIGS = {"own": _OWN, "given": replace(_OWN, room_id="0f0000", room_token="0e0000")}
 """By whose the room is. Identifiers begin with a 0 (`canonical.py`)."""
 
 
@@ -69,7 +63,7 @@ ADVERTISED = CONFIGS["own"].advertised
 class Pickler(pickle.Pickler):
     """What never changes is not copied."""
 
-    dispatch_table: ClassVar[dict[type, Callable[[Any], Any]]] = {
+    dispatch_table = {  # noqa: RUF012 - the library reads it from the class
         **copyreg.dispatch_table,
         Config: lambda config: (_config, ("own" if config.room_id is None else "given",)),
         Advertised: lambda advertised: (_advertised, ()),

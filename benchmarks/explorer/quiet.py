@@ -54,7 +54,7 @@ class QuietEnds:
 
     def complaints(self, world: World) -> Iterator[str]:
         """What is wrong with the end of this world, which is used up."""
-        began, bound, path = world.now, self._begin(world), list[tuple[int, float]]()
+        began, bound, path, key = world.now, self._begin(world), list[tuple[int, float]](), 0
         while not (world.ended if world.leaving else is_found(world)):
             key = fingerprint(world)
             if key in self._seconds:

@@ -18,6 +18,7 @@ from worker_state.actors.status import StatusActor
 from worker_state.protocol import events, frames
 from worker_state.protocol.error_policy import Closed
 from worker_state.protocol.http_api import Identity, Room
+from worker_state.redact import Secrets
 from worker_state.supervisor import (
     API_CALLS,
     CLEANUP,
@@ -228,7 +229,7 @@ class World:
         if isinstance(received, int):
             self.lose_link(received)
         else:
-            self.publish(events.FrameReceived(wire.epoch, frames.read(received), wire.others_spoke))
+            self.publish(events.FrameReceived(wire.epoch, frames.read(received, Secrets()), wire.others_spoke))
 
     # HTTP
 

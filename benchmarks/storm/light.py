@@ -37,7 +37,7 @@ UPGRADE = h11.Request(
     method="GET",
     target="/",
     headers=[
-        ("Host", "storm"),
+        ("Host", "localhost"),
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Key", "c3Rvcm1zdG9ybXN0b3JtIQ=="),
