@@ -14,7 +14,6 @@ import os
 import select
 import sys
 import threading
-import time
 from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
@@ -167,17 +166,14 @@ def hold_nobody() -> None:
 
 def settle(patience: float = PATIENCE) -> None:
     """Wait until everything is out. What nobody takes any of within `patience` seconds is given up."""
-    waiting = [(file, file.ask()) for file in _files()]
-    for _ in range(STRETCHES):
-        before, give_up_at = [file.taken for file, _ in waiting], time.monotonic() + patience
-        for _, done in waiting:
-            done.wait(None if patience == math.inf else max(0.0, give_up_at - time.monotonic()))
-        moved = [file.taken > taken for (file, _), taken in zip(waiting, before, strict=True)]
-        waiting = [each for each in waiting if not each[1].is_set()]
-        if not any(moved):
-            break
-    for file, _ in waiting:
-        file.error = BrokenPipeError(errno.EPIPE, "nobody takes it")
+    for file in _files():  # one after the other, for the loss of the first may be told on the second
+        done = file.ask()
+        for _ in range(STRETCHES):
+            before = file.taken
+            if done.wait(None if patience == math.inf else patience) or file.taken == before:
+                break
+        if not done.is_set():
+            file.error = BrokenPipeError(errno.EPIPE, "nobody takes it")
 
 
 def failed() -> bool:
