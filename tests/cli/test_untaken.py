@@ -304,14 +304,19 @@ def test_g20_a_second_signal_ends_a_process_whose_loop_is_stuck(spawn: Spawn) ->
 
 PARENT = """
 import multiprocessing, time, trio
+def lives(here):
+    here.set()
+    time.sleep(600)
 from worker_state.cli import output, screen, signals
 output.prepare()
 async def main():
     shown = screen.Screen()
     async with signals.ending_on_signal(shown, "Leaving") as scope:
         with scope:
-            child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+            here = multiprocessing.get_context("fork").Event()
+            child = multiprocessing.get_context("fork").Process(target=lives, args=(here,))
             child.start()
+            here.wait()  # Python forgets what comes while it forks
             child.terminate()
             child.join()
             shown.plain(f"the child's end: {child.exitcode}, cancelled: {scope.cancel_called}")
