@@ -61,6 +61,7 @@ def test_labels_are_a_closed_set() -> None:
 def test_pause() -> None:
     """The pause is that of the last dial or link, and over with the next link."""
     failed = m.DialFailed(DialFailure(Cause.REFUSED), 2.5)
+    assert counted().pause == 0.0
     assert counted(failed).pause == 2.5
     assert counted(failed, OPENED).pause == 0.0
     assert counted(OPENED, m.LinkLost(1, Closed(), 0.3)).pause == 0.3
@@ -73,6 +74,9 @@ def test_time_to_register() -> None:
     assert counts.seconds == pytest.approx((5.0 - 3.0) + (9.3 - 9.0))
     by_bound = dict(zip((*c.BOUNDS, None), counts.times(), strict=True))
     assert (by_bound[0.25], by_bound[0.5], by_bound[1.0], by_bound[2.5], by_bound[None]) == (0, 1, 1, 2, 2)
+    again = counted(registered(at=2.0), m.LinkLost(1, Closed(), 0.3), OPENED, registered(at=10.5), began=0.0)
+    assert again.times()[-1] == 2
+    assert again.times()[c.BOUNDS.index(2.5)] == 2
 
 
 @pytest.mark.parametrize(("seconds", "bound"), [(0.1, 0.1), (600.0, 600.0), (1e6, None)])

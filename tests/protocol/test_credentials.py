@@ -3,9 +3,12 @@
 import math
 from random import Random
 
+import pytest
+
 from worker_state.config import Config
 from worker_state.protocol import events as m
 from worker_state.protocol.credentials import MISSING, RENEWING, Credentials
+from worker_state.protocol.error_policy import Lease
 from worker_state.protocol.http_api import Room
 from worker_state.protocol.record import build_record
 from worker_state.protocol.status import Available
@@ -94,8 +97,8 @@ def test_a_machine_that_slept() -> None:
     ours.look_at_the_clock(650.5)  # the clocks' own doing
     assert (ours.id_token.due, ours.room.due) == (token - 600, room)
     ours.look_at_the_clock(20.0)  # set back
-    ours.look_at_the_clock(30.0)
-    assert (ours.id_token.due, ours.room.due) == (token - 610, room - 10)
+    ours.look_at_the_clock(22.0)
+    assert (ours.id_token.due, ours.room.due) == (token - 602, room - 2)
 
 
 def test_a_missing_room_comes_before_the_renewal() -> None:
@@ -105,7 +108,7 @@ def test_a_missing_room_comes_before_the_renewal() -> None:
     assert ours.next_call(3500.0) == m.RequestRoom("token")
     ours.room_created(Room("r", "secret"), 3500.0)
     assert ours.move(in_use=False)
-    assert ours.next_call(3500.0) == m.RequestIdentity()
+    assert ours.next_call(ours.due(idle=False)) == m.RequestIdentity()
 
 
 def pauses(ours: Credentials, count: int, hint: float | None = None) -> list[float]:
@@ -150,3 +153,58 @@ def test_a_hint_for_an_http_call() -> None:
     """What the server asks for is waited for, but no long hint is slept through."""
     assert pauses(credentials(), 1, hint=50.0)[0] >= 50.0
     assert pauses(credentials(), 1, hint=1000.0)[0] < 65.0
+
+
+def complete() -> Credentials:
+    """All was granted at 1000 s."""
+    ours = credentials()
+    ours.signed_in("token", 1000.0)
+    ours.room_created(Room("r", "secret"), 1000.0)
+    assert ours.move(in_use=False)
+    return ours
+
+
+@pytest.mark.parametrize(
+    ("what", "call"), [(Lease.IDENTITY, m.RequestIdentity()), (Lease.ROOM, m.RequestRoom("token"))]
+)
+def test_what_is_refused_is_fetched_anew(what: Lease, call: m.Command) -> None:
+    """The one that was refused is missing from then on, and fetched after a short pause that is said."""
+    ours = complete()
+    pause = ours.refuse(what, 1001.0)
+    assert pause is not None
+    assert 0.1 <= pause <= 0.2
+    assert ours.due(idle=False) == pytest.approx(1001.0 + pause)
+    assert not ours.complete
+    assert ours.next_call(1002.0) == call
+
+
+def test_a_third_fresh_one_is_not_fetched() -> None:
+    """After two fresh tokens were refused the third is kept: each new one leaves a user on the server (F21)."""
+    ours = complete()
+    for now in (1001.0, 1002.0):
+        assert ours.refuse(Lease.IDENTITY, now) is not None
+        ours.signed_in("token", now)
+    assert ours.refuse(Lease.IDENTITY, 1003.0) is None
+    assert ours.complete
+
+
+def test_what_was_renewed_meanwhile() -> None:
+    """A refusal of what was sent before the renewal does not concern the new one; each of the two has its own time."""
+    ours = complete()
+    ours.signed_in("token", 2000.0)
+    assert ours.renewed_since(1500.0, Lease.IDENTITY)
+    assert not ours.renewed_since(1500.0, Lease.ROOM)
+    assert ours.renewed_since(500.0, Lease.ROOM)
+    assert not ours.renewed_since(2000.0, Lease.IDENTITY)
+
+
+def test_a_token_that_gets_no_room() -> None:
+    """Where the room creation refuses the ID token, the next call is a new sign-in, soon; other failures keep it."""
+    ours = credentials()
+    ours.signed_in("token", 1000.0)
+    ours.next_call(1000.0)
+    ours.call_failed(1000.0, None)
+    assert ours.next_call(1000.0) == m.RequestRoom("token")
+    ours.call_failed(1001.0, None, token_refused=True)
+    assert 1001.1 <= ours.due(idle=False) <= 1001.2
+    assert ours.next_call(1002.0) == m.RequestIdentity()

@@ -174,6 +174,7 @@ def test_f22_too_big() -> None:
     """An answer to `register` that was too big will be as big on the next link; a later frame need not be."""
     assert hint_of(Closed(1009), registered=False) == 60.0
     assert hint_of(Closed(1009), registered=True) is None
+    assert hint_of(Closed(1009)) is None
 
 
 @pytest.mark.parametrize("reason", ["Invalid token", "Room expired", "DynamoDB error", "Token revoked"])

@@ -69,9 +69,11 @@ INCOMPLETE: list[Any] = [
 @pytest.mark.parametrize("body", INCOMPLETE)
 def test_incomplete(reader: Reader, body: Any) -> None:
     """A 200 without the fields, or with fields of other types, is a failure that says so."""
-    failure = reader(answer(body), Secrets())
-    assert isinstance(failure, HttpFailure)
-    assert failure.why.startswith("HTTP 200, but no ")
+    names: dict[Reader, str] = {
+        http_api.read_identity: "username and id_token",
+        http_api.read_room: "room_id and token",
+    }
+    assert reader(answer(body), Secrets()) == HttpFailure(f"HTTP 200, but no {names.get(reader, 'status')} in it")
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -80,6 +82,7 @@ def test_incomplete(reader: Reader, body: Any) -> None:
     [
         (b"<html>Log in here</html>", 200, "text/html", "HTTP 200, but the body is no JSON (text/html)"),
         (b"", 200, "", "HTTP 200, but the body is no JSON (no content type)"),
+        (b"", 200, "x" * 50, "HTTP 200, but the body is no JSON (" + "x" * 40 + "…)"),
         (b"\xff\xfe\xff", 200, "a\nb", r"HTTP 200, but the body is no JSON (a\nb)"),
         (b"[" * 100_000, 200, "application/json", "HTTP 200, but the body is no JSON (application/json)"),
         (b"9" * 10_000, 200, "application/json", "HTTP 200, but the body is no JSON (application/json)"),
@@ -94,6 +97,12 @@ def test_incomplete(reader: Reader, body: Any) -> None:
 def test_other_shapes(reader: Reader, body: bytes, status: int, content_type: str, why: str) -> None:
     """What is no 200 with JSON in it is a failure with the status, and as much of the text as a log can bear."""
     assert reader(answer(body, status, content_type), Secrets()) == HttpFailure(why, None if status == 200 else status)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_time_to_come_back(reader: Reader) -> None:
+    """A `Retry-After` beside a refusal is kept, for the next call waits for it."""
+    assert reader(HttpAnswer(503, "", b"", "7"), Secrets()) == HttpFailure("HTTP 503", 503, "7")
 
 
 @given(

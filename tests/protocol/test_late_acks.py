@@ -27,6 +27,14 @@ def test_a_late_answer() -> None:
     assert not late.settles(record("1"), fits=False)
 
 
+def test_late_answers_in_a_row() -> None:
+    """Each of the updates that were given up has a late answer of its own."""
+    late = LateAcks()
+    for number in "123":
+        late.add(record(number))
+    assert [late.settles(record(number), fits=False) for number in "123"] == [True, True, True]
+
+
 def test_an_answer_that_fits_both() -> None:
     """Of two updates that said the same, one answer settles the first: the other's is still to come."""
     late = LateAcks()

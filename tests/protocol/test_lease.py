@@ -20,8 +20,11 @@ def token(**claims: object) -> str:
 
 
 def test_token_life() -> None:
-    """A token's life is read from its own claims."""
-    assert lease.token_life(token(iat=1_000_000, exp=1_001_800)) == 1800
+    """A token's life is read from its own claims, however long they are, if it is between a minute and a day."""
+    for length in range(20):
+        assert lease.token_life(token(iat=1_000_000, exp=1_001_800, sub="x" * length)) == 1800
+    lives = {life: lease.token_life(token(iat=1_000_000, exp=1_000_000 + life)) for life in (59, 60, 86400, 86401)}
+    assert lives == {59: 3600, 60: 60, 86400: 86400, 86401: 3600}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +109,33 @@ def test_old_ones_refused() -> None:
         assert leased.refuse(now=now + 61.0) is not None
 
 
+def test_fresh_ones_refused_after_an_old_one() -> None:
+    """An old one that was refused counts as the first, at whatever time: one fresh one more is tried, and then none."""
+    leased: Leased[str] = Leased()
+    leased.grant("a", now=9_000.0)
+    assert leased.refuse(now=9_060.0) is not None
+    leased.grant("b", now=9_061.0)
+    assert leased.refuse(now=9_062.0) is not None
+    leased.grant("c", now=9_063.0)
+    assert leased.refuse(now=9_064.0) is None
+
+
+def test_a_minute_old_is_not_fresh() -> None:
+    """Three in a row that had lived for exactly a minute are all replaced."""
+    leased: Leased[str] = Leased()
+    for now in (0.0, 100.0, 200.0):
+        leased.grant("a", now=now)
+        assert leased.refuse(now=now + 60.0) is not None
+
+
+def test_newer() -> None:
+    """Only what was granted after a time is newer than it; what was never granted is not."""
+    leased: Leased[str] = Leased()
+    assert not leased.is_newer_than(0.0)
+    leased.grant("a", now=10.0)
+    assert [leased.is_newer_than(when) for when in (9.0, 10.0, 11.0)] == [True, False, False]
+
+
 def test_accepted() -> None:
     """An acceptance makes the next refusal the first again."""
     leased: Leased[str] = Leased()
@@ -131,6 +161,9 @@ def test_accepted_once_and_then_refused() -> None:
     assert pauses[-1] == 300
     leased.grant("a", now=99_999.0)
     assert leased.refuse(now=99_999.0) == 0.2
+    leased.grant("a", now=99_999.0 + 3600.0)
+    leased.accept()
+    assert leased.refuse(now=99_999.0 + 3600.0) == pytest.approx(0.34)
 
 
 def test_repr() -> None:

@@ -33,3 +33,11 @@ def test_a_socket_that_was_closed_before_it_was_registered() -> None:
     listing.lost(10.0, closed=False, unanswered=False)
     listing.lost(20.0, closed=True, unanswered=True)
     assert listing.until == 10.0 + LETS_GO
+
+
+def test_what_is_worth_waiting_for() -> None:
+    """A leaving worker waits for the moment after a Close frame, not until a dead socket is noticed."""
+    listing = PeerListing()
+    listing.lost(0.0, closed=False, unanswered=False)
+    assert not listing.ends_soon(LETS_GO - 0.5)
+    assert listing.ends_soon(LETS_GO - 0.3)

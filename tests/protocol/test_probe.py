@@ -16,6 +16,8 @@ from worker_state.protocol.probe import (
     Schedule,
     SuspendDetector,
     expected_peers,
+    longest_unconfirmed,
+    longest_unproved,
 )
 
 
@@ -103,6 +105,14 @@ def test_large_room_has_no_early_echoes() -> None:
 def test_small_room_is_not_stretched() -> None:
     """A room of fifty workers is as quick as a room of one."""
     assert times(Schedule(Random(1), 0.0, peers=49), 50) == times(Schedule(Random(1), 0.0, peers=0), 50)
+
+
+@pytest.mark.parametrize(("workers", "slower"), [(1, 1.0), (800, 1.0), (1_600, 2.0), (8_000, 10.0)])
+def test_longest_times_between_proofs(workers: int, slower: float) -> None:
+    """Within 29 s a proof follows another, and within 60.5 s of the registration a full update; a room above 800
+    workers takes longer in proportion."""
+    assert longest_unproved(workers - 1) == pytest.approx(29.0 * slower)
+    assert longest_unconfirmed(workers - 1) == pytest.approx(max(60.5, 29.0 * slower))
 
 
 def per_second(schedules: list[Schedule], start: float, end: float) -> list[int]:

@@ -56,3 +56,50 @@ def test_no_difference() -> None:
     repairs.none()
     repairs.found(1000.0)
     assert repairs.until <= 1000.0
+
+
+def refused() -> EchoRefusals:
+    """Two echoes in a row were refused."""
+    refusals = EchoRefusals()
+    for _ in range(2):
+        refusals.suspect()
+        refusals.count()
+    return refusals
+
+
+def test_the_first_lost_echo() -> None:
+    """An echo that is lost without any error was not refused."""
+    assert not EchoRefusals().count()
+
+
+def test_a_proof_makes_the_count_begin_again() -> None:
+    """An echo refused before a proof and one after it are not two in a row."""
+    refusals = EchoRefusals()
+    refusals.suspect()
+    refusals.count()
+    refusals.proved()
+    refusals.suspect()
+    refusals.count()
+    assert not refusals.in_force
+
+
+def test_an_echo_is_tried_again() -> None:
+    """Every proof is an echo until echoes are refused; then one in five is."""
+    assert all(EchoRefusals().worth_an_echo() for _ in range(10))
+    refusals = refused()
+    assert [refusals.worth_an_echo() for _ in range(10)] == [False, False, False, False, True] * 2
+
+
+def test_an_echo_that_comes_back_after_all() -> None:
+    """It puts the refusal out of force, and two more in a row are needed to put it in force again."""
+    refusals = refused()
+    refusals.suspect()
+    refusals.disproved()
+    assert not refusals.in_force
+    assert not refusals.count()
+    refusals.suspect()
+    refusals.count()
+    assert not refusals.in_force
+    refusals.suspect()
+    refusals.count()
+    assert refusals.in_force

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker_state.protocol.record import status_properties
@@ -53,6 +53,7 @@ def test_property_is_plain_text() -> None:
 
 @pytest.mark.parametrize("status", [Reserved, Busy])
 @given(job=st.text(min_size=1, max_size=LONGEST_JOB_ID))
+@example(job="x" * LONGEST_JOB_ID)
 def test_job_ids(status: type[Reserved] | type[Busy], job: str) -> None:
     """Any text of 1 to 512 characters is a job id."""
     assert job_id(status(job)) == job

@@ -113,7 +113,7 @@ class LateAcks:
         late = next((n for n, record in enumerate(self._records) if not differences(stored, record)), None)
         if fits:
             # Of two updates that said the same the first is answered first, and the other's ack is still to come.
-            del self._records[: len(self._records) if late is None else late]
+            del self._records[:late]  # or all: answers come in order, so none of these is still to come
             return False
         if late is not None:
             del self._records[: late + 1]
