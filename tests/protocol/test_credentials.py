@@ -14,6 +14,7 @@ from worker_state.protocol.record import build_record
 from worker_state.protocol.status import Available
 
 RECORD = build_record(["t"], {}, Available())
+REGISTER = {"type": "register", "peer_id": "p", "role": "worker", "metadata": RECORD}
 
 
 def credentials(**config: str) -> Credentials:
@@ -54,7 +55,9 @@ def test_given() -> None:
     given.accept()
     assert given.complete
     assert given.due(idle=True) == given.id_token.due
-    assert given.register("p", RECORD)["token"] == "secret"
+    of_id_token = {"room_id": "r", "token": "secret", "id_token": "token"}
+    assert given.register("p", RECORD) == REGISTER | of_id_token
+    assert given.register("p", RECORD, admin=False) == REGISTER | of_id_token | {"is_admin": False}
     assert given.names("r")
     assert not given.names("other")
 
@@ -64,8 +67,10 @@ def test_by_key() -> None:
     by_key = credentials(api_key="slp_secret")
     assert by_key.complete
     assert by_key.due(idle=True) == math.inf
-    assert by_key.register("p", RECORD)["api_key"] == "slp_secret"
+    assert by_key.register("p", RECORD) == REGISTER | {"api_key": "slp_secret"}
+    assert by_key.register("p", RECORD, admin=True) == REGISTER | {"api_key": "slp_secret", "is_admin": True}
     assert by_key.names("whatever")
+    assert credentials(api_key="slp_secret", room_id="r", room_token="t").names("whatever")
 
 
 def test_a_move_waits_for_the_job() -> None:
@@ -199,7 +204,7 @@ def test_what_was_renewed_meanwhile() -> None:
 
 
 def test_a_token_that_gets_no_room() -> None:
-    """Where the room creation refuses the ID token, the next call is a new sign-in, soon; other failures keep it."""
+    """Where the room creation refuses the ID token, a new sign-in follows soon; any other failure keeps it."""
     ours = credentials()
     ours.signed_in("token", 1000.0)
     ours.next_call(1000.0)

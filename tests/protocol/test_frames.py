@@ -185,10 +185,10 @@ FRAMES: list[tuple[str, Frame]] = [
         '{"type": "metadata_updated", "metadata": {}}',
         Malformed("a metadata_updated without peer_id or metadata"),
     ),
-    ('{"type": "error", "code": "NOT_IN_ROOM", "message": "…"}', NotInRoom("NOT_IN_ROOM")),
+    ('{"type": "error", "code": "NOT_IN_ROOM", "message": "..."}', NotInRoom("NOT_IN_ROOM")),
     (
-        '{"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}',
-        OtherMessage({"type": "error", "code": "PEER_NOT_FOUND", "message": "…"}),
+        '{"type": "error", "code": "PEER_NOT_FOUND", "message": "..."}',
+        OtherMessage({"type": "error", "code": "PEER_NOT_FOUND", "message": "..."}),
     ),
     ('{"type": "error", "reason": "Room not found"}', RegisterError("Room not found", typed=True)),
     ('{"type": "error", "reason": null}', OtherMessage({"type": "error", "reason": None})),
@@ -441,3 +441,36 @@ def test_g10_the_footprint_is_no_less_than_the_memory(value: str) -> None:
 def test_the_footprint_of_a_binary_frame() -> None:
     """It is never read."""
     assert frames.footprint(b"1234") == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "around"),
+    [
+        ({"ice_servers": [{"urls": "turn:x"}]}, Around(ice_servers=({"urls": "turn:x"},))),
+        ({"mesh_ice_servers": [{"urls": "turn:x"}]}, Around(mesh_ice_servers=({"urls": "turn:x"},))),
+        ({"admin_peer_id": "a"}, Around(admin_peer_id="a")),
+        ({"admin_peer_id": 7}, Around()),
+        ({"peer_metadata": {"a": {"tags": [], "_token_id": "x"}, "b": 7}}, Around(peer_metadata={"a": {"tags": []}})),
+    ],
+)
+def test_each_thing_around(more: frames.Message, around: Around) -> None:
+    """Whatever a registration's answer says of the room is kept, also when it says nothing else of it."""
+    accepted = read(
+        json.dumps({"type": "registered_auth", "room_id": "r", "token": "t", "peer_id": "p", **more}), Secrets()
+    )
+    assert accepted == RegistrationAccepted("p", "r", "t", 0, around)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "error", "code": "NOT_IN_ROOM", "message": "m"},
+        {"type": "error", "reason": "Room expired", "more": 1},
+        {"error": "Invalid token", "more": 1},
+    ],
+)
+def test_an_error_keeps_what_came(message: frames.Message) -> None:
+    """An error that may answer another part's frame can be handed on to it as it came."""
+    frame = read(json.dumps(message), Secrets())
+    assert isinstance(frame, NotInRoom | RegisterError)
+    assert frame.message == message

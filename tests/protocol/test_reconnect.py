@@ -378,6 +378,16 @@ def test_other_close_codes(cause: Cause, code: int) -> None:
     assert max(gaps(dials(pace, now, cause, 400.0))) < LONGEST_POLL
 
 
+@pytest.mark.parametrize("how", HEARD)
+def test_still_heard_after_a_short_link(how: Cause) -> None:
+    """A link that did not live, and says nothing at its end, does not take back that the server was heard."""
+    pace = heard(1, how)
+    pace.dialling(5.0)
+    pace.answered(5.0)
+    pace.lost(6.0)
+    assert pace.dialling(20.0).connect == P.connect_heard
+
+
 @pytest.mark.parametrize("cause", MAYBE_ABSENT)
 @pytest.mark.parametrize("how", [*HEARD, *TOLD])
 def test_unheard_after_it_lived(cause: Cause, how: Cause | int) -> None:
@@ -902,6 +912,7 @@ def test_parameters(name: str, value: Any) -> None:
         ({"most": 1}, "most must be a whole number"),
         ({"most": 2.5}, "most must be a whole number"),
         ({"growth": 1}, "growth must be more than"),
+        ({"growth": 1.01}, "growth must be more than"),
         ({"shortest": 1}, "shortest must not exceed blip"),
         ({"window": 13}, "window must not exceed window_most"),
         ({"window": 21, "window_most": 21}, "window must not exceed full_most"),

@@ -12,7 +12,7 @@ from worker_state.errors import StartupFailed
 from worker_state.protocol import events as m
 from worker_state.protocol import frames, http_api
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
-from worker_state.protocol.state import State, fold
+from worker_state.protocol.state import State, ages, fold
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, WorkerStatus
 from worker_state.session_string import SessionString
 
@@ -336,3 +336,45 @@ def test_what_the_registration_told_of_its_surroundings() -> None:
     state = State(around=around)
     assert state.peer_list == ("peer-1",)
     assert (state.ice_servers, state.mesh_ice_servers) == (({"urls": "stun:a"},), ({"urls": "stun:b"},))
+
+
+def test_what_a_registration_says_of_the_room() -> None:
+    """The others of the room, and when they were counted, are those of the last registration's answer."""
+    around = frames.Around(("peer-1",), admin_peer_id="peer-1")
+    state = after(registered(around=around, expected_peers=40))
+    assert (state.peer_list, state.admin_peer_id) == (("peer-1",), "peer-1")
+    assert (state.peers, state.peers_at, state.expected_peers) == (3, 5.0, 40)
+    assert after(registered()).expected_peers == 3
+
+
+def test_advertised() -> None:
+    """New tags and capabilities are true at once and unconfirmed until the server has stored them."""
+    state = after(m.ChangeAdvertised(1, Advertised(("a",), {"gpu": 1})), state=after(*PROVED), now=20.0)
+    assert (state.tags, dict(state.capabilities), state.revision) == (("a",), {"gpu": 1}, 1)
+    assert (state.synced, state.unconfirmed_since) == (False, 20.0)
+    assert after(m.StatusConfirmed(1, 21.0), state=state).synced
+
+
+def test_admin() -> None:
+    """Offering to be the room's admin takes a new registration, so the worker is not synced until then."""
+    state = after(m.ChangeAdmin(admin=True), state=after(*PROVED))
+    assert state.admin is True
+    assert not state.synced
+    assert after(registered(), m.PresenceProved(1, 8.0), state=state).synced
+
+
+def test_ages() -> None:
+    """Every time of the snapshot as an age by its name, none of them negative; None for what is not the case."""
+    state = after(*PROVED, now=20.0)
+    assert ages(state, 30.0) == {
+        "status": 30.0,
+        "registered": 25.0,
+        "unregistered": None,
+        "discoverable": 24.0,
+        "proved": 24.0,
+        "confirmed": 25.0,
+        "unconfirmed": None,
+        "peers": 25.0,
+    }
+    assert ages(state, 5.5)["proved"] == 0.0
+    assert ages(State(), 7.0)["unregistered"] == 7.0
