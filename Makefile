@@ -18,8 +18,7 @@ READY := $(VENV)/.ready-$(PLACE)
 WEBRTC := $(VENV)/.webrtc-$(PLACE)
 
 .DEFAULT_GOAL := help
-
-.PHONY: help run demo test coverage simulate mutants explore bench-tools types lint format lock clean
+.PHONY: help run demo test coverage simulate mutants mutation explore bench-tools types lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -52,6 +51,11 @@ mutants: $(READY) ## sabotage the product in many small ways, and see the simula
 
 explore: $(READY) ## go through every order of events for one worker (ARGS="--sabotages": those of mutants, each to be found)
 	$(BIN)/python benchmarks/explore.py $(ARGS)
+
+mutation: $(READY) ## change the decisions in some thousand ways, and see a test notice (hours; ARGS="'worker_state.protocol.lease*'")
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-mutation.lock
+	$(BIN)/mutmut run --max-children 1 $(ARGS)
+	@$(BIN)/mutmut results
 
 bench-tools: $(READY) ## install what the benchmarks' peers and pictures need beside the rest
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.lock
@@ -92,6 +96,9 @@ lock: ## resolve the dependencies again and write requirements.lock
 		--constraint requirements.lock --extra all --group bench pyproject.toml --output-file requirements-bench.lock
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--constraint requirements.lock --extra all --group mutation pyproject.toml --output-file requirements-mutation.lock
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--constraint requirements.lock --extra all --group webrtc pyproject.toml --output-file requirements-webrtc.lock
 	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -99,7 +106,7 @@ lock: ## resolve the dependencies again and write requirements.lock
 		--output-file requirements-types.lock
 
 clean: ## remove the virtual environment and every cache
-	rm -rf $(VENV) .venv-lock build dist htmlcov .coverage .coverage.* \
+	rm -rf $(VENV) .venv-lock build dist htmlcov mutants .coverage .coverage.* \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
