@@ -1,7 +1,7 @@
 """What the log says of trouble and recovery: the first failure loud, repeats quiet and counted, one line at the end."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -158,4 +158,151 @@ def test_a_refusal_after_the_start_says_that_it_goes_on(caplog: pytest.LogCaptur
     assert [line for line in caplog.messages if "refused" in line] == [
         "registration refused: room not found",
         "registration refused: room not found; it is tried again until it is accepted",
+    ]
+
+
+def started() -> log_lines.Registrations:
+    """The lines of a worker that was registered on link 1."""
+    lines = log_lines.Registrations(show_session_string=False)
+    lines.accepted(1, None, "room", 0.0)
+    return lines
+
+
+LINES: list[tuple[Callable[[], None], int, str, dict[str, object]]] = [
+    (
+        lambda: log_lines.Dials().lost(3, Closed(cause=Cause.SILENT), 0.25),
+        logging.WARNING,
+        "connection_lost",
+        {"epoch": 3, "cause": "silent", "code": 1006, "pause": 0.25},
+    ),
+    (
+        lambda: log_lines.Dials().send_failed(3, "offer\n", Closed()),
+        logging.ERROR,
+        "send_failed",
+        {"epoch": 3, "frame": r"offer\n"},
+    ),
+    (
+        lambda: started().accepted(2, None, "other\n", 0.0),
+        logging.WARNING,
+        "session_string_changed",
+        {"room": r"other\n"},
+    ),
+    (
+        lambda: started().renewing("room", "expired", 0.2),
+        logging.WARNING,
+        "credential_refused",
+        {"credential": "room", "reason": "expired", "pause": 0.2},
+    ),
+    (
+        lambda: started().evicted("why", 0.1, 2, 4),
+        logging.WARNING,
+        "evicted",
+        {"reason": "why", "pause": 0.1, "in_an_hour": 2},
+    ),
+    (lambda: started().postponed(), logging.ERROR, "registration_postponed", {}),
+    (
+        lambda: started().unsent(2, "busy"),
+        logging.ERROR,
+        "send_failed",
+        {"epoch": 2, "frame": "register", "status": "busy"},
+    ),
+    (lambda: started().swallowed(2), logging.WARNING, "register_swallowed", {"epoch": 2}),
+    (
+        lambda: started().call_failed(log_lines.ROOM_CREATION, "HTTP 500"),
+        logging.ERROR,
+        "http_failed",
+        {"call": "room_creation", "reason": "HTTP 500", "attempt": 1},
+    ),
+    (
+        lambda: log_lines.frame("sent", 2, '{"type":"ping"}', ()),
+        logging.DEBUG,
+        "frame",
+        {"direction": "sent", "epoch": 2},
+    ),
+    (lambda: log_lines.status_postponed("busy", "why"), logging.ERROR, "status_postponed", {"status": "busy"}),
+    (
+        lambda: log_lines.record_repaired(("tags", "status"), forged=True),
+        logging.WARNING,
+        "record_repaired",
+        {"fields": "tags,status", "forged": True},
+    ),
+    (lambda: log_lines.reservation_over(60.0), logging.WARNING, "reservation_over", {"limit": 60.0}),
+    (lambda: log_lines.woken(12.0), logging.INFO, "woken", {"stopped": 12.0}),
+    (lambda: log_lines.echoes(refused=True), logging.WARNING, "echo_refused", {}),
+    (lambda: log_lines.echoes(refused=False), logging.INFO, "echo_taken", {}),
+]
+
+
+@pytest.mark.parametrize(("line", "level", "event", "fields"), LINES, ids=[line[2] for line in LINES])
+def test_each_line_has_its_event_and_fields(
+    caplog: pytest.LogCaptureFixture, line: Callable[[], None], level: int, event: str, fields: dict[str, object]
+) -> None:
+    """Programs read the event and the fields of a line, and its level decides whether anybody sees it."""
+    line()
+    assert said(caplog)[-1] == (level, event, fields)
+
+
+def test_who_has_written_in_the_record(caplog: pytest.LogCaptureFixture) -> None:
+    """A record that was forged, and one that the server does not keep, are told apart."""
+    log_lines.record_repaired(("tags",), forged=True)
+    log_lines.record_repaired(("tags",), forged=False)
+    assert [message.split(" this worker")[0] for message in caplog.messages] == [
+        "somebody has changed",
+        "the server does not keep",
+    ]
+
+
+def test_one_failed_dial(caplog: pytest.LogCaptureFixture) -> None:
+    """After one failed dial the recovery is no line of its own, after two it is; and each tells which dial follows."""
+    dials = log_lines.Dials()
+    for count in (1, 2):
+        for _ in range(count):
+            dials.failed(7, DialFailure(Cause.REFUSED), 0.5)
+        dials.opened(7)
+    assert [event for _, event, _ in said(caplog)] == ["dial_failed"] * 3 + ["connected"]
+    assert [message.rpartition("; ")[2] for message in caplog.messages[:3]] == [
+        "dial 2 follows in 0.5 s",
+        "dial 2 follows in 0.5 s",
+        "dial 3 follows in 0.5 s",
+    ]
+
+
+def test_a_first_registration_on_a_later_link(caplog: pytest.LogCaptureFixture) -> None:
+    """The attempts of a registration are the links since the last one, from the first link on."""
+    lines = log_lines.Registrations(show_session_string=False)
+    lines.accepted(3, None, "room", 0.0)
+    assert said(caplog)[0][2]["attempt"] == 3
+
+
+def test_a_register_that_could_not_be_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once until one is accepted, not before the start, and not beside a request that waits for a link."""
+    lines = log_lines.Registrations(show_session_string=False)
+    lines.unsent(1, "busy")
+    assert said(caplog) == []
+    for _ in range(2):
+        lines.accepted(1, None, "room", 0.0)
+        lines.unsent(2, "busy")
+        lines.unsent(3, "busy")
+    lines.accepted(4, None, "room", 0.0)
+    lines.postponed()
+    lines.unsent(5, "busy")
+    assert [event for _, event, _ in said(caplog) if event != "registered"] == [
+        "send_failed",
+        "send_failed",
+        "registration_postponed",
+    ]
+
+
+def test_the_recovery_of_an_http_call(caplog: pytest.LogCaptureFixture) -> None:
+    """It says which attempt has succeeded, and the next failure is the first again."""
+    lines = started()
+    for _ in range(2):
+        lines.call_failed(log_lines.SIGN_IN, "HTTP 500")
+    lines.call_succeeded(log_lines.SIGN_IN)
+    lines.call_failed(log_lines.SIGN_IN, "HTTP 500")
+    assert [fields for _, event, fields in said(caplog) if event != "registered"] == [
+        {"call": "sign_in", "reason": "HTTP 500", "attempt": 1},
+        {"call": "sign_in", "reason": "HTTP 500", "attempt": 2},
+        {"call": "sign_in", "attempt": 3},
+        {"call": "sign_in", "reason": "HTTP 500", "attempt": 1},
     ]
