@@ -21,9 +21,10 @@ class Recorder(PureActor):
         super().__init__()
         self._wake_at = wake_at
         self.calls: list[tuple[m.Event | None, float]] = []
+        self.late: list[float] = []
 
     def _look_at_the_clock(self, now: float) -> None:
-        pass
+        self.late.append(self._overslept(now))
 
     def _apply(self, event: m.Event, now: float) -> None:
         self.calls.append((event, now))
@@ -100,3 +101,24 @@ async def test_a_cancel_does_not_reach_it(autojump_clock: MockClock) -> None:
                 await trio.sleep(1)
             send.send_nowait(m.StartLeaving())
     assert [event for event, _ in actor.calls] == [m.StartLeaving()]
+
+
+def test_for_how_long_nothing_was_called() -> None:
+    """An actor sees how late it is called; behind an event nothing was due, so nothing is late."""
+    actor = Recorder(10.0)
+    for now in (9.0, 10.0, 13.5):
+        actor.handle(m.StartDraining(), now)
+        actor._wake_at = 10.0
+    actor.handle(m.StartDraining(), 20.0)
+    actor.handle(m.StartDraining(), 25.0)
+    assert actor.late == [0.0, 0.0, 3.5, 10.0, 0.0]
+
+
+def test_a_new_actor_is_woken_at_once() -> None:
+    """What an actor has to do at its beginning is due before any event."""
+
+    class Idle(Recorder):
+        def __init__(self) -> None:
+            PureActor.__init__(self)
+
+    assert Idle().next_deadline() == -math.inf
