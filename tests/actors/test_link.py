@@ -231,3 +231,147 @@ async def test_g21_a_long_message_over_a_slow_line(autojump_clock: MockClock) ->
     assert delays[0] == pytest.approx(104, abs=8)
     assert all(after - before <= 9 for before, after in itertools.pairwise(delays))
     assert len(delays) == DELAYS
+
+
+SECRET = "a1b2c3"
+
+
+@asynccontextmanager
+async def published(socket: Held) -> AsyncIterator[tuple[ServedLink, list[m.Event]]]:
+    """A link with all that it publishes."""
+    events: list[m.Event] = []
+    async with trio.open_nursery() as nursery:
+        link = ServedLink(7, socket, Timing(), log_lines.Dials(), Secrets(SECRET))
+        nursery.start_soon(link.serve, DEADLINES, events.append)
+        await wait_all_tasks_blocked()
+        yield link, events
+        link.end(LEAVES)
+
+
+async def test_what_comes_is_published(autojump_clock: MockClock) -> None:
+    """A link says how long the first `register` may go unanswered, and hands each frame on with its own epoch."""
+    socket = Held()
+    await trio.sleep(100.0)
+    async with published(socket) as (_, events):
+        (opened,) = events
+        assert isinstance(opened, m.LinkOpened)
+        assert (opened.link.epoch, opened.link.answer_by) == (7, 160.0)
+        socket.put.send_nowait('{"type":"ping"}')
+        await wait_all_tasks_blocked()
+        size = frames.footprint('{"type":"ping"}')
+        assert events[1:] == [m.FrameReceived(7, frames.Ping(), others_spoke=False, size=size)]
+
+
+async def test_an_error_does_not_repeat_what_was_sent(autojump_clock: MockClock) -> None:
+    """Credentials that the server repeats, in an error or at the end, are hidden before anybody sees them."""
+    socket = Held()
+    async with published(socket) as (link, events):
+        socket.put.send_nowait('{"type":"error","reason":"bad a1b2c3"}')
+        await wait_all_tasks_blocked()
+        (received,) = events[1:]
+        assert isinstance(received, m.FrameReceived)
+        assert isinstance(received.frame, frames.RegisterError)
+        assert received.frame.reason == "bad [secret]"
+        socket.put.send_nowait(Closed(1008, "a1b2c3?"))
+        await wait_all_tasks_blocked()
+        assert link.over == Closed(1008, "[secret]?")
+
+
+async def test_an_error_may_answer_another_part(autojump_clock: MockClock) -> None:
+    """Once a message of the worker's other parts has gone out, every frame says so, also behind frames of ours."""
+    socket = Held()
+    async with published(socket) as (link, events):
+        assert isinstance(events[0], m.LinkOpened)
+        link.post({"type": "update_metadata"})
+        socket.put.send_nowait('{"type":"ping"}')
+        await wait_all_tasks_blocked()
+        assert await events[0].link.send("offer", '{"type":"offer"}')
+        link.post({"type": "update_metadata"})
+        await wait_all_tasks_blocked()
+        socket.put.send_nowait('{"type":"ping"}')
+        await wait_all_tasks_blocked()
+        assert [event.others_spoke for event in events if isinstance(event, m.FrameReceived)] == [False, True]
+    assert socket.sent == ['{"type":"update_metadata"}', '{"type":"offer"}', '{"type":"update_metadata"}']
+
+
+async def test_a_register_that_has_not_gone_out_is_withdrawn(autojump_clock: MockClock) -> None:
+    """Every `register` that waits is dropped and counted, and nothing else is."""
+    socket = Held()
+    async with published(socket) as (link, _):
+        socket.flowing = trio.Event()
+        for kind in ("register", "update_metadata", "register", "peer_message", "register"):
+            link.post({"type": kind})
+            await wait_all_tasks_blocked()
+        assert link.withdraw_registers() == 2
+        socket.flowing.set()
+        await wait_all_tasks_blocked()
+        assert socket.sent == ['{"type":"register"}', '{"type":"update_metadata"}', '{"type":"peer_message"}']
+        assert link.withdraw_registers() == 0
+
+
+async def test_a_message_that_nobody_waits_for(autojump_clock: MockClock) -> None:
+    """A message whose sender was cancelled before it went out is not sent; the ones around it are."""
+    socket = Held()
+    async with published(socket) as (link, events):
+        assert isinstance(events[0], m.LinkOpened)
+        socket.flowing = trio.Event()
+        link.post({"type": "ours"})
+        with trio.move_on_after(1.0):
+            await events[0].link.send("offer", "offer")
+        link.post({"type": "later"})
+        socket.flowing.set()
+        await wait_all_tasks_blocked()
+    assert socket.sent == ['{"type":"ours"}', '{"type":"later"}']
+
+
+async def test_a_message_over_a_link_that_ends(autojump_clock: MockClock) -> None:
+    """A message that waits when the link ends, or comes after that, was not sent, and its sender is told at once."""
+    socket = Held()
+    sent: list[bool] = []
+    async with published(socket) as (link, events), trio.open_nursery() as nursery:
+        assert isinstance(events[0], m.LinkOpened)
+        send = events[0].link.send
+        socket.flowing = trio.Event()
+        link.post({"type": "ours"})
+        await wait_all_tasks_blocked()
+
+        async def told() -> None:
+            sent.append(await send("offer", "offer"))
+
+        nursery.start_soon(told)
+        await wait_all_tasks_blocked()
+        link.end(Closed(1001, "going away"))
+        await wait_all_tasks_blocked()
+        assert sent == [False]
+        assert not await send("offer", "offer")
+        link.post({"type": "late"})
+        assert link.over == Closed(1001, "going away")
+    assert socket.sent == []
+
+
+async def test_a_frame_that_is_not_taken(autojump_clock: MockClock) -> None:
+    """A socket that takes a frame for longer than `timing.send` is stuck, and its link over."""
+    socket, timing = Held(), Timing()
+    async with published(socket) as (link, _):
+        socket.flowing = trio.Event()
+        socket.heard_at = 1e9  # bytes come all the time
+        link.post({"type": "ours"})
+        await trio.sleep(timing.send - 0.1)
+        assert link.over is None
+        await trio.sleep(0.2)
+        assert link.over == Closed(reason=f"a frame took {timing.send:g} s", cause=Cause.STUCK)
+
+
+async def test_an_end_that_comes_twice(autojump_clock: MockClock) -> None:
+    """The first reason is the one; only the code of the answer to our own Close frame is added to it."""
+    socket = Held()
+    async with published(socket) as (link, _):
+        link.end(Closed(cause=Cause.SILENT))
+        link.end(Closed(1001, "late"))
+        assert link.over == Closed(cause=Cause.SILENT)
+    socket = Held()
+    async with published(socket) as (link, _):
+        link.end_within(LEAVES, 0.5)
+        link.send_close()
+        link.end_within(Closed(reason="once more"), 0.5)
+        assert link.over == LEAVES

@@ -7,6 +7,7 @@ import pytest
 
 from worker_state.actors import log_lines
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.redact import Secrets
 from worker_state.session_string import SessionString
 
 SESSION = SessionString("room", "secret", "peer")
@@ -214,7 +215,7 @@ LINES: list[tuple[Callable[[], None], int, str, dict[str, object]]] = [
         {"call": "room_creation", "reason": "HTTP 500", "attempt": 1},
     ),
     (
-        lambda: log_lines.frame("sent", 2, '{"type":"ping"}', ()),
+        lambda: log_lines.frame("sent", 2, '{"type":"ping"}', Secrets()),
         logging.DEBUG,
         "frame",
         {"direction": "sent", "epoch": 2},
