@@ -113,11 +113,11 @@ def test_fresh_ones_refused_after_an_old_one() -> None:
     """An old one that was refused counts as the first, at whatever time: one fresh one more is tried, and then none."""
     leased: Leased[str] = Leased()
     leased.grant("a", now=9_000.0)
-    assert leased.refuse(now=9_060.0) is not None
-    leased.grant("b", now=9_061.0)
-    assert leased.refuse(now=9_062.0) is not None
-    leased.grant("c", now=9_063.0)
-    assert leased.refuse(now=9_064.0) is None
+    pauses = [leased.refuse(now=9_060.0)]
+    for now in (9_061.0, 9_063.0):
+        leased.grant("b", now=now)
+        pauses.append(leased.refuse(now=now + 1.0))
+    assert [pause is None for pause in pauses] == [False, False, True]
 
 
 def test_a_minute_old_is_not_fresh() -> None:
