@@ -93,13 +93,19 @@ def test_an_echo_is_tried_again() -> None:
 def test_an_echo_that_comes_back_after_all() -> None:
     """It puts the refusal out of force, and two more in a row are needed to put it in force again."""
     refusals = refused()
-    refusals.suspect()
     refusals.disproved()
     assert not refusals.in_force
-    assert not refusals.count()
     refusals.suspect()
     refusals.count()
     assert not refusals.in_force
     refusals.suspect()
     refusals.count()
     assert refusals.in_force
+
+
+def test_a_suspicion_that_an_echo_disproves() -> None:
+    """An error that came before an echo did says nothing of the next one."""
+    refusals = EchoRefusals()
+    refusals.suspect()
+    refusals.disproved()
+    assert not refusals.count()
