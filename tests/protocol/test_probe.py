@@ -102,6 +102,14 @@ def test_large_room_has_no_early_echoes() -> None:
     assert second[1] is Proof.FULL
 
 
+@given(seed=st.integers())
+def test_the_second_echo_in_a_large_room(seed: int) -> None:
+    """With fifty others or more the second echo comes within the first 29 s, anywhere in them but at once."""
+    (_, second) = times(Schedule(Random(seed), 0.0, peers=50), 2)
+    assert 2.9 <= second[0] <= 29.0
+    assert second[1] is Proof.FULL
+
+
 def test_small_room_is_not_stretched() -> None:
     """A room of fifty workers is as quick as a room of one."""
     assert times(Schedule(Random(1), 0.0, peers=49), 50) == times(Schedule(Random(1), 0.0, peers=0), 50)

@@ -328,6 +328,8 @@ def test_missing_answer() -> None:
     state = after(*PROVED)
     assert fold(state, m.UpdateFailed(drifted=False), 20.0) is state
     assert not after(m.UpdateFailed(drifted=True)).confirmed
+    changed = after(m.ChangeStatus(1, Busy("j")), m.StatusConfirmed(1, 8.0), m.UpdateFailed(drifted=True), state=state)
+    assert (changed.confirmed, changed.confirmed_revision) == (False, -1)
 
 
 def test_what_the_registration_told_of_its_surroundings() -> None:
