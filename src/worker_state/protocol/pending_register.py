@@ -68,5 +68,4 @@ class PendingRegister:
 
     def grant(self, until: float) -> None:
         """The answer may come as late as this, for nobody could read it before."""
-        if self.answer_by < math.inf:
-            self.answer_by = max(self.answer_by, until)
+        self.answer_by = max(self.answer_by, until)
