@@ -267,7 +267,7 @@ def test_admin() -> None:
     given(actor, SIGNED_IN, ROOM)
     assert "is_admin" not in registers(given(actor, OPENED))[0]
     given(actor, accepted())
-    assert [each["is_admin"] for each in registers(given(actor, m.ChangeAdmin(admin=True)))] == [True]
+    assert [each["is_admin"] for each in registers(given(actor, m.ChangeAdmin(admin=True), now=1.0))] == [True]
     actor = new(admin=True)
     given(actor, SIGNED_IN, ROOM)
     assert registers(given(actor, OPENED))[0]["is_admin"] is True
