@@ -48,7 +48,7 @@ def test_g26_any_other_process_ends_by_the_signal_itself(spawn: Spawn, tmp_path:
 def test_g26_a_signal_in_the_first_milliseconds_ends_it(spawn: Spawn) -> None:
     """However early it comes, nothing is left that runs on."""
     for pause in (0.0, 0.01, 0.03, 0.1):
-        worker = spawn("run")
+        worker = spawn("run", PYTHONUTF8="1")  # started in full
         time.sleep(pause)
         worker.process.terminate()
         assert worker.end() == -signal.SIGTERM

@@ -749,12 +749,12 @@ class _LookedUpLate(trio.abc.HostnameResolver):
 @pytest.mark.parametrize("sent", [False, True])
 async def test_g58_a_cancel_during_the_look_up_over_sockets(sent: bool, caplog: pytest.LogCaptureFixture) -> None:
     """A cancel ends a sign-in whose name is being looked up, and leaves one that was sent its time to be answered."""
-    caplog.set_level(logging.ERROR, "worker_state")  # a warning says that the addresses are not encrypted
+    caplog.set_level(logging.ERROR, "worker_state")
     resolver = _LookedUpLate()
     async with on_sockets() as kit, trio.open_nursery() as nursery:
         trio.socket.set_custom_hostname_resolver(resolver)
         kit.hang_http("/anonymous-signin")
-        http = kit.http_url.replace("127.0.0.1", "somewhere.invalid")
+        http = kit.http_url.replace("127.0.0.1", "localhost")
         config = replace(kit.config(timing=Timing(exit=120.0)), http_url=http)
         ended = trio.Event()
 

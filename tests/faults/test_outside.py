@@ -30,8 +30,8 @@ def test_g28_a_worker_that_cannot_look_up_names(error: Exception, caplog: pytest
         config = world.config()
         config = replace(
             config,
-            websocket_url=config.websocket_url.replace("127.0.0.1", "named.example"),
-            http_url=config.http_url.replace("127.0.0.1", "named.example"),
+            websocket_url=config.websocket_url.replace("127.0.0.1", "localhost"),
+            http_url=config.http_url.replace("127.0.0.1", "localhost"),
         )
         async with open_state_manager(config) as manager:
             await manager.synced()

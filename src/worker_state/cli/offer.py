@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from worker_state import foreign_json
 from worker_state.cli.output import bad_usage
 from worker_state.cli.session import Session, read_session, room_settings
 from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
@@ -70,9 +69,9 @@ def offer_command(
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = foreign_json.read(text)
+        found = json.loads(text)
         json.dumps(found, allow_nan=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise bad_usage("--data must be a JSON object.")
