@@ -18,7 +18,7 @@ READY := $(VENV)/.ready-$(PLACE)
 WEBRTC := $(VENV)/.webrtc-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate mutants mutation explore bench-tools types lint format lock clean
+.PHONY: help run demo test day coverage simulate mutants mutation explore bench-tools types lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ coverage: $(READY) $(WEBRTC) ## run every test, slowly, and hold the coverage th
 
 simulate: $(READY) ## run many seeds of the simulation (ARGS="--seeds 1000 --minutes 20" for more)
 	$(BIN)/python benchmarks/simulate.py $(ARGS)
+
+day: $(READY) ## run a worker through a day by a fast clock, in a quarter of an hour (needs libfaketime)
+	DAY_HOURS=24 $(BIN)/python -m pytest tests/real/test_day.py -m slow -n 0 $(ARGS)
 
 mutants: $(READY) ## sabotage the product in many small ways, and see the simulation or a test catch each of them
 	$(BIN)/python benchmarks/mutants.py $(ARGS)

@@ -64,7 +64,9 @@ async def test_the_data_have_every_worker_of_every_room_and_no_secret(
     client = await join(beside=one)
     await client.client.ask(client.register_frame(role="client"))
     text = (await http.get("/workers.json")).text
-    found = json.loads(text)["workers"]
+    data = json.loads(text)
+    found = data["workers"]
+    assert (data["users"], data["rooms"]) == (3, 3)
     assert [each["peer_id"] for each in found] == [
         member.peer_id for member in sorted((one, two), key=lambda member: member.room_id)
     ]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import SystemRandom
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import trio
@@ -56,6 +56,15 @@ class Hurried(SystemRandom):
 def most_dials(seconds: float) -> float:
     """As many dials as anybody may do in so many seconds, with hurried pauses: a few quick, then three a second."""
     return 8 + 3 * seconds
+
+
+class Addresses(Protocol):
+    """Where a server listens."""
+
+    @property
+    def ws_url(self) -> str: ...
+    @property
+    def http_url(self) -> str: ...
 
 
 @dataclass
@@ -167,7 +176,7 @@ async def living_behind(
 
 
 @asynccontextmanager
-async def client_in(server: Server, session: SessionString) -> AsyncIterator[Client]:
+async def client_in(server: Addresses, session: SessionString) -> AsyncIterator[Client]:
     """Somebody who has typed in this session string: signed in and registered in its room, past every proxy."""
     async with httpx.AsyncClient(trust_env=False, verify=False, timeout=5.0) as http:
         user = (await http.post(f"{server.http_url}/anonymous-signin")).raise_for_status().json()
@@ -188,7 +197,9 @@ async def client_in(server: Server, session: SessionString) -> AsyncIterator[Cli
                 "metadata": {"tags": ["sleap-rtc", "training-client"], "properties": {}},
             }
         )
-        await client.receive("registered_auth")
+        answer = await client.receive("registered_auth", "error")
+        if answer["type"] == "error":
+            raise ConnectionRefusedError(answer.get("reason"))
         yield client
 
 

@@ -38,7 +38,8 @@ def workers(rooms: Rooms, now: float) -> Response:
     """`GET /workers.json`: by room and peer id.
 
     `since_seconds` is for how long this server has known it in this status with this job, `short` the beginning of its
-    peer id that no other one here has; null for what is not known.
+    peer id that no other one here has; null for what is not known. `users` and `rooms` are how many there are; rooms
+    that have run out do not count.
     """
     peers = [(room_id, *item) for room_id in rooms.occupied() for item in sorted(rooms.peers(room_id).items())]
     length = id_length(peer_id for _, peer_id, _ in peers)
@@ -49,4 +50,5 @@ def workers(rooms: Rooms, now: float) -> Response:
             about = {"room_id": room_id, "peer_id": peer_id, "short": peer_id[:length]}
             about |= {name: getattr(entry, name) for name in FROM_RECORD}
             found.append({**about, "since_seconds": round(max(0.0, now - peer.since), 1)})
-    return Response.json(200, {"workers": found}, headers=SAFE)
+    counts = {"users": len(rooms.users), "rooms": sum(not room.expired(now) for room in rooms.rooms.values())}
+    return Response.json(200, {"workers": found, **counts}, headers=SAFE)
