@@ -28,19 +28,13 @@ NEW_AUTHORITY = False
 STATUS = 20.0
 """Seconds, of the fast clock as all here, for a new status to be seen."""
 MINUTE = 60.0
-CYCLE, ROOM_OVER, LONGEST = 180, 123, 1440
-"""Minutes: from one restart of the server to the next; until a room that was created after it is renewed (at 110) and
-the old one has run out; of a day."""
+CYCLE, SHORTEST, LONGEST, ROOM_RUNS_OUT = 180, 116, 1440, 13
+"""Minutes: from one restart of the server to the next; until the room that is created after it has been renewed (110);
+of a day; for which a room that was replaced still lives."""
 JOB, ASLEEP, AWAY = 4 * MINUTE, 10 * MINUTE, 40.0
 LOOK_EVERY, HANG = 0.1, 30.0
 """Seconds of the real clock: between two looks, and until waiting for anything has failed."""
 NOT_NOW = (httpx.HTTPError, OSError, HandshakeError, ConnectionClosed, Disconnected)
-
-
-def length(minutes: float) -> float:
-    """A day of about so many minutes that does not end while an old room has not yet run out."""
-    rest = minutes % CYCLE
-    return max(ROOM_OVER, minutes + ROOM_OVER - rest if 100 < rest < ROOM_OVER else minutes)
 
 
 def plan(minutes: float) -> list[tuple[float, str]]:
@@ -48,7 +42,7 @@ def plan(minutes: float) -> list[tuple[float, str]]:
     steps = [(at, "job") for at in range(10, int(minutes), 30)]
     for cycle in range(0, int(minutes), CYCLE):
         steps += [(cycle + 1, "restart"), (cycle + 25, "suspend"), (cycle + 85, "new certificate")]
-    return sorted(step for step in steps if step[0] < minutes - 12)
+    return sorted(step for step in steps if step[0] < minutes - 8)
 
 
 @dataclass(frozen=True)
@@ -86,6 +80,8 @@ class Day:
         self.machine = Machine(self.clock)
         self.log: list[dict[str, Any]] = []
         self._session = ""
+        self._over = False
+        self._unseen = trio.Event()  # nobody looks any more
         self._certificates = [self_signed(self.folder / name) for name in ("first", "second")]
         self._trusted = self.folder / "trusted.pem"
 
@@ -97,7 +93,7 @@ class Day:
             ws, http = await self._front.opens(*self._server.ports)
             self._worker = self._start_worker(ws, http)
             await self._until_registered()
-            looking = await nursery.start(self._look)
+            nursery.start_soon(self._look)
             began = self.clock.now()
             for minute, step in plan(self.minutes):
                 await self.clock.until(began + minute * MINUTE)
@@ -108,7 +104,8 @@ class Day:
                     "new certificate": self._new_certificate,
                 }[step]()
             await self.clock.until(began + self.minutes * MINUTE)
-            looking.cancel()
+            self._over = True
+            await self._unseen.wait()
             await self._end()
             nursery.cancel_scope.cancel()
         self.observer.end_spell()
@@ -165,7 +162,7 @@ class Day:
                         pass
                 await self.clock.sleep(5.0)
         self.observer.end_spell()
-        assert job is not None, f"nobody took the job: {self.observer.wrong}"
+        assert job is not None, f"nobody took the job: {self.observer.wrong[-3:]}"
 
     async def _offer(self, client: Any) -> str | None:
         observer = self.observer
@@ -241,22 +238,24 @@ class Day:
     async def _end(self) -> None:
         self._worker.process.send_signal(signal.SIGINT)
         self.code = await trio.to_thread.run_sync(self._worker.end)
+        give_up_at = self.clock.now() + ROOM_RUNS_OUT * MINUTE
         async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
-            counts = (await http.get(f"{self._server.http_url}/workers.json")).json()
-        self.left = counts["users"], counts["rooms"]
+            while self.left != (0, 0) and self.clock.now() < give_up_at:
+                counts = (await http.get(f"{self._server.http_url}/workers.json")).json()
+                self.left = counts["users"], counts["rooms"]
+                await trio.sleep(LOOK_EVERY)
         self._server.process.process.send_signal(signal.SIGINT)
         await trio.to_thread.run_sync(partial(self._server.process.process.wait, 30.0))
 
     # the observer
 
-    async def _look(self, *, task_status: "trio.TaskStatus[trio.CancelScope]") -> None:
+    async def _look(self) -> None:
         sized = 0.0
         async with httpx.AsyncClient(trust_env=False, timeout=5.0) as http:
-            with trio.CancelScope() as scope:
-                task_status.started(scope)
-                while True:
-                    sized = await self._look_once(http, sized)
-                    await trio.sleep(LOOK_EVERY)
+            while not self._over:
+                sized = await self._look_once(http, sized)
+                await trio.sleep(LOOK_EVERY)
+        self._unseen.set()
 
     async def _look_once(self, http: httpx.AsyncClient, sized: float) -> float:
         """Returns when the sizes were last taken."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import trio
 
 PLACES = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime", "/usr/lib64/faketime")
-SLOWEST, FASTEST = 100.0, 200.0
+SLOWEST, FASTEST = 100.0, 400.0
 STALL = 12.0
 """Seconds of the fast clock: a worker waits so long for an answer."""
 

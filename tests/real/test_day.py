@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.day import LONGEST, MINUTE, Day, length, plan
+from tests.real.day import LONGEST, MINUTE, SHORTEST, Day, plan
 from tests.real.fast_clock import FASTEST, SLOWEST, FastClock, held_up, library
 from tests.real.observer import Observer
 from tests.support.processes import spawning
 
-WALL = 70.0
+WALL = 69.6
 """Seconds of the real clock, about."""
 MORE = 2.0
 """MiB by which a worker's memory may be more at the end than after its first jobs and disturbances."""
@@ -68,13 +68,12 @@ def test_the_observer_takes_a_disturbance_for_a_reason_only_for_its_time() -> No
     assert len(observer.wrong) == 2
 
 
-def test_a_day_has_its_jobs_and_disturbances_and_ends_when_no_old_room_is_left() -> None:
+def test_a_day_has_its_jobs_and_disturbances() -> None:
     """However long it is, nothing begins in its last minutes, and no two steps meet."""
-    assert [length(minutes) for minutes in (10, 123, 180, 285, 300, 1440)] == [123, 123, 180, 303, 303, 1440]
     whole = plan(1440)
     assert Counter(step for _, step in whole) == {"job": 48, "restart": 8, "suspend": 8, "new certificate": 8}
     assert min(after - before for (before, _), (after, _) in pairwise(whole)) >= 5
-    assert [step for _, step in plan(123)] == ["restart", "job", "suspend", "job", "job", "new certificate", "job"]
+    assert [step for _, step in plan(SHORTEST)] == ["restart", "job", "suspend", "job", "job", "new certificate", "job"]
 
 
 @pytest.mark.slow
@@ -85,7 +84,7 @@ async def test_a_day_in_a_minute(tmp_path: Path, capsys: pytest.CaptureFixture[s
         pytest.skip("libfaketime, which makes the clocks of processes fast, is not installed (Debian: faketime)")
     rate = rate_of(late := held_up())
     hours = float(os.environ.get("DAY_HOURS", "0"))
-    minutes = length(hours * MINUTE or min(LONGEST, rate * WALL / MINUTE))
+    minutes = hours * MINUTE or min(LONGEST, max(SHORTEST, rate * WALL / MINUTE))
     began = time.monotonic()
     with spawning() as spawn:
         day = Day(FastClock(faketime, rate), spawn, tmp_path, minutes)
@@ -101,7 +100,7 @@ async def test_a_day_in_a_minute(tmp_path: Path, capsys: pytest.CaptureFixture[s
         f"seconds until found again: { {why: round(most, 1) for why, most in observer.slowest.items()} }",
         f"{observer.moves} moves, {day.unheard} ends unheard, log: {dict(day.events)}",
         f"MiB and descriptors: {_range(early)} early, {_range(late_ones)} late",
-        f"code {day.code}; users and rooms left: {day.left}; wrong: {observer.wrong}",
+        f"code {day.code}; users and rooms left: {day.left}; wrong: {observer.wrong[:3]}",
     ]
     with capsys.disabled():
         sys.stdout.write("\n" + "\n".join(told) + "\n")
