@@ -18,7 +18,7 @@ READY := $(VENV)/.ready-$(PLACE)
 WEBRTC := $(VENV)/.webrtc-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test day coverage simulate mutants mutation explore bench-tools types lint format lock clean
+.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
