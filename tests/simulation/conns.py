@@ -25,6 +25,8 @@ class End:
 
 
 FIN, RST, TIMED_OUT = End("FIN"), End("RST"), End("TIMED_OUT")
+PART = End("PART")
+"""A part of a message has come, and is no end at all. Where bytes travel, the bytes themselves are that."""
 
 
 class Ping:
@@ -54,6 +56,7 @@ class Codec(Protocol):
     def text(self, message: Message) -> None: ...
     def junk(self, data: str | bytes) -> None: ...
     def ping(self) -> None: ...
+    def tiny(self, count: int) -> None: ...
     def close(self, code: int, reason: str) -> None: ...
 
 
@@ -84,6 +87,8 @@ class Conn:
         """The worker has ended it, with a Close frame."""
         self.torn = False
         """The network has cut or stalled it: a goodbye may not have come through."""
+        self.inherited = False
+        """A child process holds the socket, too: the server hears nothing of what the worker does with it."""
         self.registers = 0
         """`register` frames that the server has answered on it."""
         self._net = net
@@ -105,7 +110,8 @@ class Conn:
             self.down.cut_off()
             self.up.put(how)
             # Whatever happens to that, the server's keepalive finds out.
-            self._net.after(self._chance.uniform(40, 50), self.server_notices)
+            if not self.inherited:
+                self._net.after(self._chance.uniform(40, 50), self.server_notices)
 
     def server_closes(self, code: int, reason: str = "") -> None:
         """The server says goodbye, which may be lost, and forgets the connection."""
@@ -137,6 +143,29 @@ class Conn:
         self._net.after(min(client_after, ASK_AFTER + UNACKNOWLEDGED), lambda: self.to_client(RST))
         self._net.after(min(server_after, 50.0), self.server_notices)
 
+    def leave_to_a_child(self) -> None:
+        """The worker loses it, and a child that it has forked does not: to the server it lives on (and is pinged in
+        vain by a proxy at most), until somebody calls `server_notices`."""
+        self.torn = self.inherited = True
+        self.up.cut_off()
+        self.down.cut_off()
+        self.to_client(RST)
+
+    def trickle(self, rate: float) -> Callable[[], None]:
+        """What the server sends comes at so many bytes a second, until what this returns is called."""
+
+        def pieces(item: Item) -> list[tuple[Item, float]]:
+            size = int(rate)
+            if isinstance(item, bytes):
+                parts = [item[at : at + size] for at in range(0, len(item), size)]
+                return [(part, len(part) / rate) for part in parts]
+            if isinstance(item, str):
+                return [(PART, 1.0)] * (len(item) // size) + [(item, len(item) % size / rate)]
+            return [(item, 0.0)]
+
+        self.down.pace = pieces
+        return self.down.hurry
+
     def to_client(self, item: Item) -> None:
         """The worker's side sees this now, past the pipe."""
         if self.client_open:
@@ -156,7 +185,7 @@ class Conn:
                     each()
 
         def keepalive() -> None:
-            if not over and self.server_open:
+            if not over and self.server_open and not self.inherited:
                 self.server_notices()
                 self.down.put(RST)
 

@@ -6,10 +6,16 @@ Branches are the notes of the product's actors (`office.branch`), its log lines,
 from collections import Counter
 
 from tests.simulation.faults import DOORS
-from tests.simulation.leaving import FAULTS
+from tests.simulation.floods import FAULTS, FLOODS, NEIGHBOURS
 from tests.simulation.web import MOODS
 
-FAULT_NAMES = (*FAULTS, *(f"door {mood}" for mood in DOORS), *(f"web {mood}" for mood in MOODS))
+FAULT_NAMES = (
+    *FAULTS,
+    *(f"door {mood}" for mood in DOORS),
+    *(f"web {mood}" for mood in MOODS),
+    *(f"flood {kind}" for kind in FLOODS),
+    *(f"neighbours {kind}" for kind in NEIGHBOURS),
+)
 
 BRANCHES = (
     # how dials and links end
@@ -47,6 +53,7 @@ BRANCHES = (
     "register again on the same link",
     "register on a new link",
     "late eviction",
+    "late end while registering",
     # renewals, start, exit
     "IdentityCreated",
     "IdentityFailed",
@@ -58,6 +65,8 @@ BRANCHES = (
     "PresenceProved",
     "StatusConfirmed",
     "signal: Disconnected",
+    "SignalDropped",
+    "AnswersDelayed",
     # said to people
     "log: this process stood still",
     "log: forgotten %d times within an hour",

@@ -3,14 +3,14 @@
 The server's end is `Frames`. Nothing is encoded, so this level finds what is wrong with the worker, not with framing.
 """
 
-import json
 from collections.abc import Callable
 from random import Random
 
 import trio
 
-from tests.simulation.conns import FIN, RST, CloseFrame, Conn, Item, Ping
+from tests.simulation.conns import FIN, PART, RST, CloseFrame, Conn, Item, Ping
 from tests.simulation.server import Server
+from tests.simulation.wire import encoded
 from worker_state.devserver.model import Message
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
@@ -34,13 +34,18 @@ class Frames:
         self._conn = conn
 
     def text(self, message: Message) -> None:
-        self._conn.down.push(json.dumps(message))
+        self._conn.down.push(encoded(message))
 
     def junk(self, data: str | bytes) -> None:
         self._conn.down.push(data)
 
     def ping(self) -> None:
         self._conn.down.push(Ping(0))
+
+    def tiny(self, count: int) -> None:
+        """Frames that only the byte level has: here they are pings."""
+        for _ in range(count):
+            self.ping()
 
     def close(self, code: int, reason: str) -> None:
         self._conn.down.push(CloseFrame(code, reason))
@@ -65,7 +70,10 @@ class FastSocket:
         if self.closed is not None:
             return
         self.heard_at = trio.current_time()
+        self.in_message = item is PART
         match item:
+            case _ if self.in_message:
+                pass
             case str() | bytes():
                 self._inbox_in.send_nowait(item)
             case Ping(answered=True):

@@ -1,4 +1,4 @@
-"""The last faults of the table: workers that are stopped, and workers that are told to go at the worst moment."""
+"""More faults of the same table: workers that are stopped, and workers that are told to go at the worst moment."""
 
 from typing import TYPE_CHECKING
 

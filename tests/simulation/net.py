@@ -8,6 +8,7 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 import trio
@@ -96,6 +97,9 @@ class Pipe(Generic[T]):
         self.cut = False
         self.on_push: Callable[[T], bool] | None = None
         """A fault that waits for the next thing: True when it has taken it."""
+        self.pace: Callable[[T], list[tuple[T, float]]] | None = None
+        """A slow line: the pieces in which a thing travels, and the seconds that each takes."""
+        self._hurried = 0
         self.on_lost: Callable[[], None] = lambda: None
         """Something was sent that will never arrive."""
 
@@ -130,9 +134,18 @@ class Pipe(Generic[T]):
 
     def put(self, item: T) -> None:
         """Past the fault that waits."""
-        self._free_at = max(self._net.now + self.latency, self._free_at)
-        self._under_way.append(item)
-        self._net.at(self._free_at, self._arrive)
+        for piece, seconds in [(item, 0.0)] if self.pace is None else self.pace(item):
+            self._free_at = max(self._net.now + self.latency, self._free_at) + seconds
+            self._under_way.append(piece)
+            self._net.at(self._free_at, partial(self._arrive, self._hurried))
+
+    def hurry(self) -> None:
+        """The line is fast again: what is under way arrives now."""
+        self.pace = None
+        self._hurried += 1
+        self._free_at = self._net.now
+        self._arrived = len(self._under_way)
+        self._flush()
 
     def stall(self) -> Callable[[], None]:
         """Nothing arrives any more, until what this returns is called. Stalls add up."""
@@ -153,8 +166,8 @@ class Pipe(Generic[T]):
         self._arrived = 0
         self._wake()
 
-    def _arrive(self) -> None:
-        if not self.cut:
+    def _arrive(self, hurried: int) -> None:
+        if not self.cut and hurried == self._hurried:
             self._arrived += 1
             self._flush()
 

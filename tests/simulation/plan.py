@@ -6,7 +6,7 @@ A run allows only some of the faults, so that each gets worlds in which the othe
 from dataclasses import dataclass
 from random import Random
 
-from tests.simulation.leaving import FAULTS
+from tests.simulation.floods import FAULTS
 from tests.simulation.strangers import RENEWALS
 from worker_state.devserver.identities import Generation
 

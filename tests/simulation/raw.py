@@ -4,7 +4,6 @@ The server's end is wsproto without any task, so that it goes on while the worke
 at any byte, and bytes arrive in pieces.
 """
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
@@ -15,6 +14,7 @@ from wsproto.events import (
     AcceptConnection,
     BytesMessage,
     CloseConnection,
+    Pong,
     RejectConnection,
     Request,
     TextMessage,
@@ -24,6 +24,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from tests.simulation.conns import FIN, RST, TIMED_OUT, CloseFrame, Conn, Item
 from tests.simulation.server import Server
+from tests.simulation.wire import encoded
 from worker_state.devserver.model import Message
 from worker_state.net.dial import WebSocketDial
 
@@ -54,7 +55,7 @@ class Framed:
     # from the server
 
     def text(self, message: Message) -> None:
-        self._send(TextMessage(data=json.dumps(message)))
+        self._send(TextMessage(data=encoded(message)))
 
     def junk(self, data: str | bytes) -> None:
         self._send(TextMessage(data=data) if isinstance(data, str) else BytesMessage(data=data))
@@ -62,10 +63,18 @@ class Framed:
     def ping(self) -> None:
         self._send(WebSocketPing(payload=b"devserver"))
 
+    def tiny(self, count: int) -> None:
+        """Pongs that answer nothing, and one message of empty fragments."""
+        for _ in range(count):
+            self._send(Pong(payload=b""))
+        for _ in range(count):
+            self._send(TextMessage(data="", message_finished=False))
+        self._send(TextMessage(data="{}"))
+
     def close(self, code: int, reason: str) -> None:
         self._send(CloseConnection(code=code, reason=reason or None))
 
-    def _send(self, event: TextMessage | BytesMessage | WebSocketPing | CloseConnection) -> None:
+    def _send(self, event: TextMessage | BytesMessage | WebSocketPing | Pong | CloseConnection) -> None:
         if self._open:
             with suppress(LocalProtocolError):  # it is closing, and nothing can be said on it any more
                 self._put(self._ws.send(event))

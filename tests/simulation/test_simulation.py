@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.simulation.coverage import BRANCHES, missing
-from tests.simulation.leaving import FAULTS
+from tests.simulation.floods import FAULTS
 from tests.simulation.plan import Plan, calm, draw
 from tests.simulation.result import Violation
 from tests.simulation.runs import Tally, run_plan

@@ -34,6 +34,8 @@ REGISTERS_A_MINUTE = 15
 """On a link that has registered before; the first one of each link is the dial's. Twelve that follow evictions, whose
 pauses grow, and one more for each ID token that runs out meanwhile: its refusal is followed by a renewal at once."""
 UPDATES_A_MINUTE = 40
+UPDATES_A_SECOND = 10
+"""Of a worker whose user changes the status all the time (faults.md, G16)."""
 SLACK = 0.1
 """Seconds that an exit may take beyond what was promised: the latencies of the last frames."""
 
@@ -95,11 +97,16 @@ class Worker:
         self.dials: deque[float] = deque()
         self.registers: deque[float] = deque()
         self.updates: deque[float] = deque()
+        self.updates_now: deque[float] = deque()
+        self.flips_until = -inf
+        self._reading = trio.Event()
+        self._reading.set()
         self.links = 0
         self.link_over_at: float | None = None
         self._room_id: str | None = None
         """The room that is to be deleted at the exit."""
         self._peer_id: str | None = None
+        self.nursery: trio.Nursery
         self.asked = 0
         """How often it has called `reregister()` itself."""
 
@@ -112,6 +119,7 @@ class Worker:
         with self.scope:
             try:
                 async with trio.open_nursery() as nursery:
+                    self.nursery = nursery
                     self.manager = await nursery.start(partial(run_in_world, self.config, self._world()))
                     sim.note(self.name, "started as %s", self.manager.state.peer_id)
                     nursery.start_soon(self._listen)
@@ -221,6 +229,20 @@ class Worker:
             match signal:
                 case {"payload": {"check": str(check)}}:
                     self.heard.add(check)
+            await self._reading.wait()
+
+    # what its user does
+
+    def stop_reading(self) -> Callable[[], None]:
+        """Its signals stay unread, until what this returns is called."""
+        self._reading = reading = trio.Event()
+        return reading.set
+
+    async def flip(self, pause: float) -> None:
+        """Its user sets another status again and again, until `flips_until`."""
+        while self.manager is not None and trio.current_time() < self.flips_until and not self.sim.ending:
+            self._set(self.manager, self.chance.choice(("available", "reserved", "busy", "maintenance")))
+            await trio.sleep(pause)
 
     # what it may be blamed for
 
@@ -255,15 +277,21 @@ class Worker:
             if again and not self.asked:
                 self._count(self.registers, now, REGISTERS_A_MINUTE, "registers on a link that had registered")
             self.asked = max(0, self.asked - 1)
-        elif kind == "update_metadata" and self.program in ("idle", "jobs"):
+        elif kind == "update_metadata" and self.program in ("idle", "jobs") and now > self.flips_until + 60:
             self._count(self.updates, now, UPDATES_A_MINUTE, "updates")
 
-    def _count(self, times: deque[float], now: float, limit: int, what: str) -> None:
+    def updates_its_record(self) -> None:
+        """An update was decided upon; the socket may take it later. At the exit there is one more."""
+        now = trio.current_time()
+        if now < self.leaving_since:
+            self._count(self.updates_now, now, UPDATES_A_SECOND, "updates", 1.0)
+
+    def _count(self, times: deque[float], now: float, limit: int, what: str, within: float = 60.0) -> None:
         times.append(now)
-        while now - times[0] > 60 - 1e-6:
+        while now - times[0] > within - 1e-6:
             times.popleft()
         if len(times) > limit:
-            self.sim.violate("polite", self.name, f"{len(times)} {what} in a minute")
+            self.sim.violate("polite", self.name, f"{len(times)} {what} in {within:g} s")
 
     def _judge_exit(self, left_at: float) -> None:
         sim, timing = self.sim, self.config.timing
@@ -274,7 +302,8 @@ class Worker:
             sim.violate("right", self.name, f"the exit took {took:.2f} s")
         web_worked = sim.web_troubles == self._troubles and not self._troubled and sim.jumped == self._jumped
         evicted = sim.server.unlisted_at.get(self.name, -inf) > self._told_at - 1
-        if web_worked and took < timing.exit and not evicted and self._room_id in sim.server.rooms.rooms:
+        alone = sim.crowded_until.get(self._room_id or "", -inf) < self._told_at
+        if web_worked and took < timing.exit and not evicted and alone and self._room_id in sim.server.rooms.rooms:
             sim.violate("right", self.name, "its room was not deleted: was the socket closed first?")
         if web_worked:
             # With somebody else's room it leaves the one identity under which the server may still list it (G01).

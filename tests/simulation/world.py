@@ -18,7 +18,7 @@ from tests.simulation import judges
 from tests.simulation.conns import Conn
 from tests.simulation.determinism import determined
 from tests.simulation.faults import DOORS
-from tests.simulation.leaving import FAULTS
+from tests.simulation.floods import FAULTS
 from tests.simulation.net import Net
 from tests.simulation.overheard import recorded
 from tests.simulation.plan import Plan
@@ -70,6 +70,11 @@ class Simulation:
         self.heard: dict[str, list[tuple[float, str]]] = {}
         """By worker: refusals and evictions, and when."""
         self.next_expiry = 0.0
+        self._next: dict[str, float] = {}
+        self.crowds: set[tuple[str, str]] = set()
+        """Neighbours of the workers: their room, and what they are."""
+        self.crowded_until: dict[str, float] = {}
+        """By room: until when there were any."""
         self.web_troubles = 0
         self.clients = 0
         self.ending = False
@@ -100,6 +105,13 @@ class Simulation:
         """The network and the server work again; in any order."""
         while self._held:
             self.chance.choice(self._held)()
+
+    def rarely(self, name: str, seconds: float) -> bool:
+        """Whether this has not happened for so long: it costs much of CPU time."""
+        if self.net.now < self._next.get(name, 0.0):
+            return False
+        self._next[name] = self.net.now + seconds
+        return True
 
     def disturbed(self, whom: str = "") -> None:
         """Up to now this worker (or every one) was kept from being right."""
@@ -175,6 +187,8 @@ class Simulation:
             # At this very moment something may still be on its way.
             worker = self.living[name]
             worker.leaving_since = min(worker.leaving_since, trio.current_time())
+        if isinstance(note, m.SendFrame) and note.message["type"] == "update_metadata":
+            self.living[name].updates_its_record()
         asked = judges.patience_for(note, self.heard.setdefault(name, []), self.net.now)
         if asked is not None:
             self.patient(name, *asked)
