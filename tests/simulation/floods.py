@@ -37,7 +37,7 @@ def _whom(worker: "Worker | None") -> Whom | None:
 
 
 def _accepted(whom: Whom) -> Message:
-    around = {"admin_peer_id": None, "peer_list": ["x"], "peer_metadata": {"x": {"properties": {}}}}
+    around: Message = {"admin_peer_id": None, "peer_list": ["x"], "peer_metadata": {"x": {"properties": {}}}}
     return {"type": "registered_auth", "room_id": whom[1], "token": None, "peer_id": whom[0], **around}
 
 
