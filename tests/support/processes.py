@@ -141,7 +141,7 @@ def started(
 
     It does under `make coverage`, and for what is told to an interpreter at its start.
     """
-    told = command[1] == "-c" or any(name.startswith(("COVERAGE_", "PYTHON")) for name in variables)
+    told = "-c" in command[1:2] or any(name.startswith(("COVERAGE_", "PYTHON")) for name in variables)
     with open(os.devnull) as nothing:
         if command[0] in (PROGRAM, sys.executable) and not told:
             return forks().start([*map(str, command)], (nothing.fileno(), out, errors), variables)
