@@ -23,8 +23,6 @@ from worker_state import SessionString
 from worker_state.errors import Disconnected
 
 ROOT = Path(__file__).parents[2]
-NEW_AUTHORITY = False
-"""Whether the authority of the new certificate is new, too. The worker reads its trust store once (G22)."""
 STATUS = 20.0
 """Seconds, of the fast clock as all here, for a new status to be seen."""
 MINUTE = 60.0
@@ -86,7 +84,7 @@ class Day:
         self._trusted = self.folder / "trusted.pem"
 
     async def run(self) -> None:
-        self._trusts(self._certificates[: 1 if NEW_AUTHORITY else 2])
+        self._trusts(self._certificates[:1])
         self._server, self._next = await self._serve(), await self._serve()
         async with trio.open_nursery() as nursery:
             self._front = Front(nursery, self._certificates[0])
@@ -221,7 +219,7 @@ class Day:
             self._worker.process.send_signal(signal.SIGCONT)
 
     async def _new_certificate(self) -> None:
-        """Authorities rotate: first who is trusted, then the certificate; connections are made anew."""
+        """The authority changes: first who is trusted (G22), then the certificate; connections are made anew."""
         self._certificates.reverse()
         self._trusts(self._certificates)
         with self.observer.disturbance("a new certificate"):
