@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.explorer.models import CLOSE, Kind, Wire, is_register
 from worker_state.advertised import TAGS
-from worker_state.protocol import events, frames
+from worker_state.protocol import events, frames, probe
 
 if TYPE_CHECKING:
     from benchmarks.explorer.world import World
@@ -39,6 +39,7 @@ class Judges:
         self.confirmed: int | None = None  # the newest revision that the worker calls confirmed
         self.asked = False  # the program wants to register again
         self._update_by = -math.inf  # an update is under way until then, unless it is answered
+        self._next_at = -math.inf  # no update is due before that
         self._register_at = -math.inf  # when the last `register` was sent on this link
 
     def _object(self, sentence: str) -> None:
@@ -84,6 +85,7 @@ class Judges:
         if world.now < self._update_by:
             self._object("a second update is sent while one is under way")
         self._update_by = world.now + world.config.timing.answer
+        self._next_at = world.now + probe.UPDATES_APART
         record = message["metadata"]
         if "status" in record["properties"] and not is_true(record, world.doing):
             self._object(f"an update says something else than {world.doing}")
@@ -98,7 +100,7 @@ class Judges:
     def look(self, world: "World") -> None:
         """What must hold whenever the actors have nothing to do."""
         late = self.confirmed is not None and self.confirmed != world.revision
-        if late and self.registered and not world.leaving and world.now >= self._update_by:
+        if late and self.registered and not world.leaving and world.now >= max(self._update_by, self._next_at):
             self._object("a change is not told although nothing is under way")
         users = [user for user in world.server.rooms.users if user not in world.server.strangers + world.nameless]
         if sorted(users) != sorted(world.cleanup.undeleted):
