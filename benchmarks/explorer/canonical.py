@@ -28,7 +28,9 @@ FAR, LONG_AGO = 600.0, 400.0  # seconds
 REVISIONS = frozenset({"revision", "_revision", "confirmed", "written"})
 NAMED = REVISIONS | {"epoch", "_epoch", "_deaf_epoch", "_swallowed_on"}
 """Attributes whose numbers are names: only whether two are equal means anything."""
-SLACK = frozenset({"_register_at", "_not_before", "until", "_update_by", "_next_at"})  # once past, it does not matter since when
+SLACK = frozenset(
+    {"_register_at", "_not_before", "until", "_update_by", "_next_at"}
+)  # once past, it does not matter since when
 LEFT_OUT: dict[type, frozenset[str]] = {
     RegistrationActor: frozenset(
         {"_config", "_random", "_nonce", "_awake", "_advertised", "_wake_at", "_published", "_expected_peers"}
