@@ -200,6 +200,20 @@ MUTANTS = (
         "for username in self._undeleted[:1] if username not in tried",
     ),
     Mutant(
+        "an update for every flip of the status",
+        "protocol/probe.py",
+        "UPDATES_APART = 0.1 ",
+        "UPDATES_APART = 0.0 ",
+        first=(46,),
+    ),
+    Mutant(
+        "a neighbour's deep record hides that we are registered",
+        "protocol/frames.py",
+        'if isinstance(cut, dict) and cut.get("type") in WITH_RECORDS:',
+        "if False:",
+        first=(47,),
+    ),
+    Mutant(
         "a room is left without a goodbye",
         "actors/connection.py",
         "                if polite:",

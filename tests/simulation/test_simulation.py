@@ -32,12 +32,26 @@ SPARSE = Plan(
 
 DOORS = Plan(seed=9, kinds=("own", "own"), programs=("idle", "jobs"), seconds=6000.0, interval=60.0, faults=("door",))
 """Every way in which a dial can fail, often enough to meet them all."""
+CROWD = Plan(
+    seed=11,
+    level="bytes",
+    kinds=("own", "member"),
+    programs=("idle", "jobs"),
+    seconds=600.0,
+    interval=5.0,
+    faults=("flood", "neighbours"),
+)
+"""Every kind of flood and of neighbour."""
+UNHEARD = Plan(
+    seed=32, kinds=("own", "own"), programs=("idle", "jobs"), seconds=120.0, interval=15.0, faults=("deaf",)
+)
+"""A link is given up after twenty minutes without an answer to its `register`."""
 
 
 def test_every_worker_is_found_as_it_is_once_the_faults_are_over() -> None:
     """Through hundreds of faults, of every kind and with every branch of recovery, nothing is violated."""
     tally = Tally()
-    for plan in (*map(draw, DENSE), SPARSE, DOORS):
+    for plan in (*map(draw, DENSE), SPARSE, DOORS, CROWD, UNHEARD):
         tally.add(run_plan(plan))
     assert not tally.failed, tally.complaint()
     assert missing(tally.faults, tally.branches) == []
