@@ -144,8 +144,8 @@ class Conn:
         self._net.after(min(server_after, 50.0), self.server_notices)
 
     def leave_to_a_child(self) -> None:
-        """The worker loses it, and a child that it has forked does not: to the server it lives on (and is pinged in
-        vain by a proxy at most), until somebody calls `server_notices`."""
+        """The worker loses it, and a child that it has forked does not: to the server it lives on, until somebody
+        calls `server_notices`."""
         self.torn = self.inherited = True
         self.up.cut_off()
         self.down.cut_off()

@@ -42,9 +42,7 @@ CROWD = Plan(
     faults=("flood", "neighbours"),
 )
 """Every kind of flood and of neighbour."""
-UNHEARD = Plan(
-    seed=32, kinds=("own", "own"), programs=("idle", "jobs"), seconds=120.0, interval=15.0, faults=("deaf",)
-)
+UNHEARD = Plan(seed=32, kinds=("own", "own"), programs=("idle", "jobs"), seconds=120.0, interval=15.0, faults=("deaf",))
 """A link is given up after twenty minutes without an answer to its `register`."""
 
 
