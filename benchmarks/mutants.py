@@ -143,7 +143,7 @@ MUTANTS = (
         "actors/link.py",
         'self.end(Closed(reason=f"no pong in {self._timing.silence:g} s", cause=Cause.SILENT))',
         "pass",
-        first=(205,),
+        by=("tests/actors/test_link.py",),
     ),
     Mutant(
         "no time limit for a register",
@@ -218,7 +218,7 @@ MUTANTS = (
         "actors/connection.py",
         "                if polite:",
         "                if False:",
-        first=(20_706,),
+        by=("tests/faults/test_exchange.py",),
     ),
     Mutant(
         "the refusal of an ID token condemns its successor",

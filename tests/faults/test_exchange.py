@@ -457,13 +457,15 @@ async def test_f29_pings_in_json(world: World) -> None:
 
 @scenario(only="fake")  # hours
 async def test_f30_new_room_new_socket(world: World) -> None:
-    """A move to a new room takes a new socket, and nothing of the worker stays listed in the old one."""
+    """A move to a new room takes a new socket behind a goodbye on the old one, in whose room nothing stays listed."""
+    assert isinstance(world, FakeWorld)
     manager = await world.start()
     old = manager.state.room_id or ""
     await trio.sleep(1.85 * HOUR)
     assert manager.state.room_id != old
     await assert_right(world, manager)
     assert manager.state.epoch == 2
+    assert len(world.server.closes) == 1
     assert not world.rooms.peers(old)
 
 
