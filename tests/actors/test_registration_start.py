@@ -329,3 +329,24 @@ def test_the_session_string(caplog: pytest.LogCaptureFixture) -> None:
         online(show_session_string=False)
     session = str(SessionString("room", "secret", "me"))
     assert [session in message for message in caplog.messages] == [True, False]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_f31_not_in_room_may_answer_what_was_sent_before(first: bool) -> None:
+    """NOT_IN_ROOM behind a `register` proves it swallowed only if nothing was sent before it on that link; else it may
+    take effect yet, and no Close frame follows it (`make explore`, depth 8)."""
+    actor = new()
+    given(actor, SIGNED_IN, ROOM)
+    given(actor, OPENED)
+    now = 0.0
+    if not first:
+        given(actor, accepted())
+        given(actor, m.Reregister(), now=(now := 1.0))
+    assert [event.message["type"] for event in given(actor, now=now + 5) if isinstance(event, m.SendFrame)] == [
+        "peer_message"
+    ]
+    published = given(actor, m.FrameReceived(1, frames.NotInRoom("NOT_IN_ROOM")), now=now + 6)
+    assert len(registers(published)) == 1
+    assert actor.unanswered
+    published = given(actor, m.StartLeaving(), m.RegisterWithdrawn(1), m.CloseLink(0.5), now=now + 7)
+    assert (m.SendClose(1) in published) is first

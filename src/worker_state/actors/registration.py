@@ -184,20 +184,22 @@ class RegistrationActor(PureActor):
             case frames.Echo(nonce=nonce) if self._pending.overtaken_by(nonce):
                 self._register_again(now)
             case frames.NotInRoom() if self._pending.overtaken_by(None):
-                self._register_again(now)
+                self._register_again(now, proved=self._pending.is_first)
             case frames.RegisterError() if self._phase is Phase.REGISTERING:
                 self._refused(frame, now)
             case frames.RegisterError(reason) if answers:
                 self._publish(events.FrameIgnored(f"an error that answers nothing of ours: {reason}"))
 
-    def _register_again(self, now: float) -> None:
-        """The server answers what was sent behind the `register`, so it has swallowed the `register` itself (G05)."""
+    def _register_again(self, now: float, *, proved: bool = True) -> None:
+        """The server answers what was sent behind the `register`, so it has swallowed the `register` itself (G05). Not
+        `proved`: it may have answered what was sent before, and the `register` may yet take effect."""
         why = "the server has swallowed a register"
         self._publish(events.RegistrationRejected(why))
         self._log.swallowed(self._pending.epoch)
         self._step(Step.SWALLOWED)
         self._register_at = now
-        self._pending.answered()
+        if proved:
+            self._pending.answered()
         if self._pending.swallowed():
             self._drop_link(f"{why} twice", now, error_policy.Cause.DROPPED)
 

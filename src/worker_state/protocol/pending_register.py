@@ -16,6 +16,7 @@ class PendingRegister:
 
     def __init__(self) -> None:
         self.epoch: int = 0  # the link that it was sent on
+        self.is_first: bool = False  # on that link: nothing was sent before it
         self.revision: int = 0  # of the status that it carried
         self.sent_at: float = 0.0
         self.nonce: str = ""  # of the echoes behind it
@@ -33,6 +34,7 @@ class PendingRegister:
         """A `register` was sent on this link, with the status of this revision."""
         self.over()
         self.unanswered += 1
+        self.is_first = epoch != self.epoch
         self.epoch, self.revision, self.sent_at, self.nonce = epoch, revision, now, REGISTER_PREFIX + nonce
         self.answer_by, self.echo_at = answer_by, now + FIRST_ECHO
 
