@@ -24,6 +24,8 @@ class End:
         return self._name
 
 
+ANOTHER = "another token"
+"""Of a room whose first one nobody can enter with any more."""
 FIN, RST, TIMED_OUT = End("FIN"), End("RST"), End("TIMED_OUT")
 PART = End("PART")
 """A part of a message has come, and is no end at all. Where bytes travel, the bytes themselves are that."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.conns import RST
+from tests.simulation.conns import ANOTHER, RST
 from tests.simulation.faults import fault
 from tests.simulation.junk import FAULTS
 from tests.simulation.web import MOODS
@@ -172,7 +172,7 @@ def room_and_token(sim: "Simulation") -> bool:
 @fault
 def room_token_changed(sim: "Simulation") -> bool:
     """The room has another token: "Invalid token", this time with a type (F17)."""
-    return _lose_a_room(sim, lambda row: replace(row, token="another"))
+    return _lose_a_room(sim, lambda row: replace(row, token=ANOTHER))
 
 
 def _lose_a_room(sim: "Simulation", change: Callable[[Room], Room | None]) -> bool:
