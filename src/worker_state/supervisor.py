@@ -112,7 +112,7 @@ class Supervisor:
         self._registration = RegistrationActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
         self._status = StatusActor(config, random=world.random, nonce=world.nonce, awake=world.awake)
         self.config = config
-        self.secrets = Secrets(*config.secrets)
+        self.secrets: Secrets = Secrets(*config.secrets)
         self._world = world
         self._thread = threading.get_ident()
         self._waiting: deque[events.Event] = deque()
