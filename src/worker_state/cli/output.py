@@ -72,7 +72,7 @@ class File(io.FileIO):
     on_lost: Callable[[], None] = staticmethod(lambda: None)
     left_out: Callable[[int], str] = staticmethod(LEFT_OUT.format)
     writer: Writer | None = None
-    taken = 0  # bytes that the writer has written
+    taken: int = 0  # bytes that the writer has written
     _given = 0  # bytes that it was given
     _missing = 0  # lines that were left out since
 
