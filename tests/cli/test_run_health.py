@@ -62,6 +62,7 @@ async def test_g36_no_place_for_temporary_files(nursery: trio.Nursery, monkeypat
     def nowhere() -> str:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
     monkeypatch.setattr("tempfile.gettempdir", nowhere)
     server, screen = await nursery.start(serve), Kept()
     with trio.fail_after(60):

@@ -201,6 +201,37 @@ def test_without_a_runtime_directory(value: str, monkeypatch: pytest.MonkeyPatch
         assert len(status.found_workers()) == 1
 
 
+def test_g36_no_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing can be written nobody is found, and that is a sentence; who publishes is told why."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    said: list[str] = []
+    with status.published("http://127.0.0.1:1", said.append):
+        result = runner.invoke(app, ["status"])
+    assert (result.exit_code, result.stderr) == (1, f"Error: {status.NOBODY}\n")
+    assert len(said) == 1
+    assert "no directory for temporary files" in said[0]
+
+
+def test_g36_a_full_disk_leaves_no_file_behind(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written to its end is removed when the worker leaves."""
+
+    def full(file: Path, *_: object) -> None:
+        file.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    said: list[str] = []
+    with status.published("http://127.0.0.1:1", said.append):
+        pass
+    assert len(said) == 1
+    assert list((runtime / "worker-state").iterdir()) == []
+
+
 def test_a_service_with_another_environment_is_found(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
     """A worker that was started without $XDG_RUNTIME_DIR is found from a shell that has one."""
     monkeypatch.delenv("XDG_RUNTIME_DIR")

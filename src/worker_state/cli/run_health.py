@@ -3,7 +3,6 @@
 import errno
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from ipaddress import ip_address
 
 import trio
@@ -53,9 +52,5 @@ async def serve_health(
     def unlisted(why: str) -> None:
         warn(why, About("health_unlisted", {}))
 
-    with ExitStack() as listed:
-        try:
-            listed.enter_context(status.published(url, unlisted))
-        except Exception as error:  # noqa: BLE001 - no file system for such a file, say: the worker lives (G36)
-            unlisted(f"`worker-state status` will not find this worker: {error}")
+    with status.published(url, unlisted):
         await serve(listeners, look, task_status=task_status)

@@ -136,32 +136,44 @@ def _for(seconds: object) -> str:
 
 def directories() -> list[Path]:
     """Where to look; the first one is written to. A service and a shell of one user may differ in their environment."""
+    found = []
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    temporary = Path(tempfile.gettempdir(), f"worker-state-{_user()}")
-    usable = os.path.isabs(runtime) and os.path.isdir(runtime)
-    return [Path(runtime, "worker-state"), temporary] if usable else [temporary]
+    if os.path.isabs(runtime) and os.path.isdir(runtime):
+        found.append(Path(runtime, "worker-state"))
+    with suppress(OSError):  # a read-only system need not have a directory for temporary files (G36)
+        found.append(Path(tempfile.gettempdir(), f"worker-state-{_user()}"))
+    return found
 
 
 @contextmanager
 def published(url: str, warn: Callable[[str], None]) -> Iterator[None]:
     """This process can be found inside the block. If not, `warn` gets the reason."""
-    directory = directories()[0]
-    file = directory / f"{os.getpid()}.json"
+    written: list[Path] = []
     try:
-        with suppress(FileExistsError):
-            directory.mkdir(mode=0o700)
-        if not _is_private(directory):
-            raise PermissionError(f"{directory} belongs to somebody else, or others may write there")
-        unfinished = file.with_suffix(".new")
-        unfinished.write_text(json.dumps({"pid": os.getpid(), "url": url}), "utf-8")
-        unfinished.replace(file)
+        _publish(url, written)
     except OSError as error:
         warn(f"`worker-state status` will not find this worker: {error}")
     try:
         yield
     finally:
-        with suppress(OSError):
-            file.unlink()
+        for file in written:
+            with suppress(OSError):
+                file.unlink()
+
+
+def _publish(url: str, written: list[Path]) -> None:
+    directory = next(iter(directories()), None)
+    if directory is None:
+        raise FileNotFoundError("there is no directory for temporary files")
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    if not _is_private(directory):
+        raise PermissionError(f"{directory} belongs to somebody else, or others may write there")
+    file = directory / f"{os.getpid()}.json"
+    unfinished = file.with_suffix(".new")
+    written += file, unfinished  # a full disk leaves an empty one
+    unfinished.write_text(json.dumps({"pid": os.getpid(), "url": url}), "utf-8")
+    unfinished.replace(file)
 
 
 def found_workers() -> dict[int, str]:
