@@ -55,6 +55,15 @@ def test_a_handler_is_found(worker_module: str) -> None:
     assert load_handler(f"{worker_module}:plain").__name__ == "plain"
 
 
+def test_a_current_directory_that_is_gone(worker_module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has deleted it: what is installed is found all the same."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load_handler(f"{worker_module}:handle").__name__ == "handle"
+
+
 @pytest.mark.parametrize(
     ("named", "sentence"),
     [

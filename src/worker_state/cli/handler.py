@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -21,8 +22,9 @@ def load_handler(named: str) -> Callable[[Any], Any]:
         raise NoHandler(f"{named!r} must be MODULE:FUNCTION, as in my_worker:handle")
     if "/" in module_name or module_name.startswith(".") or module_name.endswith(".py"):
         raise NoHandler(f"{module_name!r} must be a module's name, without a path and without .py")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    with suppress(OSError):  # somebody may have deleted the current directory
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.insert(0, here)
     try:
         found: Any = import_module(module_name)
     except ModuleNotFoundError as error:
