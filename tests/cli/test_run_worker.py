@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import pytest
 import trio
+import trio.lowlevel
 import typer
 
 from worker_state import Config, Job, SessionString, open_state_manager
 from worker_state.cli import run_worker
 from worker_state.cli.run import DRAIN_TIMEOUT
-from worker_state.cli.run_worker import WorkerRun
+from worker_state.cli.run_worker import MOST_LINES, WorkerRun
 from worker_state.cli.screen import Screen
 from worker_state.devserver import DevServer, serve
 from worker_state.logs import NOTHING, About
@@ -205,6 +206,22 @@ async def test_a_client_that_has_gone_is_one_line(nursery: trio.Nursery, capsys:
             while sum("received: error" in line for line in screen.lines) < 3:
                 await trio.sleep(0.01)
     assert capsys.readouterr().out.count("received: error PEER_NOT_IN_ROOM from the server") == 1
+
+
+async def test_a_flood_of_messages_is_not_one_of_lines(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A client that sends thousands of messages fills no disk: beyond some there is one line at each power of two."""
+    server, screen = await nursery.start(serve), Kept(logging.INFO)
+    async with working(worker_run(screen, server)):
+        session = SessionString.parse((await screen.until("sleap-session:")).split()[-1])
+        ids = {"from_peer_id": session.peer_id, "to_peer_id": session.peer_id}
+        for number in range(3 * MOST_LINES):
+            message = {"type": "peer_message", **ids, "payload": {"number": number}}
+            server.perform(server.rooms.receive("client", json.dumps(message), server.clock()))
+            await trio.lowlevel.checkpoint()
+        await screen.until(f"received: {2 * MOST_LINES} messages within a minute")
+    assert capsys.readouterr().out.count("received: peer_message") == MOST_LINES
 
 
 async def test_leaving_while_it_starts_is_no_failure(

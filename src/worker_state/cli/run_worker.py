@@ -25,6 +25,7 @@ from worker_state.settings import Settings
 
 FIRST_REPORT, REPORT_AGAIN, REPORT_AT_LEAST = 5.0, 60.0, 3600.0
 """Seconds of a start until it is reported, reported again, and the longest time between two reports."""
+MINUTE, MOST_LINES = 60.0, 64  # so many lines in a minute about single messages of clients
 PAUSE = 0.6  # seconds between two steps of the demonstration
 
 
@@ -167,14 +168,22 @@ class WorkerRun:
                 self.screen.line(line, style(state), about=about)
 
     async def _take_signals(self, manager: Manager) -> None:
-        repeated = ""
+        repeated, began, count = "", trio.current_time(), 0
 
         def show(message: Message) -> None:
-            nonlocal repeated
+            nonlocal repeated, began, count
             text, about = received(message, manager.secrets)
             # A client that has gone earns one error for each message to it: the first is enough.
             level = logging.DEBUG if text == repeated else logging.INFO
             repeated = text if message.get("type") == "error" else ""
+            if (now := trio.current_time()) >= began + MINUTE:
+                began, count = now, 0
+            count += 1
+            if count > MOST_LINES:  # what a client sends must not fill the disk
+                level = logging.DEBUG
+                if count & (count - 1) == 0:
+                    many = f"received: {count} messages within a minute, no longer a line for each"
+                    self.screen.line(many, about=About("received_many", {"count": count}))
             self.screen.line(f"received: {text}", level=level, about=about)
 
         async def nobody(_: object) -> None:
