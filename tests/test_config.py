@@ -113,6 +113,15 @@ def test_deep_capabilities() -> None:
         config(capabilities={"deep": value})
 
 
+def test_too_much_to_register() -> None:
+    """A record at which every server would close the connection is refused at construction, in words."""
+    words = r"^tags and capabilities must not take more than 524288 bytes, these take 6\d{5}$"
+    with pytest.raises(ConfigError, match=words):
+        config(capabilities={"notes": "é" * 100_000})
+    with pytest.raises(ConfigError, match=words):
+        config(tags=["é" * 100_000])
+
+
 def test_as_a_dict() -> None:
     """`dataclasses.asdict` gives plain values, which JSON can write."""
     values = asdict(config(capabilities={"mounts": [{"path": "/"}], "gpu_memory_mb": 1}))

@@ -1,5 +1,6 @@
 """Jobs: begun by an offer, run by a handler, cancelled by the client; the worker's status is true throughout."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -147,6 +148,73 @@ async def test_a_handler_that_fails(world: World) -> None:
         await manager.wait_for(lambda state: state.status == "available")
         await offer(manager, client)
         await said(client, "done")
+
+
+@scenario(only="fake")
+async def test_a_handler_that_raises_more_than_an_error(world: World) -> None:
+    """What its own nursery makes of `sys.exit`, or asyncio of a cancel, is the end of that job alone, too."""
+
+    errors = [BaseExceptionGroup("", [SystemExit(3), ValueError()]), asyncio.CancelledError()]
+
+    async def handle(job: Job) -> None:
+        if job.offer.get("bad"):
+            raise errors.pop()
+
+    async with working(world, handle) as (manager, client):
+        while errors:
+            await offer(manager, client, bad=True)
+            await said(client, "failed")
+            await manager.wait_for(lambda state: state.status == "available")
+        await offer(manager, client)
+        await said(client, "done")
+
+
+@scenario(only="fake")
+async def test_ctrl_c_in_a_handler_ends_the_worker(world: World) -> None:
+    """A Ctrl-C that strikes in a handler's own nursery is no failure of the job."""
+
+    async def handle(_: Job) -> None:
+        raise BaseExceptionGroup("", [KeyboardInterrupt(), ValueError()])
+
+    caught = list[BaseException]()
+    try:
+        async with working(world, handle) as (manager, client):
+            await offer(manager, client)
+            await trio.sleep(60)
+    except BaseExceptionGroup as group:
+        caught.append(group)
+    assert len(caught) == 1
+
+
+@scenario(only="fake")
+async def test_a_client_with_an_endless_name_gets_no_answer(world: World) -> None:
+    """Its name would stand in each answer, at which the server would close the worker's connection."""
+
+    async def handle(_: Job) -> None:
+        pass
+
+    async with working(world, handle) as (manager, client):
+        await world.deliver(
+            manager, json.dumps({"type": "offer", "sender": "é" * 180_000, "sdp": "v=0"}, ensure_ascii=False)
+        )
+        await offer(manager, client)
+        await said(client, "done")
+        assert max(len(json.dumps(frame)) for frame in world.sent("peer_message")) < 1000
+
+
+@scenario(only="fake")
+async def test_a_message_that_is_too_long(world: World) -> None:
+    """A message at which a server closes the connection is refused, and costs the job that sent it."""
+
+    async def handle(job: Job) -> None:
+        await job.send({"type": "result", "data": "x" * 2**20})
+
+    async with working(world, handle) as (manager, client):
+        await offer(manager, client)
+        await said(client, "failed")
+        with pytest.raises(ValueError, match="must not be longer than 1048576 bytes"):
+            await manager.send_signal({"type": "answer", "sdp": "é" * 180_000})
+        assert manager.state.epoch == 1
 
 
 @scenario(only="real")  # a thread knows no mock clock

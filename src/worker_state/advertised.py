@@ -4,6 +4,7 @@ Types are strict because a wrong one breaks the searches of every client in the 
 does not define, any JSON value goes.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from worker_state.errors import ConfigError
 
 TAGS = ("sleap-rtc", "training-worker", "inference-worker")  # that clients in the field search for (protocol.md, G)
 LARGEST_NUMBER = 2**63  # what every JSON parser of the field can represent
+LONGEST = 2**19  # bytes of both as JSON: a server takes 1 MiB in a frame, and closes at a longer one
 DEEPEST = 32  # levels of a nested value: far more than anybody needs, far fewer than a JSON parser refuses
 
 STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
@@ -59,6 +61,9 @@ class Advertised:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tags", _checked_tags(self.tags))
         object.__setattr__(self, "capabilities", _checked_capabilities(self.capabilities))
+        size = len(json.dumps([self.tags, thawed(self.capabilities)]))
+        if size > LONGEST:
+            raise ConfigError(f"tags and capabilities must not take more than {LONGEST} bytes, these take {size}")
 
     def with_tags(self, tags: object) -> "Advertised":
         """The same worker with these tags in place of the present ones."""

@@ -26,6 +26,7 @@ log: Logger = Logger(__name__)
 
 HELD = 1.0  # seconds for which a handler may hold the event loop until it is told how to do without
 LAST_WORD = 0.3  # seconds for telling the client that its job ends with the worker
+LONGEST_ID = 1024  # characters of a client's name: it goes into each answer, and servers close at a long frame
 REFUSALS = 32  # that may wait for the socket; who offers while a server reads nothing gets no answer
 Handler = Callable[[Any], Awaitable[object] | object]
 """`async def handle(job: Job)`, or `def handle(job: ThreadJob)`. What it returns is not used."""
@@ -53,8 +54,8 @@ class Job:
 
     async def send(self, payload: Mapping[str, Any]) -> None:
         """Send the client a message of yours, as a `peer_message` with this payload. While the worker is not registered
-        it goes nowhere: the job goes on. Raises `ValueError` or `TypeError` for what is no mapping, or what JSON cannot
-        say."""
+        it goes nowhere: the job goes on. Raises `ValueError` or `TypeError` for what is no mapping, what JSON cannot
+        say, or what is longer than the 1 MiB that a server takes."""
         if not isinstance(payload, Mapping):
             example = '{"type": "progress", "step": 1}'
             raise TypeError(f"job.send takes a mapping, as in {example}, not {type(payload).__name__}")
@@ -62,7 +63,7 @@ class Job:
         await self._signal({"type": "peer_message", **ids, "payload": dict(payload)})
 
     async def answer(self, sdp: str) -> None:
-        """Send the client the answer to its offer, for a WebRTC connection."""
+        """Send the client the answer to its offer, for a WebRTC connection. Raises as `send`."""
         ids = {"sender": self._manager.state.peer_id, "target": self.client}
         await self._signal({"type": "answer", **ids, "sdp": sdp})
 
@@ -113,7 +114,7 @@ async def serve_jobs(manager: Manager, handler: Handler, *, seen: Callable[[Mess
             if seen is not None:
                 seen(message)
             match message:
-                case {"type": "offer", "sender": str()}:
+                case {"type": "offer", "sender": str(sender)} if len(sender) <= LONGEST_ID:
                     job = Job(manager, message)
                     if manager.status == "available":
                         manager.set_reserved(job.id)  # from here on nobody else gets it
@@ -146,7 +147,9 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
             with trio.move_on_after(LAST_WORD, shield=True):
                 await job.send({"type": "cancelled", "job_id": job.id})
             raise
-        except (Exception, SystemExit):  # a job that fails, or calls `sys.exit`, is the end of that job alone
+        except BaseException as error:  # a job that fails, or calls `sys.exit`, is the end of that job alone
+            if _is_the_workers_end(error):
+                raise
             ending = "failed"
             log.exception("job %s failed", job.id, extra=event("job_failed", job_id=job.id))
         else:
@@ -154,6 +157,13 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
         if ending != "failed":
             log.info("job %s is %s", job.id, ending, extra=event("job_ended", job_id=job.id, ending=ending))
         await job.send({"type": ending, "job_id": job.id})
+
+
+def _is_the_workers_end(error: BaseException) -> bool:
+    """Whether it is a cancel from outside, or a Ctrl-C that struck in the job. A handler's own nursery makes groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_the_workers_end(each) for each in error.exceptions)
+    return isinstance(error, trio.Cancelled | KeyboardInterrupt | GeneratorExit)
 
 
 class _Steps(trio.abc.Instrument):

@@ -249,10 +249,10 @@ class Manager:
     async def send_signal(self, message: Mapping[str, Any]) -> None:
         """Send a message of the worker's other parts to the server; returns when the socket has taken it over.
 
-        Raises `Disconnected` when the worker is not registered, `ManagerEnded` when it has ended, `ValueError`
-        or `TypeError` for what is no JSON object with a `type`, is worker_state's own to send, or names another
-        sender. A sent message may not have arrived; but the exit waits for what was sent before it, within half of
-        `timing.exit`.
+        Raises `Disconnected` when the worker is not registered, `ManagerEnded` when it has ended, `ValueError` or
+        `TypeError` for what is no JSON object with a `type`, is worker_state's own to send, names another sender, or is
+        longer than the 1 MiB that a server takes. A sent message may not have arrived; but the exit waits for what was
+        sent before it, within half of `timing.exit`.
         """
         await self._check_waiting()
         if not isinstance(message, Mapping) or not isinstance(message.get("type"), str):
@@ -263,10 +263,7 @@ class Manager:
         # Of another sender the server answers that it does not know it, just as when it has forgotten this worker.
         if ours is not None and message.get("from_peer_id", None if kind in frames.SIGNED else ours) != ours:
             raise ValueError(f"'from_peer_id' of {kind!r} must be this worker's peer id")
-        try:
-            text = frames.encode(dict(message))  # now, since it may change while it waits for its turn
-        except RecursionError:
-            raise ValueError("a signal must not be nested so deeply") from None
+        text = frames.encode_signal(message)  # now, since it may change while it waits for its turn
         link = self._supervisor.link
         if link is None or not self.state.registered:
             await trio.lowlevel.checkpoint()

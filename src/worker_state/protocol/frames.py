@@ -63,6 +63,18 @@ def encode(message: Mapping[str, Any]) -> str:
     return json.dumps(message, allow_nan=False, separators=(",", ":"))
 
 
+def encode_signal(message: Mapping[str, Any]) -> str:
+    """The same for a message of the program. Raises `ValueError`, too, for one at which a server closes the connection:
+    nobody would find the worker then."""
+    try:
+        text = encode(dict(message))
+    except RecursionError:
+        raise ValueError("a signal must not be nested so deeply") from None
+    if len(text) > LONGEST:
+        raise ValueError(f"a signal must not be longer than {LONGEST} bytes, this one has {len(text)}")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
     """What the answer to a `register` says of the world around, for the worker's other parts. Never shown."""
