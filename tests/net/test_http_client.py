@@ -265,6 +265,13 @@ async def reset_in_the_body(peer: Peer) -> None:
     await peer.reset()
 
 
+async def test_a_failure_has_no_full_stop() -> None:
+    """What a library says stands within a sentence of ours, so it ends without one of its own."""
+    outcome = await posted(closing_after())
+    assert isinstance(outcome, HttpFailure)
+    assert outcome.why == "RemoteProtocolError: Server disconnected without sending a response"
+
+
 @pytest.mark.parametrize(
     "script",
     [

@@ -169,5 +169,5 @@ def _why(exc: Exception, bearer: str | None) -> str:
         for cause in causes:
             if isinstance(cause, OSError | UnicodeError) and not isinstance(cause, ssl.SSLError):
                 return str(tcp.why_not_connected(cause))
-    said = next((str(cause) for cause in causes if str(cause)), "")
+    said = next((str(cause).rstrip(".") for cause in causes if str(cause)), "")  # it stands within a sentence
     return Secrets(bearer).shown(f"{type(exc).__name__}: {said}" if said else type(exc).__name__, LONGEST_WHY)
