@@ -57,7 +57,7 @@ class Worker:
             await self.tell(client, type=ending, job_id=job_id)
 
     async def train(self, client: str) -> None:
-        """The work. Put yours here; what computes for long belongs into `asyncio.to_thread`."""
+        """The work. Put yours here; what computes for long belongs into `aio.in_thread`."""
         for step in range(self.steps):
             await asyncio.sleep(0.1)
             await self.tell(client, type="progress", step=step, of=self.steps)

@@ -146,7 +146,7 @@ class Worker:
         peer.tell(type=ending, job_id=job_id)
 
     async def train(self, peer: Peer, steps: int) -> None:
-        """The work. Put yours here; what computes for long belongs into `asyncio.to_thread`."""
+        """The work. Put yours here; what computes for long belongs into `aio.in_thread`."""
         for step in range(steps):
             await asyncio.sleep(0.1)
             peer.tell(type="progress", step=step + 1, of=steps)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import threading
 import urllib.request
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -73,6 +74,38 @@ def test_a_life(served: Served) -> None:
     played(life())
     assert not served.server.rooms.users
     assert not served.server.rooms.rooms
+
+
+def test_a_job_in_a_thread(served: Served) -> None:
+    """A job whose task is cancelled leaves the worker busy until its thread has ended; what that gives arrives."""
+    begun, end = threading.Event(), threading.Event()
+
+    def train(steps: int) -> int:
+        begun.set()
+        assert end.wait(PATIENCE)
+        return steps
+
+    async def job(manager: aio.Manager) -> None:
+        with manager.busy("job-1"):
+            await aio.in_thread(train, 7)
+
+    async def life() -> None:
+        async with aio.open_state_manager(served.config) as manager:
+            running = asyncio.create_task(job(manager))
+            await until(begun.is_set)
+            for _ in range(2):
+                running.cancel()
+                await asyncio.wait([running], timeout=0.05)
+            assert (running.done(), manager.status) == (False, "busy")
+            end.set()
+            await asyncio.wait([running])
+            assert running.cancelled()
+            assert manager.status == "available"
+            assert await aio.in_thread(train, 7) == 7
+            with pytest.raises(ZeroDivisionError):
+                await aio.in_thread(divmod, 1, 0)
+
+    played(life())
 
 
 def test_signals_and_states(served: Served) -> None:

@@ -23,9 +23,37 @@ from worker_state.portal import Call, Task, ended
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
 
-__all__ = ["Manager", "Signals", "Stream", "load_config", "notify_systemd", "open_state_manager", "serve_health"]
+__all__ = [
+    "Manager",
+    "Signals",
+    "Stream",
+    "in_thread",
+    "load_config",
+    "notify_systemd",
+    "open_state_manager",
+    "serve_health",
+]
 
 T = TypeVar("T")
+
+
+async def in_thread(function: Callable[..., T], *args: object) -> T:
+    """Run a job's function in a thread, and wait for its end even when cancelled: until then the worker is busy.
+
+    `asyncio.to_thread` would leave the thread alone at a cancel, and `busy()` end while the GPU is in use. Returns what
+    the function returns, raises what it raises; cancelled, `CancelledError` when it is over. How the function hears of
+    the cancel is the program's own: a `threading.Event`, say.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # or asyncio would log that nobody has read it
+        raise
 
 
 @asynccontextmanager
@@ -166,7 +194,7 @@ def serve_health(manager: Manager, port: int, host: str = "127.0.0.1") -> Abstra
     """Answer `/health`, `/ready`, `/worker` and `/metrics` while the block lasts: `async with … as url`.
 
     As `worker_state.serve_health`: port 0 takes a free one; raises `OSError` when it cannot listen there,
-    `ConfigError` without the extra `health`.
+    `ConfigError` for what is no port or no host. `/metrics` needs the extra `health`.
     """
     return _beside(manager, partial(health.serve_health, manager._manager, port, host))
 

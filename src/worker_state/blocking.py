@@ -101,7 +101,7 @@ def serve_health(manager: BlockingManager, port: int, host: str = "127.0.0.1") -
     """Answer `/health`, `/ready`, `/worker` and `/metrics` while the block lasts: `with serve_health(…) as url`.
 
     As `worker_state.serve_health`: port 0 takes a free one; raises `OSError` when it cannot listen there,
-    `ConfigError` without the extra `health`.
+    `ConfigError` for what is no port or no host. `/metrics` needs the extra `health`.
     """
     return _beside(manager, partial(health.serve_health, manager._manager, port, host))
 

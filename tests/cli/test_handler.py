@@ -145,6 +145,16 @@ def test_a_job_that_is_cancelled_from_the_command_line(spawn: Spawn, server: Ser
     assert again.end() == 0
 
 
+def test_a_job_whose_end_nobody_hears(spawn: Spawn, server: Server, worker_module: str) -> None:
+    """When the server goes away the job may go on: `offer` does not say that it was not done."""
+    session = run_worker(spawn, server, f"{worker_module}:handle")
+    client = spawn("offer", *server.options, "--session", session, "--data", '{"forever": true}')
+    client.until("progress")
+    server.running.process.kill()
+    assert client.end() == 1
+    assert client.errors.startswith("Error: How the job ends is not known: the connection has ended")
+
+
 def test_the_example_serves(spawn: Spawn) -> None:
     """With the server inside, `run` says how to send it a job, and the example runs that."""
     worker = spawn("run")

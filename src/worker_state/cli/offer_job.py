@@ -22,7 +22,7 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
     `typer.Exit` unless the job is done."""
     screen = Screen()
     screen.show_log()
-    ending = "stopped before there was an answer"
+    ending, offered, lost = "stopped before there was an answer", False, False
     async with ending_on_signal(screen, "Cancelling the job") as scope:
         try:  # inside, for what leaves the nursery of the signals leaves in a group
             async with open_client(config) as client:
@@ -33,13 +33,16 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
                         ending = missing
                     else:
                         await client.send({"type": "offer", **more, "sender": client.peer_id, "target": worker})
+                        offered = True
                         ending = await _follow(client, worker, wait, screen)
                 if scope.cancelled_caught and worker is not None:
                     ids = {"from_peer_id": client.peer_id, "to_peer_id": worker}
                     await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
                     ending = await _follow(client, worker, CANCEL_WITHIN, screen)
         except ObservationFailed as error:
-            ending = str(error)
+            ending, lost = str(error), offered
+    if lost:
+        raise fail(f"How the job ends is not known: {ending}.")
     if ending != "done":
         raise fail(f"The job was not done: {ending}.")
     if screen.left_something:
