@@ -274,7 +274,8 @@ def measure(kind: str, seconds: float) -> dict[str, Any]:
         seen = server.ask()
     lags, taken = found.pop("lags"), found.pop("bytes_per_second")
     return {
-        "frames_per_second": None if taken is None else taken / seen["frame_bytes"],
+        # Of a link that was lost nobody knows how much it took.
+        "frames_per_second": None if taken is None or found["lost"] else taken / seen["frame_bytes"],
         "lag_ms": {"median": 1e3 * percentile(lags, 0.5), "max": 1e3 * max(lags, default=math.nan)},
         **found,
         "deleted": seen["deleted"],
