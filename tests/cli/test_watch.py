@@ -142,6 +142,19 @@ async def test_a_pipe_gets_a_line_for_each_change(scene: Scene, capsys: pytest.C
     await scene.left_alone()
 
 
+async def test_a_crowd_of_strangers_is_not_one_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beyond a hundred changes in one answer there is a line with their number."""
+    rosters = Watched(answered(Roster("r-1"), [], 1.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(print_changes, rosters, Screen())
+        await trio.testing.wait_all_tasks_blocked()
+        rosters.set(answered(rosters.value, [Entry(f"w{n}", "available") for n in range(3000)], 2.0))
+        await trio.testing.wait_all_tasks_blocked()
+        rosters.close()
+    lines = [line[10:] for line in capsys.readouterr().out.splitlines()][1:]
+    assert (len(lines), lines[-1]) == (101, "and 2900 more changes")
+
+
 async def test_a_pipe_is_told_when_the_reason_changes(capsys: pytest.CaptureFixture[str]) -> None:
     """Each reason once as long as it lasts, however often it comes."""
     seen = answered(Roster("r-1"), [Entry("one", "available", tags=("sleap-rtc",))], 1.0)

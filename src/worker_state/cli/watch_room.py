@@ -37,6 +37,7 @@ WIDE, NARROW = 110, 70
 """Columns. Below the first the last change stands under the table, below the second host and memory are left out."""
 UNBOUNDED = 10_000  # columns of a table that goes into a pipe or a file
 LONGEST = 40  # characters in a cell
+MOST_LINES = 100  # of changes in one answer: strangers who come and go by the thousand must not hold the leaving
 WHOLE = ("worker", "status", "memory", "for")  # cells that are never cut off
 TIMES = ("for", "last change")  # cells that one look cannot fill
 
@@ -165,9 +166,12 @@ async def print_changes(rosters: Watched[Roster], screen: Screen) -> None:
             reasons.clear()
             away = (roster.answered_at or 0.0) - (known.answered_at or 0.0)
             screen.line(f"answers again, after {duration(away)}", "green")
-        for each in changes(known, roster):
+        found, length = changes(known, roster), length_of_names(roster)
+        for each in found[:MOST_LINES]:
             if (entry := each.after or each.before) is not None:
-                screen.line(f"{_cut(entry.peer_id, length_of_names(roster))}  {change(each)}")
+                screen.line(f"{_cut(entry.peer_id, length)}  {change(each)}")
+        if len(found) > MOST_LINES:
+            screen.line(f"and {len(found) - MOST_LINES} more changes")
         known = roster
 
 
