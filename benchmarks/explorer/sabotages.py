@@ -52,7 +52,7 @@ def hunt(seconds: float = 60.0) -> dict[str, object] | None:
     found = calm_complaint()
     for unread in (False, True):
         if found is None or found.violation is None:
-            limits = Limits(depth=12, troubles=3, seconds=seconds, unread=unread)
+            limits = Limits(depth=12, troubles=2, seconds=seconds, unread=unread)  # as without a sabotage
             found = Search(limits).run(STARTS)
     return None if found is None or found.violation is None else asdict(found)
 
