@@ -23,6 +23,8 @@ BY_NAME = {
     "an error with a code refuses a register": "it costs seconds; the worker is found in time",
     "an exception for a frame of a strange shape": "all frames come from the real rules, which send none",
     "a link once silent stays in doubt": "it costs the link instead of a register; the worker is found in time",
+    "an update for every flip of the status": "how often updates are sent is not judged",
+    "a neighbour's deep record hides that we are registered": "there are no neighbours",
     "an acceptance in whatever room": "the real rules accept in the room that was asked for",
 }
 
