@@ -53,6 +53,11 @@ def _the_log_as_it_was() -> Iterator[None]:
     logger.setLevel(level)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test comes first, or the other processes would wait for it at the end."""
+    items.sort(key=lambda item: "tests/simulation/" not in item.nodeid)
+
+
 def pytest_unconfigure() -> None:
     """End what the tests have had in common."""
     if forks.cache_info().currsize:
