@@ -139,7 +139,7 @@ class Out(io.TextIOWrapper):
         super().__init__(io.BufferedWriter(self.file), encoding, ERRORS, line_buffering=True)
 
 
-_ours: list[Out] = []  # the standard streams, whoever has put another in their place
+_ours: list[Out] = []  # the standard streams, also where a program has put others in their place
 
 
 def prepare() -> None:

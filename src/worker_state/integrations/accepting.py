@@ -57,7 +57,7 @@ def is_local(listener: trio.SocketListener) -> bool:
 
 class Clients:
     """The connections of a server. With one more than `most` the oldest is ended, and so it is when no descriptor is
-    left: whoever asks and is answered is gone long before, and slow clients cannot keep others out."""
+    left: a client that asks and is answered is gone long before, and slow clients cannot keep others out."""
 
     def __init__(self, nursery: trio.Nursery, *, most: float = math.inf, replaceable: bool = True) -> None:
         """`nursery` runs the connections. Without `replaceable` none is ended: that is for those that stay."""

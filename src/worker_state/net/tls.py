@@ -58,7 +58,7 @@ class Trust:
 
 
 TRUST = Trust()
-"""Of the WebSocket, and of whoever looks at certificates. HTTP has its own: httpx sets ALPN on it."""
+"""Of the WebSocket, and of what looks at certificates. HTTP has its own: httpx sets ALPN on it."""
 
 
 def causes(error: BaseException) -> list[BaseException]:

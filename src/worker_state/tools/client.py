@@ -25,7 +25,7 @@ class Client:
 
     def __init__(self, room: RoomClient, secrets: Secrets) -> None:
         self._room = room
-        self.secrets: Secrets = secrets  # for whoever shows what is received, which is as it came
+        self.secrets: Secrets = secrets  # to show what is received, which is as it came
         self.peer_id: str = room.peer_id
 
     async def send(self, message: Message) -> None:
