@@ -45,15 +45,11 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     the cancel is the program's own: a `threading.Event`, say.
     """
     running = asyncio.ensure_future(asyncio.to_thread(function, *args))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
+    if (cancelled := await _outlast(running)) is not None:
         if not running.cancelled():
             running.exception()  # or asyncio would log that nobody has read it
-        raise
+        raise cancelled
+    return running.result()
 
 
 @asynccontextmanager
@@ -82,18 +78,24 @@ async def _begun(task: Task[T]) -> T:
     return await asyncio.shield(begun)
 
 
+async def _outlast(future: "asyncio.Future[Any]") -> asyncio.CancelledError | None:
+    """Wait until it is done, whatever is cancelled meanwhile; returns the last cancel."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
+
+
 async def _end(task: Task[Any]) -> None:
     """End the task, and wait for that, whatever is cancelled meanwhile. Raises what it has raised since its start."""
     if not task.here:
         return
     task.cancel()
-    cancelled: asyncio.CancelledError | None = None
     ending = asyncio.wrap_future(task.done)
-    while not ending.done():
-        try:
-            await asyncio.wait([ending])
-        except asyncio.CancelledError as error:
-            cancelled = error
+    cancelled = await _outlast(ending)
     failure = ending.exception()
     if failure is not None and failure is not task.begun.exception():
         raise failure

@@ -23,6 +23,11 @@ def event(name: str, /, **fields: Field) -> dict[str, Any]:
     return {EVENT: name, FIELDS: fields}
 
 
+def ever_more_rarely(count: int) -> bool:
+    """Whether the occurrence of this number still has a line: each power of two. No flood becomes one of lines."""
+    return count & (count - 1) == 0
+
+
 class Logger(logging.LoggerAdapter[logging.Logger]):
     """The logger of this name. A handler, filter or formatter that raises fails no caller: the first time that is said
     on stderr, as `logging` itself does (unless `logging.raiseExceptions` is off)."""

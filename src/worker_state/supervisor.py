@@ -176,8 +176,6 @@ class Supervisor:
                 self.link, self._epoch = link, link.epoch
             case events.LinkLost() | events.DropLink():
                 self.link = None
-            case events.WorkerRegistered(token=token):
-                self.secrets.learn(token)  # an API key's answer may bring one; the others are known
             case events.StartupAborted(error):
                 self._failure = self._failure or error
             case events.StartLeaving():
@@ -185,10 +183,11 @@ class Supervisor:
         self.counts.add(event, self.state.value)
         self.state.set(fold(self.state.value, event, trio.current_time()))
         if isinstance(event, events.WorkerRegistered):
+            self.secrets.learn(event.token)  # an API key's answer may bring one; the others are known
             self.secrets.learn(self.state.value.session_string)
-        if isinstance(event, events.WorkerRegistered) and self.on_registered is not None:
-            on_registered, self.on_registered = self.on_registered, None
-            on_registered()
+            if self.on_registered is not None:
+                on_registered, self.on_registered = self.on_registered, None
+                on_registered()
 
     def _buffer_signal(self, event: events.Event) -> None:
         """Keep a message for the worker's other parts; an error only if it may answer one of their frames."""
@@ -253,4 +252,4 @@ class Supervisor:
 
 def _worth_a_line(count: int) -> bool:
     """The first few times, then ever more rarely: a flood must not become one in the log."""
-    return count <= 4 or count & (count - 1) == 0
+    return count <= 4 or logs.ever_more_rarely(count)

@@ -2,7 +2,6 @@
 
 import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.support.certificates import self_signed
 from tests.support.dialled import PATIENT, Dialled
 from tests.support.peers import (
     CLOSE,
@@ -37,22 +37,7 @@ from worker_state.tools.checks import Endpoint, of_way
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 and named.example that only itself vouches for, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("certificate")
-    key = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout key.pem -out cert.pem"
-    made = subprocess.run(
-        [openssl, *key.split(), "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:named.example"],
-        cwd=folder,
-        capture_output=True,
-        check=False,
-    )
-    if made.returncode != 0:
-        pytest.skip("this openssl makes no certificate with these options")
-    both = folder / "both.pem"
-    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
-    return both
+    return self_signed(tmp_path_factory.mktemp("certificate") / "tls", "IP:127.0.0.1,DNS:named.example")
 
 
 @asynccontextmanager

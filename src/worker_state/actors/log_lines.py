@@ -7,7 +7,7 @@ decided here. No secret comes in but the session string, which clients need.
 import logging
 
 from worker_state import redact
-from worker_state.logs import Logger, event
+from worker_state.logs import Logger, event, ever_more_rarely
 from worker_state.protocol import error_policy
 from worker_state.session_string import SessionString
 
@@ -34,7 +34,7 @@ class Dials:
         """A dial gave no link; the next one begins in `pause` seconds."""
         self._failures = count = self._failures + 1
         # Now and then it is logged again, ever more rarely: long silence looks like a program that hangs.
-        repeated = logging.INFO if count >= 16 and count & (count - 1) == 0 else logging.DEBUG
+        repeated = logging.INFO if count >= 16 and ever_more_rarely(count) else logging.DEBUG
         level = logging.WARNING if count == 1 else repeated
         then, text = (None, "") if self.once else (pause, f"; dial {count + 1} follows in {pause:.1f} s")
         about = event("dial_failed", epoch=epoch, cause=failure.cause.name.lower(), attempt=count, pause=then)

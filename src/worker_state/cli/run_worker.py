@@ -17,7 +17,7 @@ from worker_state.config import Config
 from worker_state.devserver import DevServer, serve
 from worker_state.errors import ManagerEnded, RegistrationRefused, WorkerStateError
 from worker_state.jobs import Handler, serve_jobs
-from worker_state.logs import About, Field
+from worker_state.logs import About, Field, ever_more_rarely
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
 from worker_state.redact import Secrets, shown
@@ -181,7 +181,7 @@ class WorkerRun:
             count += 1
             if count > MOST_LINES:  # what a client sends must not fill the disk
                 level = logging.DEBUG
-                if count & (count - 1) == 0:
+                if ever_more_rarely(count):
                     many = f"received: {count} messages within a minute, no longer a line for each"
                     self.screen.line(many, about=About("received_many", {"count": count}))
             self.screen.line(f"received: {text}", level=level, about=about)

@@ -57,9 +57,9 @@ class ServerApi:
         """Ask for the deletion of an identity; gives the server's report, which proves nothing (faults.md, F34)."""
         return http_api.read_deletion(await self._post(http_api.delete_peer(peer_id)), self._secrets)
 
-    async def post(self, request: HttpRequest, sending: Sending | None = None) -> HttpAnswer | HttpFailure:
+    async def post(self, request: HttpRequest) -> HttpAnswer | HttpFailure:
         """Any of the three, as it is answered."""
-        return http_api.read_any(await self._post(request, sending), self._secrets)
+        return http_api.read_any(await self._post(request), self._secrets)
 
     async def _post(self, request: HttpRequest, sending: Sending | None = None) -> HttpAnswer | HttpFailure:
         return await self._http.post(request.path, bearer=request.bearer, body=request.body, sending=sending)
