@@ -81,7 +81,7 @@ class Published:
 class TodaysWorker(Published):
     """min(2ⁿ⁻¹, 300) s after the n-th failure, without jitter; an open link resets; `websockets.connect` waits 10 s.
 
-    Source: docs/storms.md; sleap-rtc, `run_worker` and its tests/test_worker_reconnection.py (v3.0's worker).
+    Source: docs/explanation/storms.md; sleap-rtc, `run_worker`, tests/test_worker_reconnection.py (v3.0's worker).
     """
 
     def pause(self, now: float) -> float:

@@ -1,4 +1,4 @@
-"""Real runs whose logs stand in `docs/what-happens-when.md`: a worker in its own process, a server that misbehaves.
+"""Real runs whose logs stand in `what-happens-when.md`: a worker in its own process, a server that misbehaves.
 
     python -m benchmarks.stories [NAME…]
 
@@ -28,7 +28,7 @@ from worker_state import SessionString
 from worker_state.devserver import DevServer, serve
 from worker_state.devserver.rules import Rooms
 
-PAGE = Path(__file__).parents[1] / "docs" / "what-happens-when.md"
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "what-happens-when.md"
 SECRET = re.compile(r"sleap-session:[\w=+/-]+")
 LIVED = 31.0
 """Seconds: a link that was lost sooner is taken for one that never really came back, and is waited for longer."""

@@ -15,7 +15,7 @@ from tests.support.served import PATIENCE, serving, until
 from worker_state import Config, Manager, State, aio, blocking
 from worker_state.protocol.frames import Message
 
-PAGE = (Path(__file__).parents[1] / "docs" / "add-it.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "tutorial" / "add-it.md").read_text("utf-8")
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 PLAYERS: dict[str, Callable[[Any, Config], object]] = {
     "asyncio": lambda main, config: asyncio.run(main(config)),

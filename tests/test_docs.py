@@ -10,8 +10,10 @@ from worker_state.protocol.registration_fsm import mermaid
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "NOTES.md", "docs", "benchmarks/results/README.md")
-FILES = sorted(file for page in PAGES for file in ([*(ROOT / page).glob("*.md")] or [ROOT / page]))
-FAULTS = (ROOT / "docs" / "faults.md").read_text("utf-8")
+FILES = sorted(file for page in PAGES for file in ([*(ROOT / page).rglob("*.md")] or [ROOT / page]))
+REFERENCE = ROOT / "docs" / "reference"
+FAULTS = (REFERENCE / "faults.md").read_text("utf-8")
+CITABLE = {page.stem: page for page in (ROOT / "docs").rglob("*.md")}
 NAMED = re.compile(r"(tests/[\w/]+\.py)?(?:::(test_[\w*]+))?")
 CITED = re.compile(r"\b(faults|protocol|storms)\.md, ([A-Z]?\d+|[A-G]\b)((?:, [A-Z]?\d+)*)")
 BARE = re.compile(r"\(([FGT]\d{1,2}(?:, [FGT]\d{1,2})*)[):]")
@@ -50,7 +52,7 @@ def test_the_catalogue_names_tests_that_exist() -> None:
 
 def test_each_bound_is_set_and_held_where_its_row_says() -> None:
     """Every row of the bounds names constants that their files have, and tests that exist."""
-    rows = re.findall(r"^\| (?!what|stage|---)(.*) \|$", (ROOT / "docs" / "bounds.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| (?!what|stage|---)(.*) \|$", (REFERENCE / "bounds.md").read_text("utf-8"), re.MULTILINE)
     assert len(rows) > 25
     for row in rows:
         *_, places, tests = row.split(" | ")
@@ -75,7 +77,7 @@ def test_what_the_sources_cite_is_there() -> None:
     for folder in ("src", "tests", "benchmarks"):
         for source in (ROOT / folder).rglob("*.py"):
             for page, first, more in CITED.findall(source.read_text("utf-8")):
-                text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+                text = CITABLE[page].read_text("utf-8")
                 for name in [first, *re.findall(r"\w+", more)]:
                     heading = rf"^(?:#+ {name}(?:\.|$)|{name}\. )"
                     assert re.search(heading, text, re.MULTILINE), f"{source.name}: {page}.md, {name}"
@@ -90,7 +92,7 @@ def test_what_the_sources_cite_by_its_id_alone_is_there() -> None:
 
 def test_the_picture_is_the_table_s() -> None:
     """The state diagram in the architecture's page is the one that the code draws."""
-    assert f"```mermaid\n{mermaid()}\n```" in (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert f"```mermaid\n{mermaid()}\n```" in (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
 
 
 def test_notes_are_decisions() -> None:

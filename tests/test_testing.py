@@ -34,7 +34,7 @@ from worker_state.tools.client import open_client
 from worker_state.tools.observer import open_roster
 from worker_state.world import World
 
-PAGE = (Path(__file__).parents[1] / "docs" / "testing.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "testing.md").read_text("utf-8")
 PATIENCE = 30.0
 """Seconds after which a test over real sockets hangs."""
 DAY = 86400.0

@@ -103,7 +103,7 @@ class Server:
         self.hijacked, self.written_by_worker = True, False
 
     def unhijack(self) -> None:
-        """That stranger goes; with it goes whoever is registered under the id now (docs/protocol.md, 3)."""
+        """That stranger goes; with it goes whoever is registered under the id now (docs/reference/protocol.md, 3)."""
         self.hijacked = False
         self.rooms.gone(HIJACKER)
 

@@ -1,4 +1,4 @@
-"""The registration's state machine, as a table. The pictures in README and docs/architecture.md are drawn from it.
+"""The registration's state machine, as a table. docs/explanation/architecture.md draws it.
 
 What happens at a step (frames, timers, logs) belongs to the registration actor.
 """
@@ -61,7 +61,7 @@ def after(phase: Phase, step: Step) -> Phase:
 
 
 def mermaid() -> str:
-    """The table as a Mermaid state diagram, for README and docs/architecture.md."""
+    """The table as a Mermaid state diagram, for README and docs/explanation/architecture.md."""
     lines = ["stateDiagram-v2", f"    [*] --> {Phase.OFFLINE}"]
     lines += [f"    {phase} --> {then}: {step}" for (phase, step), then in TABLE.items()]
     lines.append(f"    {Phase.LEAVING} --> [*]")

@@ -3,7 +3,7 @@
     async with in_memory() as kit:      # under MockClock: an hour of outage takes a moment
     async with on_sockets() as kit:     # real sockets on loopback, for any kind of worker; needs the extra `cli`
 
-Your worker starts with `kit.config()`, and with the ordinary entry points. docs/testing.md shows a whole test.
+Your worker starts with `kit.config()`, and with the ordinary entry points. docs/how-to/testing.md shows a whole test.
 """
 
 from worker_state.devserver.identities import ApiKey
