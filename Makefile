@@ -89,24 +89,17 @@ format: $(READY) ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## resolve the dependencies again and write requirements.lock
+# The first lock binds the others; what the types' tool reads are the WebRTC examples, too.
+UV_COMPILE := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" --extra all pyproject.toml
+UPGRADE ?= --upgrade
+lock: ## resolve the dependencies again and write the locks (UPGRADE= keeps the versions that still fit)
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -qq uv; }
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--extra all --group dev pyproject.toml --output-file requirements.lock
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--constraint requirements.lock --extra all --group bench pyproject.toml --output-file requirements-bench.lock
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--constraint requirements.lock --extra all --group mutation pyproject.toml --output-file requirements-mutation.lock
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--constraint requirements.lock --extra all --group webrtc pyproject.toml --output-file requirements-webrtc.lock
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--constraint requirements-webrtc.lock --extra all --group webrtc --group types pyproject.toml \
-		--output-file requirements-types.lock
+	$(UV_COMPILE) $(UPGRADE) --group dev --output-file requirements.lock
+	for group in bench docs mutation ops webrtc; do \
+		$(UV_COMPILE) $(UPGRADE) --constraint requirements.lock --group $$group --output-file requirements-$$group.lock || exit 1; \
+	done
+	$(UV_COMPILE) $(UPGRADE) --constraint requirements-webrtc.lock --group webrtc --group types --output-file requirements-types.lock
 
 clean: ## remove the virtual environment and every cache
 	rm -rf $(VENV) .venv-lock build dist htmlcov mutants .coverage .coverage.* \
