@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.simulation.conns import ANOTHER, Conn
+from tests.simulation.conns import Conn
 from tests.simulation.overheard import DEEPEST
 from worker_state.advertised import TAGS
 from worker_state.protocol import events as m
@@ -253,13 +253,13 @@ async def judge_the_end(sim: "Simulation") -> None:
     await trio.sleep(61)
     for room_id, peers in sim.server.rooms._registry._peers.items():
         for peer in peers.values():
-            conn, row = peer.connection, sim.server.rooms.rooms.get(room_id)
+            conn = peer.connection
             if not isinstance(conn, Conn):
                 continue
-            # What was left in a room that nobody can enter any more, over a link that the network had cut, no worker
-            # could have taken away: the server noticed after the worker had registered in its next room (F30; with
-            # another token: seed 5100145 of b2cffa7).
-            unseen = row is None or row.expired(sim.server.wall) or row.token == ANOTHER
+            # What was left in a room that the worker was not let into any more, over a link that the network had cut, it
+            # could not have taken away: the server noticed after it had registered in its next room (F30; seeds 5100145
+            # and 6001072).
+            unseen = (conn.owner, room_id) in sim.server.refused_in
             # Nor could one whose impostor registered in another room right before the exit: the server then takes away
             # the impostor with the worker's deletion, and with its socket nobody (F06; seed 1200246).
             usurped = sim.net.now - sim.usurped_at.get(conn.owner, -inf) < 61 + 60

@@ -72,6 +72,8 @@ class Server:
         self.resumed.set()
         self.refusals: Counter[str] = Counter()
         """By worker: answers after which a sign-in is due."""
+        self.refused_in: set[tuple[str, str]] = set()
+        """(worker, room id): rooms that it was not let into at least once."""
         self.on_evicted: Callable[[str], None] = lambda owner: None
         self.on_room_refused: dict[str, Callable[[], None]] = {}
         """By worker: what is to happen when its room is found to be gone."""
@@ -178,13 +180,13 @@ class Server:
             conn.registers += 1
             for effect in effects:
                 if isinstance(effect, Send):
-                    self._note_answer(conn, effect.message)
+                    self._note_answer(conn, effect.message, json.loads(text).get("room_id", ""))
             for frame in self.before_answer.pop(conn.owner, ()):
                 conn.codec.junk(frame)
             self.perform(effects)
         self._work(conn, desk)
 
-    def _note_answer(self, conn: Conn, message: Message) -> None:
+    def _note_answer(self, conn: Conn, message: Message, room_id: str) -> None:
         reason = message.get("reason") or message.get("error")
         self.trace.note(self.net.now, "server", "%r of %s: %s", conn, conn.owner, reason or message.get("type"))
         if reason is not None:
@@ -193,6 +195,8 @@ class Server:
             self.trace.branches[f"refused: {reason}{'' if 'type' in message else ' (identity)'}"] += 1
             if "type" not in message or str(reason) in ROOM_REFUSALS:
                 self.refusals[conn.owner] += 1
+            if reason in ROOM_REFUSALS:
+                self.refused_in.add((conn.owner, room_id))
 
     def perform(self, effects: list[Effect]) -> None:
         for effect in effects:
