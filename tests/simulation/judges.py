@@ -256,9 +256,9 @@ async def judge_the_end(sim: "Simulation") -> None:
             conn = peer.connection
             if not isinstance(conn, Conn):
                 continue
-            # What was left in a room that the worker was not let into any more, over a link that the network had cut, it
-            # could not have taken away: the server noticed after it had registered in its next room (F30; seeds 5100145
-            # and 6001072).
+            # What was left in a room that the worker was not let into any more, over a link that the network had cut,
+            # it could not have taken away: the server noticed after it had registered in its next room (F30; seeds
+            # 5100145 and 6001072).
             unseen = (conn.owner, room_id) in sim.server.refused_in
             # Nor could one whose impostor registered in another room right before the exit: the server then takes away
             # the impostor with the worker's deletion, and with its socket nobody (F06; seed 1200246).
