@@ -56,11 +56,13 @@ class _Race:
     async def run(self, found: Sequence[Address]) -> None:
         """Until there is a winner. Raises what kept the only address from connecting, or a group's `OSError`."""
         async with trio.open_nursery() as self._nursery:
-            for address in found:
+            for address in found[:-1]:
                 ended = trio.Event()
                 self._nursery.start_soon(self._connect, address, ended)
                 with trio.move_on_after(STAGGERED):
                     await ended.wait()
+            for address in found[-1:]:  # nothing is begun after it: mostly the only one, which needs no task
+                await self._connect(address, trio.Event())
         if self.winner is None and len(self._errors) == 1:
             raise self._errors[0]
         if self.winner is None:
