@@ -310,7 +310,7 @@ class RegistrationActor(PureActor):
         record = build_record(self._advertised.tags, self._advertised.capabilities, self._truth)
         self._step(Step.REGISTER_SENT)
         self._asked = False
-        first = self._pending.epoch != self._link.epoch
+        first = self._pending.is_first_on(self._link.epoch)
         answer_by = max(self._link.answer_by, now + timing.answer) if first else now + timing.register
         self._pending.sent(now, self._link.epoch, self._revision, answer_by, self._nonce())
         self._send(self._credentials.register(self._peer_id, record, admin=self._admin))

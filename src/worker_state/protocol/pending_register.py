@@ -30,11 +30,15 @@ class PendingRegister:
         """Nothing was sent on the present link."""
         self.unanswered = 0
 
+    def is_first_on(self, epoch: int) -> bool:
+        """Whether nothing was sent on this link yet."""
+        return epoch != self.epoch
+
     def sent(self, now: float, epoch: int, revision: int, answer_by: float, nonce: str) -> None:
         """A `register` was sent on this link, with the status of this revision."""
         self.over()
         self.unanswered += 1
-        self.is_first = epoch != self.epoch
+        self.is_first = self.is_first_on(epoch)
         self.epoch, self.revision, self.sent_at, self.nonce = epoch, revision, now, REGISTER_PREFIX + nonce
         self.answer_by, self.echo_at = answer_by, now + FIRST_ECHO
 
