@@ -16,9 +16,12 @@ LOCKED := $(VENV)/.locked-$(PLACE)
 READY := $(VENV)/.ready-$(PLACE)
 # What the WebRTC examples need, in a third: their tests need it, and nothing else does.
 WEBRTC := $(VENV)/.webrtc-$(PLACE)
+# The tools of the operations, in an environment of their own.
+VENV_OPS := .venv-ops
+OPS := $(VENV_OPS)/.locked-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types lint format lock clean
+.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types matrix lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -77,6 +80,10 @@ types: $(READY) ## check that every public name has its type, and the examples w
 	export VIRTUAL_ENV="$$dir/venv" PATH="$$dir/venv/bin:$$PATH" && \
 	basedpyright --verifytypes worker_state --ignoreexternal && basedpyright examples
 
+# Pythons are taken from the PATH: PATH="/elsewhere/bin:$$PATH" make matrix
+matrix: $(OPS) ## run the tests on Python 3.11 to 3.13, with the lowest and the newest dependencies (long; ARGS="-p 3.12")
+	$(VENV_OPS)/bin/nox --sessions tests missing $(ARGS)
+
 lint: $(READY) ## check style and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -102,7 +109,7 @@ lock: ## resolve the dependencies again and write the locks (UPGRADE= keeps the 
 	$(UV_COMPILE) $(UPGRADE) --constraint requirements-webrtc.lock --group webrtc --group types --output-file requirements-types.lock
 
 clean: ## remove the virtual environment and every cache
-	rm -rf $(VENV) .venv-lock build dist htmlcov mutants .coverage .coverage.* \
+	rm -rf $(VENV) .venv-lock $(VENV_OPS) .nox build dist htmlcov mutants .coverage .coverage.* \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -125,6 +132,11 @@ $(LOCKED): requirements.lock
 	rm -rf $(VENV); \
 	"$$found" -m venv $(VENV); \
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(OPS): requirements-ops.lock | $(LOCKED)
+	@rm -rf $(VENV_OPS) && $(BIN)/python -m venv $(VENV_OPS) && \
+		$(VENV_OPS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-ops.lock
 	@touch $@
 
 $(READY): $(LOCKED) pyproject.toml
