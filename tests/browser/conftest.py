@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -52,13 +53,15 @@ def chromium() -> "Iterator[Chrome]":
     for flag in FLAGS:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = Chrome(options=options, service=Service(driver))
-    browser.set_page_load_timeout(PATIENCE)
-    browser.set_script_timeout(PATIENCE)
-    try:
-        yield browser
-    finally:
-        browser.quit()
+    # What it leaves behind goes with this folder, whose name is short: there are sockets in it.
+    with TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as folder:
+        browser = Chrome(options=options, service=Service(driver, env={**os.environ, "TMPDIR": folder}))
+        browser.set_page_load_timeout(PATIENCE)
+        browser.set_script_timeout(PATIENCE)
+        try:
+            yield browser
+        finally:
+            browser.quit()
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 import json
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -11,6 +12,9 @@ from selenium.webdriver import Keys
 from tests.browser.conftest import Page
 from worker_state import Config, open_state_manager
 from worker_state.devserver import DevServer, serve
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 # One browser for all of them, when the tests are handed out to several processes.
 pytestmark = pytest.mark.xdist_group("browser")
@@ -61,6 +65,46 @@ async def test_a_worker_is_shown_and_followed_without_a_reload(server: DevServer
     assert await page.complaints() == []
 
 
+async def test_an_empty_server_says_what_to_do(server: DevServer, page: Page) -> None:
+    """It says what it is; its commands name this server, as it was reached, and give way to the first worker."""
+    await page.open(server)
+    options = f"--ws {server.ws_url} --http {server.http_url}"
+    await page.shows("Development server", f"worker-state run {options}", f"worker-state run my_worker:handle {options}")
+    await page.shows(f"worker-state offer {options} --session SESSION-STRING")
+    assert await page.js("document.title") == "Workers – development server"
+    assert not await page.js("document.getElementById('workers').checkVisibility()")
+    register(server, "aaa")
+    await page.until(f"{ROWS}.length === 1")
+    assert not await page.js("document.getElementById('empty').checkVisibility()")
+    await page.shows("Development server")
+    server.http_url = server.http_url.replace("127.0.0.1", "localhost")
+    await page.open(server)
+    assert await page.js("document.querySelector('#empty pre').textContent.includes('--ws ws://localhost:')")
+
+
+async def test_a_host_name_stands_on_one_line(server: DevServer, page: Page) -> None:
+    """On a wide and on a narrow screen; one that is too long is cut, and whole under the pointer."""
+    host = "gpu-node-0117.cluster.example.org"
+    register(server, "aaa", hostname=host, gpu_model="NVIDIA RTX A5000", job_id="j" * 36)
+    register(server, "bbb", hostname="h" * 300)
+    cells = "[...document.querySelectorAll('#rows td.host')].map((cell) => {}).sort()"
+    lines = "(range.selectNodeContents(cell), new Set([...range.getClientRects()].map((each) => each.top)).size)"
+    for width in (360, 800, 1000, 1160, 1280):
+        await page.open(server, width=width)
+        await page.until(f"{ROWS}.length === 2")
+        assert await page.js(WIDE.format(width)), width
+        await page.js("(window.range = document.createRange()) && 1")
+        assert await page.js(cells.format(lines)) == [1, 1], width
+        assert await page.js(cells.format("cell.title")) == [host, "h" * 300]
+        assert await page.js(cells.format("cell.scrollWidth <= cell.clientWidth")) == [False, True], width
+
+
+def test_the_browser_leaves_nothing_behind(chromium: "Chrome") -> None:
+    """Its temporary files are in a folder of the tests, which goes with it."""
+    service: Any = chromium.service
+    assert list(Path(service.env["TMPDIR"]).glob("*hromium*"))
+
+
 async def test_the_keyboard_is_enough(server: DevServer, page: Page) -> None:
     """A slash leads to the filter, which hides rows; arrows move a visible focus, which an update leaves alone."""
     for name, status in (("aaa", "available"), ("bbb", "busy"), ("ccc", "available")):
@@ -96,7 +140,7 @@ async def test_a_phone_shows_it_all_without_scrolling_sideways(server: DevServer
     assert await page.js(WIDE.format(360))
     assert await page.js("getComputedStyle(document.querySelector('#rows tr')).display") == "grid"
     assert await page.js("document.querySelectorAll('#rows img').length") == 0
-    for width in (800, 1000, 1280):
+    for width in (800, 1000, 1160, 1280):
         await page.open(server, width=width)
         await page.until(f"{ROWS}.length === 2")
         assert await page.js(WIDE.format(width)), width

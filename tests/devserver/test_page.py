@@ -27,7 +27,7 @@ async def http(server: DevServer) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def shown(world: World, after: float = 0.0) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(workers(world.rooms, world.now + after).body)["workers"]
+    found: list[dict[str, Any]] = json.loads(workers(world.rooms, world.now + after, "").body)["workers"]
     return found
 
 
@@ -83,7 +83,7 @@ def test_an_api_key_that_stands_in_a_record_stays_there(world: World) -> None:
     """The newer server writes the key of every worker into its record."""
     frame = {"type": "register", "peer_id": "one", "role": "worker", "api_key": "slp_good", "metadata": {}}
     world.rooms.receive("socket", json.dumps(frame), world.now)
-    assert b"slp_good" not in workers(world.rooms, world.now).body
+    assert b"slp_good" not in workers(world.rooms, world.now, "").body
     (found,) = shown(world)
     assert (found["peer_id"], found["status"], found["tags"]) == ("one", None, [])
 

@@ -34,8 +34,8 @@ def _hash_of(element: str, html: bytes) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode('ascii')}'"
 
 
-def workers(rooms: Rooms, now: float) -> Response:
-    """`GET /workers.json`: by room and peer id.
+def workers(rooms: Rooms, now: float, ws_url: str) -> Response:
+    """`GET /workers.json`: by room and peer id; and where workers connect, for the commands on the page.
 
     `since_seconds` is for how long this server has known it in this status with this job, `short` the beginning of its
     peer id that no other one here has; null for what is not known. `users` and `rooms` are how many there are; rooms
@@ -51,4 +51,4 @@ def workers(rooms: Rooms, now: float) -> Response:
             about |= {name: getattr(entry, name) for name in FROM_RECORD}
             found.append({**about, "since_seconds": round(max(0.0, now - peer.since), 1)})
     counts = {"users": len(rooms.users), "rooms": sum(not room.expired(now) for room in rooms.rooms.values())}
-    return Response.json(200, {"workers": found, **counts}, headers=SAFE)
+    return Response.json(200, {"workers": found, **counts, "ws_url": ws_url}, headers=SAFE)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from worker_state import foreign_json
 from worker_state.devserver.model import JSON, Reply
 from worker_state.devserver.page import page, workers
-from worker_state.devserver.rules import Rooms
 from worker_state.integrations.http_server import Request, Response
 from worker_state.logs import Logger, event
 
@@ -27,7 +26,7 @@ async def respond(server: "DevServer", request: Request) -> Response:
     if request.method not in methods:
         return Response.json(405, {"detail": "Method Not Allowed"}, {"allow": ", ".join(methods)})
     try:
-        answer = handle(server.rooms, request, server.clock())
+        answer = handle(server, request, server.clock())
         return answer if isinstance(answer, Response) else Response.json(answer.status, answer.body)
     except Exception as error:  # noqa: BLE001 - any internal error is a 500 in plain text, as on the real server
         log.error("internal error: %s", type(error).__name__, extra=event("server_error"))
@@ -36,19 +35,23 @@ async def respond(server: "DevServer", request: Request) -> Response:
         server.notify()
 
 
-def _delete_peer(rooms: Rooms, request: Request, now: float) -> Reply:
+def _create_room(server: "DevServer", request: Request, now: float) -> Reply:
+    return server.rooms.create_room(request.headers.get("authorization"), now)
+
+
+def _delete_peer(server: "DevServer", request: Request, now: float) -> Reply:
     try:
         body: JSON = foreign_json.read(request.body) if request.body else None
     except ValueError:
         return Reply.unprocessable("json_invalid", ["body"], "JSON decode error", {})
-    return rooms.delete_peer(body, now)
+    return server.rooms.delete_peer(body, now)
 
 
 LOOK, CALL = ("GET", "HEAD"), ("POST",)
-ROUTES: dict[str, tuple[tuple[str, ...], Callable[[Rooms, Request, float], Reply | Response]]] = {
-    "/": (LOOK, lambda rooms, request, now: page()),
-    "/workers.json": (LOOK, lambda rooms, request, now: workers(rooms, now)),
-    "/anonymous-signin": (CALL, lambda rooms, request, now: rooms.sign_in(now)),
-    "/create-room": (CALL, lambda rooms, request, now: rooms.create_room(request.headers.get("authorization"), now)),
+ROUTES: dict[str, tuple[tuple[str, ...], Callable[["DevServer", Request, float], Reply | Response]]] = {
+    "/": (LOOK, lambda server, request, now: page()),
+    "/workers.json": (LOOK, lambda server, request, now: workers(server.rooms, now, server.ws_url)),
+    "/anonymous-signin": (CALL, lambda server, request, now: server.rooms.sign_in(now)),
+    "/create-room": (CALL, _create_room),
     "/delete-peer": (CALL, _delete_peer),
 }
