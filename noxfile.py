@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)  # its classifiers
 TOOLS = {"hypothesis", "packaging", "pytest", "pytest-trio", "pytest-xdist", "wsproto"}
-"""What the tests need, as it is locked. Selenium asks for a newer trio, so the browser's tests are left to `make test`."""
+"""What the tests need, as it is locked. Selenium asks for a newer trio: the browser's tests are left to `make test`."""
 CHOSEN = ["--ignore=tests/browser", "-m", "not slow", "-p", "no:cacheprovider", "--dist", "loadgroup"]
 
 nox.options.error_on_missing_interpreters = False
@@ -22,7 +22,7 @@ nox.options.stop_on_first_error = False
 
 
 def answers(version: str) -> bool:
-    """Whether this Python is here. pyenv leaves a command for each that it has, which fails if it is not switched on."""
+    """Whether this Python is here. pyenv leaves a command for each that it has, and those that are off fail."""
     found = shutil.which(f"python{version}")
     return found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0
 
