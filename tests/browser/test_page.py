@@ -69,7 +69,9 @@ async def test_an_empty_server_says_what_to_do(server: DevServer, page: Page) ->
     """It says what it is; its commands name this server, as it was reached, and give way to the first worker."""
     await page.open(server)
     options = f"--ws {server.ws_url} --http {server.http_url}"
-    await page.shows("Development server", f"worker-state run {options}", f"worker-state run my_worker:handle {options}")
+    await page.shows(
+        "Development server", f"worker-state run {options}", f"worker-state run my_worker:handle {options}"
+    )
     await page.shows(f"worker-state offer {options} --session SESSION-STRING")
     assert await page.js("document.title") == "Workers – development server"
     assert not await page.js("document.getElementById('workers').checkVisibility()")

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -121,9 +122,9 @@ class Printed:
         self._capsys = capsys
         self.text = ""
 
-    async def until(self, *texts: str) -> None:
+    async def until(self, *texts: str, times: int = 1) -> None:
         with trio.fail_after(PATIENCE):
-            while not all(text in self.text for text in texts):
+            while not all(self.text.count(text) >= times for text in texts):
                 await trio.sleep(0.02)
                 self.text += self._capsys.readouterr().out
 
@@ -139,6 +140,57 @@ async def test_a_pipe_gets_a_line_for_each_change(scene: Scene, capsys: pytest.C
         await printed.until("no answers any more: ", "answers again, after ", "busy, job job-1")
         nursery.cancel_scope.cancel()
     assert "\x1b" not in printed.text
+    await scene.left_alone()
+
+
+async def test_a_program_gets_an_object_for_each_change(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """One a line, as it happens, with the fields that one look has; a change of a capability of any name is one."""
+    printed = Printed(capsys)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch, scene.config, 0.5, "json changes")
+        await printed.until('"present"')
+        scene.worker.set_busy("job-1")
+        await printed.until('"status": "busy"')
+        scene.worker.set_capabilities({"mounts": ["/data"]})
+        await printed.until('"changed"', times=2)
+        scene.server.restart()
+        await printed.until('"silent"', '"answered"')
+        nursery.cancel_scope.cancel()
+    seen = [json.loads(line) for line in printed.text.splitlines()]
+    assert {"time", "event", "room_id"} <= set.intersection(*(set(each) for each in seen))
+    assert [each["event"] for each in seen][:4] == ["watching", "present", "changed", "changed"]
+    watching, present, busy, mounts = seen[:4]
+    assert (watching["room_id"], watching["count"]) == (scene.worker.state.room_id, 1)
+    assert (present["peer_id"], present["status"], present["gpu_memory_mb"]) == (
+        scene.worker.state.peer_id,
+        "available",
+        24576,
+    )
+    assert (busy["status"], busy["job_id"], mounts["status"]) == ("busy", "job-1", "busy")
+    (silent,) = [each for each in seen if each["event"] == "silent"][:1]
+    assert silent["reason"]
+    await scene.left_alone()
+
+
+async def test_a_program_reads_each_object_at_once(scene: Scene) -> None:
+    """From a process, through a pipe, while it runs; a signal ends it."""
+    config, session = scene.config, str(scene.worker.session_string)
+    command = [PROGRAM, "watch", "--json", "--ws", config.websocket_url, "--http", config.http_url]
+    variables = environment(WORKER_STATE_SESSION=session)
+    with trio.fail_after(PATIENCE):
+        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, env=variables)
+        assert process.stdout is not None
+        read = b""
+        async with process.stdout:
+            while read.count(b"\n") < 2:
+                read += await process.stdout.receive_some()
+            scene.worker.set_busy("job-1")
+            while read.count(b"\n") < 3:
+                read += await process.stdout.receive_some()
+            process.terminate()
+            read += b"".join([piece async for piece in process.stdout])
+        assert await process.wait() == 0
+    assert [json.loads(line)["event"] for line in read.splitlines()] == ["watching", "present", "changed"]
     await scene.left_alone()
 
 
@@ -283,7 +335,7 @@ async def test_a_signal_ends_it_and_nothing_stays_behind(scene: Scene) -> None:
         ([*SERVER, "--session", "x", "--room", "r"], "--session and --room exclude each other"),
         ([*SERVER, "--room", "r"], "--room needs the room's token"),
         ([*SERVER, "--api-key", SECRET], "--api-key must begin with 'slp_'"),
-        ([*SERVER, "--room", "r", "--token", SECRET, "--json"], "--once"),
+        ([*SERVER, "--room", "r", "--json"], "--room needs the room's token"),
         ([*SERVER, "--room", "r", "--token", SECRET, "--every", "0.1"], "--every must be"),
         ([*SERVER, "--room", "r", "--token", SECRET, "--every", "nan"], "--every must be"),
         ([*SERVER, "--room", "r", "--token", SECRET, "--every", "often"], "--every"),

@@ -67,7 +67,9 @@ def test_a_worker_that_says_nothing_has_dashes_and_what_hides_it_from_clients() 
         (BUSY, FREE, "busy → available"),
         (FREE, Entry("1a2b3c4d-5e6f", "available"), "available → available (no tags)"),
         (Entry("one", connected_at=1.0), Entry("one", connected_at=2.0), "registered again"),
-        (Entry("one"), Entry("one", hostname="new"), "new record"),
+        (Entry("one"), Entry("one", hostname="new"), "new record: hostname"),
+        (Entry("one", others=(("a", 1), ("b", 1))), Entry("one", others=(("b", 2),)), "new record: a, b"),
+        (Entry("one"), Entry("one", others=((EVIL, 1),)), "new record: \\x1b[2J\\r\\n" + "x" * 34),
     ],
 )
 def test_a_change_in_words(before: Entry | None, after: Entry | None, words: str) -> None:

@@ -24,7 +24,9 @@ def watch_command(
     session: Session = None,
     every: Annotated[float, typer.Option(metavar="SECONDS", help="Between two searches, from 0.5 to 300.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print the workers of this moment, and leave.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --once: print one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object for each change, a line each; with --once a single one.")
+    ] = False,
 ) -> None:
     """Watch the workers of a room: who is there, doing what, on which GPU, for how long.
 
@@ -39,12 +41,18 @@ def watch_command(
     gpu_model, gpu_memory_mb, hostname, tags, registered_at (UTC); null for what is not known.
 
     \b
+    The objects of --json alone: time (UTC), event, room_id, and by the event
+      watching                          count: there is an answer, and so many workers follow
+      present, appeared, changed, gone  a worker, with the fields above
+      silent, answered                  reason: why there is no answer; seconds: for how long there was none
+      more_changes                      count: of changes in one answer that have no line of their own
+
+    \b
     Examples:
       worker-state watch --ws ws://127.0.0.1:8080 --http http://127.0.0.1:8001 --session sleap-session:…
       worker-state watch --room 1a2b3c4d --token 5e6f70 --once --json
+      worker-state watch --json | jq -c 'select(.event == "gone")'
     """
-    if as_json and not once:
-        raise bad_usage("--json belongs to --once: give both.")
     typed = {"--session": session, "--room": given["room"], "--api-key": given["api_key"]}
     chosen = [option for option, value in typed.items() if value is not None]
     if len(chosen) > 1:
@@ -59,7 +67,7 @@ def watch_command(
 
     import trio
 
-    from worker_state.cli.watch_room import watch
+    from worker_state.cli.watch_room import Form, watch
     from worker_state.tools.observer import LEAST, MOST
 
     if server_of(settings) is None:
@@ -69,4 +77,5 @@ def watch_command(
     config = settings.config()
     if config.creates_room:
         raise bad_usage("Which room? Give --session, or --room and --token, or --api-key.")
-    trio.run(watch, config, every, "json" if as_json else "table" if once else "changes")
+    form: Form = ("json" if as_json else "table") if once else ("json changes" if as_json else "changes")
+    trio.run(watch, config, every, form)

@@ -1,4 +1,4 @@
-"""`worker-state watch` while it runs: one look, a live screen, or a line for each change.
+"""`worker-state watch` while it runs: one look, a live screen, or a line for each change, for people or for programs.
 
 Records are other programs' texts: `_cut` and `shown` make them printable.
 """
@@ -7,7 +7,8 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from worker_state.config import Config
 from worker_state.errors import ObservationFailed
 from worker_state.redact import shown
 from worker_state.tools.observer import open_roster
-from worker_state.tools.roster import Change, Entry, Roster, Row, changes, id_length
+from worker_state.tools.roster import Change, Entry, Roster, Row, changes, differences, id_length
 from worker_state.watched import Watched
 
 TICK = 1.0  # seconds between two drawings of an unchanged view: its times go on
@@ -41,7 +42,18 @@ MOST_LINES = 100  # of changes in one answer: strangers who come and go by the t
 WHOLE = ("worker", "status", "memory", "for")  # cells that are never cut off
 TIMES = ("for", "last change")  # cells that one look cannot fill
 
-Form = Literal["json", "table", "changes"]
+Form = Literal["json", "table", "changes", "json changes"]
+Kind = Literal["watching", "present", "appeared", "changed", "gone", "more_changes", "silent", "answered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line: `text` for people; for programs an object with the event and the fields."""
+
+    event: Kind
+    text: str
+    fields: Mapping[str, Any]
+    style: str = ""
 
 
 class _Screen(Screen):
@@ -53,17 +65,20 @@ async def watch(config: Config, every: float, form: Form) -> None:
     """Watch until Ctrl-C, or look once. Raises `typer.Exit` if the server refuses."""
     screen = _Screen(logging.INFO if form == "changes" else logging.WARNING)
     screen.show_log()
-    failure = None if form == "changes" else "Stopped before there was an answer."
+    once = form in ("json", "table")
+    failure = "Stopped before there was an answer." if once else None
     result: str | None = None
     async with ending_on_signal(screen, "Leaving") as scope:
         try:
             with scope:
                 async with open_roster(config, every=every) as rosters:
                     failure = None
-                    if form == "changes":
+                    if once:
+                        result = _look(rosters.value, form, screen.console)
+                    elif form == "changes":
                         await _follow(rosters, every, screen)
                     else:
-                        result = _look(rosters.value, form, screen.console)
+                        await print_changes(rosters, screen, as_json=True)
         except ObservationFailed as error:
             failure = f"{error}."
     if failure is not None:
@@ -149,30 +164,53 @@ def _cell(text: str, style: str) -> Text:
     return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
-async def print_changes(rosters: Watched[Roster], screen: Screen) -> None:
+async def print_changes(rosters: Watched[Roster], screen: Screen, *, as_json: bool = False) -> None:
     """Print a line for each worker, then one for each change and for each reason of a silence."""
+
+    def show(happening: Happening) -> None:
+        if as_json:
+            about = {"event": happening.event, "room_id": known.room_id, **happening.fields}
+            screen.plain(json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **about}))
+        else:
+            screen.line(happening.text, happening.style)
+
     known = rosters.value
-    reasons: set[str] = set()  # printed during this silence
-    screen.line(summary(known))
-    for row in known.rows:
-        texts = cells(row, row.since, length_of_names(known))
-        screen.line("  ".join(text for heading, text in texts.items() if heading not in TIMES and text != "-"))
+    reasons: set[str] = set()  # told during this silence
+    for each in found(known):
+        show(each)
     async for roster in rosters:
-        if roster.trouble is not None and roster.trouble not in reasons:
-            again = "still nothing new" if reasons else "no answers any more"
-            screen.line(f"{again}: {shown(roster.trouble)}; trying again", "red")
-            reasons.add(roster.trouble)
-        if roster.trouble is None and known.trouble is not None:
-            reasons.clear()
-            away = (roster.answered_at or 0.0) - (known.answered_at or 0.0)
-            screen.line(f"answers again, after {duration(away)}", "green")
-        found, length = changes(known, roster), length_of_names(roster)
-        for each in found[:MOST_LINES]:
-            if (entry := each.after or each.before) is not None:
-                screen.line(f"{_cut(entry.peer_id, length)}  {change(each)}")
-        if len(found) > MOST_LINES:
-            screen.line(f"and {len(found) - MOST_LINES} more changes")
+        for each in happenings(known, roster, reasons):
+            show(each)
         known = roster
+
+
+def found(roster: Roster) -> Iterator[Happening]:
+    """What the first look shows."""
+    yield Happening("watching", summary(roster), {"count": len(roster.entries)})
+    for row in roster.rows:
+        texts = cells(row, row.since, length_of_names(roster))
+        line = "  ".join(text for heading, text in texts.items() if heading not in TIMES and text != "-")
+        yield Happening("present", line, record(row.entry))
+
+
+def happenings(known: Roster, roster: Roster, reasons: set[str]) -> Iterator[Happening]:
+    """What is new in a roster. `reasons` of the present silence were told already."""
+    if roster.trouble is not None and roster.trouble not in reasons:
+        again = "still nothing new" if reasons else "no answers any more"
+        reasons.add(roster.trouble)
+        text = f"{again}: {shown(roster.trouble)}; trying again"
+        yield Happening("silent", text, {"reason": roster.trouble}, "red")
+    if roster.trouble is None and known.trouble is not None:
+        reasons.clear()
+        away = (roster.answered_at or 0.0) - (known.answered_at or 0.0)
+        yield Happening("answered", f"answers again, after {duration(away)}", {"seconds": round(away, 3)}, "green")
+    new, length = changes(known, roster), length_of_names(roster)
+    for each in new[:MOST_LINES]:
+        if (entry := each.after or each.before) is not None:
+            kind: Kind = "gone" if each.after is None else "appeared" if each.before is None else "changed"
+            yield Happening(kind, f"{_cut(entry.peer_id, length)}  {change(each)}", record(entry))
+    if (more := len(new) - MOST_LINES) > 0:
+        yield Happening("more_changes", f"and {more} more changes", {"count": more})
 
 
 def old_since(roster: Roster, now: float, every: float) -> float | None:
@@ -231,7 +269,9 @@ def change(change: Change) -> str:
         return f"appeared, {status(after)}{job}"
     if before.doing != after.doing or bool(before.tags) != bool(after.tags):
         return f"{status(before)} → {status(after)}{job}"
-    return "registered again" if before.connected_at != after.connected_at else "new record"
+    if before.connected_at != after.connected_at:
+        return "registered again"
+    return f"new record: {_cut(', '.join(differences(before, after)))}"
 
 
 def latest(roster: Roster, now: float) -> str | None:
@@ -252,14 +292,16 @@ def memory(mebibytes: float | None) -> str:
 
 
 def document(roster: Roster) -> dict[str, Any]:
-    """What `--once --json` prints: workers by peer id, null for what is unknown."""
-    copied = ("peer_id", "status", "job_id", "gpu_model", "gpu_memory_mb", "hostname")
-    workers = [
-        {field: getattr(entry, field) for field in copied}
-        | {"tags": list(entry.tags), "registered_at": _date(entry.connected_at)}
-        for entry in roster.entries
-    ]
+    """What `--once --json` prints: workers by peer id."""
+    workers = list(map(record, roster.entries))
     return {"room_id": roster.room_id, "count": len(workers), "workers": workers}
+
+
+def record(entry: Entry) -> dict[str, Any]:
+    """A worker for programs, null for what is unknown."""
+    copied = ("peer_id", "status", "job_id", "gpu_model", "gpu_memory_mb", "hostname")
+    known = {field: getattr(entry, field) for field in copied}
+    return known | {"tags": list(entry.tags), "registered_at": _date(entry.connected_at)}
 
 
 def _date(seconds: float | None) -> str | None:

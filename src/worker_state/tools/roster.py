@@ -3,6 +3,7 @@
 Times are seconds of the caller's clock, since something was first seen here; "at least" if it was so before.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,8 @@ KEPT = 60.0  # seconds for which a worker that is found no more keeps its row
 MOST_GONE = 1000  # such rows: a server may name others with every answer
 SHORT, LONG = 8, 40
 """Characters of a peer id: usually enough to tell it from the others, and the most that are shown for that."""
+OWN = frozenset({"status", "current_job_id", "pending_job_id", "gpu_model", "gpu_memory_mb", "hostname"})
+"""The properties that an `Entry` has by name."""
 LARGEST = 2**63  # a number beyond this says nothing about a GPU or a clock, and divides badly
 
 
@@ -29,6 +32,7 @@ class Entry:
     hostname: str | None = None
     tags: tuple[str, ...] = ()
     connected_at: float | None = None  # when it registered, in seconds of the server's clock since 1970
+    others: tuple[tuple[str, int], ...] = ()  # the names of all other properties, each with a hash of its value
 
     @property
     def doing(self) -> tuple[str | None, str | None]:
@@ -86,7 +90,17 @@ def read_entry(peer_id: str, metadata: object, connected_at: object = None) -> E
         hostname=_text(properties.get("hostname")),
         tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
         connected_at=_number(connected_at),
+        others=tuple(
+            (name, hash(json.dumps(properties[name], sort_keys=True))) for name in sorted({*properties} - OWN)
+        ),
     )
+
+
+def differences(before: Entry, after: Entry) -> tuple[str, ...]:
+    """What has changed in a record beside the status and the job: the names, by which a worker advertises them."""
+    own = ("gpu_model", "gpu_memory_mb", "hostname", "tags")
+    changed = {name for name, _ in {*before.others} ^ {*after.others}}
+    return (*(name for name in own if getattr(before, name) != getattr(after, name)), *sorted(changed))
 
 
 def read_answer(message: Message, secrets: Secrets) -> tuple[Entry, ...] | None:
@@ -115,6 +129,7 @@ def _without(secrets: Secrets, entry: Entry) -> Entry:
         gpu_model=told(entry.gpu_model),
         hostname=told(entry.hostname),
         tags=tuple(map(secrets.redacted, entry.tags)),
+        others=tuple((secrets.redacted(name), value) for name, value in entry.others),
     )
 
 
