@@ -30,6 +30,7 @@ from worker_state.devserver.rules import Rooms
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "what-happens-when.md"
 SECRET = re.compile(r"sleap-session:[\w=+/-]+")
+DATE = re.compile(r"^\d{4}-\d\d-\d\d ")  # what a pipe gets, and no terminal
 LIVED = 31.0
 """Seconds: a link that was lost sooner is taken for one that never really came back, and is waited for longer."""
 WITHIN = 120.0
@@ -58,7 +59,7 @@ class Stage:
         assert self.process.stdout is not None
         async for data in self.process.stdout:
             *whole, rest = (rest + data.decode()).split("\n")
-            self.lines += [line.rstrip() for line in whole]
+            self.lines += [DATE.sub("", line.rstrip()) for line in whole]
             self.more.set()
             self.more = trio.Event()
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 
 from tests.support.processes import DEADLINE, PROGRAM, Server, Spawn, environment
 from worker_state.cli.app import app
+from worker_state.cli.doctor import _as_text
+from worker_state.tools.checks import Result, Step, failed
 
 runner = CliRunner()
 LINE = re.compile(r"[\w-]+ +(ok|FAILED|skipped|not tried)( +\d+ ms)?(  .*)?")
@@ -53,6 +56,46 @@ def test_what_fails_is_told_with_what_to_do(as_json: bool) -> None:
         assert "TCP            FAILED" in result.stdout
         assert "\n" + " " * 36 + "Nothing listens at that port" in result.stdout
         assert "not encrypted" not in result.stdout
+
+
+@pytest.mark.parametrize("command", ["doctor", "config", "doctor without a server"])
+def test_no_word_is_broken_in_a_narrow_terminal(command: str) -> None:
+    """At 40 columns every line fits, and every word stands whole, as in a pipe."""
+    named = {"SLEAP_RTC_SIGNALING_WS": "ws://127.0.0.1:1", "SLEAP_RTC_SIGNALING_HTTP": "http://127.0.0.1:1"}
+    variables = {} if "without" in command else named
+    name = command.split()[0]
+    piped = runner.invoke(app, [name], env=variables)
+    ours, theirs = os.openpty()
+    with (
+        open(ours, "rb", 0) as terminal,
+        subprocess.Popen(
+            [PROGRAM, name], env=environment(COLUMNS="40", **variables), stdout=theirs, stderr=theirs
+        ) as process,
+    ):
+        os.close(theirs)
+        seen = b""
+        with suppress(OSError):  # how a terminal says that its last writer has gone
+            while data := terminal.read(65536):
+                seen += data
+        assert process.wait(DEADLINE) == piped.exit_code
+    lines = seen.decode().replace("\r\n", "\n").splitlines()
+    assert max(map(len, lines)) <= 40
+    assert words("\n".join(lines)) == words(piped.stdout + piped.stderr)
+
+
+def words(text: str) -> list[str]:
+    """Without times, and without the brackets that stand around an origin in a narrow terminal alone."""
+    return re.sub(r"\d+ ms|[()]", "", text).split()
+
+
+@pytest.mark.parametrize("width", [40, 60, 73, 100, 500])
+def test_a_finding_fits_a_terminal(width: int) -> None:
+    """It is in a column of its own where that is wide enough, and below its heading where it is not."""
+    result = Result(Step.TCP, failed("word " * 30, "Ask somebody. " * 10), 1.0)
+    text = _as_text(result, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.split() == _as_text(result, None).split()
+    assert text.splitlines()[0].endswith("word") is (width >= 73)
 
 
 def test_an_address_beyond_this_machine_without_tls_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:

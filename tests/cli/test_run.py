@@ -14,7 +14,7 @@ import pytest
 from tests.cli.test_exit_codes import SENTENCE
 from tests.support.processes import DEADLINE, PROGRAM, Server, Spawn, environment
 
-LINE = re.compile(r"\d\d:\d\d:\d\d  [^\x1b]+")
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  [^\x1b]+")
 
 
 def free_port() -> int:

@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support.processes import environment
+from worker_state.cli.output import dated
 from worker_state.cli.screen import Screen
 from worker_state.logs import event
 
@@ -30,6 +32,27 @@ def test_a_line_has_a_time_and_is_never_broken(capsys: pytest.CaptureFixture[str
     text = " ".join(["word"] * 100)
     Screen().line(text)
     assert printed(capsys) == [text]
+
+
+@pytest.mark.parametrize("place", ["a file", "a terminal", "the journal", "another journal"])
+def test_a_line_has_a_date_where_nothing_else_says_the_day(
+    place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a file; a terminal is read today, and systemd's journal has a time of its own."""
+    with (tmp_path / "log").open("w+", encoding="utf-8") as file:
+        status = os.fstat(file.fileno())
+        if place == "a terminal":
+            monkeypatch.setattr(file, "isatty", lambda: True)
+        if "journal" in place:
+            inode = status.st_ino + (place == "another journal")
+            monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{inode}")
+        assert dated(file) is (place in ("a file", "another journal"))
+        monkeypatch.setattr(sys, "stdout", file)
+        Screen().line("text")
+        file.seek(0)
+        written = re.sub(r"\x1b\[\d*m", "", file.read())
+    date = r"\d{4}-\d\d-\d\d " if place in ("a file", "another journal") else ""
+    assert re.fullmatch(date + r"\d\d:\d\d:\d\d  text\n", written)
 
 
 def test_what_looks_like_markup_is_text(capsys: pytest.CaptureFixture[str]) -> None:

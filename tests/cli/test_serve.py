@@ -12,6 +12,7 @@ from worker_state.cli.app import app
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_stops_the_server(server: Server, number: signal.Signals) -> None:
     server.running.until(f"in a browser: {server.http}/")
+    server.running.until(f"worker-state run --ws {server.ws} --http {server.http}")
     server.running.process.send_signal(number)
     server.running.until("Stopping")
     assert server.running.end() == 0

@@ -1,10 +1,12 @@
 """`worker-state config`: every setting, its value and its origin, without any network."""
 
 import json
+import sys
 from typing import Any
 
 import typer
 
+from worker_state.cli.output import columns, paragraph
 from worker_state.cli.shared_options import HIDDEN, WORKER_OPTIONS, Json, checked_settings, with_options, without_query
 from worker_state.config_files import FILES
 from worker_state.redact import shown
@@ -33,9 +35,13 @@ def config_command(given: dict[str, Any], as_json: Json = False) -> None:
         typer.echo(json.dumps(document))
         return
     table = [(name, shown(_text(_visible(name, row))), shown(row.origin)) for name, row in rows.items()]
-    widths = [max(len(row[column]) for row in table) for column in (0, 1)]
+    widths = [max(len(row[column]) for row in table) for column in (0, 1, 2)]
+    screen = columns(sys.stdout)
     for name, value, origin in table:
-        typer.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")
+        if screen is None or screen >= sum(widths) + 4:
+            typer.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")
+        else:  # a table would be broken anywhere
+            typer.echo("\n".join((name, paragraph(value, screen, 4), paragraph(f"({origin})", screen, 4))))
     typer.echo()
     for label, read in files.items():
         typer.echo(f"{label}: {'read' if read else 'not there'}")

@@ -2,11 +2,12 @@
 
 import json
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker_state.cli.output import ExitCode, bad_usage
+from worker_state.cli.output import ExitCode, bad_usage, columns, paragraph
 from worker_state.cli.shared_options import (
     WORKER_OPTIONS,
     Json,
@@ -55,11 +56,12 @@ def doctor_command(given: dict[str, Any], as_json: Json = False) -> None:
     screen = Screen(logging.WARNING if as_json else logging.INFO)
     config = settings.config()
     results: list[Result] = []
+    width = columns(sys.stdout)
 
     def report(result: Result) -> None:
         results.append(result)
         if not as_json:
-            screen.plain(_as_text(result))
+            screen.plain(_as_text(result, width))
 
     async def run() -> None:
         ending = "Leaving, after asking the server to delete what was created"
@@ -79,11 +81,16 @@ def doctor_command(given: dict[str, Any], as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _as_text(result: "Result") -> str:
+def _as_text(result: "Result", width: int | None) -> str:
+    """A line; in a terminal of `width` columns as many as the words need, below the heading where it is narrow."""
     finding = result.finding
     took = "" if result.seconds is None else f"{result.seconds * 1000:.0f} ms"
-    line = f"{result.step:13}  {finding.outcome:9}  {took:>8}  {shown(finding.detail, 400)}".rstrip()
-    return f"{line}\n{'':36}{finding.advice}" if finding.advice else line
+    heading = f"{result.step:13}  {finding.outcome:9}  {took:>8}  "
+    indent = 4 if width is not None and width < 2 * len(heading) else len(heading)
+    below = [paragraph(text, width, indent) for text in (shown(finding.detail, 400), finding.advice) if text]
+    if indent == len(heading) and finding.detail:
+        return heading + "\n".join(below).lstrip()
+    return "\n".join((heading.rstrip(), *below))
 
 
 def _as_object(result: "Result") -> dict[str, Any]:

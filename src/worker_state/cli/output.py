@@ -12,7 +12,9 @@ import json
 import math
 import os
 import select
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from enum import IntEnum
@@ -40,8 +42,33 @@ class ExitCode(IntEnum):
 
 def fail(sentence: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
     """Print the sentence, which holds no secret, and return what the caller raises."""
-    typer.echo(f"Error: {sentence}", err=True)
+    typer.echo(paragraph(f"Error: {sentence}", columns(sys.stderr)), err=True)
     return typer.Exit(code)
+
+
+def columns(stream: TextIO) -> int | None:
+    """How wide the terminal is; None for what is none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def dated(stream: TextIO) -> bool:
+    """Whether a line needs a date: in a file or a pipe, but neither in a terminal nor in systemd's journal."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return not stream.isatty() and os.environ.get("JOURNAL_STREAM") != f"{status.st_dev}:{status.st_ino}"
+
+
+def paragraph(text: str, width: int | None, indent: int = 0) -> str:
+    """The text, with lines of `width` columns behind `indent` spaces, broken between words only."""
+    if width is None:
+        return " " * indent + text
+    space = " " * indent
+    lines = textwrap.wrap(
+        text, width, initial_indent=space, subsequent_indent=space, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
 def bad_usage(sentence: str) -> typer.Exit:

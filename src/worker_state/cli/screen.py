@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from worker_state import logs
-from worker_state.cli.output import LEFT_OUT, ExitCode, Out, fail, hold_nobody
+from worker_state.cli.output import LEFT_OUT, ExitCode, Out, dated, fail, hold_nobody
 
 STATUS_STYLES = {"available": "green", "reserved": "yellow", "busy": "blue", "maintenance": "magenta"}
 LEVEL_STYLES = {logging.DEBUG: "dim", logging.INFO: "dim", logging.WARNING: "yellow"}
@@ -35,6 +35,7 @@ class Screen(logging.Handler):
         self.identities_left: int = 0  # on the server, as the log says
         self.on_gone: Callable[[], None] = lambda: None
         self._out = sys.stdout
+        self._time = "%Y-%m-%d %H:%M:%S" if dated(self._out) else "%H:%M:%S"
         if isinstance(self._out, Out):
             self._out.file.on_lost = lambda: self.on_gone()  # noqa: PLW0108 - it is set later
             self._out.file.left_out = self._left_out
@@ -64,7 +65,7 @@ class Screen(logging.Handler):
         logger.propagate = False
 
     def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: logs.About = logs.NOTHING) -> None:
-        """Print a line with the time of day, or as JSON with the event that it is about."""
+        """Print a line with its time, or as JSON with the event that it is about."""
         if level >= self.level:
             self._json(level, text, about) if self.as_json else self._timed(text, style)
 
@@ -108,7 +109,7 @@ class Screen(logging.Handler):
         self._timed(label + text, LEVEL_STYLES.get(record.levelno, "red"), f"  {tail}" if tail else "")
 
     def _timed(self, text: str, style: str, tail: str = "") -> None:
-        self.plain(Text.assemble((time.strftime("%H:%M:%S"), "dim"), "  ", (text, style), (tail, "dim")))
+        self.plain(Text.assemble((time.strftime(self._time), "dim"), "  ", (text, style), (tail, "dim")))
 
     def _json(self, level: int, text: str, about: logs.About) -> None:
         self.plain(self._json_text(level, text, about))

@@ -69,6 +69,8 @@ def serve_command(
                     screen.result("WebSocket", server.ws_url)
                     screen.result("HTTP", server.http_url)
                     screen.line(f"Every worker, in a browser: {server.http_url}/")
+                    addresses = f"--ws {server.ws_url} --http {server.http_url}"
+                    screen.line(f"Start a worker, from another terminal: worker-state run {addresses}")
         return None
 
     error = trio.run(run)

@@ -27,7 +27,10 @@ TIMEOUT = 3.0  # seconds for a worker's answer, from the first byte to the last
 AT_ONCE = 32  # workers that are asked at the same time
 LONGEST_ANSWER, LONGEST_FILE = 64 * 1024, 4096  # bytes
 LARGEST = 2**63  # a number beyond this is no time, no count and no process
-NOBODY = "No worker was found on this machine; one that can be asked is started with: worker-state run --health 0"
+NOBODY = (
+    "No worker was found on this machine; one that can be asked is started with: worker-state run --health 0. "
+    "A program of yours that calls serve_health is asked by its port: worker-state status --port PORT"
+)
 
 
 def status_command(
@@ -37,6 +40,8 @@ def status_command(
     as_json: Json = False,
 ) -> None:
     """Show this user's workers on this machine that were started with --health: what they do, and if they are ready.
+
+    A program of yours that calls serve_health leaves no file behind by which it is found: --port asks it.
 
     Exit codes: 0 all are ready; 1 one is not, or does not answer, or there is none.
 
