@@ -120,6 +120,37 @@ async def test_g14_without_descriptors_the_oldest_gives_way(replaceable: bool, a
     assert listener.accepted >= 50 if replaceable else listener.accepted == 5
 
 
+class Alternating(Exhausted):
+    """At the limit again after each connection, for a moment, until `calm` has been."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(1)
+        self._times = times
+
+    async def accept(self) -> trio.SocketStream:
+        if self.accepted == self._times:
+            await trio.sleep(accepting.CALM)
+        if self.accepted > self._times + 1:
+            await trio.sleep_forever()
+        return await super().accept()
+
+
+async def test_g35_a_limit_that_comes_and_goes(caplog: pytest.LogCaptureFixture, autojump_clock: MockClock) -> None:
+    """A server that lives at the limit says so ever more rarely, each time with its end; after an hour's calm anew."""
+    listener = Alternating(100)
+
+    async def serve_briefly(stream: object) -> None:
+        await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Clients(nursery, replaceable=False).accept, listener, serve_briefly)
+        await trio.sleep(3 * accepting.CALM)
+        nursery.cancel_scope.cancel()
+    told = [getattr(record, EVENT) for record in caplog.records if record.name == accepting.__name__]
+    assert listener.accepted == 102
+    assert told == ["accept_failed", "accept_recovered"] * 8  # of 1, 2, 4, … 64, and of the first after the calm
+
+
 # --- no descriptors ---------------------------------------------------------------------------------------------------
 
 

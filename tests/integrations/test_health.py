@@ -1,5 +1,6 @@
 """Health over real sockets: what a probe, a scraper and an unfriendly client get, and that it harms no worker."""
 
+import errno
 import json
 import logging
 import math
@@ -389,8 +390,10 @@ async def test_the_lag_is_measured() -> None:
 async def test_a_port_that_is_taken() -> None:
     """A port that is in use is said at once, and the worker that is asked for it goes on."""
     (listener,) = await listen(0, "127.0.0.1")
-    with pytest.raises(OSError, match="in use"):
-        await worker_state.serve_health(showing(State()), listener.socket.getsockname()[1])
+    port = listener.socket.getsockname()[1]
+    with pytest.raises(OSError, match=rf"cannot listen on port {port} of '127\.0\.0\.1': .* in use") as refused:
+        await worker_state.serve_health(showing(State()), port)
+    assert refused.value.errno == errno.EADDRINUSE
     await listener.aclose()
 
 

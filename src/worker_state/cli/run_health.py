@@ -29,8 +29,8 @@ async def take_port(port: int, host: str | None) -> Listeners:
             used = f"--health {port}: this port of {address} is in use already, choose another (0: any)."
             raise bad_usage(used) from None
         option = "--health" if host is None else "--health-host"
-        why = (getattr(error, "strerror", None) or str(error)).rstrip(".")
-        raise bad_usage(f"{option}: cannot listen on port {port} of {address!r}: {why}.") from None
+        why = getattr(error, "strerror", None) or f"cannot listen on port {port} of {address!r}: {error}"
+        raise bad_usage(f"{option}: {why}.") from None
 
 
 async def serve_health(

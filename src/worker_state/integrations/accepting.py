@@ -12,22 +12,27 @@ import trio
 
 from worker_state.errors import ConfigError
 from worker_state.forked import keep_from_children
-from worker_state.logs import Logger, event
+from worker_state.logs import Logger, event, ever_more_rarely
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE = 0.1  # seconds until the next try when nothing can be accepted
+CALM = 3600.0  # seconds without such trouble, after which the next is told like the first
 
 log: Logger = Logger(__name__)
 
 
 async def listen(port: int, host: str) -> Sequence[trio.SocketListener]:
-    """Take the port; `::` is every address of both families. Raises `OSError` when that is not possible, and
-    `ConfigError` for what is no port or no host."""
+    """Take the port; `::` is every address of both families. Raises `OSError`, whose text names both, when that is not
+    possible, and `ConfigError` for what is no port or no host."""
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise ConfigError(f"port must be a whole number from 0 to 65535, not {port!r}")
     if not isinstance(host, str) or not host:  # either would listen on every address
         raise ConfigError(f"host must be a name or an address to listen on, as '127.0.0.1', not {host!r}")
-    listeners = [_listen_on_both(port)] if host == "::" else await trio.open_tcp_listeners(port, host=host)
+    try:
+        listeners = [_listen_on_both(port)] if host == "::" else await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        why = (error.strerror or str(error)).rstrip(".")
+        raise OSError(error.errno, f"cannot listen on port {port} of {host!r}: {why}") from None
     for listener in listeners:
         keep_from_children(listener.socket)
     for listener in listeners[1:] if port == 0 else ():
@@ -65,6 +70,7 @@ class Clients:
         self._most = most
         self._replaceable = replaceable
         self._scopes: dict[trio.CancelScope, None] = {}  # of each connection, the oldest first
+        self._troubles, self._last_trouble = 0, -math.inf  # at the limit they come and go with every connection
 
     async def accept(
         self,
@@ -89,7 +95,7 @@ class Clients:
                         await trio.sleep(PAUSE)
                     exhausted = True  # Linux says so although nobody waits
                     continue
-                if failures:
+                if failures and ever_more_rarely(self._troubles):
                     about = event("accept_recovered", failures=failures)
                     log.warning("connections are accepted again, after %d failures", failures, extra=about)
                 failures, exhausted = 0, False
@@ -101,9 +107,13 @@ class Clients:
                     self._end_oldest()
 
     def _make_room(self, failures: int, error: OSError) -> None:
+        now = trio.current_time()
         if failures == 1:
-            text = "no connection can be accepted just now (%s): tried again until one can"
-            log.error(text, error.strerror, extra=event("accept_failed", reason=error.strerror))
+            self._troubles = self._troubles + 1 if now - self._last_trouble < CALM else 1
+            if ever_more_rarely(self._troubles):
+                text = "no connection can be accepted just now (%s): tried again until one can"
+                log.error(text, error.strerror, extra=event("accept_failed", reason=error.strerror))
+        self._last_trouble = now
         self._end_oldest()
 
     def _end_oldest(self) -> None:
