@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 import worker_state
 from tests.support.worlds import World, scenario
+from worker_state import Config
+from worker_state.devserver import serve
 from worker_state.logs import JsonFormatter, Logger, PairsFormatter, event
 
 
@@ -160,3 +163,15 @@ def test_g55_attributes_that_collide_with_nobodys() -> None:
     added = set(event("registered", epoch=3))
     assert added == {"worker_state_event", "worker_state_fields"}
     assert not added & taken
+
+
+async def test_the_loggers_of_others_are_their_own(nursery: trio.Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    """httpx prints its requests where a program asks for INFO, as it would without this library."""
+    caplog.set_level(logging.INFO)
+    server = await nursery.start(serve)
+    async with worker_state.open_state_manager(Config(server.ws_url, server.http_url)):
+        pass
+    assert [record for record in caplog.records if record.name == "httpx"]
+    others = ("httpx", "httpcore", "trio", "trio-websocket", "anyio", "asyncio")
+    changed = [name for name in others if logging.getLogger(name).level or logging.getLogger(name).filters]
+    assert changed == []

@@ -175,7 +175,7 @@ async def test_a_program_gets_an_object_for_each_change(scene: Scene, capsys: py
 async def test_a_program_reads_each_object_at_once(scene: Scene) -> None:
     """From a process, through a pipe, while it runs; a signal ends it."""
     config, session = scene.config, str(scene.worker.session_string)
-    command = [PROGRAM, "watch", "--json", "--ws", config.websocket_url, "--http", config.http_url]
+    command: list[str] = [str(PROGRAM), "watch", "--json", "--ws", config.websocket_url, "--http", config.http_url]
     variables = environment(WORKER_STATE_SESSION=session)
     with trio.fail_after(PATIENCE):
         process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, env=variables)

@@ -81,7 +81,7 @@ def doctor_command(given: dict[str, Any], as_json: Json = False) -> None:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _as_text(result: "Result", width: int | None) -> str:
+def _as_text(result: "Result", width: int | None = None) -> str:
     """A line; in a terminal of `width` columns as many as the words need, below the heading where it is narrow."""
     finding = result.finding
     took = "" if result.seconds is None else f"{result.seconds * 1000:.0f} ms"
