@@ -43,6 +43,17 @@ def test_the_library_names_four_packages_and_the_rest_is_extra() -> None:
     assert extras["all"] == ["worker-state[cli,health]"]
 
 
+def test_the_matrix_runs_what_is_promised() -> None:
+    """`make matrix` reads the Pythons and the lowest versions from here, and the page on systems says which they are."""
+    extras = PROJECT["optional-dependencies"]
+    wanted = {*PROJECT["dependencies"], *(each for name in EXTRAS for each in extras[name])}
+    assert all([bound.operator for bound in Requirement(each).specifier] == [">="] for each in wanted)
+    pythons = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if "Python :: 3." in each]
+    page = (ROOT / "docs" / "how-to" / "platforms.md").read_text("utf-8")
+    assert f"CPython {', '.join(pythons[:-1])} and {pythons[-1]}," in page
+    assert pythons[0] == PROJECT["requires-python"].removeprefix(">=")
+
+
 def imported(file: Path) -> set[str]:
     """The packages that a file imports, as they are installed, at run time or for types."""
     found = set()
