@@ -44,7 +44,7 @@ def test_the_library_names_four_packages_and_the_rest_is_extra() -> None:
 
 
 def test_the_matrix_runs_what_is_promised() -> None:
-    """`make matrix` reads the Pythons and the lowest versions from here, and the page on systems says which they are."""
+    """`make matrix` reads Pythons and lowest versions here; the page on systems says the same."""
     extras = PROJECT["optional-dependencies"]
     wanted = {*PROJECT["dependencies"], *(each for name in EXTRAS for each in extras[name])}
     assert all([bound.operator for bound in Requirement(each).specifier] == [">="] for each in wanted)
