@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import signal
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -92,6 +93,7 @@ class Worker:
         self.manager, self.tasks = manager, tasks
         self.visits: set[asyncio.Task[None]] = set()
         self.drained: asyncio.Task[None] | None = None
+        self.drained_at = 0.0
 
     async def listen(self) -> None:
         async for message in self.manager.signals:
@@ -156,10 +158,10 @@ class Worker:
             await self.manager.send_signal(message)
 
     def terminate(self, leave: asyncio.Task[Any]) -> None:
-        """SIGTERM: the running job may finish. A second one does not wait for it."""
+        """SIGTERM: the running job may finish. Another one, a second or more after it, does not wait for it."""
         if self.drained is None:
-            self.drained = self.tasks.create_task(self.drain(leave))
-        else:
+            self.drained, self.drained_at = self.tasks.create_task(self.drain(leave)), time.monotonic()
+        elif time.monotonic() - self.drained_at >= 1:  # else it is the same one: SLURM and shells hand it on
             leave.cancel()
 
     async def drain(self, leave: asyncio.Task[Any]) -> None:

@@ -1,5 +1,5 @@
 """A worker to start from: one job at a time, with progress, cancellation by the client, and a good end. Ctrl-C leaves
-at once. SIGTERM lets the running job finish first; a second one does not wait for it.
+at once. SIGTERM lets the running job finish first; another one, a second or more after it, does not wait for it.
 
     worker-state serve           # in one terminal; it comes with pip install 'worker-state[cli]'
     python examples/worker.py    # in another; --ws and --http name a server elsewhere
@@ -10,7 +10,6 @@ import logging
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest is imported, Ctrl-C ends the program without a traceback
@@ -23,7 +22,7 @@ class Worker:
     """Takes jobs from the clients that the signaling server sends."""
 
     def __init__(self, nursery: trio.Nursery, manager: Manager, steps: int) -> None:
-        self.nursery, self.manager, self.steps = nursery, manager, steps
+        self.nursery, self.manager, self.steps, self.drained_at = nursery, manager, steps, float("inf")
         self.jobs: dict[str, trio.CancelScope] = {}  # the newest, by its client
 
     async def listen(self) -> None:
@@ -62,6 +61,7 @@ class Worker:
             await self.manager.send_signal({"type": "peer_message", **ids, "payload": payload})
 
     async def drain(self) -> None:
+        self.drained_at = trio.current_time()
         with trio.move_on_after(20):  # seconds that the running job has
             await self.manager.draining()
         self.nursery.cancel_scope.cancel()
@@ -70,16 +70,17 @@ class Worker:
 async def main(config: Config, steps: int) -> None:
     worker: Worker | None = None
 
-    async def obey(signals: AsyncIterator[int]) -> None:
+    async def obey() -> None:
         async for number in signals:
-            if number == signal.SIGTERM and worker is not None and not worker.manager.state.draining:
-                nursery.start_soon(worker.drain)
-            else:
+            if number == signal.SIGINT or worker is None or trio.current_time() >= worker.drained_at + 1:
                 nursery.cancel_scope.cancel()  # asks for the deletion of what was created, in bounded time
+            elif not worker.manager.state.draining:  # else it is the same SIGTERM: SLURM and shells hand it on
+                nursery.start_soon(worker.drain)
 
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that comes when the worker has left changes nothing
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(obey, signals)
+            nursery.start_soon(obey)
             worker = Worker(nursery, await nursery.start(run_state_manager, config), steps)
             await worker.listen()
 
@@ -95,5 +96,4 @@ if __name__ == "__main__":
     try:
         trio.run(main, Config(options.ws, options.http), options.steps)
     except* WorkerStateError as errors:
-        error = errors.exceptions[0]
-        parser.exit(2 if isinstance(error, ConfigError) else 1, f"{error}\n")
+        parser.exit(2 if isinstance(errors.exceptions[0], ConfigError) else 1, f"{errors.exceptions[0]}\n")

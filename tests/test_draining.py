@@ -13,7 +13,7 @@ from tests.support.worlds import World, scenario
 from worker_state import Config, Manager, ManagerEnded, open_state_manager
 from worker_state.cli import run_worker
 from worker_state.cli.app import app
-from worker_state.cli.signals import REPEATED
+from worker_state.cli.signals import REPEATED, TERMINATED_AGAIN
 from worker_state.devserver import serve
 
 
@@ -177,7 +177,7 @@ async def test_a_job_that_does_not_end_is_left(managers: list[Manager]) -> None:
 
 async def test_a_second_signal_ends_the_draining(managers: list[Manager], monkeypatch: pytest.MonkeyPatch) -> None:
     """While the command drains, the next signal leaves at once, in order."""
-    monkeypatch.setattr("worker_state.cli.signals.REPEATED", 0.0)
+    monkeypatch.setattr("worker_state.cli.signals.TERMINATED_AGAIN", 0.0)
     screen = Kept()
     await running(managers, screen, 3600.0, lambda _: signal.raise_signal(signal.SIGTERM))
     assert managers[0].status == "busy"
@@ -193,7 +193,24 @@ async def test_the_echo_of_a_signal_does_not_end_the_draining(managers: list[Man
 
     await running(managers, screen, 60.0, again)
     assert managers[0].status == "maintenance"
-    assert REPEATED > 0
+    assert TERMINATED_AGAIN > REPEATED > 0
+
+
+async def test_the_echo_of_sigterm_may_come_late(managers: list[Manager], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every core computes, a shell hands SIGTERM on long after SLURM has sent it; Ctrl-C then is another one."""
+    monkeypatch.setattr("worker_state.cli.signals.REPEATED", 0.0)
+    monkeypatch.setattr("worker_state.cli.signals.TERMINATED_AGAIN", 30.0)
+    screen = Kept()
+
+    def again(manager: Manager) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        trio.lowlevel.current_trio_token().run_sync_soon(manager.set_available)
+
+    await running(managers, screen, 60.0, again)
+    assert managers[0].status == "maintenance"
+
+    managers.clear()
+    await running(managers, Kept(), 3600.0, lambda _: signal.raise_signal(signal.SIGINT))
 
 
 async def test_ctrl_c_does_not_drain(managers: list[Manager]) -> None:

@@ -125,14 +125,42 @@ async def test_sigterm_finishes_the_job(name: str) -> None:
         assert "Traceback" not in printed
 
 
+@BOTH
+@pytest.mark.parametrize("apart", [0.0, 0.2])
+async def test_sigterm_that_is_handed_on_is_one(name: str, apart: float) -> None:
+    """SLURM signals a whole job, and the job's shell hands it on: the running job ends as it should all the same."""
+    async with running(name, 10) as example:
+        await example.offer()
+        await example.told("progress")
+        example.process.send_signal(signal.SIGTERM)
+        await trio.sleep(apart)
+        example.process.send_signal(signal.SIGTERM)
+        assert (await example.told("done", "cancelled"))["type"] == "done"
+        code, printed = await example.ends()
+        assert code == 0
+        assert "Traceback" not in printed
+
+
+@BOTH
+async def test_sigterm_that_is_handed_on_to_an_idle_worker(name: str) -> None:
+    """Without a job the first one is enough to leave, and the other one does not keep the worker from it."""
+    async with running(name, 3) as example:
+        example.process.send_signal(signal.SIGTERM)
+        example.process.send_signal(signal.SIGTERM)
+        code, printed = await example.ends()
+        assert code == 0
+        assert "Traceback" not in printed
+
+
 async def test_the_offer_is_answered_from_asyncio() -> None:
-    """The asyncio worker answers an offer, and a second SIGTERM does not wait for the job."""
+    """The asyncio worker answers an offer, and another SIGTERM, a second after the first, does not wait for the job."""
     async with running("asyncio_worker.py", 3000) as example:
         await example.offer()
         answer = await example.client.receive("answer")
         assert (answer["sender"], answer["sdp"]) == (example.worker, "v=0 the client's")
         example.process.send_signal(signal.SIGTERM)
-        await example.told("progress")  # it goes on
+        for _ in range(12):  # tenths of a second: it goes on
+            await example.told("progress")
         example.process.send_signal(signal.SIGTERM)
         assert (await example.told("done", "cancelled"))["type"] == "cancelled"
         code, printed = await example.ends()

@@ -20,6 +20,9 @@ from worker_state.logs import About
 
 REPEATED = 0.3
 """Seconds. `timeout` and shells send a signal to the process and to its group: within this time it counts once."""
+TERMINATED_AGAIN = 1.0
+"""The same for SIGTERM, which programs send: SLURM to the whole job, and then the job's shell hands it on. On a node
+whose cores all compute, that shell waits for its turn. A person who means a second signal has Ctrl-C."""
 STUCK = 1.0  # seconds in which the loop takes a signal, or it is stuck
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # not every system has the latter two
 HANG_UP = getattr(signal, "SIGHUP", None)
@@ -52,7 +55,7 @@ async def ending_on_signal(
 
     def take(number: int) -> None:
         nonlocal since
-        if since is not None and trio.current_time() - since < REPEATED:
+        if since is not None and _is_the_same(number, trio.current_time() - since):
             return
         if ending:
             os._exit(128 + number)  # no clean-up: that was asked for twice
@@ -67,6 +70,11 @@ async def ending_on_signal(
         with _listening(take):
             yield scope
         nursery.cancel_scope.cancel()
+
+
+def _is_the_same(number: int, age: float) -> bool:
+    """Whether a signal is the one before it, so many seconds old, handed on by somebody."""
+    return age < (TERMINATED_AGAIN if number == signal.SIGTERM else REPEATED)
 
 
 @contextmanager
@@ -94,7 +102,7 @@ def _listening(take: Callable[[int], None]) -> Iterator[None]:
 
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(in_the_loop)
-            if first is not None and time.monotonic() - first > REPEATED and not taken.wait(STUCK):
+            if first is not None and not _is_the_same(number, time.monotonic() - first) and not taken.wait(STUCK):
                 os._exit(128 + number)
             first = first or time.monotonic()
 
