@@ -21,10 +21,10 @@ VENV_OPS := .venv-ops
 OPS := $(VENV_OPS)/.locked-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types matrix lint format lock clean
+.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types matrix slurm-test systemd-test lint format lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: $(READY) ## run a worker against a development server of its own (ARGS="--help" for more)
 	@$(BIN)/worker-state run $(ARGS)
@@ -33,13 +33,13 @@ demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in
 	@$(BIN)/worker-state run --demo $(ARGS)
 
 test: $(WEBRTC) lint ## check style and types, run the tests (all but the slow ones)
-	$(BIN)/python -m pytest -n 6 --dist loadgroup -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 6 --dist loadgroup -m "not slow and not operations" $(ARGS)
 
 PURE := src/worker_state/protocol/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
 coverage: $(READY) $(WEBRTC) ## run every test, slowly, and hold the coverage thresholds
 	@# The data go to a directory of this run: two runs in one checkout must not mix their figures.
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export COVERAGE_FILE="$$data/coverage" && \
-	$(BIN)/coverage run -m pytest -n 4 --dist loadgroup $(ARGS) && \
+	$(BIN)/coverage run -m pytest -n 4 --dist loadgroup -m "not operations" $(ARGS) && \
 	$(BIN)/coverage combine --quiet && \
 	echo "coverage of what is pure: 100 % of the branches" && \
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=100 && \
@@ -83,6 +83,12 @@ types: $(READY) ## check that every public name has its type, and the examples w
 # Pythons are taken from the PATH: PATH="/elsewhere/bin:$$PATH" make matrix
 matrix: $(OPS) ## run the tests on Python 3.11 to 3.13, with the lowest and the newest dependencies (long; ARGS="-p 3.12")
 	$(VENV_OPS)/bin/nox --sessions tests missing $(ARGS)
+
+slurm-test: $(READY) ## end SLURM jobs in every way, and see each worker drain (root; installs SLURM by apt, starts it on loopback)
+	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_slurm.py $(ARGS)
+
+systemd-test: $(READY) ## run the unit of examples/ under a systemd of its own, in namespaces (root)
+	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_systemd.py $(ARGS)
 
 lint: $(READY) ## check style and types only
 	$(BIN)/ruff format --check .
