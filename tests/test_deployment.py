@@ -1,10 +1,16 @@
-"""The unit file and the probes that people copy, held to the code and to systemd's own judgement."""
+"""The files that people copy for systemd, Kubernetes and SLURM, held to the code and to systemd's own judgement.
 
+`make slurm-test` and `make systemd-test` run them for real.
+"""
+
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +28,8 @@ from worker_state.integrations.health.server import BOUND, REMEMBERED
 EXAMPLES = Path(__file__).parents[1] / "examples"
 UNIT = (EXAMPLES / "worker-state.service").read_text(encoding="utf-8")
 PROBES = (EXAMPLES / "kubernetes.yaml").read_text(encoding="utf-8")
+SBATCH = sorted((EXAMPLES / "slurm").glob("*.sbatch"))
+KILL_WAIT = 30.0  # seconds, of SLURM's defaults
 LEAVING = DRAIN_TIMEOUT + Timing().exit + Timing().close
 
 
@@ -39,7 +47,13 @@ def command_of_probes() -> list[str]:
     return [word.strip(' "') for word in listed.split(",")]
 
 
-@pytest.mark.parametrize("command", [shlex.split(of_unit("ExecStart")), command_of_probes()])
+def command_of(script: Path) -> list[str]:
+    """What a script runs, without what `sbatch` is given for it."""
+    (line,) = re.findall(r"(worker-state run .*?) \"\$@\"", script.read_text("utf-8"))
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("command", [shlex.split(of_unit("ExecStart")), command_of_probes(), *map(command_of, SBATCH)])
 def test_the_options_exist(command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What the files start is a command with a handler and options that there are."""
     (tmp_path / "my_worker.py").write_text("def handle(job): pass\n", "utf-8")
@@ -104,3 +118,63 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     )
     assert "worker-state.service" not in done.stderr, done.stderr
     assert done.returncode == 0, done.stderr
+
+
+# SLURM's scripts
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job, in which `worker-state` is a program that tells how it was started."""
+    program = tmp_path / "worker-state"
+    ending = "trap 'echo \"$CUDA_VISIBLE_DEVICES terminated\"; exit ${CUDA_VISIBLE_DEVICES:-0}' TERM"
+    program.write_text(f'#!/bin/bash\n{ending}\necho "$$ $*"\nwhile :; do sleep 0.05; done\n', "utf-8")
+    program.chmod(0o755)
+    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NAME": "fleet", "SLURM_JOB_ID": "7"}
+
+
+@pytest.mark.parametrize("script", SBATCH, ids=lambda script: script.name)
+def test_what_slurm_is_told(script: Path) -> None:
+    """SLURM reads its options before the first command, and the job has the time to leave that the script says."""
+    head, _, _ = script.read_text("utf-8").partition("\n\n# The environment into which")
+    lines = [line for line in head.splitlines() if not line.startswith("# ") and line not in ("", "#")]
+    assert lines[0] == "#!/bin/bash"
+    options = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines[1:])
+    assert {"requeue", "signal", "time", "output", "open-mode"} <= set(options)
+    assert all(line.startswith("#SBATCH --") for line in lines[1:])
+    kind, _, seconds = options["signal"].partition("@")
+    command = command_of(script)
+    drain = float(command[command.index("--drain-timeout") + 1])
+    assert kind == "B:TERM"
+    assert drain + Timing().exit + Timing().close < min(float(seconds), KILL_WAIT)
+    assert {"--wait", "--withhold-session-string"} <= set(command)
+
+
+def test_the_worker_takes_the_place_of_the_script(slurm: dict[str, str]) -> None:
+    """What SLURM signals is the worker itself, which is given what follows the file's name."""
+    script = EXAMPLES / "slurm" / "worker.sbatch"
+    process = subprocess.Popen(["bash", script, "--health", "0"], stdout=subprocess.PIPE, text=True, env=slurm)
+    assert process.stdout is not None
+    started = shlex.join([*command_of(script)[1:], "--health", "0"])
+    assert process.stdout.readline() == f"{process.pid} {started}\n"
+    process.terminate()
+    assert process.communicate(timeout=30)[0] == " terminated\n"
+    assert process.returncode == 0
+
+
+def test_each_of_several_workers_gets_the_signal(slurm: dict[str, str], tmp_path: Path) -> None:
+    """Each has a GPU and a log of its own; the script hands SIGTERM on, and ends after them with the highest code."""
+    script = EXAMPLES / "slurm" / "workers.sbatch"
+    variables = {**slurm, "SLURM_NTASKS": "3", "CUDA_VISIBLE_DEVICES": "4,6,5"}
+    logs = [tmp_path / f"fleet-7-{number}.log" for number in range(3)]
+    process = subprocess.Popen(["bash", script], cwd=tmp_path, env=variables, start_new_session=True)
+    try:
+        while not all(log.exists() and log.read_text("utf-8") for log in logs):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 6
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert [log.read_text("utf-8").splitlines()[-1] for log in logs] == [f"{gpu} terminated" for gpu in (4, 6, 5)]

@@ -7,14 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.operations.waiting import PATIENCE, until
 from tests.support.processes import environment
 
-PATIENCE = 60.0  # seconds after which waiting has failed
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 CONFIGURATION = """\
@@ -47,13 +46,6 @@ PartitionName=steady Nodes={host} Default=YES PriorityTier=1 PreemptMode=OFF
 PartitionName=low Nodes={host} PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=high Nodes={host} PriorityTier=2 PreemptMode=OFF
 """
-
-
-def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    give_up_at = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < give_up_at, f"not within {patience:g} s: {what}"
-        time.sleep(0.1)
 
 
 class Cluster:

@@ -68,17 +68,19 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-async def _serve(scope: trio.CancelScope, *, task_status: "trio.TaskStatus[DevServer]") -> None:
+async def _serve(
+    scope: trio.CancelScope, ws_port: int, http_port: int, *, task_status: "trio.TaskStatus[DevServer]"
+) -> None:
     with scope:
-        await serve(task_status=task_status)
+        await serve(ws_port=ws_port, http_port=http_port, task_status=task_status)
 
 
 @contextmanager
-def serving() -> Iterator[Served]:
-    """The server while the block lasts."""
+def serving(ws_port: int = 0, http_port: int = 0) -> Iterator[Served]:
+    """The server while the block lasts; port 0 is a free one."""
     scope = trio.CancelScope()
     with start_blocking_portal("trio") as portal:
-        _, server = portal.start_task(_serve, scope)
+        _, server = portal.start_task(_serve, scope, ws_port, http_port)
         served = Served(portal, server, scope)
         yield served
         served.kill()
