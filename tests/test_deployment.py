@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -130,7 +132,12 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     ending = "trap 'echo \"$CUDA_VISIBLE_DEVICES terminated\"; exit ${CUDA_VISIBLE_DEVICES:-0}' TERM"
     program.write_text(f'#!/bin/bash\n{ending}\necho "$$ $*"\nwhile :; do sleep 0.05; done\n', "utf-8")
     program.chmod(0o755)
-    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NAME": "fleet", "SLURM_JOB_ID": "7"}
+    return {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_NAME": "fleet",
+        "SLURM_JOB_ID": "7",
+        "HERE": str(tmp_path),
+    }
 
 
 @pytest.mark.parametrize("script", SBATCH, ids=lambda script: script.name)
@@ -150,31 +157,39 @@ def test_what_slurm_is_told(script: Path) -> None:
     assert {"--wait", "--withhold-session-string"} <= set(command)
 
 
+@contextmanager
+def submitted(script: str, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The script as `sbatch` starts it, with all that it has started in a session of its own."""
+    command = ["bash", str(EXAMPLES / "slurm" / script), *arguments]
+    here = variables.pop("HERE")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=here, env=variables, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_the_worker_takes_the_place_of_the_script(slurm: dict[str, str]) -> None:
     """What SLURM signals is the worker itself, which is given what follows the file's name."""
-    script = EXAMPLES / "slurm" / "worker.sbatch"
-    process = subprocess.Popen(["bash", script, "--health", "0"], stdout=subprocess.PIPE, text=True, env=slurm)
-    assert process.stdout is not None
-    started = shlex.join([*command_of(script)[1:], "--health", "0"])
-    assert process.stdout.readline() == f"{process.pid} {started}\n"
-    process.terminate()
-    assert process.communicate(timeout=30)[0] == " terminated\n"
-    assert process.returncode == 0
+    with submitted("worker.sbatch", "--health", "0", **slurm) as process:
+        assert process.stdout is not None
+        started = shlex.join([*command_of(EXAMPLES / "slurm" / "worker.sbatch")[1:], "--health", "0"])
+        assert process.stdout.readline() == f"{process.pid} {started}\n"
+        process.terminate()
+        assert process.communicate(timeout=30)[0] == " terminated\n"
+        assert process.returncode == 0
 
 
 def test_each_of_several_workers_gets_the_signal(slurm: dict[str, str], tmp_path: Path) -> None:
     """Each has a GPU and a log of its own; the script hands SIGTERM on, and ends after them with the highest code."""
-    script = EXAMPLES / "slurm" / "workers.sbatch"
-    variables = {**slurm, "SLURM_NTASKS": "3", "CUDA_VISIBLE_DEVICES": "4,6,5"}
     logs = [tmp_path / f"fleet-7-{number}.log" for number in range(3)]
-    process = subprocess.Popen(["bash", script], cwd=tmp_path, env=variables, start_new_session=True)
-    try:
+    with submitted("workers.sbatch", **slurm, SLURM_NTASKS="3", CUDA_VISIBLE_DEVICES="4,6,5") as process:
         while not all(log.exists() and log.read_text("utf-8") for log in logs):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 6
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
     assert [log.read_text("utf-8").splitlines()[-1] for log in logs] == [f"{gpu} terminated" for gpu in (4, 6, 5)]

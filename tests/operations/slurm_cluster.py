@@ -51,8 +51,9 @@ PartitionName=high Nodes={host} PriorityTier=2 PreemptMode=OFF
 class Cluster:
     """A cluster that runs: `place` is its directory, in which the jobs are submitted and write their logs."""
 
-    def __init__(self, place: Path, tracking: str) -> None:
+    def __init__(self, place: Path, tracking: str, host: str) -> None:
         self.place = place
+        self.host = host  # the node's name
         self.tracking = tracking
         self.environment: dict[str, str] = {**environment(), "SLURM_CONF": f"{place}/slurm.conf"}
 
@@ -102,7 +103,7 @@ def cluster(place: Path, *, cpus: int, kill_wait: int) -> Iterator[Cluster]:
     (place / "munge.key").write_bytes(os.urandom(1024))
     (place / "munge.key").chmod(0o400)
     place.chmod(0o755)
-    here = Cluster(place, tracking)
+    here = Cluster(place, tracking, host)
     with ExitStack() as stack:
         stack.callback(_tidy, here)
         keys = [

@@ -4,11 +4,13 @@ Thirty workers in ten jobs run a job of a client each. How they end is seen from
 and in the workers' logs.
 """
 
+import json
 import os
 import re
 import shutil
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,7 @@ class Way:
 WAYS = [
     Way("preempt", ARRAY, "a job in the partition above", ("--partition=low",)),
     Way("cancel", ARRAY, "scancel JOB"),
-    Way("batch", ARRAY, "scancel --signal=TERM --batch JOB"),
+    Way("batch", ARRAY, "scancel --signal=TERM --batch JOB_1, _0, _2"),
     Way("full", ARRAY, "scancel --signal=TERM --full JOB"),
     Way("requeue", ARRAY, "scontrol requeue JOB"),
     Way("cancel-all", TOGETHER, "scancel JOB"),
@@ -69,6 +71,8 @@ LIMIT = Way(
 ALONE = {
     "long": ("worker.sbatch", "--drain-timeout", "1"),
     "beyond": ("worker.sbatch", "--drain-timeout", "3600"),
+    "interrupted": ("worker.sbatch",),
+    "monitored": ("monitored.sbatch",),
     **{name: (f"{name}.sbatch",) for name in NAIVE},
 }
 """More jobs, of one worker each."""
@@ -115,7 +119,7 @@ class Fleet:
         return sorted(kind for peer in self.peers[name] for kind in self.room.heard[peer][1:])
 
     def saw(self, script: str, command: str, what: str) -> None:
-        self.lines.append(f"{script:14}  {command:42}  {what}")
+        self.lines.append(f"{script:14}  {command:43}  {what}")
 
     def state(self, name: str) -> str:
         """What SLURM says of the job: its state and exit code."""
@@ -133,8 +137,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     (place / "my_worker.py").write_text(HANDLER, "utf-8")
     for name, text in NAIVE.items():
         (place / f"{name}.sbatch").write_text(text, "utf-8")
-    for script in SCRIPTS.glob("*.sbatch"):
+    for script in SCRIPTS.iterdir():
         shutil.copy(script, place)
+    text = (place / "worker.sbatch").read_text("utf-8")
+    (option,) = re.findall(r"^#     (--health .*) --health-host 0\.0\.0\.0$", text, re.MULTILINE)
+    (place / "monitored.sbatch").write_text(text.replace('20 "$@"', f'20 {option} "$@"'), "utf-8")
     with (
         served_room() as room,
         cluster(place, cpus=WORKERS * len((*WAYS, LIMIT)) + len(ALONE), kill_wait=KILL_WAIT) as here,
@@ -175,6 +182,11 @@ def end(fleet: Fleet, way: Way) -> None:
         fleet.lost |= fleet.peers[way.name] - set(fleet.room.workers(way.name))
         assert set(fleet.room.workers(way.name).values()) == {"busy"}
         fleet.cluster.run("scancel", job)
+    elif way.name == "batch":
+        for drained, task in enumerate((1, 0, 2)):
+            assert fleet.log(way.name).count("  Draining: ") == drained  # one task does not touch the others
+            fleet.cluster.run("scancel", "--signal=TERM", "--batch", f"{job}_{task}")
+            until(lambda: fleet.log(way.name).count("  Draining: ") > drained, f"task {task} drains")  # noqa: B023
     elif way is not LIMIT:  # which comes by itself
         fleet.cluster.run(*way.command.replace("JOB", job).split())
 
@@ -204,6 +216,38 @@ def test_each_worker_drains(fleet: Fleet, way: Way) -> None:
     until(lambda: not {"COMPLETING", "RUNNING"} & set(fleet.state(name).split(", ")), f"{name} has ended")
     seen = f"{len(fleet.peers[name])} busy, {left} drained, their jobs done, {left} deleted {gone:.1f} s later"
     fleet.saw(way.script[0], way.command, f"{seen}; {fleet.state(name)}")
+
+
+def test_prometheus_finds_the_workers(fleet: Fleet) -> None:
+    """What targets.sh prints leads to the metrics of a worker that the commented line of worker.sbatch has opened."""
+    ((target,),) = [found["targets"] for found in json.loads(fleet.cluster.run("bash", "targets.sh", "monitored"))]
+    host, _, port = target.partition(":")
+    assert host == fleet.cluster.host
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        assert b'worker_state_status{status="busy"} 1.0' in answer.read()
+    assert json.loads(fleet.cluster.run("bash", "targets.sh", "nobody")) == [
+        {"targets": [], "labels": {"job": "worker"}}
+    ]
+    fleet.cluster.run("scancel", fleet.jobs["monitored"])
+    until(lambda: "  Draining: " in fleet.log("monitored"), "it drains")
+    fleet.enough("monitored").touch()
+
+
+def test_a_signal_for_the_steps_of_srun(fleet: Fleet) -> None:
+    """Without --batch or --full a signal is for steps of srun, of which there are none: nothing happens."""
+    fleet.cluster.run("scancel", "--signal=TERM", fleet.jobs["long"])
+    time.sleep(1)
+    assert set(fleet.room.workers("long").values()) == {"busy"}
+    assert "Draining" not in fleet.log("long")
+
+
+def test_ctrl_c(fleet: Fleet) -> None:
+    """SIGINT does not wait for the job: it is cancelled, and the worker leaves in order."""
+    command = "scancel --signal=INT --batch JOB"
+    fleet.cluster.run(*command.replace("JOB", fleet.jobs["interrupted"]).split())
+    until(lambda: not fleet.peers["interrupted"] & fleet.room.identities(), "its identity is deleted")
+    assert fleet.ended("interrupted") == ["cancelled"]
+    fleet.saw("worker.sbatch", command, "1 busy, its job cancelled at once, 1 deleted")
 
 
 def test_a_job_that_does_not_end(fleet: Fleet) -> None:

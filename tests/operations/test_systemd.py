@@ -59,8 +59,9 @@ class Service:
 
     def saw(self, what: str) -> None:
         now = self.now()
-        shown = " ".join(f"{name}={now[name]}" for name in ("ActiveState", "NRestarts", "Result", "ExecMainStatus"))
-        self._lines.append(f"{what:44}  {shown}  {now['StatusText']!r}")
+        failed = "" if now["Result"] == "success" else f"Result={now['Result']} ExecMainStatus={now['ExecMainStatus']}"
+        seen = failed or now["StatusText"]
+        self._lines.append(f"{what:34}  {now['ActiveState']:12}  NRestarts={now['NRestarts']}  {seen}".rstrip())
 
     def answer(self, path: str) -> int:
         try:
@@ -201,12 +202,27 @@ def test_stop(service: Service, server: Served) -> None:
     (service.own.place / "opt" / "enough").touch()
     began = time.monotonic()
     service.ctl("stop")
-    service.saw(f"the job is done ({time.monotonic() - began:.1f} s ago)")
+    service.saw(f"{time.monotonic() - began:.1f} s after the job is done")
     now = service.now()
     assert (now["ActiveState"], now["Result"], now["ExecMainStatus"]) == ("inactive", "success", "0")
     assert (workers(server), dict(server.server.rooms.users)) == ([], {})
     shown = json.load(urllib.request.urlopen(f"{server.server.http_url}/workers.json", timeout=30))
     assert shown["workers"] == []
+
+
+def test_restart(service: Service, server: Served) -> None:
+    """`systemctl restart`, as after an upgrade, lets the running job end, and starts the worker again."""
+    service.ctl("start")
+    (first,) = workers(server)
+    server.say(first, {"type": "offer", "sdp": "v=0"})
+    service.until(StatusText="busy")
+    service.ctl("restart", "--no-block")
+    until(lambda: "Draining" in service.log(), "it drains")
+    (service.own.place / "opt" / "enough").touch()
+    until(lambda: workers(server) not in ([], [first]), "another one is registered")
+    service.until(ActiveState="active", StatusText="discoverable")
+    assert workers(server) == list(server.server.rooms.users)
+    service.saw("restart, while a job ran")
 
 
 def test_a_bad_configuration(service: Service) -> None:
