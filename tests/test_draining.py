@@ -201,13 +201,8 @@ async def test_the_echo_of_sigterm_may_come_late(managers: list[Manager], monkey
     monkeypatch.setattr("worker_state.cli.signals.REPEATED", 0.0)
     monkeypatch.setattr("worker_state.cli.signals.TERMINATED_AGAIN", 30.0)
     screen = Kept()
-
-    def again(manager: Manager) -> None:
-        signal.raise_signal(signal.SIGTERM)
-        trio.lowlevel.current_trio_token().run_sync_soon(manager.set_available)
-
-    await running(managers, screen, 60.0, again)
-    assert managers[0].status == "maintenance"
+    await running(managers, screen, 0.5, lambda _: signal.raise_signal(signal.SIGTERM))
+    assert "The job is not over after 0.5 s." in screen.lines
 
     managers.clear()
     await running(managers, Kept(), 3600.0, lambda _: signal.raise_signal(signal.SIGINT))
