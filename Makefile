@@ -21,7 +21,8 @@ VENV_OPS := .venv-ops
 OPS := $(VENV_OPS)/.locked-$(PLACE)
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types matrix slurm-test systemd-test lint format lock clean
+.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types matrix \
+	slurm-test systemd-test image-test kubernetes-test monitoring-test lint format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -90,6 +91,15 @@ slurm-test: $(READY) ## end SLURM jobs in every way, and see each worker drain (
 systemd-test: $(READY) ## run the unit of examples/ under a systemd of its own, in namespaces (root)
 	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_systemd.py $(ARGS)
 
+image-test: $(READY) ## build the container image and run it (podman, runc, mmdebstrap: installed by apt where that can be)
+	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_image.py $(ARGS)
+
+kubernetes-test: $(READY) $(OPS) ## validate the Kubernetes example against the schemas of three versions
+	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_kubernetes.py $(ARGS)
+
+monitoring-test: $(READY) $(OPS) ## try rules and dashboard in a real Prometheus (unpacked from Debian's package where it can)
+	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_monitoring.py $(ARGS)
+
 lint: $(READY) ## check style and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -97,6 +107,7 @@ lint: $(READY) ## check style and types only
 	@# What the other systems lack: each with a cache of its own, which the other's options would make worthless.
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 src examples
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin src examples
+	$(BIN)/hadolint Dockerfile
 
 format: $(READY) ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
@@ -109,6 +120,7 @@ UPGRADE ?= --upgrade
 lock: ## resolve the dependencies again and write the locks (UPGRADE= keeps the versions that still fit)
 	@test -x .venv-lock/bin/uv || { $(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install -qq uv; }
 	$(UV_COMPILE) $(UPGRADE) --group dev --output-file requirements.lock
+	$(UV_COMPILE) $(UPGRADE) --constraint requirements.lock --output-file requirements-image.lock
 	for group in bench docs mutation ops webrtc; do \
 		$(UV_COMPILE) $(UPGRADE) --constraint requirements.lock --group $$group --output-file requirements-$$group.lock || exit 1; \
 	done
@@ -158,3 +170,9 @@ $(WEBRTC): requirements-webrtc.lock | $(READY)
 		-r requirements-webrtc.lock; \
 	then touch $@; \
 	else echo "aiortc cannot be installed here: the tests of the WebRTC examples are skipped." >&2; fi
+
+$(OPS): requirements-ops.lock | $(READY)
+	@echo "Setting up .venv-ops (once) ..."; rm -rf .venv-ops; $(BIN)/python -m venv .venv-ops
+	@.venv-ops/bin/python -m pip install -qq --disable-pip-version-check --retries 1 --require-hashes -r requirements-ops.lock || \
+		{ echo "What the checks of the operations need cannot be installed here: they are not run." >&2; exit 1; }
+	@touch $@
