@@ -16,7 +16,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 
 FROM ${BASE}
 # A user with a name and a home, which some libraries ask for; by its number, so that Kubernetes sees that it is not root.
-RUN useradd --no-log-init --uid 10001 --user-group --create-home worker
+RUN useradd --no-log-init --uid 10001 --user-group --create-home worker && mkdir /work
 COPY --from=build /opt/worker /opt/worker
 ENV PATH=/opt/worker/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /work
