@@ -83,7 +83,7 @@ types: $(READY) ## check that every public name has its type, and the examples w
 
 # Pythons are taken from the PATH: PATH="/elsewhere/bin:$$PATH" make matrix
 matrix: $(OPS) ## run the tests on Python 3.11 to 3.13, with the lowest and the newest dependencies (long; ARGS="-p 3.12")
-	$(VENV_OPS)/bin/nox --sessions tests missing $(ARGS)
+	@test ! -x $(VENV_OPS)/bin/nox || $(VENV_OPS)/bin/nox --sessions tests missing $(ARGS)
 
 slurm-test: $(READY) ## end SLURM jobs in every way, and see each worker drain (root; installs SLURM by apt, starts it on loopback)
 	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_slurm.py $(ARGS)
@@ -152,11 +152,6 @@ $(LOCKED): requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-$(OPS): requirements-ops.lock | $(LOCKED)
-	@rm -rf $(VENV_OPS) && $(BIN)/python -m venv $(VENV_OPS) && \
-		$(VENV_OPS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-ops.lock
-	@touch $@
-
 $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || \
@@ -173,8 +168,8 @@ $(WEBRTC): requirements-webrtc.lock | $(READY)
 
 # Where they cannot be installed, the tests that need them are skipped, and the next run tries again.
 $(OPS): requirements-ops.lock | $(READY)
-	@echo "Setting up .venv-ops (once) ..."; rm -rf .venv-ops; $(BIN)/python -m venv .venv-ops
-	@if .venv-ops/bin/python -m pip install -qq --disable-pip-version-check --retries 1 --require-hashes \
+	@echo "Setting up $(VENV_OPS) (once) ..."; rm -rf $(VENV_OPS); $(BIN)/python -m venv $(VENV_OPS)
+	@if $(VENV_OPS)/bin/python -m pip install -qq --disable-pip-version-check --retries 1 --require-hashes \
 		-r requirements-ops.lock; \
 	then touch $@; \
-	else rm -rf .venv-ops; echo "The tools of the group ops cannot be installed here: what needs them is skipped." >&2; fi
+	else rm -rf $(VENV_OPS); echo "The tools of the group ops cannot be installed here: what needs them is skipped." >&2; fi

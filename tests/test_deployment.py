@@ -1,8 +1,9 @@
-"""The files that people copy for systemd, Kubernetes and SLURM, held to the code and to systemd's own judgement.
+"""The files that people copy for their operations, held to the code and to systemd's own judgement.
 
-`make slurm-test` and `make systemd-test` run them for real.
+The targets of `make help` that end with `-test` run them for real.
 """
 
+import json
 import os
 import re
 import shlex
@@ -26,10 +27,18 @@ from worker_state import State, Timing
 from worker_state.cli.output import ExitCode
 from worker_state.cli.run import DRAIN_TIMEOUT, run_command
 from worker_state.integrations.health.server import BOUND, REMEMBERED
+from worker_state.integrations.metrics import exposition
+from worker_state.protocol.counters import Counters
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 UNIT = (EXAMPLES / "worker-state.service").read_text(encoding="utf-8")
 PROBES = (EXAMPLES / "kubernetes.yaml").read_text(encoding="utf-8")
+IMAGE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+MONITORING = {
+    name: (EXAMPLES / "monitoring" / name).read_text(encoding="utf-8")
+    for name in ("dashboard.json", "rules.yml", "rules_test.yml")
+}
 SBATCH = sorted((EXAMPLES / "slurm").glob("*.sbatch"))
 KILL_WAIT = 30.0  # seconds, of SLURM's defaults
 LEAVING = DRAIN_TIMEOUT + Timing().exit + Timing().close
@@ -55,6 +64,11 @@ def command_of(script: Path) -> list[str]:
     return shlex.split(line)
 
 
+def entry_point() -> list[str]:
+    (listed,) = re.findall(r"^ENTRYPOINT (\[.*\])$", IMAGE, re.MULTILINE)
+    return [str(word) for word in json.loads(listed)]
+
+
 @pytest.mark.parametrize("command", [shlex.split(of_unit("ExecStart")), command_of_probes(), *map(command_of, SBATCH)])
 def test_the_options_exist(command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What the files start is a command with a handler and options that there are."""
@@ -63,11 +77,27 @@ def test_the_options_exist(command: list[str], monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sys, "path", sys.path.copy())
     assert command[0].endswith("worker-state")
     assert command[1:3] == ["run", "my_worker:handle"]
+    accepted(command[2:], monkeypatch)
+
+
+def test_the_image_takes_a_handler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The image's entry point is a command with options that there are, and the handler is added to it."""
+    (tmp_path / "my_worker.py").write_text("def handle(job): pass\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    command = entry_point()
+    assert command[:2] == ["worker-state", "run"]
+    assert {"--wait", "--withhold-session-string", "--health"} <= set(command)
+    accepted([*command[2:], "my_worker:handle"], monkeypatch)
+
+
+def accepted(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`worker-state run` comes as far as the event loop with these options."""
     ran: list[bool] = []
     monkeypatch.setattr("trio.run", lambda *_: ran.append(True))
     app = typer.Typer()
     app.command()(run_command)
-    result = CliRunner().invoke(app, command[2:])
+    result = CliRunner().invoke(app, options)
     assert (result.exit_code, ran, result.stderr) == (0, [True], "")
 
 
@@ -104,6 +134,42 @@ async def test_the_probes_ask_for_what_is_answered() -> None:
     async with served(showing(State(unregistered_since=trio.current_time()))) as client:
         assert (await client.get(alive)).status_code == 200
         assert (await client.get(ready)).status_code == 503
+
+
+def test_the_image_is_asked_for_what_kubernetes_asks_for() -> None:
+    """One port and one path, in the image's health check, its entry point and the pod; and neither runs as root."""
+    command, (port,) = entry_point(), of_probes("containerPort")
+    assert command[command.index("--health") + 1] == port
+    assert re.findall(r"HTTPConnection\('127\.0\.0\.1', (\d+)", IMAGE) == [port]
+    assert re.findall(r"'GET', '([^']+)'", IMAGE) == of_probes("path")[:1]
+    (user,) = re.findall(r"^USER (\d+):\d+$", IMAGE, re.MULTILINE)
+    assert int(user) > 0
+    assert of_probes("runAsNonRoot") == ["true"]
+
+
+@pytest.mark.parametrize("name", MONITORING)
+def test_alerts_and_panels_ask_for_metrics_that_there_are(name: str) -> None:
+    """Every metric that they name, and every status, result and outcome, is one of a worker's own."""
+    _, text = exposition(State(), Counters(), now=0.0, lag=0.0, wall_ahead=0.0)
+    known = set(re.findall(r"^worker_state_\w+", text.decode(), re.MULTILINE))
+    asked_for = set(re.findall(r"worker_state_\w+", MONITORING[name]))
+    assert len(asked_for) > 8
+    assert asked_for <= known
+    labels = r'\b((?:status|result|outcome)=\\?"\w+)'
+    assert {each.replace("\\", "") for each in re.findall(labels, MONITORING[name])} <= set(
+        re.findall(labels, text.decode())
+    )
+
+
+def test_every_alert_is_tried_and_explained() -> None:
+    """An alert fires in a test of promtool's, and the page says what it means and what to do."""
+    page = (ROOT / "docs" / "how-to" / "monitor.md").read_text("utf-8")
+    alerts = re.findall(r"- alert: (\w+)", MONITORING["rules.yml"])
+    assert len(alerts) > 8
+    assert re.findall(r"^### (\w+)$", page, re.MULTILINE) == alerts
+    assert set(re.findall(r"alertname: (\w+)\n +exp_alerts:", MONITORING["rules_test.yml"])) == set(alerts)
+    severities = re.findall(r"severity: (\w+)\}\n +annotations", MONITORING["rules.yml"])
+    assert re.findall(r"^### \w+\n\n\*(\w+)\.\*", page, re.MULTILINE) == severities
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed here")

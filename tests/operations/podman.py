@@ -39,9 +39,9 @@ class Podman:
 
     def __call__(self, *words: str | Path, check: bool = True, cwd: Path | None = None) -> "Done":
         """Run `podman` with these words."""
-        places = ["--root", self.folder / "root", "--runroot", self.folder / "run"]
+        places = f"--root={self.folder}/root", f"--runroot={self.folder}/run"
         done = subprocess.run(
-            ["podman", *places, *words],
+            ["podman", *places, *map(str, words)],
             cwd=cwd or self.folder,
             env=self._variables,
             stdin=subprocess.DEVNULL,

@@ -59,7 +59,7 @@ def make_base(podman: Podman, tar: Path) -> None:
     codename, archive = source()
     left_out = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")]
     packages = "--include=python3,python3-venv,ca-certificates"
-    words = ["mmdebstrap", "--quiet", "--variant=minbase", packages, *left_out, codename, tar, archive]
+    words = ["mmdebstrap", "--quiet", "--variant=minbase", packages, *left_out, codename, str(tar), archive]
     subprocess.run(words, check=True, timeout=600, stdin=subprocess.DEVNULL)
     podman("import", "--change", PATHS, tar, "base")
     tar.unlink()
@@ -72,9 +72,11 @@ def image(podman: Podman) -> str:
         "run", "--rm", "--network=none", "base", "python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')"
     )
     wheels = podman.folder / "wheels"
-    get = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary=:all:", "--no-deps", "--dest", wheels]
+    get = [sys.executable, "-m", "pip", "download", "-qq", "--only-binary=:all:", "--no-deps", "--dest", str(wheels)]
     version = f"--python-version={python.stdout.strip()}"
-    subprocess.run([*get, version, "--require-hashes", "-r", ROOT / "requirements-image.lock"], check=True, timeout=300)
+    subprocess.run(
+        [*get, version, "--require-hashes", "-r", str(ROOT / "requirements-image.lock")], check=True, timeout=300
+    )
     get.remove("--no-deps")
     subprocess.run([*get, version, "hatchling", EXTRA], check=True, timeout=300)
     settings = podman.folder / "pip.conf"
@@ -224,7 +226,7 @@ def test_a_job_ends_before_the_container(island: Island, spawn: Spawn) -> None:
     assert '"done"' in client.lines[-1]
     assert island.exit_code() == 0
     logs = island.logs()
-    assert logs.index("Draining: busy (job ") < logs.index("Leaving (") < logs.index("event=identity_deleted")
+    assert logs.index("Draining: busy with job ") < logs.index("Leaving (") < logs.index("event=identity_deleted")
     assert "sleap-session:" not in logs
 
 

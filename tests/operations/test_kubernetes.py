@@ -14,7 +14,7 @@ VERSIONS = ("1.29.0", "1.33.0", "1.37.0")
 
 
 def validated(file: Path, version: str) -> subprocess.CompletedProcess[str]:
-    words = [needs("kubernetes-validate"), "--strict", "--kubernetes-version", version, file]
+    words = [str(needs("kubernetes-validate")), "--strict", "--kubernetes-version", version, str(file)]
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -39,9 +39,9 @@ def prometheus() -> Path:
     return unpacked("prometheus", "prometheus", into).parent
 
 
-def promtool(folder: Path, *words: str | Path, cwd: Path = FILES) -> subprocess.CompletedProcess[str]:
+def promtool(folder: Path, *words: str, cwd: Path = FILES) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [folder / "promtool", *words], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        [str(folder / "promtool"), *words], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
     )
 
 
@@ -64,7 +64,7 @@ def test_the_rules_do_what_their_tests_say(prometheus: Path, tmp_path: Path) -> 
 
 def test_the_dashboard_is_what_its_program_writes() -> None:
     """The committed JSON is that of the committed program."""
-    words = [needs("python"), "dashboard.py"]
+    words = [str(needs("python")), "dashboard.py"]
     written = subprocess.run(words, cwd=FILES, capture_output=True, text=True, timeout=60, check=True)
     assert written.stdout == (FILES / "dashboard.json").read_text("utf-8")
 
