@@ -62,9 +62,8 @@ class Podman:
         return self(subcommand, *more, *words, cwd=cwd, check=check)
 
     def end(self) -> None:
-        """Remove every container, image, mount and cgroup."""
+        """Remove every container, mount and cgroup, and with the folder every image."""
         self("rm", "--all", "--force", "--time", "0", check=False)
-        self("rmi", "--all", "--force", check=False)
         for mount in reversed(mounts_under(self.folder)):
             subprocess.run(["umount", mount], check=False, timeout=PATIENCE)
         assert not mounts_under(self.folder)

@@ -226,7 +226,8 @@ def test_a_job_ends_before_the_container(island: Island, spawn: Spawn) -> None:
     assert '"done"' in client.lines[-1]
     assert island.exit_code() == 0
     logs = island.logs()
-    assert logs.index("Draining: busy with job ") < logs.index("Leaving (") < logs.index("event=identity_deleted")
+    steps = "Draining: busy with job ", "Leaving (", "event=identity_deleted"
+    assert [each for line in logs.splitlines() for each in steps if each in line] == list(steps), logs
     assert "sleap-session:" not in logs
 
 
