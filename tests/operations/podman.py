@@ -17,7 +17,6 @@ default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
-network_cmd_path = ""
 runtime = "runc"
 static_dir = "{folder}/static"
 tmp_dir = "{folder}/tmp"
