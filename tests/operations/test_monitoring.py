@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -84,6 +85,13 @@ class Asked:
 
     url: str
 
+    def is_ready(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/-/ready", timeout=30) as answer:
+                return bool(answer.status == 200)
+        except HTTPError:
+            return False
+
     def query(self, expression: str) -> list[dict[str, Any]]:
         with urlopen(f"{self.url}/api/v1/query?{urlencode({'query': expression})}", timeout=30) as answer:
             return list(json.load(answer)["data"]["result"])
@@ -129,8 +137,9 @@ def asked(prometheus: Path, spawn: Spawn, tmp_path: Path) -> Asked:
     address = "--web.listen-address=127.0.0.1:0"
     running = spawn(*options, address, program=("sh", "-c", 'exec "$@" 2>&1', "sh", prometheus / "prometheus"))
     (port,) = re.findall(r"127\.0\.0\.1:([1-9]\d*)", running.until('"Listening on"'))
-    running.until("Server is ready")
-    return Asked(f"http://127.0.0.1:{port}")
+    asked = Asked(f"http://127.0.0.1:{port}")
+    until(asked.is_ready, lambda: running.lines)
+    return asked
 
 
 def announced(spawn: Spawn, folder: Path, server: dict[str, str]) -> tuple[Running, str]:
