@@ -19,9 +19,13 @@ WEBRTC := $(VENV)/.webrtc-$(PLACE)
 # The tools of the operations, in an environment of their own.
 VENV_OPS := .venv-ops
 OPS := $(VENV_OPS)/.locked-$(PLACE)
+# What builds the documentation, in an environment of its own.
+DOCS_BIN := .venv-docs/bin
+DOCS := .venv-docs/.ready-$(PLACE)
+
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools types matrix \
+.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools docs types matrix \
 	slurm-test systemd-test image-test kubernetes-test monitoring-test lint format lock clean
 
 help: ## show this list
@@ -66,6 +70,16 @@ mutation: $(READY) ## change the decisions in some thousand ways, and see a test
 
 bench-tools: $(READY) ## install what the benchmarks' peers and pictures need beside the rest
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.lock
+
+# The pages, their examples, their links: as Markdown and as a site. Nothing is fetched from outside.
+SPHINX := -q -W --keep-going -c docs -d build/doctrees .
+docs: $(DOCS) ## build the documentation site in build/docs, run the examples in it, check its links
+	@rm -rf build/docs build/doctest
+	$(DOCS_BIN)/sphinx-build -b html $(SPHINX) build/docs
+	$(DOCS_BIN)/sphinx-build -b doctest $(SPHINX) build/doctest
+	$(DOCS_BIN)/lychee --offline --include-fragments --no-progress --quiet \
+		'*.md' 'docs/**/*.md' 'benchmarks/**/*.md' build/docs
+	@echo "The site: build/docs/index.html"
 
 # Of the installed package, from outside: that is what the tools of a user see.
 types: $(READY) ## check that every public name has its type, and the examples with them, as an editor does
@@ -127,7 +141,7 @@ lock: ## resolve the dependencies again and write the locks (UPGRADE= keeps the 
 	$(UV_COMPILE) $(UPGRADE) --constraint requirements-webrtc.lock --group webrtc --group types --output-file requirements-types.lock
 
 clean: ## remove the virtual environment and every cache
-	rm -rf $(VENV) .venv-lock $(VENV_OPS) .nox build dist htmlcov mutants .coverage .coverage.* \
+	rm -rf $(VENV) .venv-lock .venv-docs $(VENV_OPS) .nox build dist htmlcov mutants .coverage .coverage.* \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -173,3 +187,12 @@ $(OPS): requirements-ops.lock | $(READY)
 		-r requirements-ops.lock; \
 	then touch $@; \
 	else rm -rf $(VENV_OPS); echo "The tools of the group ops cannot be installed here: what needs them is skipped." >&2; fi
+
+$(DOCS): requirements-docs.lock pyproject.toml | $(LOCKED)
+	@echo "Setting up .venv-docs (once, about a minute) ..."
+	@rm -rf .venv-docs && $(BIN)/python -m venv .venv-docs
+	@{ $(DOCS_BIN)/python -m pip install -qq --disable-pip-version-check --retries 1 --require-hashes \
+		-r requirements-docs.lock && \
+	$(DOCS_BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .; } || \
+		{ echo "Sphinx, or what belongs to it, cannot be installed here: the documentation is not built." >&2; exit 1; }
+	@touch $@

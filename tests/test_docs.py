@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker_state.protocol.registration_fsm import mermaid
+from docs import generator
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "NOTES.md", "docs", "benchmarks/results/README.md")
@@ -90,9 +90,10 @@ def test_what_the_sources_cite_by_its_id_alone_is_there() -> None:
             assert re.search(rf"^### {name}$", FAULTS, re.MULTILINE), f"{source.name}: {name}"
 
 
-def test_the_picture_is_the_table_s() -> None:
-    """The state diagram in the architecture's page is the one that the code draws."""
-    assert f"```mermaid\n{mermaid()}\n```" in (ROOT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+def test_what_is_generated_is_current() -> None:
+    """The reference's tables and the pictures are those that the code gives: else run `python -m docs.generator`."""
+    for path, text in generator.contents().items():
+        assert path.read_text("utf-8") == text, f"run `.venv/bin/python -m docs.generator`: {path.name} is another now"
 
 
 def test_notes_are_decisions() -> None:

@@ -1,0 +1,39 @@
+"""The documentation site: `make docs` builds it with Sphinx, from the Markdown that a code host shows, too.
+
+The sources are the whole checkout, so every relative link of a page is right in both places: pages become pages, any
+other file (an example, a source) is copied and linked. Nothing is fetched, neither while building nor while reading.
+"""
+
+project = "worker_state"
+html_title = "worker_state"
+copyright = "the worker-state contributors"
+root_doc = "docs/index"
+include_patterns = ["docs/**", "CHANGELOG.md", "CONTRIBUTING.md", "NOTES.md", "SECURITY.md", "benchmarks/results/*"]
+exclude_patterns = [".*", "build", "dist", "htmlcov", "mutants", "src", "tests"]
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.viewcode",
+    "sphinxcontrib_trio",  # says which functions are async, and which are context managers
+]
+myst_heading_anchors = 4
+myst_links_external_new_tab = False
+highlight_language = "text"
+default_role = "code"  # docstrings have single backticks, as the pages do
+
+add_module_names = False
+python_use_unqualified_type_names = True
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+maximum_signature_line_length = 60
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_extra_path = ["_site"]  # an index.html that leads to the first page
+html_copy_source = False
+html_show_sphinx = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
