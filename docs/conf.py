@@ -4,6 +4,9 @@ The sources are the whole checkout, so every relative link of a page is right in
 other file (an example, a source) is copied and linked. Nothing is fetched, neither while building nor while reading.
 """
 
+import re
+from pathlib import Path
+
 project = "worker_state"
 html_title = "worker_state"
 copyright = "the worker-state contributors"
@@ -37,3 +40,29 @@ html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+def _with_factories(_app, _what, _name, _obj, _options, signature, returned):
+    """A default that is made anew each time is no Python: `timing: Timing = <factory>`."""
+    return (signature or "").replace("<factory>", "...") or None, returned
+
+
+HERE = Path(__file__).parent
+
+
+def _with_navigation(_app, docname, source):
+    """The side bar has the first page's parts: what each one links to, in its order, and what it has forgotten."""
+    if docname != root_doc:
+        return
+    for part in re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]:
+        title = part.partition("\n")[0]
+        linked = re.findall(r"\]\(([^)#:]+)\.md\)", part)
+        others = sorted(f"{title.lower()}/{page.stem}" for page in (HERE / title.lower()).glob("*.md"))
+        entries = "\n".join(dict.fromkeys([*linked, *others]))
+        source[0] += f"\n```{{toctree}}\n:caption: {title}\n:hidden:\n\n{entries}\n```\n"
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("source-read", _with_navigation)
+    app.connect("autodoc-process-signature", _with_factories)

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from docs import generator
-
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "NOTES.md", "docs", "benchmarks/results/README.md")
 FILES = sorted(file for page in PAGES for file in ([*(ROOT / page).rglob("*.md")] or [ROOT / page]))
@@ -25,6 +23,18 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def named_tests(text: str) -> int:
+    """How many tests, or files of tests, are named in this text. Each has to be there."""
+    file, named = "", 0
+    for path, test in NAMED.findall(text):
+        file = path or file
+        if file:
+            names = re.findall(r"^(?:async )?def (test_\w+)", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+            named += bool(path or test)
+            assert not test or any(fnmatch(name, test) for name in names), (file, test)
+    return named
+
+
 @pytest.mark.parametrize("page", FILES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     """Every link to a file of the repository, and to a heading in it, resolves."""
@@ -40,14 +50,7 @@ def test_the_catalogue_names_tests_that_exist() -> None:
     for entry in re.split(r"^### ", FAULTS, flags=re.MULTILINE)[1:]:
         line = re.search(r"^- \*\*Tests\*\*: (.*?)(?=^- |\Z|^## )", entry, re.MULTILINE | re.DOTALL)
         assert line is not None, entry
-        file, named = "", 0
-        for path, test in NAMED.findall(line[1]):
-            file = path or file
-            if file:
-                names = re.findall(r"^(?:async )?def (test_\w+)", (ROOT / file).read_text("utf-8"), re.MULTILINE)
-                named += bool(path or test)
-                assert not test or any(fnmatch(name, test) for name in names), (file, test)
-        assert named or "**open**" in line[1], entry
+        assert named_tests(line[1]) or "**open**" in line[1], entry
 
 
 def test_each_bound_is_set_and_held_where_its_row_says() -> None:
@@ -62,14 +65,7 @@ def test_each_bound_is_set_and_held_where_its_row_says() -> None:
             assert names, row
             for name in names:
                 assert re.search(rf"^ *(?:def |[\w, ]*\b){name.removeprefix('timing.')}\b", text, re.MULTILINE), name
-        file = ""
-        for path, test in NAMED.findall(tests):
-            if not (path or test):
-                continue
-            file = path or file
-            names = re.findall(r"^(?:async )?def (test_\w+)", (ROOT / file).read_text("utf-8"), re.MULTILINE)
-            assert not test or any(fnmatch(name, test) for name in names), (file, test)
-        assert file, row
+        assert named_tests(tests), row
 
 
 def test_what_the_sources_cite_is_there() -> None:
@@ -90,12 +86,16 @@ def test_what_the_sources_cite_by_its_id_alone_is_there() -> None:
             assert re.search(rf"^### {name}$", FAULTS, re.MULTILINE), f"{source.name}: {name}"
 
 
-def test_what_is_generated_is_current() -> None:
-    """The reference's tables and the pictures are those that the code gives: else run `python -m docs.generator`."""
-    for path, text in generator.contents().items():
-        assert path.read_text("utf-8") == text, f"run `.venv/bin/python -m docs.generator`: {path.name} is another now"
-
-
 def test_notes_are_decisions() -> None:
     """The notes stay short enough to be read."""
     assert len((ROOT / "NOTES.md").read_text("utf-8").splitlines()) < 250
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    """Every promise says which tests hold it, and those exist."""
+    page = (ROOT / "docs" / "explanation" / "promises.md").read_text("utf-8")
+    promised, _, _ = page.partition("## What is not promised")
+    promises = re.split(r"^- (?=\*\*)", promised, flags=re.MULTILINE)[1:]
+    assert len(promises) > 25
+    for promise in promises:
+        assert named_tests(promise.partition("Held by")[2]), promise

@@ -18,10 +18,18 @@ LONGEST = 2**19  # bytes of both as JSON: a server takes 1 MiB in a frame, and c
 DEEPEST = 32  # levels of a nested value: far more than anybody needs, far fewer than a JSON parser refuses
 
 STATUS_KEYS = frozenset({"status", "current_job_id", "pending_job_id"})
-# The capabilities that clients in the field know, by the type that they compare.
-NUMBERS = frozenset({"gpu_memory_mb", "max_concurrent_jobs"})
-TEXTS = frozenset({"gpu_model", "cuda_version", "hostname", "sleap_version"})
-LISTS = frozenset({"supported_models", "supported_job_types"})
+# The capabilities that clients in the field know, by the type that they compare, and what they mean.
+NUMBERS = {"gpu_memory_mb": "The memory of the GPU.", "max_concurrent_jobs": "How many jobs the worker runs at once."}
+TEXTS = {
+    "cuda_version": "The version of CUDA: `12.4`.",
+    "gpu_model": "The GPU's name: `NVIDIA RTX A5000`.",
+    "hostname": "The machine's name, as people know it.",
+    "sleap_version": "The version of SLEAP: `1.4.1`.",
+}
+LISTS = {
+    "supported_job_types": "What jobs the worker takes: `training`, `inference`.",
+    "supported_models": "What models it can train or run: `base`, `centroid`, `topdown`.",
+}
 
 
 class ReadOnly(Mapping[str, Any]):

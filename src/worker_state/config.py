@@ -44,21 +44,33 @@ def _with_checked_names(config: type[T]) -> type[T]:
 @_with_checked_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How long each thing may take, in seconds. All must be positive and finite."""
+    """How long each thing may take, in seconds. All must be positive and finite.
+
+    >>> from worker_state import Timing
+    >>> Timing(http=10).http
+    10
+    """
 
     register: float = 60.0
     """From a `register` to its answer; then the link is aborted. The first `register` on a link may take 20 times as
     long while the server answers pings: giving up would feed a storm (`protocol/reconnect.py`)."""
-    answer: float = 12.0  # from an `update_metadata` or an echo to its answer; a single miss proves nothing (F23)
-    http: float = 30.0  # one HTTP request as a whole, body included (T11)
-    send: float = 20.0  # one frame into the socket; a server that has stopped reading costs the link after this
-    unacknowledged: float = 15.0  # our bytes, by the kernel over there; then the network is gone (on Linux)
-    ping_every: float = 8.0  # between WebSocket pings, when nothing else shows that the link lives
+    answer: float = 12.0
+    """From an `update_metadata` or an echo to its answer. A single miss proves nothing (F23)."""
+    http: float = 30.0
+    """One HTTP request as a whole, body included (T11)."""
+    send: float = 20.0
+    """One frame into the socket. A server that has stopped reading costs the link after this."""
+    unacknowledged: float = 15.0
+    """For how long our bytes may stay unacknowledged by the kernel over there; then the network is gone. On Linux."""
+    ping_every: float = 8.0
+    """Between WebSocket pings, when nothing else shows that the link lives."""
     silence: float = 25.0
     """From a ping without a pong or a frame: the link is dead. Below 25 s a paused server would be abandoned (F23).
     A dead link is noticed `ping_every + silence` seconds after its last sign of life."""
-    exit: float = 2.0  # all deletions at the exit together
-    close: float = 0.5  # the closing handshake after that, before the socket is aborted
+    exit: float = 2.0
+    """All deletions at the exit together."""
+    close: float = 0.5
+    """The closing handshake after that, before the socket is aborted."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -74,27 +86,42 @@ class Config:
     for account keys, which need the `room_id`. `capabilities` are the properties that clients filter by
     (`gpu_memory_mb`, `gpu_model`, …), without those of the status: what the field compares has its type, under other
     names any JSON value goes. Raises `ConfigError` (a `ValueError`) with a sentence that names the field.
+
+    >>> from worker_state import Config
+    >>> config = Config("wss://signaling.example.org", "https://signaling.example.org", tags=["training-worker"])
+    >>> config.creates_room
+    True
     """
 
-    websocket_url: str = field(repr=False)  # its query may hold a token, hence not in `repr`
+    websocket_url: str = field(repr=False)
+    """The server's WebSocket address, `wss://…`. Its query may hold a token, hence it is not in `repr`."""
     http_url: str
+    """Its HTTP address, `https://…`, without a query."""
     room_id: str | None = None
+    """The room to join, with its token or with an account's API key. Without it: a room of its own, or the key's."""
     room_token: str | None = field(default=None, repr=False)
+    """The token of that room, a secret."""
     api_key: str | None = field(default=None, repr=False)
+    """Register with this key, a secret, and not with an identity of a sign-in (servers of generation v3)."""
     tags: tuple[str, ...] = TAGS
+    """What clients search for. The usual three are those that clients in the field know."""
     capabilities: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    peer_id: str | None = None  # used as it is, so no other worker may have it; None: the server's, or a random one
-    admin: bool = False  # offer to be the room's admin, with `is_admin` in the `register`
+    """The properties that clients filter by, beside the status."""
+    peer_id: str | None = None
+    """Used as it is, so no other worker may have it. Without it: the server's, or with an API key a random one."""
+    admin: bool = False
+    """Offer to be the room's admin, with `is_admin` in the `register`."""
     timing: Timing = field(default_factory=Timing)
-    show_session_string: bool = (
-        True  # in the log, although it is a secret: at the start, and when a new room changes it
-    )
-    wait_for_server: bool = False  # a start that cannot reach the server waits instead of failing (`StartupFailed`)
+    """How long each thing may take."""
+    show_session_string: bool = True
+    """Log the session string, although it is a secret: at the start, and when a new room changes it."""
+    wait_for_server: bool = False
+    """A start that cannot reach the server waits for it, as after a lost connection, instead of failing."""
     delete_given_room: bool = False
     """Delete the room that was given to the worker, too, if it is the last one there at its exit. Everybody else with
     the room's token, or an API key of it, is refused from then on (G01)."""
     reservation_limit: float | None = None
-    """Seconds after which a reservation whose client never came ends by itself; None: only the worker ends it (F15)."""
+    """Seconds after which a reservation whose client never came ends by itself; else only the worker ends it (F15)."""
     signal_buffer: int = 256
     """Messages of the worker's other parts that may wait unread: eight negotiations of some 30 candidates. What comes
     beyond that is counted, logged and dropped, for a blocked reader would also stop the pongs."""

@@ -9,14 +9,26 @@ class WorkerStateError(Exception):
 
 class ConfigError(WorkerStateError, ValueError):
     """A `Config` (or `Timing`) was refused; the text is a sentence that names the field. It goes without what looks
-    like a secret: people put keys into wrong places."""
+    like a secret: people put keys into wrong places.
+
+    >>> from worker_state import Config
+    >>> Config("https://signaling.example.org", "https://signaling.example.org")
+    Traceback (most recent call last):
+    worker_state.errors.ConfigError: websocket_url must begin with ws:// or wss://, not 'https://'
+    """
 
     def __init__(self, sentence: str) -> None:
         super().__init__(looks_redacted(sentence))
 
 
 class SessionStringError(WorkerStateError, ValueError):
-    """A session string could not be read; the text says what is wrong without repeating it."""
+    """A session string could not be read; the text says what is wrong without repeating it.
+
+    >>> from worker_state import SessionString
+    >>> SessionString.parse("1a2b3c4d")
+    Traceback (most recent call last):
+    worker_state.errors.SessionStringError: a session string begins with 'sleap-session:'
+    """
 
 
 class StartupFailed(WorkerStateError):

@@ -317,7 +317,9 @@ async def run_in_world(
 def open_state_manager(
     config: Config, *, early: Callable[[Manager], None] | None = None
 ) -> AbstractAsyncContextManager[Manager]:
-    """The same for scripts: `async with open_state_manager(config) as manager`. Raises `StartupFailed` on entering.
+    """Keep this worker discoverable while the block lasts: `async with open_state_manager(config) as manager`.
+
+    As `run_state_manager`, for scripts. Raises `StartupFailed` on entering.
 
     After the body the identities' deletion is asked for and the socket closed. What the body raised leaves as itself;
     if the manager has failed, too, both leave in one group. `early` is called with the manager before the start, for

@@ -19,7 +19,15 @@ _KEYS = {"r": "room id", "t": "room token", "p": "peer id"}
 
 @dataclass(frozen=True, slots=True)
 class SessionString:
-    """A room, its token and the worker's peer id; `str()` gives the text that clients take."""
+    """A room, its token and the worker's peer id; `str()` gives the text that clients take.
+
+    >>> from worker_state import SessionString
+    >>> text = str(SessionString(room_id="1a2b3c4d", token="5e6f70", peer_id="gpu-07"))
+    >>> text
+    'sleap-session:eyJyIjogIjFhMmIzYzRkIiwgInQiOiAiNWU2ZjcwIiwgInAiOiAiZ3B1LTA3In0='
+    >>> SessionString.parse(text).peer_id
+    'gpu-07'
+    """
 
     room_id: str
     token: str = field(repr=False)

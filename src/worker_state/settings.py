@@ -49,6 +49,7 @@ class Key:
     default: Any = None
     secret: bool = False
     option: str | None = None
+    unit: str = ""
 
 
 def _keys() -> Iterator[Key]:
@@ -59,26 +60,28 @@ def _keys() -> Iterator[Key]:
     yield Key("room_id", "room_id", variables=("WORKER_STATE_ROOM_ID",), option="--room")
     yield Key("room_token", "room_token", variables=("WORKER_STATE_ROOM_TOKEN",), secret=True, option="--token")
     yield Key("api_key", "api_key", variables=key_variables, secret=True, option="--api-key")
-    for name, kind, option in (
-        ("peer_id", Kind.TEXT, "--peer-id"),
-        ("admin", Kind.SWITCH, None),
-        ("tags", Kind.LIST, "--tag"),
-        ("show_session_string", Kind.SWITCH, "--withhold-session-string"),
-        ("wait_for_server", Kind.SWITCH, "--wait"),
-        ("delete_given_room", Kind.SWITCH, None),
-        ("reservation_limit", Kind.NUMBER, None),
-        ("signal_buffer", Kind.NUMBER, None),
-        ("signal_buffer_bytes", Kind.NUMBER, None),
+    for name, kind, option, unit in (
+        ("peer_id", Kind.TEXT, "--peer-id", ""),
+        ("admin", Kind.SWITCH, None, ""),
+        ("tags", Kind.LIST, "--tag", ""),
+        ("show_session_string", Kind.SWITCH, "--withhold-session-string", ""),
+        ("wait_for_server", Kind.SWITCH, "--wait", ""),
+        ("delete_given_room", Kind.SWITCH, None, ""),
+        ("reservation_limit", Kind.NUMBER, None, "seconds"),
+        ("signal_buffer", Kind.NUMBER, None, "messages"),
+        ("signal_buffer_bytes", Kind.NUMBER, None, "bytes"),
     ):
-        yield Key(name, name, kind, (PREFIX + name.upper(),), default[name], option=option)
+        yield Key(name, name, kind, (PREFIX + name.upper(),), default[name], option=option, unit=unit)
     options = {"gpu_model": "--gpu-model", "gpu_memory_mb": "--gpu-memory-mb"}
+    units = {"gpu_memory_mb": "MB"}
     for names, kind in ((TEXTS, Kind.TEXT), (NUMBERS, Kind.NUMBER), (LISTS, Kind.LIST)):
         for name in sorted(names):
             key = f"capabilities.{name}"
-            yield Key(key, _field(key), kind, (PREFIX + name.upper(),), option=options.get(name))
+            option, unit = options.get(name), units.get(name, "")
+            yield Key(key, _field(key), kind, (PREFIX + name.upper(),), option=option, unit=unit)
     for each in fields(Timing):
         key = f"timing.{each.name}"
-        yield Key(key, key, Kind.NUMBER, (f"{PREFIX}TIMING_{each.name.upper()}",), each.default)
+        yield Key(key, key, Kind.NUMBER, (f"{PREFIX}TIMING_{each.name.upper()}",), each.default, unit="seconds")
 
 
 def _field(name: str) -> str:

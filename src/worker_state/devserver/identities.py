@@ -33,6 +33,7 @@ class ApiKey:
     expires_at: float | None = None
 
     def refusal(self, now: float) -> str | None:
+        """Why this key is no good, or None: it is."""
         if self.revoked:
             return "Token revoked"
         return "Token expired" if self.expires_at is not None and now > self.expires_at else None

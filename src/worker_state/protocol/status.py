@@ -7,7 +7,12 @@ LONGEST_JOB_ID = 512  # characters. A job id is in every frame about this worker
 
 
 class WorkerStatus(StrEnum):
-    """The four words that clients search for in `properties.status`."""
+    """The four words that clients search for in `properties.status`. Each equals its text.
+
+    >>> from worker_state import WorkerStatus
+    >>> WorkerStatus.BUSY == "busy"
+    True
+    """
 
     AVAILABLE = "available"
     RESERVED = "reserved"

@@ -138,6 +138,7 @@ class MemoryServer(Changes):
         self.silent = self.answers_pings = True
 
     def unmute(self) -> None:
+        """The end of `mute`: frames are handled and answered again."""
         self.silent = self.answers_pings = False
 
     def half_open(self, peer_id: str) -> None:
@@ -159,6 +160,7 @@ class MemoryServer(Changes):
             socket.frozen = []
 
     def thaw(self) -> None:
+        """The end of `freeze`: what has come meanwhile is handled."""
         for socket in tuple(self.sockets):
             texts, socket.frozen = socket.frozen or [], None
             unsent, socket.unsent = socket.unsent, []
