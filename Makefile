@@ -23,9 +23,8 @@ OPS := $(VENV_OPS)/.locked-$(PLACE)
 DOCS_BIN := .venv-docs/bin
 DOCS := .venv-docs/.ready-$(PLACE)
 
-
 .DEFAULT_GOAL := help
-.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools docs types matrix \
+.PHONY: help run demo test coverage simulate day mutants mutation explore bench-tools docs docs-tools types matrix \
 	slurm-test systemd-test image-test kubernetes-test monitoring-test lint format lock clean
 
 help: ## show this list
@@ -73,8 +72,10 @@ bench-tools: $(READY) ## install what the benchmarks' peers and pictures need be
 
 # The pages, their examples, their links: as Markdown and as a site. Nothing is fetched from outside.
 SPHINX := -q -W --keep-going -c docs -d build/doctrees .
+docs-tools: $(DOCS) ## install what builds the documentation site
+
 docs: $(DOCS) ## build the documentation site in build/docs, run the examples in it, check its links
-	@rm -rf build/docs build/doctest
+	@rm -rf build/docs build/doctest build/doctrees
 	$(DOCS_BIN)/sphinx-build -b html $(SPHINX) build/docs
 	$(DOCS_BIN)/sphinx-build -b doctest $(SPHINX) build/doctest
 	$(DOCS_BIN)/lychee --offline --include-fragments --no-progress --quiet \

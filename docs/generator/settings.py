@@ -40,14 +40,12 @@ def _table(keys: list[Key]) -> str:
     }
     for group in (advertised.NUMBERS, advertised.TEXTS, advertised.LISTS):
         meanings |= {f"capabilities[{name!r}]": text for name, text in group.items()}
-    rows = [("key", "variable", "type", "default", "meaning")]
+    rows = [("key", "variable, option", "type", "default", "meaning")]
     for key in keys:
-        variables = " or ".join(code(each) for each in key.variables)
+        variables = ", ".join(code(each) for each in (*key.variables, key.option) if each)
         kind = f"{WORDS[key.kind]}, {key.unit}" if key.unit else WORDS[key.kind]
         name = key.name.partition(".")[2] or key.name
-        notes = [f"In Python `{key.field}`."] if name != key.field.partition(".")[2] and "[" not in key.field else []
-        notes = notes if name != key.field else []
-        notes += [f"Option `{key.option}`."] if key.option else []
+        notes = [f"In Python `{key.field}`."] if key.name in ADDRESSES else []
         rows.append((code(name), variables, kind, _default(key.default), " ".join([meanings[key.field], *notes])))
     return table(*rows)
 

@@ -1,4 +1,4 @@
-"""The registration's state machine, as a table. docs/explanation/architecture.md draws it.
+"""The registration's state machine, as a table, which docs/pictures/states.svg shows.
 
 What happens at a step (frames, timers, logs) belongs to the registration actor.
 """
