@@ -24,6 +24,7 @@ extensions = [
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 highlight_language = "text"
+smartquotes = False  # `--json` in prose stays what it is
 default_role = "code"  # docstrings have single backticks, as the pages do
 
 add_module_names = False

@@ -1,22 +1,24 @@
 """The settings: their keys and variables from `settings.KEYS`, their meaning from the docstrings of `Config`."""
 
 import ast
+import inspect
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from docs.generator import code, table
-from worker_state import advertised, config, settings
+from worker_state import advertised, settings
+from worker_state.config import Config, Timing
 from worker_state.settings import ADDRESSES, KEYS, Key, Kind
 
 WORDS = {Kind.TEXT: "text", Kind.NUMBER: "number", Kind.SWITCH: "true or false", Kind.LIST: "list of texts"}
 CREDENTIALS = ("room_id", "room_token", "api_key")
 
 
-def field_docstrings(name: str) -> dict[str, str]:
-    """What the class says of each of its fields."""
-    tree = ast.parse(Path(config.__file__).read_text("utf-8"))
-    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+def field_docstrings(of: type) -> dict[str, str]:
+    """What a class says of each of its fields."""
+    tree = ast.parse(Path(inspect.getfile(of)).read_text("utf-8"))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == of.__name__)
     found = {}
     for field, words in pairwise(body):
         match field, words:
@@ -35,9 +37,7 @@ def blocks() -> dict[str, str]:
 
 
 def _table(keys: list[Key]) -> str:
-    meanings = field_docstrings("Config") | {
-        f"timing.{name}": text for name, text in field_docstrings("Timing").items()
-    }
+    meanings = field_docstrings(Config) | {f"timing.{name}": text for name, text in field_docstrings(Timing).items()}
     for group in (advertised.NUMBERS, advertised.TEXTS, advertised.LISTS):
         meanings |= {f"capabilities[{name!r}]": text for name, text in group.items()}
     rows = [("key", "variable, option", "type", "default", "meaning")]

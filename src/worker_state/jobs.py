@@ -38,8 +38,11 @@ class Job:
     def __init__(self, manager: Manager, offer: Message) -> None:
         """Made by `serve_jobs`."""
         self.id: str = uuid4().hex[:8]
-        self.offer = offer  # as it came: its `sdp`, or whatever else the client has put into it
-        self.client: str = offer["sender"]  # the client's peer id
+        """The job's name, a new one for each."""
+        self.offer: Message = offer
+        """The offer as it came: its `sdp`, or whatever else the client has put into it."""
+        self.client: str = offer["sender"]
+        """The client's peer id."""
         self._manager = manager
         self._scope = trio.CancelScope()  # around a handler that is async
         self._cancelled = threading.Event()  # for one that is not
@@ -73,15 +76,20 @@ class Job:
 
 
 class ThreadJob:
-    """The same for a handler that is a plain function, in its thread. Nobody can end a thread from outside, so the
-    worker stays busy until the function returns. Once the job is cancelled, calls raise `JobCancelled`, which ends it.
+    """What a handler that is a plain function gets, in its thread: as `Job`, without `await`.
+
+    Nobody can end a thread from outside, so the worker stays busy until the function returns. Once the job is
+    cancelled, calls raise `JobCancelled`, which ends it.
     """
 
     def __init__(self, job: Job) -> None:
         """Made by `serve_jobs`."""
         self.id: str = job.id
+        """As `Job.id`."""
         self.offer: Message = job.offer
+        """As `Job.offer`."""
         self.client: str = job.client
+        """As `Job.client`."""
         self._job = job
 
     @property

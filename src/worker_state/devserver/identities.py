@@ -28,9 +28,13 @@ class ApiKey:
     no room of its own (None): each `register` names one."""
 
     room_id: str | None
+    """The room that the key opens."""
     worker_name: str = "worker"
+    """What the server calls who comes with it."""
     revoked: bool = False
+    """The key is refused."""
     expires_at: float | None = None
+    """Seconds since 1970 from which on it is refused; None: never."""
 
     def refusal(self, now: float) -> str | None:
         """Why this key is no good, or None: it is."""

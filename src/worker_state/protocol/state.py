@@ -16,34 +16,63 @@ class State:
     """What is true here, and how much of it the server is known to show. Times are of trio's clock, in seconds."""
 
     truth: Truth = field(default_factory=Available)
-    advertised: Advertised = field(default_factory=Advertised)  # also as `tags` and `capabilities`
-    admin: bool = False  # whether the worker offers to be the room's admin; who is, says `admin_peer_id`
-    revision: int = 0  # how often the status, the tags or the capabilities have changed
+    """What the worker is doing, with its job. Also as `status` and `job_id`."""
+    advertised: Advertised = field(default_factory=Advertised)
+    """What it says of itself beside that. Also as `tags` and `capabilities`."""
+    admin: bool = False
+    """Whether the worker offers to be the room's admin; who is, says `admin_peer_id`."""
+    revision: int = 0
+    """How often the status, the tags or the capabilities have changed."""
     status_since: float = 0.0
-    draining: bool = False  # no further job is taken; once begun it stays so
-    confirmed_revision: int = -1  # the newest revision that the server has confirmed on the present registration, or -1
-    unconfirmed_since: float | None = 0.0  # of the present status; None while the server has confirmed it
-    confirmed_at: float | None = None  # when the server last confirmed what was true then
+    """When the status last changed here."""
+    draining: bool = False
+    """No further job is taken; once begun it stays so."""
+    confirmed_revision: int = -1
+    """The newest revision that the server has confirmed on the present registration, or -1."""
+    unconfirmed_since: float | None = 0.0
+    """Since when the present status is not confirmed; None while the server has confirmed it."""
+    confirmed_at: float | None = None
+    """When the server last confirmed what was true then."""
     connected: bool = False
-    epoch: int = 0  # which link this is, counted from 1
-    registered_since: float | None = None  # when the server accepted the present registration …
-    discoverable_since: float | None = None  # … and since when echoes prove it; None while it is not proved
-    unregistered_since: float | None = 0.0  # the loss of the last registration, or the start; None while there is one
-    proved_at: float | None = None  # when the last echo came back, on whatever registration
-    registration_asked: bool = False  # with `reregister()`, and none has been accepted since
+    """Whether there is a link."""
+    epoch: int = 0
+    """Which link this is, counted from 1."""
+    registered_since: float | None = None
+    """When the server accepted the present registration; None without one."""
+    discoverable_since: float | None = None
+    """Since when echoes prove it; None while it is not proved."""
+    unregistered_since: float | None = 0.0
+    """The loss of the last registration, or the start; None while there is one."""
+    proved_at: float | None = None
+    """When the last echo came back, on whatever registration."""
+    registration_asked: bool = False
+    """`reregister()` was called, and no registration has been accepted since."""
     peer_id: str | None = None
+    """The worker's name on the server; None until it is known."""
     room_id: str | None = None
+    """The room that it is in; None until it is known."""
     session_string: str | None = field(default=None, repr=False)
-    id_token: str | None = field(default=None, repr=False)  # of the newest sign-in
-    expected_peers: int = 0  # others to expect in the room, which decides how often the server is asked
-    around: Around = NOTHING_AROUND  # also as `peer_list`, `peer_metadata`, `ice_servers` …
-    peers: int = 0  # how many others were in the room at the last registration …
-    peers_at: float | None = None  # … which was then; None: never
-    evictions: int = 0  # how often the server has forgotten this worker although its link was up
-    trouble: str | None = None  # why the worker is not registered; None when it is, and while nothing has failed
-    ended: bool = False  # the manager is over; nothing changes any more
+    """What clients type in; a secret. None until it is known, and with an API key."""
+    id_token: str | None = field(default=None, repr=False)
+    """The token of the newest sign-in; a secret."""
+    expected_peers: int = 0
+    """Others to expect in the room, which decides how often the server is asked."""
+    around: Around = NOTHING_AROUND
+    """What the registration's answer says of others. Also as `peer_list`, `peer_metadata`, `ice_servers` …"""
+    peers: int = 0
+    """How many others were in the room at the last registration."""
+    peers_at: float | None = None
+    """When that was; None: never."""
+    evictions: int = 0
+    """How often the server has forgotten this worker although its link was up."""
+    trouble: str | None = None
+    """Why the worker is not registered; None when it is, and while nothing has failed."""
+    ended: bool = False
+    """The manager is over; nothing changes any more."""
     signals_dropped: int = 0
+    """How many messages nobody has read in time."""
     frames_ignored: int = 0
+    """How many frames of the server answered nothing of ours, or made no sense."""
 
     @property
     def status(self) -> WorkerStatus:

@@ -30,8 +30,11 @@ class Kit(ABC):
     """
 
     server: "MemoryServer | DevServer"
+    """The server itself, with the finest faults."""
     websocket_url: str
+    """Its address, for a worker that reads its own configuration."""
     http_url: str
+    """The same of its HTTP side."""
 
     def __init__(self, rules: Rules) -> None:
         self._api_keys = rules.get("api_keys", RECORDED_API_KEYS)
