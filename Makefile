@@ -80,6 +80,8 @@ docs: $(DOCS) ## build the documentation site in build/docs, run the examples in
 	$(DOCS_BIN)/sphinx-build -b doctest $(SPHINX) build/doctest
 	$(DOCS_BIN)/lychee --offline --include-fragments --no-progress --quiet \
 		'*.md' 'docs/**/*.md' 'benchmarks/**/*.md' build/docs
+	@! grep -rEo '<(script|img|iframe)[^>]* src="(https?:)?//[^"]*|<link[^>]* href="(https?:)?//[^"]*' --include='*.html' build/docs || \
+		{ echo "A reader's browser would fetch this from outside." >&2; exit 1; }
 	@echo "The site: build/docs/index.html"
 
 # Of the installed package, from outside: that is what the tools of a user see.

@@ -42,9 +42,8 @@ def flows() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     assert not unknown, f"nobody publishes {unknown}: name the file in PUBLISHERS"
     for who in COLUMNS:
         for event, receivers in supervisor.ROUTES.items():
-            others = tuple(each for each in receivers if each != who)
-            if who in made[event.__name__] and others:
-                yield who, event.__name__, others
+            if who in made[event.__name__] and receivers:
+                yield who, event.__name__, receivers
         if who == supervisor.CONNECTION:
             for frame, receivers in supervisor.FRAME_ROUTES.items():
                 if receivers:
@@ -54,14 +53,12 @@ def flows() -> Iterator[tuple[str, str, tuple[str, ...]]]:
 def routing() -> Drawing:
     """Each event as a line from who publishes it to who receives it."""
     rows = list(flows())
-    left, apart, top, high = 265, 78, 62, 19
+    left, apart, top, high = 265, 94, 62, 19
     picture = Drawing(left + apart * len(COLUMNS) + 5, top + high * len(rows) + 62, "What flows between the actors")
-    place = {name: left + 35 + apart * number for number, name in enumerate(COLUMNS)}
+    place = {name: left + 43 + apart * number for number, name in enumerate(COLUMNS)}
     bottom = top + high * len(rows)
     for name, x in place.items():
-        picture.box(
-            x - 36, 14, 72, 28, [name if len(name) < 12 else "registr."], "own" if name in supervisor.ACTORS else "box"
-        )
+        picture.box(x - 44, 14, 88, 28, [name], "own" if name in supervisor.ACTORS else "box")
         picture.line([(x, 42), (x, bottom)], "faint", tip=False)
     before = ""
     for number, (who, event, receivers) in enumerate(rows):
@@ -74,7 +71,7 @@ def routing() -> Drawing:
         picture.line([(min(columns), y), (max(columns), y)], tip=False)
         picture.circle(place[who], y, 4.5, "ring")
         for each in receivers:
-            picture.circle(place[each], y, 4.5, "dot")
+            picture.circle(place[each], y, 2.2 if each == who else 4.5, "dot")
     picture.circle(22, bottom + 18, 4.5, "ring")
     picture.text(34, bottom + 22, "publishes it", "small", "start")
     picture.circle(122, bottom + 18, 4.5, "dot")
