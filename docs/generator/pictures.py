@@ -188,67 +188,59 @@ def actors() -> Drawing:
     return picture
 
 
+MOMENTS = {  # where they stand, as parts of the width
+    "the start:\nsign-in": 0.0,
+    "registered": 0.10,
+    "an offer": 0.25,
+    "the job\nbegins": 0.34,
+    "the link\nis cut": 0.47,
+    "registered\nagain": 0.60,
+    "the job\nends": 0.75,
+    "SIGTERM:\ndrain": 0.86,
+    "deleted": 0.98,
+}
+COLOURS = {"open": "calm", "dialling": "bad", "accepted": "good", "available": "good", "reserved": "mid"}
+COLOURS |= {"busy": "calm", "maintenance": "mid", "out of date": "bad"}
+LIVES = {  # what is so, and until when; nothing is ""
+    "link": (("", 0.04), ("open", 0.47), ("dialling", 0.56), ("open", 0.98)),
+    "registration": (("", 0.10), ("accepted", 0.47), ("", 0.60), ("accepted", 0.98)),
+    "local truth": (
+        ("available", 0.25),
+        ("reserved", 0.34),
+        ("busy", 0.75),
+        ("available", 0.86),
+        ("maintenance", 0.98),
+    ),
+    "what clients see": (
+        *(("", 0.10), ("available", 0.26), ("reserved", 0.35), ("busy", 0.47), ("out of date", 0.60)),
+        *(("busy", 0.76), ("available", 0.87), ("maintenance", 0.98)),
+    ),
+}
+ECHOES = (0.115, 0.14, 0.18, 0.23, 0.30, 0.40, 0.615, 0.64, 0.68, 0.73, 0.81, 0.91)
+
+
 def life() -> Drawing:
     """A worker's life: what is true, what the server shows, and when that is proved."""
-    left, right = 150, 900
-    picture = Drawing(940, 340, "A worker's life, from its start to its end; not to scale")
-    moments = {  # fractions of the width
-        "the start:\nsign-in": 0.0,
-        "registered": 0.10,
-        "an offer": 0.25,
-        "the job\nbegins": 0.34,
-        "the link\nis cut": 0.47,
-        "registered\nagain": 0.60,
-        "the job\nends": 0.75,
-        "SIGTERM:\ndrain": 0.86,
-        "deleted": 0.98,
-    }
-
-    def at(part: float) -> float:
-        return left + (right - left) * part
-
-    def bar(y: float, begin: float, end: float, words: str, kind: str) -> None:
-        picture.rect(at(begin), y, at(end) - at(begin), 26, kind, 4)
-        picture.text((at(begin) + at(end)) / 2, y + 17.5, words, "small inside")
-
-    for words, part in moments.items():
+    left, wide, high = 150, 750, 44
+    picture = Drawing(left + wide + 40, 340, "A worker's life, from its start to its end; not to scale")
+    for words, part in MOMENTS.items():
         for number, line in enumerate(words.split("\n")):
-            picture.text(at(part), 26 + 14 * number, line, "small")
-        picture.line([(at(part), 50), (at(part), 292)], "faint", tip=False)
-    rows = {"link": 68, "registration": 112, "local truth": 156, "what clients see": 200, "proof: an echo": 244}
-    for name, y in rows.items():
+            picture.text(left + wide * part, 26 + 14 * number, line, "small")
+        picture.line([(left + wide * part, 50), (left + wide * part, 292)], "faint", tip=False)
+    for number, (name, stretches) in enumerate(LIVES.items()):
+        y, begin = 68 + high * number, 0.0
         picture.text(14, y + 18, name, "bold", "start")
-    y = rows["link"]
-    bar(y, 0.04, 0.47, "open", "calm")
-    bar(y, 0.47, 0.56, "dialling", "bad")
-    bar(y, 0.56, 0.98, "open", "calm")
-    y = rows["registration"]
-    bar(y, 0.10, 0.47, "accepted", "good")
-    bar(y, 0.60, 0.98, "accepted", "good")
-    y = rows["local truth"]
-    bar(y, 0.0, 0.25, "available", "good")
-    bar(y, 0.25, 0.34, "reserved", "mid")
-    bar(y, 0.34, 0.75, "busy", "calm")
-    bar(y, 0.75, 0.86, "available", "good")
-    bar(y, 0.86, 0.98, "maintenance", "mid")
-    y = rows["what clients see"]
-    bar(y, 0.10, 0.26, "available", "good")
-    bar(y, 0.26, 0.35, "reserved", "mid")
-    bar(y, 0.35, 0.47, "busy", "calm")
-    bar(y, 0.47, 0.60, "out of date", "bad")
-    bar(y, 0.60, 0.76, "busy", "calm")
-    bar(y, 0.76, 0.87, "available", "good")
-    bar(y, 0.87, 0.98, "maintenance", "mid")
-    y = rows["proof: an echo"] + 13
-    for part in (0.115, 0.14, 0.18, 0.23, 0.30, 0.40, 0.615, 0.64, 0.68, 0.73, 0.81, 0.91):
-        picture.circle(at(part), y, 5, "dot")
-    picture.text(
-        14,
-        320,
-        "Time runs to the right, not to scale. The worker may be busy while there is no link: the truth is local.",
-        "small",
-        "start",
-    )
+        for words, end in stretches:
+            if words:
+                picture.rect(left + wide * begin, y, wide * (end - begin), 26, COLOURS[words], 4)
+                picture.text(left + wide * (begin + end) / 2, y + 17.5, words, "small inside")
+            begin = end
+    y = 68 + high * len(LIVES)
+    picture.text(14, y + 18, "proof: an echo", "bold", "start")
+    for part in ECHOES:
+        picture.circle(left + wide * part, y + 13, 5, "dot")
+    words = "Time runs to the right, not to scale. The worker may be busy while there is no link: the truth is local."
+    picture.text(14, 320, words, "small", "start")
     return picture
 
 
