@@ -35,7 +35,7 @@ BOTH = {
     ".small": "font-size: 11.5px",
     ".code": "font: 12px ui-monospace, Menlo, 'DejaVu Sans Mono', monospace",
     ".bold": "font-weight: 600",
-    ".halo": "paint-order: stroke; stroke-width: 5px; stroke-linejoin: round",
+    ".halo": "paint-order: stroke; stroke-width: 8px; stroke-linejoin: round",
     ".line": "fill: none; stroke-width: 1.3",
     ".faint": "fill: none",
     ".ring": "stroke-width: 1.5",
