@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FOUND = 60.0
-"""Seconds within which README promises that the worker is found again."""
+"""Seconds within which docs/explanation/promises.md promises that the worker is found again."""
 
 
 @dataclass

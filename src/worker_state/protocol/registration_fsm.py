@@ -61,7 +61,7 @@ def after(phase: Phase, step: Step) -> Phase:
 
 
 def mermaid() -> str:
-    """The table as a Mermaid state diagram, for README and docs/explanation/architecture.md."""
+    """The table as a Mermaid state diagram, for docs/explanation/architecture.md."""
     lines = ["stateDiagram-v2", f"    [*] --> {Phase.OFFLINE}"]
     lines += [f"    {phase} --> {then}: {step}" for (phase, step), then in TABLE.items()]
     lines.append(f"    {Phase.LEAVING} --> [*]")
