@@ -33,18 +33,21 @@ VARYING = {
     r"[\d.]+ s\b": r"[\d.]+ s",
     r"\b(?:downtime|pause|epoch|attempt)=[\d.]+": r"\w+=[\d.]+",
     "─+": "─+",
+    "available → busy": "(?:available|reserved) → busy",  # reserved for a moment, which a search may hit
 }
 TOKENS = re.compile(f"({IDS})|" + "|".join(f"({page})" for page in VARYING))
 REDRAWN = re.compile(r"\r|\x1b\[\d*A")
 COLOURS = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
-A_MOMENT = ("registered, not yet proved", "not confirmed by the server yet", "connected, not registered yet")
+A_MOMENT = re.compile(
+    "registered, not yet proved$|not confirmed by the server yet$|connected, not registered yet$|reserved for job"
+)
 """States that may be over before they are printed."""
 
 
 def lines_of(text: str) -> list[str]:
     """Lines without colours, empty ones and the width of the white space."""
     lines = (re.sub(r"\s+", " ", COLOURS.sub("", line)).strip() for line in REDRAWN.sub("\n", text).split("\n"))
-    return [line for line in lines if line and not line.endswith(A_MOMENT)]
+    return [line for line in lines if line and not A_MOMENT.search(line)]
 
 
 class Terminal:
