@@ -36,7 +36,7 @@ run: $(READY) ## run a worker against a development server of its own (ARGS="--h
 demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in some seconds
 	@$(BIN)/worker-state run --demo $(ARGS)
 
-test: $(WEBRTC) lint ## check style and types, run the tests (all but the slow ones)
+test: $(WEBRTC) lint ## check style, types and words, run the tests (all but the slow ones)
 	$(BIN)/python -m pytest -n 6 --dist loadgroup -m "not slow and not operations" $(ARGS)
 
 PURE := src/worker_state/protocol/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
@@ -117,7 +117,7 @@ kubernetes-test: $(READY) $(OPS) ## validate the Kubernetes example against the 
 monitoring-test: $(READY) $(OPS) ## try rules and dashboard in a real Prometheus (unpacked from Debian's package where it can)
 	$(BIN)/python -m pytest -n 0 -m operations tests/operations/test_monitoring.py $(ARGS)
 
-lint: $(READY) ## check style and types only
+lint: $(READY) ## check style, types and words only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -125,6 +125,8 @@ lint: $(READY) ## check style and types only
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 src examples
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin src examples
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/codespell .
+	$(BIN)/python docs/words.py
 
 format: $(READY) ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

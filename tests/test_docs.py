@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "NOTES.md", "docs", "benchmarks/results/README.md")
+PAGES = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "NOTES.md",
+    "docs",
+    "benchmarks/results/README.md",
+)
 FILES = sorted(file for page in PAGES for file in ([*(ROOT / page).rglob("*.md")] or [ROOT / page]))
 REFERENCE = ROOT / "docs" / "reference"
 FAULTS = (REFERENCE / "faults.md").read_text("utf-8")

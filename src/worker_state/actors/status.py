@@ -2,7 +2,7 @@
 
 It sends the newest truth only: nothing is queued, nothing replayed. There are no correlation ids, so one update is
 under way at a time and its answer is compared by content. It also proves, by an echo to the worker itself, that clients
-reach it through this very socket (protocol.md, E). It is silent until the worker is registered: an update before that
+reach it through this socket (protocol.md, E). It is silent until the worker is registered: an update before that
 only earns NOT_IN_ROOM (faults.md, F12).
 """
 

@@ -25,8 +25,8 @@ async def notify_systemd(manager: Manager, *, task_status: "trio.TaskStatus[None
     """Keep systemd informed until cancelled: `nursery.start_soon(worker_state.notify_systemd, manager)`.
 
     Returns at once when NOTIFY_SOCKET is not set. Sends READY=1 once the server has confirmed registration and status,
-    STATUS=… whenever that line changes, WATCHDOG=1 twice in each WATCHDOG_USEC (from the event loop's own task, so a
-    stuck loop is silent), STOPPING=1 at the end. Raises nothing.
+    STATUS=… whenever that line changes, and STOPPING=1 at the end. Sends WATCHDOG=1 twice in each WATCHDOG_USEC, from
+    the event loop's own task, so a stuck loop is silent. Raises nothing.
     """
     check_manager(manager, "notify_systemd")
     task_status.started()

@@ -44,7 +44,7 @@ def update_metadata(peer_id: str, record: Message) -> Message:
 
 
 def echo(peer_id: str, nonce: str) -> Message:
-    """A message to ourselves: coming back, it proves that we are listed and that clients reach this very socket."""
+    """A message to ourselves: coming back, it proves that we are listed and that clients reach this socket."""
     return {
         "type": "peer_message",
         "from_peer_id": peer_id,
