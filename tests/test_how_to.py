@@ -1,19 +1,23 @@
 """The how-to pages as tests: their programs run word for word, their files can be read, and their names exist."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import trio
+import typer
 from trio.testing import MockClock
 
 import worker_state
 from worker_state import Config, Manager, aio, blocking, open_state_manager, serve_jobs
-from worker_state.settings import resolve
+from worker_state.cli.app import app
+from worker_state.settings import ENVIRONMENT_VARIABLE, KEYS, OTHER_VARIABLES, resolve
 from worker_state.testing import in_memory
 
-PAGES = Path(__file__).parents[1] / "docs" / "how-to"
+ROOT = Path(__file__).parents[1]
+PAGES = ROOT / "docs" / "how-to"
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -69,3 +73,36 @@ def test_the_names_of_the_page_exist() -> None:
     for name in names:
         of_managers = all(hasattr(each, name) for each in managers)
         assert of_managers or hasattr(worker_state, name) or hasattr(worker_state.State, name), name
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every `worker-state …` that a page says to type, with its page."""
+    typed = re.compile(r"(?:^|[/(| ])worker-state( [^|>)#\n]*)", re.MULTILINE)
+    return [
+        (page.name, shlex.split(command))
+        for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+        for block in re.findall(r"^ *```sh\n(.*?)^ *```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+        for command in typed.findall(block.replace("\\\n", " "))
+    ]
+
+
+def test_the_commands_of_the_pages_exist() -> None:
+    """Every command that a page says to type is one, and so is every option."""
+    root = typer.main.get_command(app)
+    found = commands()
+    assert len(found) > 20
+    for page, words in found:
+        command: Any = root
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, (page, words)
+        assert not getattr(command, "commands", {}) or words[0].startswith("--"), (page, words)
+
+
+def test_the_variables_of_the_pages_exist() -> None:
+    """Every variable that a page names is a setting's, or another one that is known."""
+    known = {variable for key in KEYS.values() for variable in key.variables} | {ENVIRONMENT_VARIABLE, *OTHER_VARIABLES}
+    known |= {"WORKER_STATE_DEVSERVER_EXPOSE", "SLEAP_RTC_"}
+    for page in [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(PAGES.glob("*.md"))]:
+        assert set(re.findall(r"(?:WORKER_STATE|SLEAP_RTC)_[A-Z_]+", page.read_text("utf-8"))) <= known, page.name
