@@ -6,7 +6,6 @@ import inspect
 import threading
 import urllib.request
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
@@ -319,28 +318,6 @@ def test_another_worlds_manager(served: Served) -> None:
             open_state_manager(served.config)
 
     played(in_asyncio())
-
-
-def test_a_block_is_entered_once(served: Served) -> None:
-    """Entered again it says what to do, in every world; the worker of the first time has had its life."""
-    said = "entered before, and a worker lives once: call {} again"
-
-    async def life(block: AbstractAsyncContextManager[Any]) -> None:
-        async with block as manager:
-            await manager.synced()
-        with pytest.raises(RuntimeError, match=said.format("open_state_manager")):
-            await block.__aenter__()
-
-    async def in_trio() -> None:
-        await life(open_state_manager(served.config))
-
-    played(life(aio.open_state_manager(served.config)))
-    trio.run(in_trio)
-    block = blocking.start_state_manager(served.config)
-    with block as manager:
-        manager.synced(PATIENCE)
-    with pytest.raises(RuntimeError, match=said.format("start_state_manager")), block:
-        raise AssertionError
 
 
 def test_no_config(served: Served) -> None:

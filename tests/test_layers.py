@@ -74,8 +74,8 @@ PLACES = {
     "jobs": place("manager protocol errors logs", "trio"),
     "portal": place("errors", "trio anyio"),
     "bridge": place("portal refusals manager protocol config errors redact", "trio anyio"),
-    "aio": place("portal bridge refusals integrations protocol config config_files errors"),
-    "blocking": place("aio portal bridge refusals integrations protocol config config_files errors"),
+    "aio": place("portal bridge integrations protocol config config_files errors"),
+    "blocking": place("aio portal bridge integrations protocol config config_files errors"),
     "integrations": place(
         "integrations refusals manager protocol config errors session_string redact logs extras forked",
         "trio h11 prometheus_client",

@@ -22,7 +22,6 @@ from worker_state.integrations import health, systemd
 from worker_state.portal import Call, Task, ended
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
-from worker_state.refusals import entered_once
 
 __all__ = [
     "Manager",
@@ -53,7 +52,6 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     return running.result()
 
 
-@entered_once
 @asynccontextmanager
 async def open_state_manager(config: Config) -> AsyncIterator["Manager"]:
     """Keep this worker discoverable while the block lasts: `async with open_state_manager(config) as manager`.

@@ -14,7 +14,6 @@ from worker_state.integrations import health, systemd
 from worker_state.portal import result
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
-from worker_state.refusals import entered_once
 
 __all__ = [
     "BlockingManager",
@@ -29,7 +28,6 @@ __all__ = [
 T = TypeVar("T")
 
 
-@entered_once
 @contextmanager
 def start_state_manager(config: Config) -> Iterator["BlockingManager"]:
     """Keep this worker discoverable while the block lasts: `with start_state_manager(config) as manager`.

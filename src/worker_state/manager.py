@@ -20,7 +20,7 @@ from worker_state.protocol.counters import Counters
 from worker_state.protocol.state import State, ages
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved, Truth, WorkerStatus
 from worker_state.redact import Secrets, shown
-from worker_state.refusals import check_start, ended, entered_once
+from worker_state.refusals import check_start, ended
 from worker_state.supervisor import Supervisor
 from worker_state.views import Signals, States
 from worker_state.watched import SETTLED, settled
@@ -313,7 +313,6 @@ async def run_in_world(
     await supervisor.run()
 
 
-@entered_once
 def open_state_manager(
     config: Config, *, early: Callable[[Manager], None] | None = None
 ) -> AbstractAsyncContextManager[Manager]:

@@ -1,17 +1,11 @@
 """What is refused in words: calls on what has ended, and arguments of another world."""
 
-from collections.abc import Callable
-from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, ParamSpec, TypeVar, cast
 
 import trio
 
 from worker_state.config import Config
 from worker_state.errors import ManagerEnded
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def ended() -> ManagerEnded:
@@ -47,41 +41,3 @@ def check_start(config: object) -> None:
     except RuntimeError:
         text = "this needs trio: worker_state.aio is for asyncio, worker_state.blocking for threads"
         raise RuntimeError(text) from None
-
-
-def entered_once(opens: Callable[P, T]) -> Callable[P, T]:
-    """For a function that gives a context manager: one that is entered again says so, as contextlib's does not."""
-
-    @wraps(opens)
-    def opened(*args: P.args, **kwargs: P.kwargs) -> T:
-        return cast("T", _Once(opens(*args, **kwargs), opens.__name__))
-
-    return opened
-
-
-class _Once:
-    def __init__(self, manager: Any, name: str) -> None:
-        self._manager = manager
-        self._name = name
-        self._entered = False
-
-    def _enter(self) -> Any:
-        if self._entered:
-            text = f"this block was entered before, and a worker lives once: call {self._name} again for another one"
-            raise RuntimeError(text)
-        self._entered = True
-        return self._manager
-
-    def __enter__(self) -> Any:
-        return self._enter().__enter__()
-
-    def __exit__(self, *error: object) -> Any:
-        return self._manager.__exit__(*error)
-
-    @trio.lowlevel.enable_ki_protection  # a Ctrl-C must not come between a block and its end
-    async def __aenter__(self) -> Any:
-        return await self._enter().__aenter__()
-
-    @trio.lowlevel.enable_ki_protection
-    async def __aexit__(self, *error: object) -> Any:
-        return await self._manager.__aexit__(*error)
