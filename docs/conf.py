@@ -11,7 +11,7 @@ project = "worker_state"
 html_title = "worker_state"
 copyright = "the worker-state contributors"
 root_doc = "docs/index"
-include_patterns = ["docs/**", "CHANGELOG.md", "CONTRIBUTING.md", "NOTES.md", "SECURITY.md", "benchmarks/results/*"]
+include_patterns = ["docs/**", "*.md", "benchmarks/results/*"]
 exclude_patterns = [".*", "build", "dist", "htmlcov", "mutants", "src", "tests"]
 
 extensions = [
