@@ -38,9 +38,10 @@ class Podman:
 
     def __call__(self, *words: str | Path, check: bool = True, cwd: Path | None = None) -> "Done":
         """Run `podman` with these words."""
+        ours = (f"--cgroup-parent={self.cgroup}",) if words[0] == "run" else ()
         places = f"--root={self.folder}/root", f"--runroot={self.folder}/run"
         done = subprocess.run(
-            ["podman", *places, *map(str, words)],
+            ["podman", *places, *map(str, words[:1]), *ours, *map(str, words[1:])],
             cwd=cwd or self.folder,
             env=self._variables,
             stdin=subprocess.DEVNULL,
@@ -56,8 +57,6 @@ class Podman:
         """Run a line of the documentation. What a test needs beside comes right behind the subcommand."""
         program, subcommand, *words = shlex.split(command.replace("$PWD", str(cwd)))
         assert program == "docker"
-        if subcommand == "run":
-            more = "--cgroup-parent", self.cgroup, *more
         return self(subcommand, *more, *words, cwd=cwd, check=check)
 
     def end(self) -> None:
