@@ -50,23 +50,35 @@ class Way:
     name: str
     script: tuple[str, str]
     command: str  # "JOB" stands for its number
+    becomes: str  # what SLURM calls the job afterwards
     options: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
 
+    @property
+    def submission(self) -> tuple[str, ...]:
+        """What `sbatch` is given."""
+        file, tasks = self.script
+        return tasks, *self.options, file, *self.arguments
+
 
 WAYS = [
-    Way("preempt", ARRAY, "a job in the partition above", ("--partition=low",)),
-    Way("cancel", ARRAY, "scancel JOB"),
-    Way("batch", ARRAY, "scancel --signal=TERM --batch JOB_1, _0, _2"),
-    Way("full", ARRAY, "scancel --signal=TERM --full JOB"),
-    Way("requeue", ARRAY, "scontrol requeue JOB"),
-    Way("cancel-all", TOGETHER, "scancel JOB"),
-    Way("batch-all", TOGETHER, "scancel --signal=TERM --batch JOB"),
-    Way("full-all", TOGETHER, "scancel --signal=TERM --full JOB"),
-    Way("kill-one", TOGETHER, "kill -KILL of one worker, then scancel JOB"),
+    Way("preempt", ARRAY, "a job in the partition above", "PENDING", ("--partition=low",)),
+    Way("cancel", ARRAY, "scancel JOB", "CANCELLED"),
+    Way("batch", ARRAY, "scancel --signal=TERM --batch JOB_1, _0, _2", "COMPLETED"),
+    Way("full", ARRAY, "scancel --signal=TERM --full JOB", "COMPLETED"),
+    Way("requeue", ARRAY, "scontrol requeue JOB", "PENDING"),
+    Way("cancel-all", TOGETHER, "scancel JOB", "CANCELLED"),
+    Way("batch-all", TOGETHER, "scancel --signal=TERM --batch JOB", "COMPLETED"),
+    Way("full-all", TOGETHER, "scancel --signal=TERM --full JOB", "COMPLETED"),
+    Way("kill-one", TOGETHER, "kill -KILL of one worker, then scancel JOB", "CANCELLED"),
 ]
 LIMIT = Way(
-    "limit", ARRAY, "time limit, --signal=B:TERM@1", ("--time=1", "--signal=B:TERM@1"), ("--drain-timeout", "50")
+    "limit",
+    ARRAY,
+    "time limit, --signal=B:TERM@1",
+    "COMPLETED",
+    options=("--time=1", "--signal=B:TERM@1"),
+    arguments=("--drain-timeout", "50"),
 )
 ALONE = {
     "long": ("worker.sbatch", "--drain-timeout", "1"),
@@ -122,7 +134,7 @@ class Fleet:
         self.lines.append(f"{script:14}  {command:43}  {what}")
 
     def state(self, name: str) -> str:
-        """What SLURM says of the job: its state and exit code."""
+        """What SLURM says of the job."""
         shown = self.cluster.run("scontrol", "show", "job", "--oneliner", self.jobs[name])
         return ", ".join(sorted(set(re.findall(r"JobState=(\w+)", shown))))
 
@@ -132,7 +144,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     """A cluster, a server, and ten jobs with three workers each, all of them busy."""
     if os.geteuid() != 0:
         pytest.skip("SLURM's daemons are started by root only")
-    installed({"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "munged": "munge"})
+    installed({"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "sbatch": "slurm-wlm", "munged": "munge"})
     place = tmp_path_factory.mktemp("slurm")
     (place / "my_worker.py").write_text(HANDLER, "utf-8")
     for name, text in NAIVE.items():
@@ -147,17 +159,18 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         cluster(place, cpus=WORKERS * len((*WAYS, LIMIT)) + len(ALONE), kill_wait=KILL_WAIT) as here,
     ):
         fleet = Fleet(here, room)
-        for way in (*WAYS, LIMIT):
-            file, tasks = way.script
-            fleet.submit(way.name, tasks, *way.options, file, *way.arguments)
+        for way in WAYS:
+            fleet.submit(way.name, *way.submission)
         # Without control groups SLURM forgets the worker that a naive script leaves behind.
         alone = [name for name in ALONE if name not in NAIVE or here.tracking == "cgroup"]
         for name in alone:
             fleet.submit(name, *ALONE[name])
-        for way in (*WAYS, LIMIT):
+        for way in WAYS:
             fleet.begin(way.name, WORKERS)
         for name in alone:
             fleet.begin(name, 1)
+        fleet.submit(LIMIT.name, *LIMIT.submission)  # last, for its time runs: a busy machine must not take it
+        fleet.begin(LIMIT.name, WORKERS)
         yield fleet
         for name in fleet.jobs:
             fleet.enough(name).touch()
@@ -213,9 +226,9 @@ def test_each_worker_drains(fleet: Fleet, way: Way) -> None:
     assert fleet.ended(name) == ["done"] * left
     until(lambda: fleet.log(name).count("event=identity_deleted") == left, "their logs say so")
     assert "sleap-session:" not in fleet.log(name)
-    until(lambda: not {"COMPLETING", "RUNNING"} & set(fleet.state(name).split(", ")), f"{name} has ended")
+    until(lambda: fleet.state(name) == way.becomes, f"{name} is {way.becomes}")
     seen = f"{len(fleet.peers[name])} busy, {left} drained, their jobs done, {left} deleted {gone:.1f} s later"
-    fleet.saw(way.script[0], way.command, f"{seen}; {fleet.state(name)}")
+    fleet.saw(way.script[0], way.command, f"{seen}; {way.becomes}")
 
 
 def test_prometheus_finds_the_workers(fleet: Fleet) -> None:

@@ -61,7 +61,8 @@ def run_command(
     `worker-state config` shows. Where none of them names a server, a development server runs inside.
 
     Ctrl-C leaves in order. SIGTERM drains first: no new jobs, the running one may finish, then maintenance. A second
-    signal ends the draining; one more ends the process.
+    signal ends the draining; one more ends the process. SIGTERM again within a second counts once: SLURM and shells
+    hand it on.
 
     Exit codes: 0 a clean end; 1 something failed, as the start; 2 bad usage or configuration; 3 it may have left an
     identity on the server.
