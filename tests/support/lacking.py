@@ -3,6 +3,7 @@
 It has to be loaded before the package is, which looks for some of it once.
 """
 
+import asyncio  # noqa: F401 - before: where there is `fork`, it takes `register_at_fork` for granted
 import errno
 import os
 import signal
