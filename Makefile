@@ -99,7 +99,7 @@ types: $(READY) ## check that every public name has its type, and the examples w
 	basedpyright --verifytypes worker_state --ignoreexternal && basedpyright examples
 
 # Pythons are taken from the PATH: PATH="/elsewhere/bin:$$PATH" make matrix
-matrix: $(OPS) ## run the tests on Python 3.11 to 3.13, with the lowest and the newest dependencies (long; ARGS="-p 3.12")
+matrix: $(OPS) ## run the tests on each Python on the PATH, with the lowest and the newest dependencies (long; ARGS="-p 3.12")
 	@test ! -x $(VENV_OPS)/bin/nox || $(VENV_OPS)/bin/nox --sessions tests missing $(ARGS)
 
 slurm-test: $(READY) ## end SLURM jobs in every way, and see each worker drain (root; installs SLURM by apt, starts it on loopback)

@@ -20,8 +20,9 @@ async def serve_health(
     """Answer `/health`, `/ready`, `/worker` and `/metrics` until cancelled.
 
     `url = await nursery.start(worker_state.serve_health, manager, 8790)`. Port 0 takes a free one. Anybody who reaches
-    the address may ask, so it is loopback unless `host` says otherwise. Raises `OSError` when it cannot listen there,
-    `ConfigError` for what is no port or no host, and afterwards nothing. `/metrics` needs the extra `health`.
+    the address may ask, so it is loopback unless `host` says otherwise. Raises `OSError`, whose text names port and
+    host, when it cannot listen there, `ConfigError` for what is no port or no host, and afterwards nothing. `/metrics`
+    needs the extra `health`.
     """
     check_manager(manager, "serve_health")
     with extra("health"):
