@@ -58,12 +58,10 @@ def test_what_fails_is_told_with_what_to_do(as_json: bool) -> None:
         assert "not encrypted" not in result.stdout
 
 
-@pytest.mark.parametrize("command", ["doctor", "config", "doctor without a server"])
-def test_no_word_is_broken_in_a_narrow_terminal(command: str) -> None:
+@pytest.mark.parametrize("name", ["doctor", "config"])
+def test_no_word_is_broken_in_a_narrow_terminal(name: str) -> None:
     """At 40 columns every line fits, and every word stands whole, as in a pipe."""
-    named = {"SLEAP_RTC_SIGNALING_WS": "ws://127.0.0.1:1", "SLEAP_RTC_SIGNALING_HTTP": "http://127.0.0.1:1"}
-    variables = {} if "without" in command else named
-    name = command.split()[0]
+    variables = {"SLEAP_RTC_SIGNALING_WS": "ws://127.0.0.1:1", "SLEAP_RTC_SIGNALING_HTTP": "http://127.0.0.1:1"}
     piped = runner.invoke(app, [name], env=variables)
     ours, theirs = os.openpty()
     with (

@@ -42,7 +42,7 @@ class ExitCode(IntEnum):
 
 def fail(sentence: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
     """Print the sentence, which holds no secret, and return what the caller raises."""
-    typer.echo(paragraph(f"Error: {sentence}", columns(sys.stderr)), err=True)
+    typer.echo(f"Error: {sentence}", err=True)  # one line: a command in it can be copied from any terminal
     return typer.Exit(code)
 
 
