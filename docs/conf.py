@@ -58,7 +58,8 @@ def _with_navigation(_app, docname, source):
     for part in re.split(r"^## ", source[0], flags=re.MULTILINE)[1:]:
         title = part.partition("\n")[0]
         linked = re.findall(r"\]\(([^)#:]+)\.md\)", part)
-        others = sorted(f"{title.lower()}/{page.stem}" for page in (HERE / title.lower()).glob("*.md"))
+        folder = ".." if title == "Project" else title.lower()
+        others = sorted(f"{folder}/{page.stem}" for page in (HERE / folder).glob("*.md") if page.stem != "README")
         entries = "\n".join(dict.fromkeys([*linked, *others]))
         source[0] += f"\n```{{toctree}}\n:caption: {title}\n:hidden:\n\n{entries}\n```\n"
 
