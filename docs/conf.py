@@ -60,7 +60,7 @@ def _with_navigation(_app, docname, source):
         linked = re.findall(r"\]\(([^)#:]+)\.md\)", part)
         folder = ".." if title == "Project" else title.lower()
         others = sorted(f"{folder}/{page.stem}" for page in (HERE / folder).glob("*.md") if page.stem != "README")
-        entries = "\n".join(dict.fromkeys([*linked, *others]))
+        entries = "\n".join(dict.fromkeys([*linked, *others])).replace("../README", "Readme <../README>")
         source[0] += f"\n```{{toctree}}\n:caption: {title}\n:hidden:\n\n{entries}\n```\n"
 
 
