@@ -77,7 +77,7 @@ def test_the_names_of_the_page_exist() -> None:
 
 def commands() -> list[tuple[str, list[str]]]:
     """Every `worker-state …` that a page says to type, with its page."""
-    typed = re.compile(r"(?:^|[/(| ])worker-state( [^|>)#\n]*)", re.MULTILINE)
+    typed = re.compile(r"(?:^ *|[/(]|\| )worker-state( [^|>)#\n]*)", re.MULTILINE)
     return [
         (page.name, shlex.split(command))
         for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -96,7 +96,7 @@ def test_the_commands_of_the_pages_exist() -> None:
         while words and words[0] in getattr(command, "commands", {}):
             command = command.commands[words.pop(0)]
         options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
-        assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, (page, words)
+        assert {word.partition("=")[0] for word in words if len(word) > 1 and word[0] == "-"} <= options, (page, words)
         assert not getattr(command, "commands", {}) or words[0].startswith("--"), (page, words)
 
 
