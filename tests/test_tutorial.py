@@ -1,4 +1,4 @@
-"""The page "Your first worker in five minutes" as a test, which does what the page says, in its order, and no more.
+"""The tutorial as a test, which does what its pages say, in their order, and no more.
 
 Prose names the terminal that the next block is about, and presses Ctrl-C. A block of `sh` is typed there, a block of
 `text` is what comes out there next, another block is a file. Ids, times and numbers of seconds are those of somebody
@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import socket
+import sys
 import tomllib
 from collections.abc import Iterator
 from itertools import count
@@ -17,19 +18,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import DEADLINE, Running, Spawn, spawning
+from tests.support.processes import DEADLINE, PROGRAM, Running, Spawn, spawning
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "tutorial" / "first-worker.md").read_text("utf-8")
+PAGES = ROOT / "docs" / "tutorial"
+FIRST = (PAGES / "first-worker.md").read_text("utf-8")
+TRY = re.findall(r"^## Try a whole one\n(.*?)^## ", (PAGES / "add-it.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)[
+    0
+]
 BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TERMINAL = re.compile(
     r"(Ctrl-C )?in the (first|second|third|fourth) terminal|[Tt]he (first|second|third|fourth) terminal"
 )
 FILE = re.compile(r"[Tt]he file `([\w.-]+)`")
+PROGRAMS = {  # the second one's log is on stderr, which a window shows, too
+    "worker-state": (PROGRAM,),
+    "python3": ("sh", "-c", 'exec "$0" "$@" 2>&1', sys.executable),
+}
 INSTALLATION = ("python3 -m venv ", "pip install ")  # which the environment of the tests has behind it
 IDS = r"sleap-session:\S+|[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{8}\b"
 VARYING = {
-    r"\d\d:\d\d:\d\d": r"\d\d:\d\d:\d\d",
+    r"\d\d:\d\d:\d\d(?:,\d{3})?": r"\d\d:\d\d:\d\d(?:,\d{3})?",
+    r"\d{4}-\d\d-\d\d": r"\d{4}-\d\d-\d\d",
     r"[\d.]+ s\b": r"[\d.]+ s",
     r"\b(?:downtime|pause|epoch|attempt)=[\d.]+": r"\w+=[\d.]+",
     "─+": "─+",
@@ -96,10 +106,10 @@ class Reader:
             case "sh":
                 for command in text.splitlines():
                     if not command.startswith(INSTALLATION):
-                        program, *arguments = shlex.split(command)
-                        assert program == "worker-state"
-                        given = (self.ids.get(argument, argument) for argument in arguments)
-                        self.terminal.begin(self.spawn(*given, terminal=True))
+                        program, *words = [self.ids.get(word, word) for word in shlex.split(command)]
+                        if program == "python3":
+                            words[0] = words[0].replace("path/to/worker_state", str(ROOT))
+                        self.terminal.begin(self.spawn(*words, program=PROGRAMS[program], terminal=True))
             case "text":
                 self.see(lines_of(text))
             case _:
@@ -172,15 +182,21 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
         yield Reader(spawn)
 
 
-def test_the_first_worker(reader: Reader) -> None:
+@pytest.mark.parametrize("page", [FIRST, TRY], ids=["first-worker", "add-it"])
+def test_a_page(reader: Reader, page: str) -> None:
     """Every command of the page works, and prints what stands there; each command leaves in order at Ctrl-C."""
-    ws, http = free_ports()
-    page = PAGE.replace("worker-state serve\n", f"worker-state serve --ws-port {ws} --http-port {http}\n")  # as it says
+    ws, http = free_ports()  # named as the pages say
+    page = page.replace("worker-state serve\n", f"worker-state serve --ws-port {ws} --http-port {http}\n")
+    page = page.replace("--steps 40\n", "--steps 40 --ws ws://127.0.0.1:8080 --http http://127.0.0.1:8001\n")
+    page = page.replace(":8080", f":{ws}").replace(":8001", f":{http}")
+    settings = re.findall(r"^```toml\n(.*?)^```$", FIRST, re.MULTILINE | re.DOTALL)[0]
+    Path("sleap-rtc.toml").write_text(settings.replace("8080", ws).replace("8001", http), "utf-8")
     end = 0
-    for block in BLOCKS.finditer(page := page.replace(":8080", f":{ws}").replace(":8001", f":{http}")):
+    for block in BLOCKS.finditer(page):
         reader.read(page[end : block.start()])
         reader.meet(block[1], block[2])
         end = block.end()
+    reader.read(page[end:])
     assert [*reader.terminals] == ["first", "second", "third", "fourth"]
     for terminal in reader.terminals.values():
         assert terminal.running is not None
@@ -190,8 +206,8 @@ def test_the_first_worker(reader: Reader) -> None:
 def test_what_the_page_installs() -> None:
     """The page installs this package, with an extra that exists."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    installed = re.findall(r"pip install '(?:path/to/)?([\w-]+)\[(\w+)\]'", PAGE)
+    installed = re.findall(r"pip install '(?:path/to/)?([\w-]+)\[(\w+)\]'", FIRST)
     assert {name.replace("_", "-") for name, _ in installed} == {project["name"]}
     assert {extra for _, extra in installed} <= set(project["optional-dependencies"])
-    assert f"worker-state {project['version']}" in PAGE
-    assert project["requires-python"].removeprefix(">=") in PAGE
+    assert f"worker-state {project['version']}" in FIRST
+    assert project["requires-python"].removeprefix(">=") in FIRST
