@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from worker_state.protocol.registration_fsm import TABLE, IllegalStep, Phase, Step, after, mermaid
+from worker_state.protocol.registration_fsm import TABLE, IllegalStep, Phase, Step, after
 
 LEGAL = {
     ("offline", "link opened", "unregistered"),
@@ -67,15 +67,3 @@ def test_registered_only_by_acceptance() -> None:
     """Nothing but the server's acceptance makes a worker registered, also when it comes behind an error."""
     pairs = {pair for pair, then in TABLE.items() if then is Phase.REGISTERED}
     assert pairs == {(Phase.REGISTERING, Step.ACCEPTED), (Phase.UNREGISTERED, Step.ACCEPTED)}
-
-
-def test_picture() -> None:
-    """The picture has one arrow for each row of the table, the beginning and the end."""
-    head, *arrows = mermaid().splitlines()
-    assert head == "stateDiagram-v2"
-    assert {arrow.strip() for arrow in arrows} == {
-        "[*] --> offline",
-        "leaving --> [*]",
-        *(f"{phase} --> {then}: {step}" for phase, step, then in LEGAL),
-    }
-    assert len(arrows) == len(TABLE) + 2

@@ -58,11 +58,3 @@ def after(phase: Phase, step: Step) -> Phase:
         return TABLE[phase, step]
     except KeyError:
         raise IllegalStep(f"{step.value!r} cannot happen while {phase.value}") from None
-
-
-def mermaid() -> str:
-    """The table as a Mermaid state diagram, for docs/explanation/architecture.md."""
-    lines = ["stateDiagram-v2", f"    [*] --> {Phase.OFFLINE}"]
-    lines += [f"    {phase} --> {then}: {step}" for (phase, step), then in TABLE.items()]
-    lines.append(f"    {Phase.LEAVING} --> [*]")
-    return "\n".join(lines)
