@@ -45,7 +45,7 @@ def skip_where_it_cannot_run() -> None:
     """Skips the test with a sentence that says why."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root can start a systemd in namespaces of its own")
-    for program in ("unshare", "nsenter", "chroot", "bash"):
+    for program in ("setpriv", "unshare", "nsenter", "chroot", "bash"):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program} here")
     if not SYSTEMD.exists():
@@ -77,7 +77,8 @@ def systemd(place: Path, *readable: Path) -> Iterator[Systemd]:
     group = top / f"worker-state-{os.getpid()}"
     group.mkdir()
     with (place / "boot.log").open("wb") as log:
-        command = ["bash", str(BOOT), str(group), str(place), *map(str, readable)]
+        # Were the tests killed, it would not outlive them.
+        command = ["setpriv", "--pdeathsig", "KILL", "bash", str(BOOT), str(group), str(place), *map(str, readable)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     try:
