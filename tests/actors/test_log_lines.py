@@ -127,7 +127,7 @@ def test_http_calls_that_fail_again_and_again(caplog: pytest.LogCaptureFixture) 
         (logging.DEBUG, "http_failed"),
         (logging.INFO, "http_recovered"),
     ]
-    assert caplog.messages[-1] == "sign-in has succeeded after 3 failures"
+    assert caplog.messages[-1] == "sign-in has succeeded at attempt 4"
 
 
 def test_renewals_are_said(caplog: pytest.LogCaptureFixture) -> None:

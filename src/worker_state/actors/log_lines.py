@@ -143,7 +143,7 @@ class Registrations:
         """This HTTP call has succeeded. The first ones are part of the start, which has its own line."""
         if self._failures:
             about = event("http_recovered", call=CALL_FIELDS[call], attempt=self._failures + 1)
-            log.info("%s has succeeded after %d failures", call, self._failures, extra=about)
+            log.info("%s has succeeded at attempt %d", call, self._failures + 1, extra=about)
         elif self.started:
             text = "the ID token was renewed" if call == SIGN_IN else "a new room was created"
             log.info(text, extra=event("renewed", call=CALL_FIELDS[call]))
