@@ -285,7 +285,7 @@ def _in_asyncio(body: Scenario, kind: type[AioDriver], log: pytest.LogCaptureFix
 
 async def _served(log: pytest.LogCaptureFixture, *, task_status: "trio.TaskStatus[World]") -> None:
     async with on_sockets() as kit, trio.open_nursery() as nursery:
-        task_status.started(RealWorld(nursery, log, kit))
+        task_status.started(RealWorld(nursery, log, kit, faster=1.0))
         await trio.sleep_forever()
 
 

@@ -17,7 +17,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.support.fake import FakeServer
-from worker_state import Config, Manager, run_state_manager
+from worker_state import Config, Manager, Timing, run_state_manager
 from worker_state.devserver import DevServer, Rooms
 from worker_state.devserver.sockets import Connection
 from worker_state.testing import Client, Kit, MemoryKit, SocketKit, in_memory, on_sockets
@@ -196,12 +196,16 @@ class FakeWorld(World):
 class RealWorld(World):
     """Real sockets on loopback, the development server, the real clock."""
 
-    patience = 20.0
-
-    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, kit: SocketKit) -> None:
+    def __init__(self, nursery: trio.Nursery, log: pytest.LogCaptureFixture, kit: SocketKit, faster: float) -> None:
         super().__init__(nursery, log)
         self.kit: SocketKit = kit
         self.server: DevServer = kit.server
+        self.patience = 20.0 * faster
+        self._timing = Timing(exit=2.0 * faster, close=0.5 * faster)
+
+    def config(self, **changes: Any) -> Config:
+        """An exit has its time of the machine, however fast trio's clock runs."""
+        return super().config(**{"timing": self._timing, **changes})
 
     async def pause(self, condition: Callable[[], object]) -> None:
         await trio.sleep(self.patience / 4000)  # 5 ms, however fast trio's clock runs
@@ -271,8 +275,7 @@ async def _play(body: Scenario, kind: str, log: pytest.LogCaptureFixture, faster
             await _finish(body, FakeWorld(nursery, log, memory), WEEK)
     else:
         async with on_sockets(**rules) as sockets, trio.open_nursery() as nursery:
-            world = RealWorld(nursery, log, sockets)
-            world.patience *= faster
+            world = RealWorld(nursery, log, sockets, faster)
             await _finish(body, world, world.patience)
 
 
