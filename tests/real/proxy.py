@@ -35,6 +35,8 @@ class Way:
         """Bytes are taken and go nowhere."""
         self.cut_after: int | None = None
         """So many bytes of a connection come through, then both its ends are reset."""
+        self.detained = 0
+        """Bytes that came to a connection while it was detained."""
         self._flowing = trio.Event()
         self._flowing.set()
 
@@ -106,6 +108,7 @@ class _Pipe:
             async for sent_at, data in arriving:
                 await trio.sleep_until(sent_at + way.delay)
                 await way.flows()
+                way.detained += 0 if self.released.is_set() else len(data)
                 await self.released.wait()
                 if way.swallows:
                     continue
