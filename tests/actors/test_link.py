@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from tests.support.peers import TEXT, Peer, frame
 from worker_state.actors import log_lines
 from worker_state.actors.link import DELAYS, ServedLink, _Outgoing
 from worker_state.config import Timing
+from worker_state.logs import About
 from worker_state.net.dial import WebSocketDial
 from worker_state.protocol import events as m
 from worker_state.protocol import frames
@@ -322,6 +324,36 @@ async def test_a_message_that_nobody_waits_for(autojump_clock: MockClock) -> Non
         socket.flowing.set()
         await wait_all_tasks_blocked()
     assert socket.sent == ['{"type":"ours"}', '{"type":"later"}']
+
+
+async def test_a_message_that_cannot_be_sent_is_said(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message of the worker's other parts that breaks the link is one line, with its type and why; one of ours has
+    no line, for it is sent again. Each frame that goes out is there at DEBUG, with its link."""
+    caplog.set_level(logging.DEBUG, logger="worker_state")
+
+    async def lines(kind: str, *, ours: bool) -> list[tuple[str, About]]:
+        class Broken(Held):
+            async def send(self, text: str) -> Closed:  # type: ignore[override]
+                return Closed(1009, "too long")
+
+        caplog.clear()
+        async with published(Broken()) as (link, events):
+            assert isinstance(events[0], m.LinkOpened)
+            if ours:
+                link.post({"type": kind})
+            else:
+                assert not await events[0].link.send(kind, f'{{"type":"{kind}"}}')
+            await wait_all_tasks_blocked()
+        return [(record.getMessage(), About.of(record)) for record in caplog.records]
+
+    sent = About("frame", {"direction": "sent", "epoch": 7})
+    assert await lines("offer", ours=False) == [
+        ('sent {"type": "offer"}', sent),
+        ("could not send offer: closed with 1009 (too long)", About("send_failed", {"epoch": 7, "frame": "offer"})),
+    ]
+    assert await lines("update_metadata", ours=True) == [('sent {"type": "update_metadata"}', sent)]
 
 
 async def test_a_message_over_a_link_that_ends(autojump_clock: MockClock) -> None:
