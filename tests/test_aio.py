@@ -104,6 +104,8 @@ def test_a_job_in_a_thread(served: Served) -> None:
             assert await aio.in_thread(train, 7) == 7
             with pytest.raises(ZeroDivisionError):
                 await aio.in_thread(divmod, 1, 0)
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await asyncio.wait_for(aio.in_thread(next, iter(())), PATIENCE)
 
     played(life())
 

@@ -41,10 +41,17 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     """Run a job's function in a thread, and wait for its end even when cancelled: until then the worker is busy.
 
     `asyncio.to_thread` would leave the thread alone at a cancel, and `busy()` end while the GPU is in use. Returns what
-    the function returns, raises what it raises; cancelled, `CancelledError` when it is over. How the function hears of
-    the cancel is the program's own: a `threading.Event`, say.
+    the function returns, raises what it raises (`RuntimeError` for `StopIteration`, as every coroutine); cancelled,
+    `CancelledError` when it is over. How the function hears of the cancel is the program's own: a `threading.Event`, say.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(function, *args))
+
+    def call() -> T:
+        try:
+            return function(*args)
+        except StopIteration as error:  # no future of asyncio takes it: it would stay open for ever
+            raise RuntimeError("the function raised StopIteration") from error
+
+    running = asyncio.ensure_future(asyncio.to_thread(call))
     if (cancelled := await _outlast(running)) is not None:
         if not running.cancelled():
             running.exception()  # or asyncio would log that nobody has read it

@@ -15,6 +15,8 @@ from worker_state.devserver import serve
 
 WHERE = ("--ws", "ws://127.0.0.1:1", "--http", "http://127.0.0.1:1", "--session", str(SessionString("r", "t", "p")))
 WORKER = """
+import time
+
 import trio
 
 class Wrong:
@@ -28,6 +30,8 @@ async def handle(job):
 
 def plain(job):
     job.send({"type": "progress", "step": 7})
+    if job.offer.get("blocks"):
+        time.sleep(20)
 
 def nothing():
     pass
@@ -143,6 +147,16 @@ def test_a_job_that_is_cancelled_from_the_command_line(spawn: Spawn, server: Ser
     assert client.errors == "Error: The job was not done: cancelled.\n"
     again = spawn("offer", *server.options, "--session", session)
     assert again.end() == 0
+
+
+def test_a_job_that_hears_of_no_cancel(spawn: Spawn, server: Server, worker_module: str) -> None:
+    """A job that blocks goes on after Ctrl-C at `offer`, which does not say that it was not done."""
+    session = run_worker(spawn, server, f"{worker_module}:plain")
+    client = spawn("offer", *server.options, "--session", session, "--data", '{"blocks": true}', "--wait", "5")
+    client.until("progress")
+    client.process.terminate()
+    assert client.end() == 1
+    assert client.errors == "Error: How the job ends is not known: the worker has said nothing for 5 s.\n"
 
 
 def test_a_job_whose_end_nobody_hears(spawn: Spawn, server: Server, worker_module: str) -> None:

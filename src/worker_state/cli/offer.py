@@ -31,7 +31,8 @@ def offer_command(
 ) -> None:
     """Send a job to a worker: an offer, as clients send it. Print what the worker answers, until the job is over.
 
-    Each line is the payload of one of the worker's messages, as JSON. Ctrl-C cancels the job, and waits for its end.
+    Each line is the payload of one of the worker's messages, as JSON. Ctrl-C cancels the job, and waits for
+    its end for 10 s, or --wait if that is less: one that blocks hears of no cancel, and goes on.
 
     Exit codes: 0 the job is done; 1 it was refused, has failed or was cancelled, or nobody answered; 2 bad usage or
     configuration; 3 it may have left its identity on the server.

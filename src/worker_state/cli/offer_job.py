@@ -14,7 +14,7 @@ from worker_state.protocol.frames import Message, discover_workers
 from worker_state.tools.client import Client, open_client
 
 ENDINGS = ("done", "failed", "cancelled", "refused")
-CANCEL_WITHIN = 10.0  # seconds that a cancelled job has to end
+CANCEL_WITHIN = 10.0  # seconds, at most, that a cancelled job has to end
 
 
 async def offer(config: Config, worker: str | None, more: Message, wait: float) -> None:
@@ -22,7 +22,7 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
     `typer.Exit` unless the job is done."""
     screen = Screen()
     screen.show_log()
-    ending, offered, lost = "stopped before there was an answer", False, False
+    ending, offered, unknown = "stopped before there was an answer", False, False
     async with ending_on_signal(screen, "Cancelling the job") as scope:
         try:  # inside, for what leaves the nursery of the signals leaves in a group
             async with open_client(config) as client:
@@ -38,10 +38,11 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
                 if scope.cancelled_caught and worker is not None:
                     ids = {"from_peer_id": client.peer_id, "to_peer_id": worker}
                     await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
-                    ending = await _follow(client, worker, CANCEL_WITHIN, screen)
+                    ending = await _follow(client, worker, min(wait, CANCEL_WITHIN), screen)
+                    unknown = ending not in ENDINGS  # a handler that blocks hears of no cancel
         except ObservationFailed as error:
-            ending, lost = str(error), offered
-    if lost:
+            ending, unknown = str(error), offered
+    if unknown:
         raise fail(f"How the job ends is not known: {ending}.")
     if ending != "done":
         raise fail(f"The job was not done: {ending}.")
