@@ -42,7 +42,8 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
 
     `asyncio.to_thread` would leave the thread alone at a cancel, and `busy()` end while the GPU is in use. Returns what
     the function returns, raises what it raises (`RuntimeError` for `StopIteration`, as every coroutine); cancelled,
-    `CancelledError` when it is over. How the function hears of the cancel is the program's own: a `threading.Event`, say.
+    `CancelledError` when it is over. How the function hears of the cancel is the program's own, a `threading.Event`,
+    say; for a message of its own it uses `asyncio.run_coroutine_threadsafe`.
     """
 
     def call() -> T:

@@ -194,6 +194,22 @@ async def test_a_program_reads_each_object_at_once(scene: Scene) -> None:
     await scene.left_alone()
 
 
+async def test_a_reader_that_goes_from_a_quiet_room_ends_it(scene: Scene) -> None:
+    """It does not wait for the next change, as in `watch --json | head -2`."""
+    config, session = scene.config, str(scene.worker.session_string)
+    command: list[str] = [str(PROGRAM), "watch", "--json", "--ws", config.websocket_url, "--http", config.http_url]
+    variables = environment(WORKER_STATE_SESSION=session)
+    with trio.fail_after(PATIENCE):
+        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, env=variables)
+        assert process.stdout is not None
+        read = b""
+        async with process.stdout:
+            while read.count(b"\n") < 2:
+                read += await process.stdout.receive_some()
+        assert await process.wait() == 0
+    await scene.left_alone()
+
+
 async def test_a_crowd_of_strangers_is_not_one_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
     """Beyond a hundred changes in one answer there is a line with their number."""
     rosters = Watched(answered(Roster("r-1"), [], 1.0))

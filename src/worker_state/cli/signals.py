@@ -6,6 +6,8 @@ holds the loop, the second signal ends the process: a thread hands signals over,
 
 import os
 import signal
+import stat
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -30,9 +32,10 @@ HANG_UP = getattr(signal, "SIGHUP", None)
 
 @asynccontextmanager
 async def ending_on_signal(
-    screen: Screen, text: str, *, drain: Callable[[], Awaitable[None]] | None = None
+    screen: Screen, text: str, *, drain: Callable[[], Awaitable[None]] | None = None, for_reader: bool = False
 ) -> AsyncIterator[trio.CancelScope]:
-    """Listen to signals while the block runs. They cancel the scope, which the block enters; so does a lost reader."""
+    """Listen to signals while the block runs. They cancel the scope, which the block enters; so does a reader that is
+    lost at a line, or with `for_reader` at once: then the command is of no use without one."""
     scope = trio.CancelScope()
     token = trio.lowlevel.current_trio_token()
     ending = False
@@ -67,9 +70,22 @@ async def ending_on_signal(
 
     screen.on_gone = lost
     async with trio.open_nursery() as nursery:
+        if for_reader:
+            nursery.start_soon(_reader_gone, lost)
         with _listening(take):
             yield scope
         nursery.cancel_scope.cancel()
+
+
+async def _reader_gone(lost: Callable[[], None]) -> None:
+    """Call this when the reader of a pipe goes: what is printed next may come in hours (`watch --json | head`)."""
+    if sys.platform != "linux":  # else it is noticed at the next line
+        return
+    with suppress(OSError, ValueError):
+        number = sys.stdout.fileno()
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            await trio.lowlevel.wait_readable(number)  # a pipe's end for writing, which is never readable, but broken
+            lost()
 
 
 def _is_the_same(number: int, age: float) -> bool:

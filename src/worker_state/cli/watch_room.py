@@ -68,7 +68,7 @@ async def watch(config: Config, every: float, form: Form) -> None:
     once = form in ("json", "table")
     failure = "Stopped before there was an answer." if once else None
     result: str | None = None
-    async with ending_on_signal(screen, "Leaving") as scope:
+    async with ending_on_signal(screen, "Leaving", for_reader=not once) as scope:
         try:
             with scope:
                 async with open_roster(config, every=every) as rosters:
