@@ -32,7 +32,7 @@ from worker_state.tools.roster import read_answer
 RECORDED = Path(__file__).parents[1] / "recorded"
 FIRST = {"room_id": "ROOM_1", "token": "TOKEN_1", "id_token": "ID_TOKEN_1"}
 SECOND = {**FIRST, "id_token": "ID_TOKEN_2"}
-DEEP = 100_000
+DEEP = 40_000
 ME = "me"
 
 json_values = st.recursive(
@@ -412,6 +412,20 @@ def test_t16_more_values_than_any_message_has() -> None:
     assert read(answer + more, Secrets()) == frames.Malformed("JSON with more than 400000 values")
 
 
+@pytest.mark.parametrize("each", ["[]", "{}", "[" * 90 + "]" * 90])
+def test_g12_more_lists_than_any_message_has(each: str) -> None:
+    """They hold the loop for longer than as many values: a message of 50,000 is refused unread, but the answer to a
+    `register` is not, whoever else is in the room."""
+    times = frames.MOST_CONTAINERS // each.count(each[0])
+    few, many = (",".join([each] * (times + beyond)) for beyond in (-2, 2))
+    refused = frames.Malformed("JSON with more than 50000 lists and objects")
+    assert isinstance(read('{"type": "offer", "a": [' + few + "]}", Secrets()), frames.OtherMessage)
+    assert read('{"type": "offer", "a": [' + many + "]}", Secrets()) == refused
+    assert read('{"type": "offer", "b": "registered_auth", "a": [' + many + "]}", Secrets()) == refused
+    answer = '{"type": "registered_auth", "peer_id": "me", "room_id": "r", "token": null, "peer_metadata": {"other": {'
+    assert isinstance(read(answer + '"a": [' + many + "]}}}", Secrets()), frames.RegistrationAccepted)
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -420,9 +434,10 @@ def test_t16_more_values_than_any_message_has() -> None:
         '"' + "v" * 50_000 + '\\ud83d\\ude00"',
         "[" + ",".join(['{"a":1.5}'] * 5000) + "]",
         "[" + ",".join(["[]"] * 5000) + "]",
+        "[" + ",".join(["[" * 90 + "]" * 90] * 500) + "]",
         "{" + ",".join(f'"{n}":"{n}x"' for n in range(5000)) + "}",
     ],
-    ids=["ascii", "wide", "escaped", "objects", "lists", "one object"],
+    ids=["ascii", "wide", "escaped", "objects", "lists", "deep lists", "one object"],
 )
 def test_g10_the_footprint_is_no_less_than_the_memory(value: str) -> None:
     """What a message takes once it is read is never more than what it counts for."""

@@ -4,6 +4,7 @@ A frame is read as what it is, never as what to do about it. `read` never raises
 """
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,8 +27,12 @@ WITH_RECORDS = ("registered_auth", "metadata_updated", "peer_list")
 
 TOKEN_ID = "_token_id"
 
+_ANSWER = re.compile(r'\s*\{\s*"type"\s*:\s*"registered_auth"')
+"""How servers begin the answer to a `register`, which tells of everybody in the room. No client's message begins so."""
+
 LONGEST = 2**20  # characters of a message that is no answer to a `register`: servers take no longer ones from clients
 MOST_VALUES = 400_000  # in one message: the answer to a `register` has so many at 8 MiB. Reading them takes some 80 ms.
+MOST_CONTAINERS = 50_000  # lists and objects in what answers no `register`: each costs the loop as five values do
 EACH_VALUE = 256  # bytes that a value takes beside its text, at most: a dict of its own, with one entry
 
 
@@ -162,7 +167,11 @@ def footprint(text: str | bytes) -> int:
     if isinstance(text, bytes):
         return len(text)
     letters = 4 * len(text) if "\\u" in text else sys.getsizeof(text)  # an escaped one can make all the others wide
-    return letters + EACH_VALUE * (text.count(",") + text.count("{"))
+    return letters + EACH_VALUE * (text.count(",") + _containers(text))
+
+
+def _containers(text: str) -> int:
+    return text.count("{") + text.count("[")
 
 
 def read(text: str | bytes, secrets: Secrets, longest: int = LONGEST) -> Frame:
@@ -175,6 +184,8 @@ def read(text: str | bytes, secrets: Secrets, longest: int = LONGEST) -> Frame:
         return Malformed(TOO_LONG)
     if text.count(",") > MOST_VALUES:
         return Malformed(f"JSON with more than {MOST_VALUES} values")
+    if _containers(text) > MOST_CONTAINERS and not _ANSWER.match(text):
+        return Malformed(f"JSON with more than {MOST_CONTAINERS} lists and objects")
     frame = _read(text, secrets)
     return frame if isinstance(frame, RegistrationAccepted | Malformed) or not is_long else Malformed(TOO_LONG)
 
