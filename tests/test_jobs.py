@@ -17,7 +17,17 @@ import trio.lowlevel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.support.worlds import Client, FakeWorld, RealWorld, World, scenario
-from worker_state import Job, JobCancelled, Manager, ThreadJob, jobs, logs, open_state_manager, serve_jobs
+from worker_state import (
+    Job,
+    JobCancelled,
+    Manager,
+    SessionString,
+    ThreadJob,
+    jobs,
+    logs,
+    open_state_manager,
+    serve_jobs,
+)
 from worker_state.jobs import REFUSALS
 from worker_state.testing import in_memory
 
@@ -148,6 +158,29 @@ async def test_a_handler_that_fails(world: World) -> None:
         await manager.wait_for(lambda state: state.status == "available")
         await offer(manager, client)
         await said(client, "done")
+
+
+@scenario(only="fake")
+async def test_an_error_that_repeats_a_secret(world: World) -> None:
+    """A client puts the room's token into its offer, and the handler the offer into its error: the log has the
+    handler's lines, and no token."""
+
+    def in_a_thread(job: ThreadJob) -> None:
+        raise ValueError(f"bad offer: {job.offer}")
+
+    async def in_a_task(job: Job) -> None:
+        raise ValueError(f"bad offer: {job.offer}")
+
+    for handler in (in_a_thread, in_a_task):
+        async with working(world, handler) as (manager, client):
+            token = SessionString.parse(manager.session_string or "").token
+            await offer(manager, client, note=token)
+            await said(client, "failed")
+            line = world.logged(logging.ERROR, "job", "failed")[-1]
+        _, first, where, *_ = line.splitlines()
+        assert (first, handler.__name__ in where) == ("Traceback (most recent call last):", True)
+        assert "ValueError: bad offer: {" in line
+        assert token not in line
 
 
 @scenario(only="fake")

@@ -10,6 +10,7 @@ too: `accepted`, `done`, `failed`, `cancelled`, with the `job_id`; an offer that
 import inspect
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,6 +25,7 @@ from worker_state.protocol.frames import Message
 
 log: Logger = Logger(__name__)
 
+OURS = ("worker_state", "trio", "outcome")  # whose lines stand in a traceback before the handler's
 HELD = 1.0  # seconds for which a handler may hold the event loop until it is told how to do without
 LAST_WORD = 0.3  # seconds for telling the client that its job ends with the worker
 LONGEST_ID = 1024  # characters of a client's name: it goes into each answer, and servers close at a long frame
@@ -159,12 +161,21 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
             if _is_the_workers_end(error):
                 raise
             ending = "failed"
-            log.exception("job %s failed", job.id, extra=event("job_failed", job_id=job.id))
+            why = manager.secrets.redacted(_in_the_handler(error))
+            log.error("job %s failed\n%s", job.id, why, extra=event("job_failed", job_id=job.id))
         else:
             ending = "cancelled" if job._cancelled.is_set() else "done"  # also if the handler would not hear of it
         if ending != "failed":
             log.info("job %s is %s", job.id, ending, extra=event("job_ended", job_id=job.id, ending=ending))
         await job.send({"type": ending, "job_id": job.id})
+
+
+def _in_the_handler(error: BaseException) -> str:
+    """The traceback, from the handler's own lines on. It may repeat the offer, and what a client has put into that."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None and at.tb_frame.f_globals.get("__name__", "").split(".")[0] in OURS:
+        at = at.tb_next
+    return "".join(traceback.format_exception(type(error), error, at)).rstrip()
 
 
 def _is_the_workers_end(error: BaseException) -> bool:
