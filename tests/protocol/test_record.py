@@ -78,6 +78,26 @@ def test_differences(record: frames.Message, names: tuple[str, ...]) -> None:
     assert differences(record, WANTED) == names
 
 
+@pytest.mark.parametrize(
+    ("stored", "wanted", "same"),
+    [
+        (True, 1, False),
+        (1, True, False),
+        (0, False, False),
+        (1.0, 1, True),
+        ([True, 2], (1, 2), False),
+        ({"a": {"b": 1}}, {"a": {"b": True}}, False),
+        ({"a": {"b": 1}, "c": 2}, {"a": {"b": 1}}, False),
+        ({"a": [1, {"b": None}]}, {"a": (1.0, {"b": None})}, True),
+        ([1, 2, 3], (1, 2), False),
+    ],
+)
+def test_what_python_finds_equal_is_not_the_same(stored: Any, wanted: Any, same: bool) -> None:
+    """A client that filters for 1 does not find `true`; 1 and 1.0 are one number, whatever a store makes of it."""
+    known = {"tags": [], "properties": {"x": stored}}
+    assert differences(known, {"tags": [], "properties": {"x": wanted}}) == (() if same else ("x",))
+
+
 @given(json_values.map(lambda value: {"tags": value, "properties": value}) | near_misses)
 def test_differences_is_total(record: frames.Message) -> None:
     """Whatever a server has stored can be compared."""

@@ -38,6 +38,19 @@ def differences(stored: Message, wanted: Message) -> tuple[str, ...]:
     found = [] if isinstance(tags, list) and all(tag in tags for tag in wanted["tags"]) else ["tags"]
     kept = properties if isinstance(properties, dict) else {}
     for name, value in wanted["properties"].items():
-        if name not in kept or kept[name] != thawed(value):
+        if name not in kept or not _same(kept[name], thawed(value)):
             found.append(name)
     return tuple(found)
+
+
+def _same(stored: Any, wanted: Any) -> bool:
+    """Whether clients see the same. Python finds `true` and 1 equal; 1 and 1.0 are, for a store may change that."""
+    match wanted:
+        case bool():
+            return stored is wanted
+        case dict():
+            alike = isinstance(stored, dict) and stored.keys() == wanted.keys()
+            return alike and all(_same(stored[name], each) for name, each in wanted.items())
+        case list():
+            return isinstance(stored, list) and len(stored) == len(wanted) and all(map(_same, stored, wanted))
+    return bool(stored == wanted) and not isinstance(stored, bool)
