@@ -13,7 +13,8 @@ KEY = "slp_lab"
 
 
 async def handle(job: Job) -> None:
-    """A job that is done at once."""
+    """A job that is done at once, and repeats the client's own key."""
+    await job.send({"type": "note", "text": f"you came with {KEY}"})
 
 
 async def test_an_offer_by_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,7 +27,8 @@ async def test_an_offer_by_key(capsys: pytest.CaptureFixture[str]) -> None:
                 await offer(config, None, {"sdp": "v=0"}, 20)
                 await manager.wait_for(lambda state: state.status == "available" and state.synced)
                 await offer(config, manager.state.peer_id, {"sdp": "v=0"}, 20)
-                assert capsys.readouterr().out.count('"done"') == 2
+                printed = capsys.readouterr().out
+                assert (printed.count('"done"'), printed.count("you came with [secret]")) == (2, 2)
                 manager.set_maintenance()
                 await manager.synced()
                 for worker, why in ((None, "no worker of the room is available"), ("x", "no such worker")):

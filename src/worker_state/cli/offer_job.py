@@ -81,8 +81,8 @@ async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> s
             case {"type": "error"}:
                 return client.secrets.shown(str(message.get("message") or message.get("reason") or message.get("code")))
             case {"type": "peer_message", "from_peer_id": str(sender), "payload": payload} if sender == worker:
-                screen.plain(json.dumps(payload))
+                screen.plain(client.secrets.redacted(json.dumps(payload)))
                 if isinstance(payload, dict) and payload.get("type") in ENDINGS:
                     return str(payload["type"])
             case {"type": "answer"}:
-                screen.plain(json.dumps({"type": "answer", "sdp": message.get("sdp")}))
+                screen.plain(client.secrets.redacted(json.dumps({"type": "answer", "sdp": message.get("sdp")})))
