@@ -305,6 +305,33 @@ def test_g20_a_second_signal_ends_a_process_whose_loop_is_stuck(spawn: Spawn) ->
     assert stuck.end() == 128 + signal.SIGTERM
 
 
+LATE = """
+import os, signal, time, trio
+from worker_state.cli import output, screen, signals
+output.prepare()
+async def main():
+    shown = screen.Screen()
+    async with signals.ending_on_signal(shown, "Leaving") as scope:
+        with scope:
+            signal.raise_signal(signal.SIGTERM)
+            await trio.sleep_forever()
+trio.run(main)
+for _ in range(3):
+    signal.raise_signal(signal.SIGTERM)
+print("it has left in order", flush=True)
+time.sleep(signals.TERMINATED_AGAIN)
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_g20_a_signal_that_is_handed_on_when_all_is_done() -> None:
+    """SLURM signals a job and its shell, which hands it on: a worker that has left meanwhile ends with its own code.
+    What comes a second later ends the process, though its output may still wait for a reader."""
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, env=environment(), check=False)
+    assert done.stdout.endswith(b"it has left in order\n")
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 PARENT = """
 import multiprocessing, time, trio
 def lives(here):

@@ -178,6 +178,11 @@ def prepare() -> None:
         os.register_at_fork(after_in_child=_write_yourself)
 
 
+def is_prepared() -> bool:
+    """Whether the process is the command's own."""
+    return bool(_ours)
+
+
 def hold_nobody() -> None:
     """From now on printing waits for no reader (G20), but at the end of the process, as `settle` does."""
     writers: dict[tuple[int, int], Writer] = {}  # two streams into one place have one, which keeps their order

@@ -4,6 +4,7 @@ SIGTERM, which systemd and Kubernetes send, first drains what can drain; the nex
 holds the loop, the second signal ends the process: a thread hands signals over, and sees whether they are taken.
 """
 
+import math
 import os
 import signal
 import stat
@@ -17,6 +18,7 @@ from types import FrameType
 
 import trio
 
+from worker_state.cli.output import is_prepared
 from worker_state.cli.screen import Screen
 from worker_state.logs import About
 
@@ -98,13 +100,20 @@ def _listening(take: Callable[[int], None]) -> Iterator[None]:
     """Have the loop `take` each signal while the block runs. A second one that it does not take ends the process."""
     token, own_pid, listening = trio.lowlevel.current_trio_token(), os.getpid(), True
     numbers: SimpleQueue[int | None] = SimpleQueue()
+    heard_at = -math.inf  # the last one
 
     def hear(number: int, _frame: FrameType | None) -> None:
+        nonlocal heard_at
         if os.getpid() == own_pid:
+            heard_at = time.monotonic()
             numbers.put(number)
         else:  # a forked child, which nobody listens to: it ends as any process does
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+    def late(number: int, _frame: FrameType | None) -> None:
+        if not _is_the_same(number, time.monotonic() - heard_at):
+            os._exit(128 + number)
 
     def hand_over() -> None:
         first: float | None = None
@@ -134,5 +143,6 @@ def _listening(take: Callable[[int], None]) -> Iterator[None]:
     finally:
         listening = False
         for kind in kinds:
-            signal.signal(kind, before[kind])
+            # In a process of the command's own, one that is handed on late must not end its last moments.
+            signal.signal(kind, late if is_prepared() and heard_at > -math.inf else before[kind])
         numbers.put(None)
