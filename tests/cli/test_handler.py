@@ -232,7 +232,7 @@ def test_available_without_a_handler(spawn: Spawn, server: Server) -> None:
             "--available is for a worker without a function: leave it out.\n",
         ),
         (("run", "json:dumps", "--demo"), "--demo walks through a life of its own: leave out the function.\n"),
-        (("offer",), "Error: Which worker? Give its --session, or the --api-key of its room.\n"),
+        (("offer",), "Error: Which worker? Give its --session, or its room: --room and --token, or --api-key.\n"),
         (("offer", *WHERE, "--data", '{"a": NaN}'), "--data must be a JSON object.\n"),
         (("offer", *WHERE, "--data", '{"type": "quit"}'), "--data must not contain 'type': that is the offer's own.\n"),
         (("offer", "--session", "nonsense"), "session string"),

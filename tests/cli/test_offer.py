@@ -1,15 +1,20 @@
-"""`worker-state offer` by an API key, in whose room the worker is looked for."""
+"""`worker-state offer` to a room, by its token or an API key: the worker is looked for there."""
 
 import pytest
 import trio
 import typer
+from typer.testing import CliRunner
 
-from worker_state import Job, open_state_manager, serve_jobs
+from tests.support.processes import PROGRAM, environment
+from worker_state import Config, Job, SessionString, open_state_manager, serve_jobs
+from worker_state.cli.app import app
 from worker_state.cli.offer_job import offer
 from worker_state.devserver.identities import ApiKey
 from worker_state.testing import on_sockets
 
 KEY = "slp_lab"
+SERVER = ("--ws", "ws://127.0.0.1:1", "--http", "http://127.0.0.1:1")
+IN_ROOM = {"WORKER_STATE_ROOM_ID": "r", "WORKER_STATE_ROOM_TOKEN": "t"}
 
 
 async def handle(job: Job) -> None:
@@ -37,3 +42,45 @@ async def test_an_offer_by_key(capsys: pytest.CaptureFixture[str]) -> None:
                     assert left.value.exit_code == 1
                     assert why in capsys.readouterr().err
                 nursery.cancel_scope.cancel()
+
+
+async def test_an_offer_to_a_given_room() -> None:
+    """The variables of a room are enough: the offer goes to a worker of that room which is available."""
+    with trio.fail_after(30):
+        async with on_sockets() as kit:
+            room = kit.given_room()
+            variables = {"WORKER_STATE_ROOM_ID": room["room_id"], "WORKER_STATE_ROOM_TOKEN": room["room_token"]}
+            async with open_state_manager(kit.config(**room)) as manager, trio.open_nursery() as nursery:
+                nursery.start_soon(serve_jobs, manager, handle)
+                command = [str(PROGRAM), "offer", "--ws", kit.websocket_url, "--http", kit.http_url]
+                done = await trio.run_process(command, env={**environment(), **variables}, capture_stdout=True)
+                assert b'"done"' in done.stdout
+                nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("typed", "variables", "room", "worker"),
+    [
+        (("--room", "r", "--token", "t"), {}, ("r", "t", None), None),
+        ((), IN_ROOM, ("r", "t", None), None),
+        (("--worker", "w"), IN_ROOM, ("r", "t", None), "w"),
+        (("--room", "other"), IN_ROOM, ("other", "t", None), None),
+        ((), {**IN_ROOM, "WORKER_STATE_SESSION": str(SessionString("s", "u", "p"))}, ("s", "u", None), "p"),
+        (("--room", "r", "--token", "t"), {"WORKER_STATE_SESSION": "nonsense"}, ("r", "t", None), None),
+        (("--api-key", KEY), IN_ROOM, (None, None, KEY), None),
+    ],
+)
+def test_how_the_room_is_named(
+    typed: tuple[str, ...],
+    variables: dict[str, str],
+    room: tuple[str | None, str | None, str | None],
+    worker: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Options, then a session string of the environment, then the variables of a room, as for `watch`."""
+    ran: list[tuple[Config, str | None]] = []
+    monkeypatch.setattr("trio.run", lambda _, config, worker, *__: ran.append((config, worker)))
+    result = CliRunner().invoke(app, ["offer", *SERVER, *typed], env=variables)
+    assert (result.exit_code, result.stderr) == (0, "")
+    ((config, chosen),) = ran
+    assert ((config.room_id, config.room_token, config.api_key), chosen) == (room, worker)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from worker_state import SessionString
 from worker_state.cli.app import app
 
 SERVER = ["--ws", "ws://localhost:8080", "--http", "http://localhost:8001"]
@@ -116,13 +117,15 @@ def test_the_shell_completes_commands_and_options(typed: str, offered: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (SERVER, "--session, or the --api-key of its room"),
+        (SERVER, "--session, or its room: --room and --token, or --api-key"),
         ([*SERVER, "--session", "sleap-session:x", "--api-key", "slp_x"], "--session and --api-key exclude each other"),
-        ([*SERVER, "--session", "sleap-session:x", "--worker", "x"], "--session names its worker"),
+        ([*SERVER, "--session", "x", "--room", "r", "--token", "t"], "--session and --room exclude each other"),
+        ([*SERVER, "--room", "r"], "--room needs the room's token"),
+        ([*SERVER, "--session", str(SessionString("r", "t", "p")), "--worker", "x"], "--session names its worker"),
     ],
 )
 def test_offer_wants_one_worker(arguments: list[str], named: str) -> None:
-    """A worker is named once, by its session string or in the room of a key."""
+    """A worker is named once, by its session string or in a room."""
     result = runner.invoke(app, ["offer", *arguments])
     assert (result.exit_code, result.stdout) == (2, "")
     assert named in result.stderr

@@ -276,6 +276,14 @@ async def test_g15_rebinding(kind: str) -> None:
         assert await asked(port, f"GET {PATHS[kind]} HTTP/1.1\nHost: localhost\nOrigin: http://localhost:3000") == 200
 
 
+async def test_g15_the_refusal_says_what_helps() -> None:
+    """Whoever asks a worker by its machine's name, which leads to loopback, reads which option lets that name in."""
+    async with running("health") as port, httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/metrics", headers={"Host": f"node7:{port}"})
+        assert answer.status_code == 403
+        assert "--health-host" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("kind", ["health"])
 async def test_g15_exposed_servers_have_any_name(kind: str) -> None:
     """Who binds a server to other addresses gives it other names."""

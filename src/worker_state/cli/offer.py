@@ -2,17 +2,20 @@
 
 import json
 import math
-import os
 from typing import Annotated, Any
 
 import typer
 
 from worker_state.cli.output import bad_usage
-from worker_state.cli.session import Session, read_session, room_settings
-from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, with_options
-from worker_state.settings import SESSION_VARIABLE
+from worker_state.cli.session import Session, take_session
+from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, text, with_options
 
-OPTIONS = {name: SERVER_OPTIONS[name] for name in ("ws", "http", "api_key")}
+OPTIONS = SERVER_OPTIONS | {
+    "room": text(
+        "ID", "The worker's room, with its --token; or give a --session, which names all.  [WORKER_STATE_ROOM_ID]"
+    ),
+    "api_key": text("KEY", "The worker's room is that of this key (server v3.0).  [SLEAP_RTC_API_KEY]"),
+}
 
 
 @with_options(OPTIONS)
@@ -21,7 +24,7 @@ def offer_command(
     session: Session = None,
     worker: Annotated[
         str | None,
-        typer.Option("--worker", metavar="ID", help="With --api-key: its peer id. Without, any that is available."),
+        typer.Option("--worker", metavar="ID", help="Its peer id, in the room. Without, any that is available."),
     ] = None,
     sdp: Annotated[str, typer.Option(metavar="TEXT", help="The offer's session description.")] = "v=0",
     data: Annotated[
@@ -40,21 +43,17 @@ def offer_command(
     \b
     Examples:
       worker-state offer --ws ws://127.0.0.1:8080 --http http://127.0.0.1:8001 --session sleap-session:…
+      worker-state offer --room 1a2b3c4d --token 5e6f70
       worker-state offer --api-key slp_…
     """
-    if session is not None and given["api_key"] is not None:
-        raise bad_usage("--session and --api-key exclude each other: give one.")
-    source = "--session" if session is not None else SESSION_VARIABLE
-    named = session if session is not None or given["api_key"] else os.environ.get(SESSION_VARIABLE)
-    if named:
+    if (named := take_session(given, session)) is not None:
+        to, source = named
         if worker is not None:
-            raise bad_usage(f"--worker goes with --api-key: {source} names its worker.")
-        to = read_session(named, source)
+            raise bad_usage(f"--worker goes with --room or --api-key: {source} names its worker.")
         worker = to.peer_id
-        given |= room_settings(to, source)
     settings = checked_settings(given)
-    if not named and settings.given("api_key") is None:
-        raise bad_usage("Which worker? Give its --session, or the --api-key of its room.")
+    if settings.given("room_id") is None and settings.given("api_key") is None:
+        raise bad_usage("Which worker? Give its --session, or its room: --room and --token, or --api-key.")
     if server_of(settings) is None:
         raise bad_usage("No server is named, by --ws and --http, the environment or a file: a worker is on a server.")
     if not 0 <= wait < math.inf:

@@ -1,8 +1,9 @@
 """`worker-state session`: reads and writes session strings, without any network."""
 
 import json
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -85,6 +86,18 @@ def read_session(text: str, source: str = "") -> SessionString:
     raise bad_usage(f"{source}: {sentence}." if source else f"{sentence}.")
 
 
-def room_settings(session: SessionString, source: str) -> dict[str, Setting]:
-    """The options --room and --token as this session string gives them."""
-    return {"room": Setting(session.room_id, source, rank=0), "token": Setting(session.token, source, rank=0)}
+def take_session(given: dict[str, Any], session: str | None) -> tuple[SessionString, str] | None:
+    """The session string and what it comes from; --room and --token become its own in `given`. The one in the
+    environment counts where no option names a room. Prints what excludes each other, and raises `typer.Exit`."""
+    typed = {"--session": session, "--room": given["room"], "--api-key": given["api_key"]}
+    chosen = [option for option, value in typed.items() if value is not None]
+    if len(chosen) > 1:
+        raise bad_usage(f"{' and '.join(chosen)} exclude each other: give one.")
+    source = "--session" if chosen else SESSION_VARIABLE
+    if not chosen:
+        session = os.environ.get(SESSION_VARIABLE) or None
+    if session is None:
+        return None
+    found = read_session(session, source)
+    given["room"], given["token"] = (Setting(value, source, rank=0) for value in (found.room_id, found.token))
+    return found, source

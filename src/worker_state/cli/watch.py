@@ -1,14 +1,12 @@
 """`worker-state watch`: its options. `watch_room` runs it."""
 
-import os
 from typing import Annotated, Any
 
 import typer
 
 from worker_state.cli.output import bad_usage
-from worker_state.cli.session import Session, read_session, room_settings
+from worker_state.cli.session import Session, take_session
 from worker_state.cli.shared_options import SERVER_OPTIONS, checked_settings, server_of, text, with_options
-from worker_state.settings import SESSION_VARIABLE
 
 OPTIONS = SERVER_OPTIONS | {
     "room": text(
@@ -53,16 +51,7 @@ def watch_command(
       worker-state watch --room 1a2b3c4d --token 5e6f70 --once --json
       worker-state watch --json | jq -c 'select(.event == "gone")'
     """
-    typed = {"--session": session, "--room": given["room"], "--api-key": given["api_key"]}
-    chosen = [option for option, value in typed.items() if value is not None]
-    if len(chosen) > 1:
-        raise bad_usage(f"{' and '.join(chosen)} exclude each other: give one.")
-    source = "--session" if chosen else SESSION_VARIABLE
-    if not chosen:
-        session = os.environ.get(SESSION_VARIABLE) or None
-    if session is not None:
-        room = read_session(session, source)
-        given |= room_settings(room, source)
+    take_session(given, session)
     settings = checked_settings(given)
 
     import trio

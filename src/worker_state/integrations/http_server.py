@@ -24,7 +24,10 @@ RESPONSE_SECONDS = 300.0  # for all of it
 PIECE = 64 * 1024  # bytes: at 2 kB a second it is progress
 DRAIN_SECONDS, DRAIN_BYTES = 1.0, 16 * 2**20
 REFUSALS = {408: "Request Timeout", 413: "Request Entity Too Large"}
-FOREIGN = "This server is for this machine alone: ask it as localhost or 127.0.0.1, and from no other site's page."
+FOREIGN = (
+    "This server listens on loopback, for this machine alone: ask it as localhost or 127.0.0.1, and from no other site's "
+    "page. It answers by other names, and then to everybody, on another address: for a worker's pages --health-host."
+)
 
 Headers = Mapping[str, str]
 
