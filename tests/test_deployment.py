@@ -259,3 +259,29 @@ def test_each_of_several_workers_gets_the_signal(slurm: dict[str, str], tmp_path
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 6
     assert [log.read_text("utf-8").splitlines()[-1] for log in logs] == [f"{gpu} terminated" for gpu in (4, 6, 5)]
+
+
+def test_each_of_several_workers_can_have_a_port(slurm: dict[str, str], tmp_path: Path) -> None:
+    """The commented option of workers.sbatch, put where it says, gives each worker a port of its own."""
+    text = (EXAMPLES / "slurm" / "workers.sbatch").read_text("utf-8")
+    (option,) = re.findall(r"^#     (--health .*)$", text, re.MULTILINE)
+    script = tmp_path / "monitored.sbatch"
+    script.write_text(text.replace('20 "$@"', f'20 {option} "$@"'), "utf-8")
+    logs = [tmp_path / f"fleet-7-{number}.log" for number in range(2)]
+    with submitted(str(script), **slurm, SLURM_NTASKS="2") as process:
+        while not all(log.exists() and log.read_text("utf-8") for log in logs):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    ports = [re.findall(r"--health (\d+) --health-host 0\.0\.0\.0", log.read_text("utf-8")) for log in logs]
+    assert ports == [["30000"], ["30001"]]
+
+
+def test_prometheus_is_told_of_workers_with_a_known_port_alone() -> None:
+    """targets.sh asks for the jobs of worker.sbatch by their name, which those of workers.sbatch do not have."""
+    alone, together = (
+        re.findall(r"^#SBATCH --job-name=(\S+)$", script.read_text("utf-8"), re.MULTILINE) for script in SBATCH
+    )
+    targets = (EXAMPLES / "slurm" / "targets.sh").read_text("utf-8")
+    assert re.findall(r"--name=\"\$\{1:-(\S+)\}\"", targets) == alone != together
