@@ -10,6 +10,7 @@ COPY requirements-image.lock ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /opt/worker/bin/pip install --no-cache-dir --require-hashes -r requirements-image.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY docs/package_page.py docs/
 COPY src src
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /opt/worker/bin/pip install --no-cache-dir --no-deps .

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,6 +90,21 @@ def test_the_image_takes_a_handler(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert command[:2] == ["worker-state", "run"]
     assert {"--wait", "--withhold-session-string", "--health"} <= set(command)
     accepted([*command[2:], "my_worker:handle"], monkeypatch)
+
+
+def test_the_image_is_given_what_builds_the_package() -> None:
+    """What pyproject.toml names for the build is copied, and Docker is allowed to see it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    needed = {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "src",
+        project["tool"]["hatch"]["metadata"]["hooks"]["custom"]["path"],
+    }
+    copied = {word for line in re.findall(r"^COPY (?!--)(.*) \S+$", IMAGE, re.MULTILINE) for word in line.split()}
+    seen = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text("utf-8"), re.MULTILINE)
+    assert needed <= copied == set(seen)
 
 
 def accepted(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
