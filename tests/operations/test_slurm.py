@@ -106,9 +106,9 @@ class Fleet:
         self.lost: set[str] = set()
         """Those that were killed, whose identities nobody deletes."""
 
-    def submit(self, name: str, *options: str) -> None:
+    def submit(self, name: str, *options: str, **settings: str) -> None:
         # `sbatch` hands its environment on to the job.
-        variables = {**self.room.environment, "WORKER_STATE_TAGS": name}
+        variables = {**self.room.environment, "WORKER_STATE_TAGS": name, **settings}
         path = f"{Path(PROGRAM).parent}{os.pathsep}{os.environ['PATH']}"
         self.jobs[name] = self.cluster.run(
             "sbatch", "--parsable", f"--job-name={name}", *options, PATH=path, **variables
@@ -137,14 +137,18 @@ class Fleet:
         self.lines.append(f"{script:14}  {command:44}  {what}")
 
     def state(self, name: str) -> str:
-        """What SLURM says of the job."""
-        shown = self.cluster.run("scontrol", "show", "job", "--oneliner", self.jobs[name])
-        states = set(re.findall(r"JobState=(\w+)", shown))
-        if states == {"PENDING"} and set(re.findall(r"Reason=(\w+)", shown)) == {"BeginTime"}:
-            begins = max(map(datetime.fromisoformat, re.findall(r"EligibleTime=(\S+)", shown)))
-            minutes = (begins - datetime.now()).total_seconds() / 60  # noqa: DTZ005 - SLURM prints local time
-            return f"{REQUEUED}, {minutes:.0f} min"
-        return ", ".join(sorted(states))
+        """What SLURM says of the job, and why it is pending if it is."""
+        found = re.findall(r"JobState=(\w+) Reason=(\w+)", self.shown(name))
+        return ", ".join(sorted({f"{state} ({why})" if state == "PENDING" else state for state, why in found}))
+
+    def waits(self, name: str) -> str:
+        """For how long a job that is pending is not started."""
+        begins = max(map(datetime.fromisoformat, re.findall(r"EligibleTime=(\S+)", self.shown(name))))
+        minutes = (begins - datetime.now()).total_seconds() / 60  # noqa: DTZ005 - SLURM prints local time
+        return f", {minutes:.0f} min" if minutes > 0 else ""
+
+    def shown(self, name: str) -> str:
+        return self.cluster.run("scontrol", "show", "job", "--oneliner", self.jobs[name])
 
 
 @pytest.fixture(scope="module")
@@ -234,9 +238,9 @@ def test_each_worker_drains(fleet: Fleet, way: Way) -> None:
     assert fleet.ended(name) == ["done"] * left
     until(lambda: fleet.log(name).count("event=identity_deleted") == left, "their logs say so")
     assert "sleap-session:" not in fleet.log(name)
-    until(lambda: fleet.state(name).startswith(way.becomes), f"{name} is {way.becomes}")
+    until(lambda: fleet.state(name) == way.becomes, f"{name} is {way.becomes}")
     seen = f"{len(fleet.peers[name])} busy, {left} drained, their jobs done, {left} deleted {gone:.1f} s later"
-    fleet.saw(way.script[0], way.command, f"{seen}; {fleet.state(name)}")
+    fleet.saw(way.script[0], way.command, f"{seen}; {way.becomes}{fleet.waits(name)}")
 
 
 def test_prometheus_finds_the_workers(fleet: Fleet) -> None:
@@ -310,6 +314,15 @@ def test_the_naive_script_loses_the_job(fleet: Fleet, name: str, command: str) -
     assert fleet.ended(name) == []
     script = {"naive": "without exec", "srun": "exec srun"}[name]
     fleet.saw(script, command, f"1 busy, killed after {gone:.1f} s, 0 deleted")
+
+
+def test_a_room_that_is_over(fleet: Fleet) -> None:
+    """--wait waits for a server, not for a room: a worker whose room there is not fails at its start."""
+    fleet.submit("no-room", "worker.sbatch", WORKER_STATE_ROOM_ID="00000000")
+    until(lambda: fleet.state("no-room") == "FAILED", "the job has failed")
+    assert "ExitCode=1:0" in fleet.shown("no-room")
+    assert "refuses this worker: room not found" in fleet.log("no-room")
+    fleet.saw("worker.sbatch", "a room that the server does not have", "refused at the start, exit code 1; FAILED")
 
 
 def test_the_time_limit(fleet: Fleet) -> None:

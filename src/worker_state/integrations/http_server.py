@@ -25,8 +25,8 @@ PIECE = 64 * 1024  # bytes: at 2 kB a second it is progress
 DRAIN_SECONDS, DRAIN_BYTES = 1.0, 16 * 2**20
 REFUSALS = {408: "Request Timeout", 413: "Request Entity Too Large"}
 FOREIGN = (
-    "This server listens on loopback, for this machine alone: ask it as localhost or 127.0.0.1, and from no other site's "
-    "page. It answers by other names, and then to everybody, on another address: for a worker's pages --health-host."
+    "This server listens on loopback: ask it as localhost or 127.0.0.1, and from no other site's page. On another "
+    "address (for a worker's pages: --health-host) it answers by any name, to everybody."
 )
 
 Headers = Mapping[str, str]
