@@ -250,8 +250,9 @@ async def published(socket: Held) -> AsyncIterator[tuple[ServedLink, list[m.Even
         link.end(LEAVES)
 
 
-async def test_what_comes_is_published(autojump_clock: MockClock) -> None:
+async def test_what_comes_is_published(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     """A link says how long the first `register` may go unanswered, and hands each frame on with its own epoch."""
+    caplog.set_level(logging.DEBUG, logger="worker_state")
     socket = Held()
     await trio.sleep(100.0)
     async with published(socket) as (_, events):
@@ -262,6 +263,7 @@ async def test_what_comes_is_published(autojump_clock: MockClock) -> None:
         await wait_all_tasks_blocked()
         size = frames.footprint('{"type":"ping"}')
         assert events[1:] == [m.FrameReceived(7, frames.Ping(), others_spoke=False, size=size)]
+        assert [About.of(line) for line in caplog.records] == [About("frame", {"direction": "received", "epoch": 7})]
 
 
 async def test_an_error_does_not_repeat_what_was_sent(autojump_clock: MockClock) -> None:
