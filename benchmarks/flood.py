@@ -39,7 +39,7 @@ from worker_state.devserver import DevServer, serve
 from worker_state.devserver.model import Send
 from worker_state.net.dial import WebSocketDial
 from worker_state.net.tcp import open_tcp_stream
-from worker_state.protocol.frames import encode
+from worker_state.protocol.frames import MOST_CONTAINERS, encode
 from worker_state.world import World, replaced
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +68,10 @@ def message(**fields: object) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]
     return lambda _: (b"", frame(TEXT | END, encode(fields).encode()))
 
 
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels > 1 else []
+
+
 def offer(sdp: str) -> Callable[[dict[str, Any]], tuple[bytes, bytes]]:
     return message(type="offer", sender="client", sdp=sdp)
 
@@ -88,6 +92,7 @@ FLOODS: dict[str, Callable[[dict[str, Any]], tuple[bytes, bytes]]] = {
     "offers": offer("v=0"),
     "registered_auth": registered,
     "long offers": offer("v" * LONG),
+    "offers of lists": message(type="offer", sender="client", lists=[nested(90)] * (MOST_CONTAINERS // 91)),
 }
 """By name: from the worker's `register` to the frame that begins the flood, and the one that it consists of."""
 
