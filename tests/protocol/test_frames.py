@@ -412,6 +412,29 @@ def test_t16_more_values_than_any_message_has() -> None:
     assert read(answer + more, Secrets()) == frames.Malformed("JSON with more than 400000 values")
 
 
+def test_g11_whatever_reading_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is out, say: it costs that frame, and names what has happened."""
+
+    def raises(message: Any, secrets: Secrets) -> frames.Frame:
+        raise MemoryError
+
+    monkeypatch.setattr(frames, "_frame", raises)
+    assert read('{"type": "ping"}', Secrets()) == frames.Malformed("a frame that cannot be read: MemoryError")
+
+
+def test_a_signal_that_no_server_takes() -> None:
+    """One that is too long, or nested too deeply, is refused before it costs the link."""
+    deep: list[Any] = []
+    for _ in range(DEEP):
+        deep = [deep]
+    for message, why in (
+        ({"type": "x", "a": deep}, "nested so deeply"),
+        ({"type": "x", "a": LONG}, "not be longer than"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            frames.encode_signal(message)
+
+
 @pytest.mark.parametrize("each", ["[]", "{}", "[" * 90 + "]" * 90])
 def test_g12_more_lists_than_any_message_has(each: str) -> None:
     """They hold the loop for longer than as many values: a message of 50,000 is refused unread, but the answer to a
