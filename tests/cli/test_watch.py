@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -172,42 +173,49 @@ async def test_a_program_gets_an_object_for_each_change(scene: Scene, capsys: py
     await scene.left_alone()
 
 
-async def test_a_program_reads_each_object_at_once(scene: Scene) -> None:
-    """From a process, through a pipe, while it runs; a signal ends it."""
+class Reader:
+    """A program that reads the objects of `watch --json` through a pipe."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.pipe = process.stdout
+        self.read = b""
+
+    async def until(self, lines: int) -> None:
+        while self.read.count(b"\n") < lines:
+            self.read += await self.pipe.receive_some()
+
+
+@asynccontextmanager
+async def reading(scene: Scene) -> AsyncIterator[Reader]:
+    """One that has read what is there. Behind the block its end of the pipe is closed, and `watch` ends by itself."""
     config, session = scene.config, str(scene.worker.session_string)
     command: list[str] = [str(PROGRAM), "watch", "--json", "--ws", config.websocket_url, "--http", config.http_url]
     variables = environment(WORKER_STATE_SESSION=session)
     with trio.fail_after(PATIENCE):
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, env=variables)
-        assert process.stdout is not None
-        read = b""
-        async with process.stdout:
-            while read.count(b"\n") < 2:
-                read += await process.stdout.receive_some()
-            scene.worker.set_busy("job-1")
-            while read.count(b"\n") < 3:
-                read += await process.stdout.receive_some()
-            process.terminate()
-            read += b"".join([piece async for piece in process.stdout])
-        assert await process.wait() == 0
-    assert [json.loads(line)["event"] for line in read.splitlines()] == ["watching", "present", "changed"]
+        reader = Reader(await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, env=variables))
+        async with reader.pipe:
+            await reader.until(2)
+            yield reader
+        assert await reader.process.wait() == 0
     await scene.left_alone()
+
+
+async def test_a_program_reads_each_object_at_once(scene: Scene) -> None:
+    """From a process, through a pipe, while it runs; a signal ends it."""
+    async with reading(scene) as reader:
+        scene.worker.set_busy("job-1")
+        await reader.until(3)
+        reader.process.terminate()
+        reader.read += b"".join([piece async for piece in reader.pipe])
+    assert [json.loads(line)["event"] for line in reader.read.splitlines()] == ["watching", "present", "changed"]
 
 
 async def test_a_reader_that_goes_from_a_quiet_room_ends_it(scene: Scene) -> None:
     """It does not wait for the next change, as in `watch --json | head -2`."""
-    config, session = scene.config, str(scene.worker.session_string)
-    command: list[str] = [str(PROGRAM), "watch", "--json", "--ws", config.websocket_url, "--http", config.http_url]
-    variables = environment(WORKER_STATE_SESSION=session)
-    with trio.fail_after(PATIENCE):
-        process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, env=variables)
-        assert process.stdout is not None
-        read = b""
-        async with process.stdout:
-            while read.count(b"\n") < 2:
-                read += await process.stdout.receive_some()
-        assert await process.wait() == 0
-    await scene.left_alone()
+    async with reading(scene):
+        pass
 
 
 async def test_a_crowd_of_strangers_is_not_one_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
