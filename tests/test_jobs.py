@@ -161,6 +161,24 @@ async def test_a_handler_that_fails(world: World) -> None:
 
 
 @scenario(only="fake")
+async def test_a_thread_that_raises_more_than_an_error(world: World) -> None:
+    """Python strikes no thread with a Ctrl-C: whatever its function raises is the end of that job alone."""
+    errors = [KeyboardInterrupt(), GeneratorExit(), BaseExceptionGroup("", [KeyboardInterrupt()])]
+
+    def handle(job: ThreadJob) -> None:
+        if job.offer.get("bad"):
+            raise errors.pop()
+
+    async with working(world, handle) as (manager, client):
+        while errors:
+            await offer(manager, client, bad=True)
+            await said(client, "failed")
+            await manager.wait_for(lambda state: state.status == "available")
+        await offer(manager, client)
+        await said(client, "done")
+
+
+@scenario(only="fake")
 async def test_an_error_that_repeats_a_secret(world: World) -> None:
     """A client puts the room's token into its offer, and the handler the offer into its error: the log has the
     handler's lines, and no token."""

@@ -158,7 +158,7 @@ async def _run(manager: Manager, handler: Handler, job: Job) -> None:
                 await job.send({"type": "cancelled", "job_id": job.id})
             raise
         except BaseException as error:  # a job that fails, or calls `sys.exit`, is the end of that job alone
-            if _is_the_workers_end(error):
+            if _is_async(handler) and _is_the_workers_end(error):  # no Ctrl-C strikes in a thread
                 raise
             ending = "failed"
             why = manager.secrets.redacted(_in_the_handler(error))
