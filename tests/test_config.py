@@ -93,6 +93,22 @@ def test_capabilities() -> None:
     assert dict(config(capabilities=given_).capabilities) == {**given_, "supported_models": ("base", "centroid")}
 
 
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"tags": ["a", "b\ud800"]}, "tags"),
+        ({"capabilities": {"gpu_model": "\udc80"}}, r"capabilities\['gpu_model'\]"),
+        ({"capabilities": {"mounts": [{"path\ud800": 1}]}}, r"capabilities\['mounts'\]"),
+        ({"capabilities": {"\ud800": 1}}, r"capabilities\['\\ud800'\]"),
+    ],
+)
+def test_half_a_character(changes: dict[str, Any], where: str) -> None:
+    """A lone surrogate, as in a file name that is no UTF-8, is refused: not every client could read it (F27)."""
+    with pytest.raises(ConfigError, match=f"{where} must be text that UTF-8 can say"):
+        config(**changes)
+    assert config(tags=["a😀"]).tags == ("a😀",)
+
+
 def test_free_capabilities() -> None:
     """Under a name that the field does not define any JSON value goes, and nobody can change it afterwards."""
     mounts: list[Any] = [{"path": "/data", "label": None}]

@@ -69,6 +69,9 @@ class Advertised:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tags", _checked_tags(self.tags))
         object.__setattr__(self, "capabilities", _checked_capabilities(self.capabilities))
+        _check_encodable("tags", self.tags)
+        for name, value in self.capabilities.items():
+            _check_encodable(f"capabilities[{name!r}]", {name: value})
         size = len(json.dumps([self.tags, thawed(self.capabilities)]))
         if size > LONGEST:
             raise ConfigError(f"tags and capabilities must not take more than {LONGEST} bytes, these take {size}")
@@ -87,6 +90,14 @@ def thawed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: thawed(each) for name, each in value.items()}
     return [thawed(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _check_encodable(where: str, value: object) -> None:
+    """Python's own server would hand a lone surrogate on, and clients in other languages would not read the answer."""
+    try:
+        json.dumps(thawed(value), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where} must be text that UTF-8 can say, without a lone surrogate") from None
 
 
 def _kind(value: object) -> str:

@@ -68,6 +68,13 @@ def test_job_id_of_wrong_length(status: type[Reserved] | type[Busy], job: str) -
 
 
 @pytest.mark.parametrize("status", [Reserved, Busy])
+def test_job_id_with_half_a_character(status: type[Reserved] | type[Busy]) -> None:
+    """A lone surrogate is refused: not every client could read the record."""
+    with pytest.raises(ValueError, match="job_id must be text that UTF-8 can say"):
+        status("job-\ud800")
+
+
+@pytest.mark.parametrize("status", [Reserved, Busy])
 @pytest.mark.parametrize("job", [None, 7, True, b"job", ["job"]])
 def test_job_id_of_wrong_type(status: type[Reserved] | type[Busy], job: Any) -> None:
     """A job id that is no string is refused with the name of its type; only a reservation needs none."""

@@ -56,6 +56,10 @@ def _check_job_id(job_id: object) -> None:
         raise TypeError(f"job_id must be a string, not {type(job_id).__name__}")
     if not 0 < len(job_id) <= LONGEST_JOB_ID:
         raise ValueError(f"job_id must have 1 to {LONGEST_JOB_ID} characters, this one has {len(job_id)}")
+    try:
+        job_id.encode()
+    except UnicodeEncodeError:
+        raise ValueError("job_id must be text that UTF-8 can say, without a lone surrogate") from None
 
 
 Truth = Available | Reserved | Busy | Maintenance  # what the worker is doing, whatever the server believes
