@@ -15,7 +15,15 @@ PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 VERSIONS = nox.project.python_versions(PROJECT)  # its classifiers
 TOOLS = {"hypothesis", "packaging", "pytest", "pytest-trio", "pytest-xdist", "wsproto"}
 """What the tests need, as it is locked. Selenium asks for a newer trio: the browser's tests are left to `make test`."""
-CHOSEN = ["--ignore=tests/browser", "-m", "not slow and not operations", "-p", "no:cacheprovider", "--dist", "loadgroup"]
+CHOSEN = [
+    "--ignore=tests/browser",
+    "-m",
+    "not slow and not operations",
+    "-p",
+    "no:cacheprovider",
+    "--dist",
+    "loadgroup",
+]
 
 nox.options.error_on_missing_interpreters = False
 nox.options.stop_on_first_error = False
