@@ -17,10 +17,10 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 
 FROM ${BASE}
 # A user with a name and a home, which some libraries ask for; by its number, so that Kubernetes sees that it is not root.
-RUN useradd --no-log-init --uid 10001 --user-group --create-home worker && mkdir /work
+RUN useradd --no-log-init --uid 10001 --user-group --create-home worker && mkdir /app
 COPY --from=build /opt/worker /opt/worker
 ENV PATH=/opt/worker/bin:$PATH PYTHONUNBUFFERED=1
-WORKDIR /work
+WORKDIR /app
 USER 10001:10001
 # Healthy: the loop is alive. A server that is away is no reason to start the worker again.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["/opt/worker/bin/python", "-I", "-c", \

@@ -185,10 +185,10 @@ def test_what_is_in_it(podman: Podman, image: str) -> None:
     assert inspected["Config"]["User"] == "10001:10001"
     assert len(inspected["RootFS"]["Layers"]) <= len(base["RootFS"]["Layers"]) + 3
     assert inspected["Size"] - base["Size"] < 80_000_000
-    look = "ls -d /build /etc/pip.conf /root/.cache /work/*"
+    look = "ls -d /build /etc/pip.conf ~root/.cache /app/*"
     found = podman("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", look, check=False)
     assert found.stdout == ""
-    look = "id -un; echo ~; touch /work/mine || echo refused"
+    look = "id -un; echo ~; touch /app/mine || echo refused"
     who = podman("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", look)
     assert who.stdout == "worker\n/home/worker\nrefused\n"
 
