@@ -69,9 +69,6 @@ class Advertised:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tags", _checked_tags(self.tags))
         object.__setattr__(self, "capabilities", _checked_capabilities(self.capabilities))
-        _check_encodable("tags", self.tags)
-        for name, value in self.capabilities.items():
-            _check_encodable(f"capabilities[{name!r}]", {name: value})
         size = len(json.dumps([self.tags, thawed(self.capabilities)]))
         if size > LONGEST:
             raise ConfigError(f"tags and capabilities must not take more than {LONGEST} bytes, these take {size}")
@@ -92,10 +89,10 @@ def thawed(value: Any) -> Any:
     return [thawed(each) for each in value] if isinstance(value, tuple) else value
 
 
-def _check_encodable(where: str, value: object) -> None:
+def _check_text(where: str, text: str) -> None:
     """Python's own server would hand a lone surrogate on, and clients in other languages would not read the answer."""
     try:
-        json.dumps(thawed(value), ensure_ascii=False).encode()
+        text.encode()
     except UnicodeEncodeError:
         raise ConfigError(f"{where} must be text that UTF-8 can say, without a lone surrogate") from None
 
@@ -112,6 +109,7 @@ def _checked_tags(tags: object) -> tuple[str, ...]:
     for tag in tags:
         if not isinstance(tag, str) or not tag:
             raise ConfigError(f"tags must be non-empty strings, not {_kind(tag)}")
+        _check_text("tags", tag)
     return tuple(dict.fromkeys(tags))
 
 
@@ -127,6 +125,7 @@ def _checked_capability(name: object, value: object) -> Any:
     if name in STATUS_KEYS:
         raise ConfigError(f"capabilities must not contain {name!r}: the status belongs to the manager")
     where = f"capabilities[{name!r}]"
+    _check_text(where, name)
     if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ConfigError(f"{where} must be a number, not {type(value).__name__}: clients compare it")
     if name in TEXTS and not isinstance(value, str):
@@ -144,7 +143,10 @@ def _frozen(where: str, value: object, levels: int) -> Any:
     if levels == 0:
         raise ConfigError(f"{where} must not be nested more than {DEEPEST} levels deep")
     match value:
-        case None | str() | bool():
+        case None | bool():
+            return value
+        case str():
+            _check_text(where, value)
             return value
         case int() | float():
             if not abs(value) < LARGEST_NUMBER or math.isnan(value):
@@ -156,5 +158,6 @@ def _frozen(where: str, value: object, levels: int) -> Any:
             for name in value:
                 if not isinstance(name, str):
                     raise ConfigError(f"{where} must have strings as names, not {type(name).__name__}")
+                _check_text(where, name)
             return ReadOnly({name: _frozen(where, each, levels - 1) for name, each in value.items()})
     raise ConfigError(f"{where} must be what JSON can say, not {type(value).__name__}")
