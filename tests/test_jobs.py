@@ -160,15 +160,8 @@ async def test_a_handler_that_fails(world: World) -> None:
         await said(client, "done")
 
 
-@scenario(only="fake")
-async def test_a_thread_that_raises_more_than_an_error(world: World) -> None:
-    """Python strikes no thread with a Ctrl-C: whatever its function raises is the end of that job alone."""
-    errors = [KeyboardInterrupt(), GeneratorExit(), BaseExceptionGroup("", [KeyboardInterrupt()])]
-
-    def handle(job: ThreadJob) -> None:
-        if job.offer.get("bad"):
-            raise errors.pop()
-
+async def _each_fails_alone(world: World, handle: Callable[[Any], Any], errors: list[BaseException]) -> None:
+    """The handler raises one of these at each bad offer; the worker goes on, and does the next job."""
     async with working(world, handle) as (manager, client):
         while errors:
             await offer(manager, client, bad=True)
@@ -176,6 +169,18 @@ async def test_a_thread_that_raises_more_than_an_error(world: World) -> None:
             await manager.wait_for(lambda state: state.status == "available")
         await offer(manager, client)
         await said(client, "done")
+
+
+@scenario(only="fake")
+async def test_a_thread_that_raises_more_than_an_error(world: World) -> None:
+    """Python strikes no thread with a Ctrl-C: whatever its function raises is the end of that job alone."""
+    errors: list[BaseException] = [KeyboardInterrupt(), GeneratorExit(), BaseExceptionGroup("", [KeyboardInterrupt()])]
+
+    def handle(job: ThreadJob) -> None:
+        if job.offer.get("bad"):
+            raise errors.pop()
+
+    await _each_fails_alone(world, handle, errors)
 
 
 @scenario(only="fake")
@@ -205,19 +210,13 @@ async def test_an_error_that_repeats_a_secret(world: World) -> None:
 async def test_a_handler_that_raises_more_than_an_error(world: World) -> None:
     """What its own nursery makes of `sys.exit`, or asyncio of a cancel, is the end of that job alone, too."""
 
-    errors = [BaseExceptionGroup("", [SystemExit(3), ValueError()]), asyncio.CancelledError()]
+    errors: list[BaseException] = [BaseExceptionGroup("", [SystemExit(3), ValueError()]), asyncio.CancelledError()]
 
     async def handle(job: Job) -> None:
         if job.offer.get("bad"):
             raise errors.pop()
 
-    async with working(world, handle) as (manager, client):
-        while errors:
-            await offer(manager, client, bad=True)
-            await said(client, "failed")
-            await manager.wait_for(lambda state: state.status == "available")
-        await offer(manager, client)
-        await said(client, "done")
+    await _each_fails_alone(world, handle, errors)
 
 
 @scenario(only="fake")
