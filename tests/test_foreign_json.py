@@ -63,7 +63,7 @@ def test_g11_whatever_the_parser_raises(error: type[Exception], monkeypatch: pyt
     def raising(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(json, "loads", raising)
+    monkeypatch.setattr(json.JSONDecoder, "decode", raising)
     for reader in (read, read_cut):
         with pytest.raises(ValueError, match=r"Error|nested"):
             reader("[]")

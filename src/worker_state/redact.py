@@ -56,9 +56,13 @@ class Secrets:
 
     def learn(self, secret: str | None) -> None:
         """From now on this is secret. Twice is once."""
-        if secret is not None and secret not in self._given and secret not in self._learned:
+        if secret is not None and not self.know(secret):
             self._learned.append(secret)
             self._words = None
+
+    def know(self, secret: str | None) -> bool:
+        """Whether this is known to be secret."""
+        return secret in self._given or secret in self._learned
 
     def shown(self, text: str, limit: int = 200) -> str:
         """A text from outside without secrets, as one line of printable characters, cut off after `limit`."""

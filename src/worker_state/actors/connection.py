@@ -60,12 +60,11 @@ class ConnectionActor:
         """Until `CloseLink` and the end of the link. A cancel does not reach it."""
         async with trio.open_nursery() as self._nursery:
             self._nursery.cancel_scope.shield = True
-            while self._keeping or not self._closing:
-                event = None
-                with trio.CancelScope() as self._receiving:
+            with self._receiving:  # cancelled once no further event is of interest
+                while self._keeping or not self._closing:
                     event = await inbox.receive()
-                if event is not None and not self._is_stale(event):
-                    self._handle(event)
+                    if not self._is_stale(event):
+                        self._handle(event)
 
     def _handle(self, event: events.Event) -> None:
         match event:

@@ -41,8 +41,7 @@ class ServedLink:
         # Few: each actor has at most one unanswered frame of each kind, and the worker's other parts wait in `_send`.
         self._unsent: list[_Outgoing] = []
         self._closing: Closed | None = None  # why the link ends with the answer to its Close frame, or when time is up
-        self._receiving = trio.CancelScope()  # cancelled when the link is over
-        self._tasks: trio.Nursery
+        self._tasks: trio.Nursery  # cancelled when the link is over
         self._writing = False
 
     async def serve(self, deadlines: Deadlines, publish: events.Publish) -> Closed:
@@ -52,11 +51,9 @@ class ServedLink:
             self._tasks.start_soon(self._watch, publish)
             try:
                 publish(events.LinkOpened(events.Link(self._epoch, answer_by, self._send)))
-                with self._receiving:
-                    await self._receive(publish)
+                await self._receive(publish)
             finally:
                 self.over = self.over or self._closing or Closed()
-                self._receiving.cancel()
                 self._tasks.cancel_scope.cancel()
                 for outgoing in self._unsent:
                     if outgoing.taken is not None:
@@ -81,13 +78,13 @@ class ServedLink:
         """The link is over, at once."""
         if self.over is None:
             self.over = closed.without(self._secrets)
-        self._receiving.cancel()
+        self._tasks.cancel_scope.cancel()
 
     def end_within(self, closed: Closed, seconds: float) -> None:
         """The link is over in so many seconds at the latest, or as soon as a Close frame is answered."""
         if self.over is None:
             self._closing = closed
-            self._receiving.deadline = trio.current_time() + seconds
+            self._tasks.cancel_scope.deadline = trio.current_time() + seconds
         else:
             self.end(closed)
 
@@ -131,7 +128,7 @@ class ServedLink:
 
     @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
-        while self._unsent and not self._receiving.cancel_called:
+        while self._unsent and not self._tasks.cancel_scope.cancel_called:
             with trio.move_on_after(self._timing.send) as scope:
                 await self._write_one(self._unsent.pop(0))
             if scope.cancelled_caught:

@@ -55,30 +55,22 @@ class _Race:
 
     async def run(self, found: Sequence[Address]) -> None:
         """Until there is a winner. Raises what kept the only address from connecting, or a group's `OSError`."""
+        if len(found) == 1:
+            self.winner = await _connected(found[0])
+            return
         async with trio.open_nursery() as self._nursery:
-            for address in found[:-1]:
+            for address in found:
                 ended = trio.Event()
                 self._nursery.start_soon(self._connect, address, ended)
                 with trio.move_on_after(STAGGERED):
                     await ended.wait()
-            for address in found[-1:]:  # nothing is begun after it: mostly the only one, which needs no task
-                await self._connect(address, trio.Event())
-        if self.winner is None and len(self._errors) == 1:
-            raise self._errors[0]
         if self.winner is None:
             raise OSError("all attempts failed") from ExceptionGroup("addresses", self._errors or [OSError("none")])
 
     @trio.lowlevel.enable_ki_protection
     async def _connect(self, address: Address, ended: trio.Event) -> None:
         try:
-            connecting = trio.socket.socket(*address[:3])
-            keep_from_children(connecting)
-            try:
-                await connecting.connect(address[4])
-                stream = trio.SocketStream(connecting)
-            except BaseException:
-                connecting.close()
-                raise
+            stream = await _connected(address)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next address may do
             self._errors.append(error)
             ended.set()
@@ -87,6 +79,18 @@ class _Race:
                 stream.socket.close()
             self.winner = self.winner or stream
             self._nursery.cancel_scope.cancel()
+
+
+@trio.lowlevel.enable_ki_protection
+async def _connected(address: Address) -> trio.SocketStream:
+    connecting = trio.socket.socket(*address[:3])
+    try:
+        keep_from_children(connecting)
+        await connecting.connect(address[4])
+        return trio.SocketStream(connecting)
+    except BaseException:
+        connecting.close()
+        raise
 
 
 def _other_family_second(found: Sequence[Address]) -> list[Address]:

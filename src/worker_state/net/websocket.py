@@ -5,9 +5,9 @@ remedies; each names its traps. What the network does comes out as a value (`Dia
 exception. Nothing here decides about retries or knows what a message means.
 """
 
-import math
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -111,7 +111,7 @@ class _Reader:
 
     async def stop(self) -> None:
         self._scope.cancel()
-        if self._started:
+        if self._started and not self._ended.is_set():
             with trio.CancelScope(shield=True):
                 await self._ended.wait()
 
@@ -193,20 +193,28 @@ class _Stream:
         return received, end.end()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        async with self._sending:  # `WebSocket.close` comes here past the library's own lock
+        try:  # `WebSocket.close` comes here past the library's own lock
+            self._sending.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
             if self.cut:
                 raise trio.BrokenResourceError("half a frame is out")  # T10
-            if self.closing:
-                return  # a pong, or the library's answer to a Close frame that has crossed ours
-            is_close, whole = data[0] == CLOSE[0], False
-            try:
-                with trio.move_on_after(CLOSE_WITHIN if is_close else math.inf):
-                    await self._stream.send_all(data)
-                    whole = True
-            finally:
-                self.closing, self.cut = is_close, not whole
-            if not whole:
-                raise trio.BrokenResourceError("our Close frame is not taken")
+            if not self.closing:  # else a pong, or the library's answer to a Close frame that has crossed ours
+                await self._send_whole(data)
+        finally:
+            self._sending.release()
+
+    async def _send_whole(self, data: bytes | bytearray | memoryview) -> None:
+        is_close, whole = data[0] == CLOSE[0], False
+        try:
+            with trio.move_on_after(CLOSE_WITHIN) if is_close else nullcontext():
+                await self._stream.send_all(data)
+                whole = True
+        finally:
+            self.closing, self.cut = is_close, not whole
+        if not whole:
+            raise trio.BrokenResourceError("our Close frame is not taken")
 
     async def aclose(self) -> None:
         """Nothing: the library closes in its own ways (T9), the caller aborts."""

@@ -216,7 +216,7 @@ def _message(text: str) -> Any:
 def _frame(message: Any, secrets: Secrets) -> Frame:
     match message:
         case {"type": "registered_auth", "peer_id": str(peer), "room_id": str(room), "token": str() | None as token}:
-            if secrets.hold(room) or Secrets(token).hold(room):
+            if secrets.hold(room) or (not secrets.know(token) and Secrets(token).hold(room)):
                 return Malformed("a registered_auth whose room_id repeats a secret")
             return RegistrationAccepted(peer, room, token, len(_list(message, "peer_list")), _read_around(message))
         case {"type": "registered_auth"}:

@@ -180,7 +180,7 @@ def fold(state: State, event: events.Event, now: float) -> State:
         case events.LinkOpened(link):
             return replace(state, connected=True, epoch=link.epoch, trouble="registering")
         case events.LinkLost(_, closed, _):
-            return replace(_unregistered(state, str(closed), now), connected=False)
+            return _unregistered(state, str(closed), now, connected=False)
         case events.DialFailed(failure, _):
             return replace(state, trouble=str(failure))
         case events.IdentityCreated(identity):
@@ -192,13 +192,13 @@ def fold(state: State, event: events.Event, now: float) -> State:
         case events.StartDialing() if state.trouble is not None:  # once, when the first sign-in and room have succeeded
             return replace(state, trouble=None)
         case events.RegistrationLost(_, why):
-            return replace(_unregistered(state, why, now), evictions=state.evictions + 1)
+            return _unregistered(state, why, now, evictions=state.evictions + 1)
         case events.RegistrationRejected(why):
             return _unregistered(state, why, now)
         case events.WorkerRegistered():
             return _registered(state, event)
         case events.StatusConfirmed(revision, at) if state.registered:
-            return _confirmed(state, revision, at)
+            return replace(state, **_confirmed(state, revision, at))
         case events.UpdateFailed(True) if state.registered:
             return replace(state, confirmed_revision=-1, unconfirmed_since=unconfirmed)
         case events.PresenceProved(_, at) if state.registered:
@@ -215,14 +215,15 @@ def _since(since: float | None, now: float) -> float:
     return now if since is None else since
 
 
-def _confirmed(state: State, revision: int, at: float) -> State:
+def _confirmed(state: State, revision: int, at: float) -> dict[str, Any]:
     since = None if revision == state.revision else state.unconfirmed_since
-    return replace(state, confirmed_revision=revision, confirmed_at=at, unconfirmed_since=since)
+    return {"confirmed_revision": revision, "confirmed_at": at, "unconfirmed_since": since}
 
 
-def _unregistered(state: State, why: str, now: float) -> State:
+def _unregistered(state: State, why: str, now: float, **changes: Any) -> State:
     return replace(
         state,
+        **changes,
         registered_since=None,
         unregistered_since=_since(state.unregistered_since, now),
         unconfirmed_since=_since(state.unconfirmed_since, now),
@@ -235,7 +236,8 @@ def _unregistered(state: State, why: str, now: float) -> State:
 def _registered(state: State, event: events.WorkerRegistered) -> State:
     text = None if event.token is None else str(SessionString(event.room_id, event.token, event.peer_id))
     return replace(
-        _confirmed(state, event.revision, event.at),
+        state,
+        **_confirmed(state, event.revision, event.at),
         registered_since=event.at,
         unregistered_since=None,
         discoverable_since=None,
