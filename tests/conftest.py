@@ -1,6 +1,7 @@
 """What every test is given."""
 
 import logging
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -53,9 +54,19 @@ def _the_log_as_it_was() -> Iterator[None]:
     logger.setLevel(level)
 
 
+ON_THE_CLOCK = re.compile(r"tests/(simulation|browser|real|cli|scenarios|test_(tutorial|testing|webrtc|stories))\b|\[real|\[on sock")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test comes first, or the other processes would wait for it at the end."""
-    items.sort(key=lambda item: "tests/simulation/" not in item.nodeid)
+    """The longest test comes first. Behind it, those that wait for a real clock are dealt out among those that only
+    compute, or the processors would idle in one half and be fought for in the other."""
+    longest = [item for item in items if "tests/simulation/" in item.nodeid]
+    others = [item for item in items if "tests/simulation/" not in item.nodeid]
+    place: dict[pytest.Item, float] = {}
+    for kind in (True, False):
+        alike = [item for item in others if (ON_THE_CLOCK.search(item.nodeid) is None) is kind]
+        place.update((item, at / len(alike)) for at, item in enumerate(alike))
+    items[:] = [*longest, *sorted(others, key=lambda item: place[item])]
 
 
 def pytest_unconfigure() -> None:

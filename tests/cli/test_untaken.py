@@ -333,10 +333,10 @@ def test_g20_a_signal_that_is_handed_on_when_all_is_done() -> None:
 
 
 PARENT = """
-import multiprocessing, time, trio
+import hashlib, multiprocessing, trio
 def lives(here):
     here.set()
-    time.sleep(600)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 from worker_state.cli import output, screen, signals
 output.prepare()
 async def main():
@@ -355,7 +355,8 @@ trio.run(main)
 
 
 def test_g20_a_forked_child_ends_by_its_own_signal(spawn: Spawn) -> None:
-    """Nobody listens there, so SIGTERM ends it, as multiprocessing wants it, and its parent hears nothing of that."""
+    """Nobody listens there, so SIGTERM ends it, as multiprocessing wants it, also in a long call in C. Its parent hears
+    nothing of that."""
     parent = spawn("-c", PARENT, program=(sys.executable,))
     assert parent.until("the child's end").endswith(f"{-signal.SIGTERM}, cancelled: False")
     assert parent.end() == 0

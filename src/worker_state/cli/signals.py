@@ -98,18 +98,14 @@ def _is_the_same(number: int, age: float) -> bool:
 @contextmanager
 def _listening(take: Callable[[int], None]) -> Iterator[None]:
     """Have the loop `take` each signal while the block runs. A second one that it does not take ends the process."""
-    token, own_pid, listening = trio.lowlevel.current_trio_token(), os.getpid(), True
+    token, listening = trio.lowlevel.current_trio_token(), True
     numbers: SimpleQueue[int | None] = SimpleQueue()
     heard_at = -math.inf  # the last one
 
     def hear(number: int, _frame: FrameType | None) -> None:
         nonlocal heard_at
-        if os.getpid() == own_pid:
-            heard_at = time.monotonic()
-            numbers.put(number)
-        else:  # a forked child, which nobody listens to: it ends as any process does
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        heard_at = time.monotonic()
+        numbers.put(number)
 
     def late(number: int, _frame: FrameType | None) -> None:
         if not _is_the_same(number, time.monotonic() - heard_at):
@@ -137,12 +133,28 @@ def _listening(take: Callable[[int], None]) -> Iterator[None]:
         kinds.remove(HANG_UP)
     threading.Thread(target=hand_over, name="worker-state signals", daemon=True).start()
     try:
+        _taken_over.update(kinds)
         for kind in kinds:
             signal.signal(kind, hear)
         yield
     finally:
         listening = False
+        # In a process of the command's own, one that is handed on late must not end its last moments.
+        some_may_be_late = is_prepared() and heard_at > -math.inf
         for kind in kinds:
-            # In a process of the command's own, one that is handed on late must not end its last moments.
-            signal.signal(kind, late if is_prepared() and heard_at > -math.inf else before[kind])
+            signal.signal(kind, late if some_may_be_late else before[kind])
+        _taken_over.intersection_update(kinds if some_may_be_late else ())
         numbers.put(None)
+
+
+_taken_over: set[signal.Signals] = set()  # signals that are heard here, and by nobody in a forked child
+
+
+def _end_as_any_process() -> None:
+    """In a forked child, whatever it is in: a handler of Python's would wait for the end of a long call in C."""
+    for kind in _taken_over:
+        signal.signal(kind, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):  # else nothing forks
+    os.register_at_fork(after_in_child=_end_as_any_process)
