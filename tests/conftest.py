@@ -1,11 +1,11 @@
 """What every test is given."""
 
 import logging
-import re
 import signal
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -54,19 +54,16 @@ def _the_log_as_it_was() -> Iterator[None]:
     logger.setLevel(level)
 
 
-ON_THE_CLOCK = re.compile(r"tests/(simulation|browser|real|cli|scenarios|test_(tutorial|testing|webrtc|stories))\b|\[real|\[on sock")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, the longest come first, and the others are shuffled, the same way each
+    time: in one file many wait for a real clock, in another all compute. A group keeps its order."""
 
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        group = item.get_closest_marker("xdist_group")
+        return "tests/simulation/" not in item.nodeid, crc32((group.args[0] if group else item.nodeid).encode())
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test comes first. Behind it, those that wait for a real clock are dealt out among those that only
-    compute, or the processors would idle in one half and be fought for in the other."""
-    longest = [item for item in items if "tests/simulation/" in item.nodeid]
-    others = [item for item in items if "tests/simulation/" not in item.nodeid]
-    place: dict[pytest.Item, float] = {}
-    for kind in (True, False):
-        alike = [item for item in others if (ON_THE_CLOCK.search(item.nodeid) is None) is kind]
-        place.update((item, at / len(alike)) for at, item in enumerate(alike))
-    items[:] = [*longest, *sorted(others, key=lambda item: place[item])]
+    if hasattr(config, "workerinput"):
+        items.sort(key=place)
 
 
 def pytest_unconfigure() -> None:

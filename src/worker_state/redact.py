@@ -137,6 +137,8 @@ def looks_redacted(text: str) -> str:
 def shown(text: str, limit: int = 200) -> str:
     """A text as one line without control characters, cut off after `limit` characters. Secrets stay in it."""
     text = text if len(text) <= limit else text[:limit] + "…"
+    if text.isprintable():  # nearly all are, and a frame in the log at DEBUG has a thousand characters
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

@@ -12,7 +12,7 @@ from tests.support.resolving import Resolver
 from tests.support.worlds import RealWorld, World, scenario
 from worker_state import Config, ServerUnreachable, SignInFailed, open_state_manager
 from worker_state.errors import ObservationFailed
-from worker_state.net import tcp
+from worker_state.net import http_client, tcp, tls
 from worker_state.net.dial import WebSocketDial
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.tools.observer import open_roster
@@ -56,6 +56,8 @@ def test_g28_a_worker_that_cannot_look_up_names(error: Exception, caplog: pytest
 
 async def test_g23_a_start_and_a_watch_name_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key log that cannot be opened fails a start, and a watch, in words."""
+    for module, name in ((tls, "TRUST"), (http_client, "_TRUST")):  # as in a process that has not used TLS yet
+        monkeypatch.setattr(module, name, tls.Trust())
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "missing" / "keys"))
     addresses = "wss://localhost:1", "https://localhost:1"
     with pytest.raises(SignInFailed, match="SSLKEYLOGFILE names a file that cannot be opened"):

@@ -38,6 +38,9 @@ def spawn() -> Iterator[Spawn]:
         yield start
 
 
+pytestmark = pytest.mark.xdist_group("processes")  # they share what a fixture has made
+
+
 @dataclass(frozen=True)
 class Sleeper:
     """A `worker-state run` process that was stopped as soon as it was discoverable."""

@@ -37,6 +37,9 @@ PATIENCE = 30.0
 """Seconds after which the life hangs."""
 
 
+pytestmark = pytest.mark.xdist_group("what a worker sends")  # they share what a fixture has made
+
+
 @dataclass
 class Step:
     """The last frame of each type that the worker has sent, what a search then found, and who the room's admin is."""
