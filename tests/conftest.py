@@ -1,5 +1,6 @@
 """What every test is given."""
 
+import gc
 import logging
 import signal
 import threading
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # add to what holds when they are made.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
+
+# Thousands of tests are collected, none of them garbage: a third of the time that collecting takes.
+gc.disable()
 
 # A shell starts what it leaves in the background with Ctrl-C ignored, `nohup` with the end of the terminal, and every
 # process of the tests inherits that.
@@ -64,6 +68,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     if hasattr(config, "workerinput"):
         items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """From now on garbage is looked for again, and not among the tests."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
