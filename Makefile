@@ -37,7 +37,7 @@ demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in
 	@$(BIN)/worker-state run --demo $(ARGS)
 
 test: $(WEBRTC) lint ## check style, types and words, run the tests (all but the slow ones)
-	$(BIN)/python -m pytest -n 6 --dist loadgroup -m "not slow and not operations" $(ARGS)
+	$(BIN)/python -m pytest -n 8 --dist loadgroup -m "not slow and not operations" $(ARGS)
 
 PURE := src/worker_state/protocol/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
 coverage: $(READY) $(WEBRTC) ## run every test, slowly, and hold the coverage thresholds
