@@ -37,6 +37,8 @@ demo: $(READY) ## watch a worker through busy, a cut connection and recovery, in
 	@$(BIN)/worker-state run --demo $(ARGS)
 
 test: $(WEBRTC) lint ## check style, types and words, run the tests (all but the slow ones)
+	@# In a fresh clone one process compiles the tests first, or each of the eight would.
+	@test -d tests/__pycache__ || $(BIN)/python -m pytest --collect-only -qq >/dev/null || true
 	$(BIN)/python -m pytest -n 8 --dist loadgroup -m "not slow and not operations" $(ARGS)
 
 PURE := src/worker_state/protocol/*,src/worker_state/tools/checks.py,src/worker_state/tools/roster.py
