@@ -95,6 +95,9 @@ def _is_the_same(number: int, age: float) -> bool:
     return age < (TERMINATED_AGAIN if number == signal.SIGTERM else REPEATED)
 
 
+_taken_over: set[signal.Signals] = set()  # what is heard here, and by nobody in a forked child
+
+
 @contextmanager
 def _listening(take: Callable[[int], None]) -> Iterator[None]:
     """Have the loop `take` each signal while the block runs. A second one that it does not take ends the process."""
@@ -143,11 +146,9 @@ def _listening(take: Callable[[int], None]) -> Iterator[None]:
         some_may_be_late = is_prepared() and heard_at > -math.inf
         for kind in kinds:
             signal.signal(kind, late if some_may_be_late else before[kind])
-        _taken_over.intersection_update(kinds if some_may_be_late else ())
+        if not some_may_be_late:
+            _taken_over.clear()
         numbers.put(None)
-
-
-_taken_over: set[signal.Signals] = set()  # signals that are heard here, and by nobody in a forked child
 
 
 def _end_as_any_process() -> None:
