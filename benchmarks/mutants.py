@@ -148,8 +148,8 @@ MUTANTS = (
     Mutant(
         "no time limit for a register",
         "actors/registration.py",
-        "self._pending.sent(now, self._link.epoch, self._revision, answer_by,",
-        "self._pending.sent(now, self._link.epoch, self._revision, math.inf,",
+        "self._pending.sent(now, self._link.epoch, self._revision, record, answer_by,",
+        "self._pending.sent(now, self._link.epoch, self._revision, record, math.inf,",
         by=("tests/faults/test_exchange.py",),
     ),
     Mutant(
@@ -296,10 +296,17 @@ MUTANTS = (
         "if False:",
     ),
     Mutant(
-        "no echo behind a register",
+        "nothing is sent behind a register",
         "protocol/pending_register.py",
-        "answer_by, now + FIRST_ECHO",
+        "answer_by, now + FIRST_PROBE",
         "answer_by, math.inf",
+    ),
+    Mutant(
+        "only an echo behind a register",
+        "protocol/pending_register.py",
+        "if not self.is_first or self._probes % 2 == 0:",
+        "if True:",
+        by=("tests/faults/test_real_server.py",),
     ),
     Mutant("a month for a room of one's own", "protocol/lease.py", "ROOM_LIFE = 7200.0", "ROOM_LIFE = 30 * 86400.0"),
     Mutant(

@@ -78,7 +78,7 @@ ROUTES: dict[type[events.Event], tuple[str, ...]] = {
 
 FRAME_ROUTES: dict[type[frames.Frame], tuple[str, ...]] = {
     frames.RegistrationAccepted: (REGISTRATION,),
-    frames.MetadataUpdated: (STATUS,),
+    frames.MetadataUpdated: (REGISTRATION, STATUS),
     frames.RegisterError: (REGISTRATION, SIGNALS),
     frames.NotInRoom: (REGISTRATION, STATUS, SIGNALS),
     frames.Echo: (REGISTRATION, STATUS),

@@ -312,6 +312,30 @@ def test_a_swallowed_register() -> None:
     assert m.DropLink(1, "the server has swallowed a register twice", Cause.DROPPED) in published
 
 
+def test_g05_an_update_that_overtakes_the_first_register() -> None:
+    """The answer to the look behind a link's first `register` proves it swallowed, whoever has the peer id; another
+    peer's does not, and behind a later `register` none does."""
+    actor = new()
+    given(actor, SIGNED_IN, ROOM)
+    given(actor, OPENED)
+    given(actor, now=5.0)
+    assert given(actor, m.FrameReceived(1, frames.MetadataUpdated("somebody", {})), now=6.0) == []
+    updated = m.FrameReceived(1, frames.MetadataUpdated("me", {}))
+    assert len(registers(given(actor, updated, now=7.0))) == 1
+    given(actor, now=12.0)
+    assert given(actor, updated, now=13.0) == []
+
+
+def test_looks_that_are_still_to_be_answered() -> None:
+    """An acceptance says what the answers to the looks behind its `register` will show, however the status changed."""
+    actor = new()
+    given(actor, SIGNED_IN, ROOM)
+    given(actor, OPENED)
+    given(actor, m.ChangeStatus(1, Busy("job")), now=5.0)
+    (registered,) = (each for each in given(actor, accepted(), now=6.0) if isinstance(each, m.WorkerRegistered))
+    assert registered.late == (build_record(("t",), {"gpu": 1}, Available()),)
+
+
 def test_the_first_answer_of_a_link_may_take_long() -> None:
     """The first `register` on a link has that link's time, each further one `timing.register` (storms.md, 1)."""
     actor = online()
@@ -343,7 +367,7 @@ def test_f31_not_in_room_may_answer_what_was_sent_before(first: bool) -> None:
         given(actor, accepted())
         given(actor, m.Reregister(), now=(now := 1.0))
     assert [event.message["type"] for event in given(actor, now=now + 5) if isinstance(event, m.SendFrame)] == [
-        "peer_message"
+        "update_metadata" if first else "peer_message"
     ]
     published = given(actor, m.FrameReceived(1, frames.NotInRoom("NOT_IN_ROOM")), now=now + 6)
     assert len(registers(published)) == 1

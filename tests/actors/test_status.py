@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -12,6 +13,7 @@ from worker_state.config import Config
 from worker_state.protocol import events as m
 from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Closed
+from worker_state.protocol.record import build_record
 from worker_state.protocol.status import Available, Busy, Maintenance, Reserved
 
 CONFIG = Config("ws://fake", "http://fake", reservation_limit=60.0)
@@ -123,6 +125,16 @@ def test_g16_a_worker_that_flips_all_the_time(actor: StatusActor) -> None:
     assert updates[-1][1] == "job-2000"
     assert times[-1] <= 3.0 + 0.11
     assert confirmed[-1] == 2000
+
+
+def test_g05_the_answer_to_a_look_behind_a_register(actor: StatusActor) -> None:
+    """It shows what the `register` said, confirms nothing and disproves nothing; the update behind it is then
+    answered."""
+    late = build_record(CONFIG.advertised.tags, CONFIG.advertised.capabilities, Available())
+    given(actor, OPENED, replace(REGISTERED, late=(late,)))
+    published = given(actor, m.ChangeStatus(1, Busy("job-1")), now=1.0)
+    assert given(actor, m.FrameReceived(1, frames.MetadataUpdated("me", late)), now=1.1) == []
+    assert m.StatusConfirmed(1, 1.2) in given(actor, *answers(published), now=1.2)
 
 
 def test_g16_a_change_after_a_pause_goes_at_once(actor: StatusActor) -> None:

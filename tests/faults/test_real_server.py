@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.support.fake import FakeSocket
+from tests.support.right import name_of
 from tests.support.worlds import FakeWorld, World, given_room, scenario
 from worker_state import (
     Config,
@@ -352,6 +353,42 @@ async def test_g05_the_first_register_is_swallowed(world: World) -> None:
     with trio.fail_after(20):
         await manager.synced()
     assert world.logged(logging.WARNING, "swallowed a register")
+
+
+@scenario(only="fake")  # the same
+async def test_g05_the_first_register_is_swallowed_while_somebody_has_the_peer_id(world: World) -> None:
+    """The echo goes to our own dead connection, or to a stranger: the answer to a look says it as soon."""
+    assert isinstance(world, FakeWorld)
+    manager = await world.start()
+    await manager.synced()
+    await trio.sleep(60)
+    swallow(world, 1)
+    world.server.half_open(name_of(manager))
+    await world.until(lambda: manager.state.epoch == 2)
+    with trio.fail_after(8):
+        await manager.synced()
+    assert world.record(manager)
+
+
+@scenario(only="fake")  # the same
+async def test_g05_a_look_that_is_answered_behind_its_register(world: World) -> None:
+    """The answer to a look that comes behind the acceptance is known by its content: nothing is repaired or ignored."""
+    assert isinstance(world, FakeWorld)
+    manager = await world.start()
+    await manager.synced()
+    await trio.sleep(60)
+    world.server.hold_registers(1)
+    world.server.disconnect_all(1012)
+    await world.until(lambda: world.server.held_registers)
+    looked = len(world.sent("update_metadata"))
+    await world.until(lambda: len(world.sent("update_metadata")) > looked)
+    manager.set_busy("job-1")
+    world.server.release_registers()
+    await manager.synced()
+    await trio.sleep(10)
+    assert world.shown(manager) == ("busy", "job-1", None)
+    assert manager.state.frames_ignored == 0
+    assert not world.logged(logging.WARNING, "record")
 
 
 @scenario(only="fake")  # the same

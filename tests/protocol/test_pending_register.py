@@ -4,13 +4,18 @@ import math
 
 import pytest
 
+from worker_state.protocol import frames
 from worker_state.protocol.echo import REGISTER_PREFIX
 from worker_state.protocol.pending_register import PendingRegister
+from worker_state.protocol.record import build_record, look
+from worker_state.protocol.status import Available
+
+RECORD = build_record(["tag"], {}, Available())
 
 
 def sent(now: float = 10.0, epoch: int = 1, answer_by: float = 70.0) -> PendingRegister:
     pending = PendingRegister()
-    pending.sent(now, epoch, 3, answer_by, "n")
+    pending.sent(now, epoch, 3, RECORD, answer_by, "n")
     return pending
 
 
@@ -28,7 +33,7 @@ def test_echoes_behind_it() -> None:
     times = []
     while pending.due < 100.0:
         times.append(pending.due)
-        pending.echo_sent(pending.due)
+        pending.probe("me", pending.due)
     assert times == [15.0, 25.0, 45.0, 85.0]
     assert pending.due == 100.0
 
@@ -36,8 +41,8 @@ def test_echoes_behind_it() -> None:
 def test_each_register_begins_anew() -> None:
     """The echoes behind the next `register` are as quick as those behind the first."""
     pending = sent()
-    pending.echo_sent(15.0)
-    pending.sent(100.0, 1, 4, 160.0, "n")
+    pending.probe("me", 15.0)
+    pending.sent(100.0, 1, 4, RECORD, 160.0, "n")
     assert pending.due == 105.0
     assert not pending.overtaken_by(None)
 
@@ -48,10 +53,24 @@ def test_what_overtakes_it(echoes: int) -> None:
     pending = sent()
     assert not pending.overtaken_by(REGISTER_PREFIX + "n")
     for _ in range(echoes):
-        pending.echo_sent(15.0)
+        pending.probe("me", 15.0)
     assert pending.overtaken_by(REGISTER_PREFIX + "n")
     assert pending.overtaken_by(None)
     assert not pending.overtaken_by("n")
+
+
+def test_what_is_sent_behind_it() -> None:
+    """Behind the first of a link a look and an echo take turns; behind a later one it is always an echo, since an
+    answer to an update might answer an older one (G05)."""
+    pending = sent()
+    asked, echo = frames.update_metadata("me", look(RECORD)), frames.echo("me", REGISTER_PREFIX + "n")
+    assert [pending.probe("me", 15.0) for _ in range(4)] == [asked, echo, asked, echo]
+    assert (pending.looks, pending.record) == (2, RECORD)
+    pending.over()
+    assert pending.looks == 0
+    pending.sent(50.0, 1, 4, RECORD, 160.0, "n")
+    assert [pending.probe("me", 55.0) for _ in range(2)] == [echo, echo]
+    assert pending.looks == 0
 
 
 def test_swallowed_twice_on_one_link() -> None:
@@ -59,7 +78,7 @@ def test_swallowed_twice_on_one_link() -> None:
     pending = PendingRegister()
     said = []
     for epoch in (1, 1, 2, 2):
-        pending.sent(0.0, epoch, 0, 60.0, "n")
+        pending.sent(0.0, epoch, 0, RECORD, 60.0, "n")
         said.append(pending.swallowed())
         assert pending.due == math.inf
     assert said == [False, True, False, True]
@@ -81,9 +100,9 @@ def test_an_answer_too_many() -> None:
     """Each answer settles one `register`; one too many does not settle the next, and a new link owes nothing."""
     pending = PendingRegister()
     pending.answered()
-    pending.sent(0.0, 1, 0, 60.0, "n")
+    pending.sent(0.0, 1, 0, RECORD, 60.0, "n")
     assert pending.unanswered == 1
-    pending.sent(1.0, 1, 0, 60.0, "n")
+    pending.sent(1.0, 1, 0, RECORD, 60.0, "n")
     pending.answered()
     assert pending.unanswered == 1
     pending.link_opened()
@@ -96,5 +115,5 @@ def test_a_doubtful_end() -> None:
     assert not pending.doubtful
     pending.over(doubtful=True)
     assert pending.doubtful
-    pending.sent(20.0, 1, 0, 80.0, "n")
+    pending.sent(20.0, 1, 0, RECORD, 80.0, "n")
     assert not pending.doubtful

@@ -83,7 +83,6 @@ class Server:
         self.store_is_slow = False
         self.unlisted_at: dict[str, float] = {}
         """By worker: when the end of a connection took its registration away."""
-        self.on_swallowed: Callable[[str, str], None] = lambda owner, peer_id: None
         self.on_deletion: Callable[[], None] = lambda: None
         self.on_connect: Callable[[Conn], None] = lambda conn: None
         self.strangers: dict[Hashable, list[Message]] = {}
@@ -173,7 +172,6 @@ class Server:
             return
         if conn.owner in self.deaf or conn.owner in self.swallowing:
             self.trace.note(self.net.now, "server", "%r: register taken and never answered", conn)
-            self.on_swallowed(conn.owner, json.loads(text)["peer_id"])
         else:
             effects = self.rooms.receive(conn, text, self.wall)
             if any(isinstance(each, CloseFrame) for each in desk.waiting):

@@ -49,7 +49,6 @@ class Simulation:
             token_life=plan.token_life,
         )
         self.server.on_evicted = self.disturbed
-        self.server.on_swallowed = self._swallowed
         self.server.on_connect = self._connected
         self.shared = SharedRooms(self.server)
         self.server.on_deletion = self.shared.keep
@@ -193,11 +192,6 @@ class Simulation:
         asked = judges.patience_for(note, self.heard.setdefault(name, []), self.net.now)
         if asked is not None:
             self.patient(name, *asked)
-
-    def _swallowed(self, name: str, peer_id: str) -> None:
-        peer = self.server.rooms.peer(peer_id)
-        if peer is not None and not isinstance(peer.connection, Conn):  # a stranger's, who gets the echoes behind it
-            self.patient(name, 1290, "a `register` that was swallowed while a stranger held the peer id (NOTES.md)")
 
     def web_troubled(self) -> bool:
         return bool(self.server.web) or not self.server.resumed.is_set()

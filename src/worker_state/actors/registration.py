@@ -183,6 +183,8 @@ class RegistrationActor(PureActor):
                     self._publish(events.FrameIgnored("an acknowledgement of a registration that is not ours"))
             case frames.Echo(nonce=nonce) if self._pending.overtaken_by(nonce):
                 self._register_again(now)
+            case frames.MetadataUpdated(peer_id) if peer_id == self._peer_id and self._pending.looks:
+                self._register_again(now)
             case frames.NotInRoom() if self._pending.overtaken_by(None):
                 self._register_again(now, proved=self._pending.is_first)
             case frames.RegisterError() if self._phase is Phase.REGISTERING:
@@ -207,6 +209,7 @@ class RegistrationActor(PureActor):
         assert self._link is not None
         assert self._peer_id is not None
         self._step(Step.ACCEPTED)
+        late = (self._pending.record,) * self._pending.looks
         self._pending.over()
         self._accepted_at = now
         self._credentials.accept()
@@ -228,6 +231,7 @@ class RegistrationActor(PureActor):
                 at=now,
                 around=frame.around,
                 expected_peers=self._expected_peers,
+                late=late,
             )
         )
 
@@ -287,9 +291,8 @@ class RegistrationActor(PureActor):
         if self._phase is Phase.REGISTERING:
             if now >= self._pending.answer_by:
                 self._drop_link("no answer to a register", now, error_policy.Cause.UNREGISTERED)
-            elif now >= self._pending.echo_at and self._peer_id is not None:
-                self._send(frames.echo(self._peer_id, self._pending.nonce))
-                self._pending.echo_sent(now)
+            elif now >= self._pending.probe_at and self._peer_id is not None:
+                self._send(self._pending.probe(self._peer_id, now))
             return self._pending.due
         if not self._credentials.complete:
             return math.inf
@@ -312,7 +315,7 @@ class RegistrationActor(PureActor):
         self._asked = False
         first = self._pending.is_first_on(self._link.epoch)
         answer_by = max(self._link.answer_by, now + timing.answer) if first else now + timing.register
-        self._pending.sent(now, self._link.epoch, self._revision, answer_by, self._nonce())
+        self._pending.sent(now, self._link.epoch, self._revision, record, answer_by, self._nonce())
         self._send(self._credentials.register(self._peer_id, record, admin=self._admin))
 
     def _send(self, message: frames.Message) -> None:

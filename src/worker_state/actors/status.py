@@ -94,6 +94,8 @@ class StatusActor(PureActor):
         late_acks = probe.LateAcks() if before is None else before.late_acks
         if before is not None and before.update is not None:
             late_acks.add(before.update.record)  # on the same link, so its answer is still to come
+        for record in event.late:
+            late_acks.add(record)
         self._registered = probe.Registered(
             event.epoch, event.peer_id, schedule, event.revision, event.revision, late_acks
         )

@@ -229,6 +229,7 @@ class WorkerRegistered(Event):
     at: float
     around: Around = NOTHING_AROUND
     expected_peers: int = 0  # how many others to expect in the room; 0: as many as the answer says (`peers`)
+    late: tuple[Message, ...] = field(default=(), repr=False)  # what answers that are still to come will show
 
 
 @dataclass(frozen=True, slots=True)

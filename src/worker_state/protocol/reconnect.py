@@ -103,7 +103,7 @@ class ReconnectParameters:
     patience: float = 60.0  # for the upgrade's answer, once anything else was met: then it is a queue
     longest: float = 1200.0
     """For the answer of the upgrade that is kept, and of the `register`. A server works for nobody if its clients have
-    gone (storms.md, 1), and a swallowed `register` is found by the echo behind it (storms.md, 9)."""
+    gone (storms.md, 1), and a swallowed `register` is found by the frame behind it (storms.md, 9)."""
 
     hint_most: float = 60.0  # a longer hint is not slept through: some box in between must not hide a living worker
     hint_share: float = 0.05  # a hint is overrun by up to this share, for others may have got the same …
