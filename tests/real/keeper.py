@@ -66,10 +66,10 @@ class Server:
         self._file = file
         self.ws_port = self.http_port = 0
         self._process: subprocess.Popen[bytes] | Forked | None = None
-        began = time.monotonic()
+        self.slowness = 1.0
+        """How many times slower than it should be this machine was at the last start: short deadlines have to be longer
+        then."""
         self.start()
-        self.slowness = min(10.0, max(1.0, (time.monotonic() - began) / QUICK))
-        """How many times slower than it should be this machine is just now: short deadlines have to be longer then."""
 
     @property
     def ws_url(self) -> str:
@@ -81,6 +81,7 @@ class Server:
 
     def start(self) -> None:
         """On the ports of its earlier life, if it had one. Returns when both are open."""
+        began = time.monotonic()
         ports_read, ports_written = os.pipe()
         arguments = [str(self._file), str(self.ws_port), str(self.http_port)]
         command = [sys.executable, "-m", "tests.real.keeper", *arguments]
@@ -90,6 +91,7 @@ class Server:
             ports = out.readline().split()
         assert len(ports) == 2, "the server did not start"
         self.ws_port, self.http_port = map(int, ports)
+        self.slowness = min(10.0, max(1.0, (time.monotonic() - began) / QUICK))
 
     def kill(self) -> None:
         """SIGKILL: no clean-up, no goodbye."""
