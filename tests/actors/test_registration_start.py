@@ -15,6 +15,7 @@ from worker_state.protocol import events as m
 from worker_state.protocol import frames, http_api
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.record import build_record
+from worker_state.protocol.state import State, fold
 from worker_state.protocol.status import Available, Busy
 from worker_state.session_string import SessionString
 
@@ -374,3 +375,41 @@ def test_f31_not_in_room_may_answer_what_was_sent_before(first: bool) -> None:
     assert actor.unanswered
     published = given(actor, m.StartLeaving(), m.RegisterWithdrawn(1), m.CloseLink(0.5), now=now + 7)
     assert (m.SendClose(1) in published) is first
+
+
+def test_the_token_of_a_room() -> None:
+    """What is known of our room counts, not what an answer repeats; with an API key the answer's token, if it has one,
+    and without one there is no session string."""
+    found: list[tuple[str | None, bool]] = []
+    for config, answer in (({}, "another"), ({"api_key": "slp_x"}, "given"), ({"api_key": "slp_x"}, None)):
+        actor = new(**config, peer_id="me")
+        given(actor, SIGNED_IN, ROOM) if not config else given(actor)
+        given(actor, OPENED)
+        published = given(actor, m.FrameReceived(1, frames.RegistrationAccepted("me", "room", answer, 0)))
+        (registered,) = (each for each in published if isinstance(each, m.WorkerRegistered))
+        session = fold(State(), registered, 0.0).session_string
+        found.append((registered.token, session is not None))
+    assert found == [("secret", True), ("given", True), (None, False)]
+
+
+def test_a_first_register_that_is_sent_late() -> None:
+    """It has the time of any answer at least, however long the link has been open without credentials."""
+    actor = new(room_id="room", room_token="secret")
+    given(actor, m.LinkOpened(m.Link(1, 10.0, send)))
+    assert len(registers(given(actor, SIGNED_IN, now=100.0))) == 1
+    over_at = 100.0 + Config("ws://fake", "http://fake").timing.answer
+    while actor.next_deadline() < over_at:
+        assert m.DropLink not in map(type, actor.wake(actor.next_deadline()))
+    assert m.DropLink in map(type, actor.wake(over_at))
+
+
+def test_t15_an_answer_that_nobody_could_read() -> None:
+    """A process that stood still gives the answer its time again, from now on."""
+    actor = online()
+    given(actor, m.Reregister(), now=10.0)
+    timing = Config("ws://fake", "http://fake").timing
+    now = 10.0 + timing.register + 50.0
+    assert m.DropLink not in map(type, given(actor, now=now))
+    while actor.next_deadline() < now + timing.answer:
+        assert m.DropLink not in map(type, actor.wake(actor.next_deadline()))
+    assert m.DropLink in map(type, actor.wake(now + timing.answer))
