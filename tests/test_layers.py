@@ -67,13 +67,12 @@ PLACES = {
     "supervisor": place("actors actors/runner protocol config errors redact logs signal_buffer watched world", "trio"),
     "refusals": place("config errors", "trio"),
     "views": place("refusals supervisor protocol watched", "trio"),
-    "manager": place(
-        "refusals views supervisor protocol advertised config errors redact logs watched background world", "trio"
-    ),
+    "plain": place("refusals supervisor protocol advertised config redact watched", "trio"),
+    "manager": place("plain refusals views supervisor protocol config errors logs watched background world", "trio"),
     # What is built on it.
     "jobs": place("manager protocol errors logs", "trio"),
     "portal": place("errors", "trio anyio"),
-    "bridge": place("portal refusals manager protocol config errors redact", "trio anyio"),
+    "bridge": place("portal refusals plain manager protocol config errors", "trio anyio"),
     "aio": place("portal bridge integrations protocol config config_files errors"),
     "blocking": place("aio portal bridge integrations protocol config config_files errors"),
     "integrations": place(

@@ -1,14 +1,14 @@
 """The bridge to programs that are not written for trio: it runs in a thread of its own, and calls are handed over.
 
-`blocking` (threads) and `aio` (asyncio) are its two faces. Nothing is decided here: what a method means stands at its
-namesake in `worker_state.Manager`.
+`blocking` (threads) and `aio` (asyncio) are its two faces. Nothing is decided here: what a method means stands in
+`plain`, or at its namesake in `worker_state.Manager`.
 
 A forked child has no such thread: there every call raises, and leaving does nothing (G25).
 """
 
 import atexit
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,11 +19,9 @@ import trio
 from worker_state.config import Config
 from worker_state.errors import ManagerEnded
 from worker_state.manager import Manager, run_state_manager
+from worker_state.plain import PlainManager
 from worker_state.portal import Call, Task, ended, open_portal, result
-from worker_state.protocol.counters import Counters
-from worker_state.protocol.state import State
-from worker_state.protocol.status import Busy, WorkerStatus
-from worker_state.redact import Secrets
+from worker_state.protocol.status import Busy
 from worker_state.refusals import check_config
 
 T = TypeVar("T")
@@ -141,7 +139,7 @@ class Untaken(Generic[T]):
             scope.cancel()
 
 
-class RemoteManager:
+class RemoteManager(PlainManager):
     """What the managers of both faces share. Every method may be called from any thread, and takes as long as a step of
     trio's loop, whatever the network does. Once the manager has ended, calls raise `ManagerEnded`, and in a forked
     child `RuntimeError`; what can be read is the last that was known."""
@@ -149,102 +147,15 @@ class RemoteManager:
     def __init__(self, life: Life) -> None:
         self._life = life
         self._manager = life.manager.begun.result()
+        super().__init__(self._manager._supervisor)
         self._signals = Untaken(self._manager.signals)
 
-    def __repr__(self) -> str:
-        kind = type(self)
-        return repr(self._manager).replace("worker_state.Manager", f"{kind.__module__}.{kind.__name__}")
+    def _make(self, step: Callable[[PlainManager], T]) -> T:
+        """By trio's own manager, in its thread. What can be read without a step is frozen."""
+        return self._life.now(step, self._manager)
 
-    # what can be read: snapshots are frozen, so that reading one needs no hand-over
-
-    @property
-    def state(self) -> State:
-        """The present snapshot. Its times are of trio's clock: `ages` says how long ago they are."""
-        return self._manager.state
-
-    @property
-    def status(self) -> WorkerStatus:
-        """What the worker is doing: the local truth, whatever the server shows."""
-        return self.state.status
-
-    @property
-    def job_id(self) -> str | None:
-        """The job that the status is about, pending or current."""
-        return self.state.job_id
-
-    @property
-    def session_string(self) -> str | None:
-        """What clients type in to reach this worker. It may change (see `states`). None with an API key."""
-        return self.state.session_string
-
-    @property
-    def config(self) -> Config:
-        """The configuration that it was started with."""
-        return self._manager.config
-
-    @property
-    def secrets(self) -> Secrets:
-        """What must stand in no text: `manager.secrets.shown(text)` makes a client's words fit for a log of yours."""
-        return self._manager.secrets
-
-    @property
-    def counts(self) -> Counters:
-        """What has happened since the start, counted."""
-        return self._manager.counts
-
-    @property
-    def ages(self) -> dict[str, float | None]:
-        """How long ago each time of `state` is, in seconds: `ages["proved"]`. None for what is not the case."""
-        return self._life.now(lambda: self._manager.ages)
-
-    @property
-    def backlog(self) -> dict[str, int]:
-        """How many events each actor has not read yet, by its name."""
-        return self._life.now(lambda: self._manager.backlog)
-
-    # what takes effect at once
-
-    def set_available(self) -> None:
-        """Free from now on (in maintenance while draining); the job ids are cleared on the server too."""
-        self._life.now(self._manager.set_available)
-
-    def set_reserved(self, job_id: str | None = None) -> None:
-        """Promised to a client, perhaps before there is a job. `job_id`: None, or as for `set_busy`."""
-        self._life.now(self._manager.set_reserved, job_id)
-
-    def set_busy(self, job_id: str) -> None:
-        """Working on a job. `job_id`: 1 to 512 characters, else `ValueError` (`TypeError` if it is no string)."""
-        self._life.now(self._manager.set_busy, job_id)
-
-    def set_maintenance(self) -> None:
-        """Alive, but not to be used."""
-        self._life.now(self._manager.set_maintenance)
-
-    @contextmanager
-    def busy(self, job_id: str) -> Iterator[None]:
-        """Busy inside, after it again what was true before, as `Manager.busy`; the block may outlast the manager."""
-        job = Busy(job_id)
-        self._life.now(self._manager._begin, job)
-        try:
-            yield
-        finally:
-            if self._life.here:
-                with suppress(ManagerEnded):
-                    # Looked at and changed in one step of trio's loop, so that no other thread comes between.
-                    self._life.now(self._manager._end, job)
-
-    def set_capabilities(self, changes: Mapping[str, Any]) -> None:
-        """Change capabilities; those that are not named stay. Raises `ConfigError`."""
-        self._life.now(self._manager.set_capabilities, changes)
-
-    def set_tags(self, tags: Sequence[str]) -> None:
-        """Be found by these tags from now on. Raises `ConfigError`."""
-        self._life.now(self._manager.set_tags, tags)
-
-    def set_admin(self, admin: bool) -> None:
-        """Offer to be the room's admin, or no longer. `TypeError` if it is no bool."""
-        self._life.now(self._manager.set_admin, admin)
-
-    def reregister(self) -> None:
-        """Ask for a full `register` with the true status; it is done as soon as there is a link."""
-        self._life.now(self._manager.reregister)
+    def _end(self, job: Busy) -> None:
+        """A block may outlast the manager."""
+        if self._life.here:
+            with suppress(ManagerEnded):
+                super()._end(job)
