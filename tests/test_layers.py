@@ -71,10 +71,9 @@ PLACES = {
     "manager": place("plain refusals views supervisor protocol config errors logs watched background world", "trio"),
     # What is built on it.
     "jobs": place("manager protocol errors logs", "trio"),
-    "portal": place("errors", "trio anyio"),
-    "bridge": place("portal refusals plain manager protocol config errors", "trio anyio"),
-    "aio": place("portal bridge integrations protocol config config_files errors"),
-    "blocking": place("aio portal bridge integrations protocol config config_files errors"),
+    "bridge": place("refusals plain manager protocol config errors", "trio anyio"),
+    "aio": place("bridge integrations protocol config config_files errors"),
+    "blocking": place("aio bridge integrations protocol config config_files errors"),
     "integrations": place(
         "integrations refusals manager protocol config errors session_string redact logs extras forked",
         "trio h11 prometheus_client",

@@ -9,17 +9,15 @@ Whatever waits may be cancelled, and loses nothing: a signal that was not handed
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from worker_state.bridge import Life, RemoteManager
+from worker_state.bridge import Life, RemoteManager, Task, ended
 from worker_state.config import Config
 from worker_state.config_files import load_config
 from worker_state.errors import ManagerEnded
 from worker_state.integrations import health, systemd
-from worker_state.portal import Call, Task, ended
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
 
@@ -70,20 +68,31 @@ async def open_state_manager(config: Config) -> AsyncIterator["Manager"]:
     """
     life = Life(config)
     try:
-        await _begun(life.manager)
-        yield Manager(life)
+        async with _running(life.manager):
+            yield Manager(life)
     finally:
-        try:
-            await _end(life.manager)
-        finally:
-            life.close()
+        life.close()
 
 
-async def _begun(task: Task[T]) -> T:
-    """What the task has started with. A cancel ends the waiting alone; asyncio would log what nobody reads then."""
-    begun = asyncio.wrap_future(task.begun)
-    begun.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return await asyncio.shield(begun)
+@asynccontextmanager
+async def _running(task: Task[T]) -> AsyncIterator[T]:
+    """The task while the block lasts; gives what it has started with. Its end is waited for, whatever is cancelled
+    meanwhile. Raises what it has raised since its start."""
+    try:
+        # A cancel ends the waiting alone; asyncio would log what nobody reads then.
+        begun = asyncio.wrap_future(task.begun)
+        begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+        yield await asyncio.shield(begun)
+    finally:
+        if task.here:
+            task.cancel()
+            ending = asyncio.wrap_future(task.done)
+            cancelled = await _outlast(ending)
+            failure = ending.exception()
+            if failure is not None and failure is not task.begun.exception():
+                raise failure
+            if cancelled is not None:
+                raise cancelled
 
 
 async def _outlast(future: "asyncio.Future[Any]") -> asyncio.CancelledError | None:
@@ -97,20 +106,6 @@ async def _outlast(future: "asyncio.Future[Any]") -> asyncio.CancelledError | No
     return cancelled
 
 
-async def _end(task: Task[Any]) -> None:
-    """End the task, and wait for that, whatever is cancelled meanwhile. Raises what it has raised since its start."""
-    if not task.here:
-        return
-    task.cancel()
-    ending = asyncio.wrap_future(task.done)
-    cancelled = await _outlast(ending)
-    failure = ending.exception()
-    if failure is not None and failure is not task.begun.exception():
-        raise failure
-    if cancelled is not None:
-        raise cancelled
-
-
 class Manager(RemoteManager):
     """The `worker_state.Manager` of an asyncio program: what is plain there is plain here, what waits is awaited.
 
@@ -120,18 +115,18 @@ class Manager(RemoteManager):
 
     async def synced(self) -> None:
         """Return when the server has confirmed exactly what is true now and an echo has proved the registration."""
-        await _awaited(self._life, Call(self._manager.synced))
+        await _awaited(self._life, self._manager.synced)
 
     async def wait_for(self, wanted: Callable[[State], bool]) -> State:
         """Wait until `wanted(state)` is true, and give that state. It is called in trio's thread."""
-        return await _awaited(self._life, Call(partial(self._manager.wait_for, wanted)))
+        return await _awaited(self._life, self._manager.wait_for, wanted)
 
     async def draining(self) -> None:
         """Take no further job from now on, for good, and return when none is reserved or running any more.
 
         A cancel ends the waiting and not the draining.
         """
-        await _awaited(self._life, Call(self._manager.draining))
+        await _awaited(self._life, self._manager.draining)
 
     async def send_signal(self, message: Mapping[str, Any]) -> None:
         """Send a message of the worker's other parts; returns when the socket has taken it over.
@@ -139,7 +134,7 @@ class Manager(RemoteManager):
         Raises `Disconnected` when the worker is not registered, `ValueError` or `TypeError` as
         `worker_state.Manager.send_signal`. One that is cancelled may have been sent.
         """
-        await _awaited(self._life, Call(partial(self._manager.send_signal, message)))
+        await _awaited(self._life, self._manager.send_signal, message)
 
     @property
     def states(self) -> "Stream[State]":
@@ -167,7 +162,7 @@ class Stream(Generic[T]):
                 yield await self._take(source)
 
     async def _take(self, source: AsyncIterator[T]) -> T:
-        return await _awaited(self._life, Call(partial(anext, source), give_back=self._give_back))
+        return await _awaited(self._life, anext, source, give_back=self._give_back)
 
 
 class Signals(Stream[Message]):
@@ -181,23 +176,17 @@ class Signals(Stream[Message]):
             raise ended() from None
 
 
-async def _awaited(life: Life, call: Call[T]) -> T:
-    with life.waiting(call) as future:
-        return await _result(future)
-
-
-async def _result(future: "Future[T]") -> T:
-    try:
-        return await asyncio.wrap_future(future)
-    except asyncio.CancelledError:
-        if future.cancelled() and not _is_cancelled():
-            raise ended() from None  # the loop over there has ended
-        raise
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def _awaited(
+    life: Life, function: Callable[..., Awaitable[T]], *args: object, give_back: Callable[[T], None] | None = None
+) -> T:
+    with life.waiting(function, *args, give_back=give_back) as future:
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if future.cancelled() and not (task is not None and task.cancelling()):
+                raise ended() from None  # the loop over there has ended
+            raise
 
 
 def serve_health(manager: Manager, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[str]:
@@ -216,8 +205,5 @@ def notify_systemd(manager: Manager) -> AbstractAsyncContextManager[None]:
 
 @asynccontextmanager
 async def _beside(manager: Manager, function: Callable[..., Awaitable[object]]) -> AsyncIterator[Any]:
-    task = manager._life.task(function)
-    try:
-        yield await _begun(task)
-    finally:
-        await _end(task)
+    async with _running(manager._life.task(function)) as begun:
+        yield begun

@@ -6,12 +6,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from worker_state import aio
-from worker_state.bridge import Life, RemoteManager
+from worker_state.bridge import Life, RemoteManager, Task, result
 from worker_state.config import Config
 from worker_state.config_files import load_config
 from worker_state.errors import ManagerEnded
 from worker_state.integrations import health, systemd
-from worker_state.portal import result
 from worker_state.protocol.frames import Message
 from worker_state.protocol.state import State
 
@@ -39,11 +38,22 @@ def start_state_manager(config: Config) -> Iterator["BlockingManager"]:
     """
     life = Life(config)
     try:
-        yield BlockingManager(life)
+        with _running(life.manager):
+            yield BlockingManager(life)
     finally:
-        life.leave()
-        if life.here and not life.manager.begun.exception():
-            life.manager.done.result()
+        life.close()
+
+
+@contextmanager
+def _running(task: Task[T]) -> Iterator[T]:
+    """The task while the block lasts; gives what it has started with. Raises what it has raised since its start."""
+    try:
+        yield result(task.begun)
+    finally:
+        task.cancel()
+        if task.here and not task.begun.exception():
+            with suppress(ManagerEnded):
+                result(task.done)
 
 
 class BlockingManager(RemoteManager):
@@ -113,11 +123,5 @@ def notify_systemd(manager: BlockingManager) -> AbstractContextManager[None]:
 
 @contextmanager
 def _beside(manager: BlockingManager, function: Callable[..., Awaitable[object]]) -> Iterator[Any]:
-    task = manager._life.task(function)
-    try:
-        yield result(task.begun)
-    finally:
-        task.cancel()
-        if task.here and not task.begun.exception():
-            with suppress(ManagerEnded):
-                result(task.done)
+    with _running(manager._life.task(function)) as begun:
+        yield begun
