@@ -6,6 +6,7 @@ Python's own limits are met late, in a comparison or in the program's own `json.
 import json
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 LEVELS = 100  # to which arrays and objects may nest. Real messages have ten; from some hundred on Python's code fails.
@@ -25,9 +26,25 @@ def read(text: str | bytes) -> Any:
     NaN and the infinities are no JSON, but the server passes on what any peer wrote (faults.md, T16): one in a
     neighbour's record must not keep us from reading that we are registered. So they are null, as in browsers.
     """
+    if isinstance(text, str):
+        return _parsed(text, lambda: _READER.decode(text))
+    return _parsed(text, lambda: json.loads(text, parse_constant=_nothing))
+
+
+def read_cut(text: str) -> Any:
+    """The same, but what is excessive in the text is null. Raises `ValueError`."""
+    return _parsed(text, lambda: json.loads(_shallow(text), parse_constant=_nothing, parse_int=_short))
+
+
+def containers(text: str | bytes) -> int:
+    """How many arrays and objects are in the text, at most."""
+    return text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+
+
+def _parsed(text: str | bytes, parse: Callable[[], Any]) -> Any:
     try:
-        value = _READER.decode(text) if isinstance(text, str) else json.loads(text, parse_constant=_nothing)
-        if _cut(text, value):
+        value = parse()
+        if containers(text) > LEVELS and _is_too_deep(value):
             raise Excessive("nested too deeply")
     except (json.JSONDecodeError, UnicodeDecodeError, Excessive):
         raise
@@ -36,18 +53,6 @@ def read(text: str | bytes) -> Any:
     except ValueError:
         raise Excessive("with a number of too many digits") from None
     except Exception as error:  # noqa: BLE001 - MemoryError: whatever it is, the text is to blame
-        raise ValueError(type(error).__name__) from None
-    return value
-
-
-def read_cut(text: str) -> Any:
-    """The same, but what is excessive in the text is null. Raises `ValueError`."""
-    try:
-        value = json.loads(_shallow(text), parse_constant=_nothing, parse_int=_short)
-        _cut(text, value)
-    except ValueError:
-        raise
-    except Exception as error:  # noqa: BLE001 - as above
         raise ValueError(type(error).__name__) from None
     return value
 
@@ -63,23 +68,12 @@ def _short(digits: str) -> int | None:
     return int(digits) if len(digits) <= DIGITS else None
 
 
-def _cut(text: str | bytes, value: Any) -> bool:
-    """Make null what is nested too deeply in this value; returns whether there was anything."""
-    opening = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
-    if opening <= LEVELS:
-        return False
+def _is_too_deep(value: Any) -> bool:
     level: list[Any] = [[value]]
-    for _ in range(LEVELS):
-        level = [inner for each in level for inner in _inside(each) if type(inner) is dict or type(inner) is list]
-    places = [(each, at) for each in level for at in (each if type(each) is dict else range(len(each)))]
-    excessive = [(each, at) for each, at in places if isinstance(each[at], dict | list)]
-    for each, at in excessive:
-        each[at] = None
-    return bool(excessive)
-
-
-def _inside(container: Any) -> Any:
-    return container.values() if type(container) is dict else container
+    for _ in range(LEVELS + 1):
+        insides = (each.values() if type(each) is dict else each for each in level)
+        level = [inner for inside in insides for inner in inside if type(inner) is dict or type(inner) is list]
+    return bool(level)
 
 
 def _shallow(text: str) -> str:

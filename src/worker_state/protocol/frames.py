@@ -167,11 +167,7 @@ def footprint(text: str | bytes) -> int:
     if isinstance(text, bytes):
         return len(text)
     letters = 4 * len(text) if "\\u" in text else sys.getsizeof(text)  # an escaped one can make all the others wide
-    return letters + EACH_VALUE * (text.count(",") + _containers(text))
-
-
-def _containers(text: str) -> int:
-    return text.count("{") + text.count("[")
+    return letters + EACH_VALUE * (text.count(",") + foreign_json.containers(text))
 
 
 def read(text: str | bytes, secrets: Secrets, longest: int = LONGEST) -> Frame:
@@ -184,7 +180,7 @@ def read(text: str | bytes, secrets: Secrets, longest: int = LONGEST) -> Frame:
         return Malformed(TOO_LONG)
     if text.count(",") > MOST_VALUES:
         return Malformed(f"JSON with more than {MOST_VALUES} values")
-    if _containers(text) > MOST_CONTAINERS and not _ANSWER.match(text):
+    if foreign_json.containers(text) > MOST_CONTAINERS and not _ANSWER.match(text):
         return Malformed(f"JSON with more than {MOST_CONTAINERS} lists and objects")
     frame = _read(text, secrets)
     return frame if isinstance(frame, RegistrationAccepted | Malformed) or not is_long else Malformed(TOO_LONG)
