@@ -89,12 +89,12 @@ def thawed(value: Any) -> Any:
     return [thawed(each) for each in value] if isinstance(value, tuple) else value
 
 
-def _check_text(where: str, text: str) -> None:
+def check_text(where: str, text: str, error: type[ValueError] = ConfigError) -> None:
     """Python's own server would hand a lone surrogate on, and clients in other languages would not read the answer."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{where} must be text that UTF-8 can say, without a lone surrogate") from None
+        raise error(f"{where} must be text that UTF-8 can say, without a lone surrogate") from None
 
 
 def _kind(value: object) -> str:
@@ -109,7 +109,7 @@ def _checked_tags(tags: object) -> tuple[str, ...]:
     for tag in tags:
         if not isinstance(tag, str) or not tag:
             raise ConfigError(f"tags must be non-empty strings, not {_kind(tag)}")
-        _check_text("tags", tag)
+        check_text("tags", tag)
     return tuple(dict.fromkeys(tags))
 
 
@@ -125,7 +125,7 @@ def _checked_capability(name: object, value: object) -> Any:
     if name in STATUS_KEYS:
         raise ConfigError(f"capabilities must not contain {name!r}: the status belongs to the manager")
     where = f"capabilities[{name!r}]"
-    _check_text(where, name)
+    check_text(where, name)
     if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ConfigError(f"{where} must be a number, not {type(value).__name__}: clients compare it")
     if name in TEXTS and not isinstance(value, str):
@@ -146,7 +146,7 @@ def _frozen(where: str, value: object, levels: int) -> Any:
         case None | bool():
             return value
         case str():
-            _check_text(where, value)
+            check_text(where, value)
             return value
         case int() | float():
             if not abs(value) < LARGEST_NUMBER or math.isnan(value):
@@ -158,6 +158,6 @@ def _frozen(where: str, value: object, levels: int) -> Any:
             for name in value:
                 if not isinstance(name, str):
                     raise ConfigError(f"{where} must have strings as names, not {type(name).__name__}")
-                _check_text(where, name)
+                check_text(where, name)
             return ReadOnly({name: _frozen(where, each, levels - 1) for name, each in value.items()})
     raise ConfigError(f"{where} must be what JSON can say, not {type(value).__name__}")

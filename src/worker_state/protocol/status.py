@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from worker_state.advertised import check_text
+
 LONGEST_JOB_ID = 512  # characters. A job id is in every frame about this worker; a longer one is a caller's mistake.
 
 
@@ -56,10 +58,7 @@ def _check_job_id(job_id: object) -> None:
         raise TypeError(f"job_id must be a string, not {type(job_id).__name__}")
     if not 0 < len(job_id) <= LONGEST_JOB_ID:
         raise ValueError(f"job_id must have 1 to {LONGEST_JOB_ID} characters, this one has {len(job_id)}")
-    try:
-        job_id.encode()
-    except UnicodeEncodeError:
-        raise ValueError("job_id must be text that UTF-8 can say, without a lone surrogate") from None
+    check_text("job_id", job_id, ValueError)
 
 
 Truth = Available | Reserved | Busy | Maintenance  # what the worker is doing, whatever the server believes
