@@ -64,19 +64,6 @@ __all__ = [
 _HOMES = {
     "config_files": ("load_config",),
     "config": ("Config", "Timing"),
-    "errors": (
-        "ConfigError",
-        "Disconnected",
-        "JobCancelled",
-        "ManagerEnded",
-        "RegistrationRefused",
-        "RoomCreationFailed",
-        "ServerUnreachable",
-        "SessionStringError",
-        "SignInFailed",
-        "StartupFailed",
-        "WorkerStateError",
-    ),
     "jobs": ("Job", "ThreadJob", "serve_jobs"),
     "session_string": ("SessionString",),
     "protocol.state": ("State",),
@@ -84,7 +71,7 @@ _HOMES = {
     "integrations.health": ("serve_health",),
     "manager": ("Manager", "open_state_manager", "run_state_manager"),
     "integrations.systemd": ("notify_systemd",),
-}
+}  # all other public names are errors
 
 
 def __getattr__(name: str) -> "Any":
@@ -93,10 +80,10 @@ def __getattr__(name: str) -> "Any":
 
         globals()[name] = version("worker-state")
         return globals()[name]
-    for home, names in _HOMES.items():
-        if name in names:
-            from importlib import import_module
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-            value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "errors")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
