@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from worker_state.advertised import TAGS, Advertised, thawed
+from worker_state.advertised import TAGS, Advertised
 from worker_state.errors import ConfigError
 from worker_state.redact import Secrets
 
@@ -152,9 +152,8 @@ class Config:
         _check_count("signal_buffer_bytes", self.signal_buffer_bytes, "bytes")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A read-only mapping can be neither copied nor pickled.
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return partial(Config, **{**values, "capabilities": thawed(self.capabilities)}), ()
+        # Made anew: a deep copy of the capabilities alone would be a dict that can be changed.
+        return partial(Config, **{each.name: getattr(self, each.name) for each in fields(self)}), ()
 
     @property
     def advertised(self) -> Advertised:
