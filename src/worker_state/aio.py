@@ -10,7 +10,6 @@ Whatever waits may be cancelled, and loses nothing: a signal that was not handed
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from worker_state.bridge import Life, RemoteManager, Task, ended
@@ -195,15 +194,15 @@ def serve_health(manager: Manager, port: int, host: str = "127.0.0.1") -> Abstra
     As `worker_state.serve_health`: port 0 takes a free one; raises `OSError` when it cannot listen there,
     `ConfigError` for what is no port or no host. `/metrics` needs the extra `health`.
     """
-    return _beside(manager, partial(health.serve_health, manager._manager, port, host))
+    return _beside(manager, health.serve_health, port, host)
 
 
 def notify_systemd(manager: Manager) -> AbstractAsyncContextManager[None]:
     """Keep systemd informed while the block lasts, as `worker_state.notify_systemd`. Nothing goes wrong in here."""
-    return _beside(manager, partial(systemd.notify_systemd, manager._manager))
+    return _beside(manager, systemd.notify_systemd)
 
 
 @asynccontextmanager
-async def _beside(manager: Manager, function: Callable[..., Awaitable[object]]) -> AsyncIterator[Any]:
-    async with _running(manager._life.task(function)) as begun:
+async def _beside(manager: Manager, function: Callable[..., Awaitable[object]], *args: object) -> AsyncIterator[Any]:
+    async with _running(manager._life.beside(function, *args)) as begun:
         yield begun

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
 from typing import Any, TypeVar
 
 from worker_state import aio
@@ -113,15 +112,15 @@ def serve_health(manager: BlockingManager, port: int, host: str = "127.0.0.1") -
     As `worker_state.serve_health`: port 0 takes a free one; raises `OSError` when it cannot listen there,
     `ConfigError` for what is no port or no host. `/metrics` needs the extra `health`.
     """
-    return _beside(manager, partial(health.serve_health, manager._manager, port, host))
+    return _beside(manager, health.serve_health, port, host)
 
 
 def notify_systemd(manager: BlockingManager) -> AbstractContextManager[None]:
     """Keep systemd informed while the block lasts, as `worker_state.notify_systemd`. Nothing goes wrong in here."""
-    return _beside(manager, partial(systemd.notify_systemd, manager._manager))
+    return _beside(manager, systemd.notify_systemd)
 
 
 @contextmanager
-def _beside(manager: BlockingManager, function: Callable[..., Awaitable[object]]) -> Iterator[Any]:
-    with _running(manager._life.task(function)) as begun:
+def _beside(manager: BlockingManager, function: Callable[..., Awaitable[object]], *args: object) -> Iterator[Any]:
+    with _running(manager._life.beside(function, *args)) as begun:
         yield begun

@@ -174,10 +174,10 @@ class Life:
         except RuntimeError as error:  # it has stopped
             raise ended() from error
 
-    def task(self, function: Callable[..., Awaitable[object]]) -> "Task[Any]":
-        """Run something beside the manager."""
+    def beside(self, function: Callable[..., Awaitable[object]], *args: object) -> "Task[Any]":
+        """Run a function of trio's manager beside that."""
         with self._reached() as portal:
-            return Task(portal, function)
+            return Task(portal, partial(function, self.manager.begun.result(), *args))
 
     def start(self, function: Callable[..., Awaitable[T]] | Callable[..., T], *args: object) -> "Future[T]":
         """What the function gives in trio's thread, later. Raises `ManagerEnded`; `RuntimeError` in a forked child."""
