@@ -48,6 +48,17 @@ def test_arguments_stand_over_everything(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
+@pytest.mark.parametrize("nothing", ["api_key", "room_id", "room_token"])
+def test_an_argument_of_none_chooses_nothing(monkeypatch: pytest.MonkeyPatch, nothing: str) -> None:
+    """A room, or a key, that the environment gives stays although the program says that it has nothing of the other."""
+    Path("sleap-rtc.toml").write_text(FILE, "utf-8")
+    given = {"room_id": "r", "room_token": "token"} if nothing == "api_key" else {"api_key": "slp_key"}
+    for field, value in given.items():
+        monkeypatch.setenv(f"WORKER_STATE_{field.upper()}", value)
+    config = load_config(**{nothing: None})
+    assert {field: getattr(config, field) for field in given} == given
+
+
 def test_no_server_anywhere() -> None:
     """Without an address there is no configuration, and the sentence says where one can stand."""
     with pytest.raises(ConfigError, match=r"^websocket_url is missing: neither SLEAP_RTC_SIGNALING_WS nor a file"):

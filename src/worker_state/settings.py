@@ -181,10 +181,12 @@ def resolve(given: Layer, variables: Mapping[str, str], files: Mapping[str, Mapp
     values = {name: Setting(key.default) for name, key in KEYS.items()}
     for layer in reversed(layers):
         values.update(layer)
-    strongest = min(values[name].rank for names in ALTERNATIVES for name in names)
+    # A program's None says what is not there, and chooses nothing.
+    said = [[values[name].rank for name in names if values[name].value is not None] for names in ALTERNATIVES]
+    ranks = [min(each, default=DEFAULT_RANK) for each in said]
     account = str(values["api_key"].value).startswith(ACCOUNT_KEY)
-    for names in ALTERNATIVES if not account else ():
-        if all(values[name].rank > strongest for name in names):
+    for names, rank in zip(ALTERNATIVES, ranks, strict=True) if not account else ():
+        if rank > min(ranks):
             values |= {name: Setting(None) for name in names}
     return Settings(environment, values, tuple(files), tuple(map(looks_redacted, warnings)), warnings.about_server)
 
