@@ -8,7 +8,7 @@ from worker_state.protocol import frames
 from worker_state.protocol.state import State
 from worker_state.refusals import check_wanted, ended
 from worker_state.supervisor import Supervisor
-from worker_state.watched import settled
+from worker_state.watched import Watching, settled
 
 
 class Signals(trio.abc.ReceiveChannel[frames.Message]):
@@ -60,17 +60,14 @@ class States:
             raise ended() from None
 
 
-class _Iteration:
-    """One loop over the snapshots. A plain object, not an async generator: it may be dropped half-way."""
+class _Iteration(Watching[State]):
+    """One loop over the snapshots, in trio's thread."""
 
     def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(supervisor.state)
         self._supervisor = supervisor
-        self._states = aiter(supervisor.state)
-
-    def __aiter__(self) -> AsyncIterator[State]:
-        return self
 
     @trio.lowlevel.enable_ki_protection
     async def __anext__(self) -> State:
         self._supervisor.check_thread()
-        return await anext(self._states)
+        return await super().__anext__()
