@@ -240,6 +240,7 @@ def test_config() -> None:
         ("", {"SLEAP_RTC_API_KEY": "s3cret"}, "SLEAP_RTC_API_KEY must begin with 'slp_'"),
         ("[worker_state.capabilities]\nstatus = 'x'", {}, "capabilities must not contain 'status'"),
         ("", {"WORKER_STATE_ROOM_ID": "r"}, "room_token is missing"),
+        ("", {"WORKER_STATE_SIGNAL_BUFFER_BYTES": "0"}, "WORKER_STATE_SIGNAL_BUFFER_BYTES must be a whole number"),
     ],
 )
 def test_refusal(text: str, variables: dict[str, str], sentence: str) -> None:

@@ -150,7 +150,7 @@ class Settings:
     def _with_origins(self, sentence: str) -> str:
         for name in self.values:
             found = _field(name)
-            if sentence.startswith(found) and not sentence.removeprefix(found)[:1].isalnum():
+            if sentence.startswith(f"{found} "):
                 return self.called(name) + sentence.removeprefix(found)
         return sentence
 
