@@ -4,7 +4,7 @@ Times are seconds of the caller's clock, since something was first seen here; "a
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,23 +75,28 @@ class Roster:
         return tuple(row.entry for row in self.rows if not row.gone)
 
 
-def read_entry(peer_id: str, metadata: object, connected_at: object = None) -> Entry:
-    """One worker's record, whatever its shape."""
+def read_entry(peer_id: str, metadata: object, connected_at: object = None, told: Callable[[str], str] = str) -> Entry:
+    """One worker's record, whatever its shape. `told` makes of each text in it what may be shown."""
     record = metadata if isinstance(metadata, dict) else {}
     properties = record.get("properties")
     properties = properties if isinstance(properties, dict) else {}
     tags = record.get("tags")
+
+    def text(name: str) -> str | None:
+        value = properties.get(name)
+        return told(value) if isinstance(value, str) and value else None
+
     return Entry(
-        peer_id,
-        status=_text(properties.get("status")),
-        job_id=_text(properties.get("current_job_id")) or _text(properties.get("pending_job_id")),
-        gpu_model=_text(properties.get("gpu_model")),
+        told(peer_id),
+        status=text("status"),
+        job_id=text("current_job_id") or text("pending_job_id"),
+        gpu_model=text("gpu_model"),
         gpu_memory_mb=_number(properties.get("gpu_memory_mb")),
-        hostname=_text(properties.get("hostname")),
-        tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        hostname=text("hostname"),
+        tags=tuple(told(tag) for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
         connected_at=_number(connected_at),
         others=tuple(
-            (name, hash(json.dumps(properties[name], sort_keys=True))) for name in sorted({*properties} - OWN)
+            (told(name), hash(json.dumps(properties[name], sort_keys=True))) for name in sorted({*properties} - OWN)
         ),
     )
 
@@ -109,32 +114,12 @@ def read_answer(message: Message, secrets: Secrets) -> tuple[Entry, ...] | None:
     if message.get("type") != "peer_list" or not isinstance(peers, list):
         return None
     entries = (
-        _without(secrets, read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at")))
+        read_entry(peer["peer_id"], peer.get("metadata"), peer.get("connected_at"), secrets.redacted)
         for peer in peers
         if isinstance(peer, dict) and isinstance(peer.get("peer_id"), str)
     )
     found = {entry.peer_id: entry for entry in entries}
     return tuple(found[peer_id] for peer_id in sorted(found))
-
-
-def _without(secrets: Secrets, entry: Entry) -> Entry:
-    def told(text: str | None) -> str | None:
-        return None if text is None else secrets.redacted(text)
-
-    return replace(
-        entry,
-        peer_id=secrets.redacted(entry.peer_id),
-        status=told(entry.status),
-        job_id=told(entry.job_id),
-        gpu_model=told(entry.gpu_model),
-        hostname=told(entry.hostname),
-        tags=tuple(map(secrets.redacted, entry.tags)),
-        others=tuple((secrets.redacted(name), value) for name, value in entry.others),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _number(value: Any) -> float | None:
