@@ -1,5 +1,6 @@
 """How long a tool waits for an answer: from the last byte, and not for ever (faults.md, G21)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,13 +8,13 @@ import trio
 from trio.testing import MockClock
 
 from worker_state import Config
-from worker_state.net.http_client import ServerApi
 from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Cause, Closed
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import Secrets
 from worker_state.tools.room_client import IN_ALL, GracefulCancel, RoomClient
 from worker_state.tools.roster import read_answer
+from worker_state.world import World
 
 SECRETS = Secrets()
 CONFIG = Config("ws://fake", "http://fake", room_id="r", room_token="t")
@@ -54,7 +55,8 @@ async def asked(socket: Trickling) -> Any:
         return socket
 
     async def ask() -> None:
-        client = RoomClient(CONFIG, dial, ServerApi(None, SECRETS), SECRETS, cancel, "me")  # type: ignore[arg-type]
+        world = replace(World.real(CONFIG), dial=dial)  # type: ignore[arg-type]
+        client = RoomClient(CONFIG, world, SECRETS, cancel, "me")
         await client.connect(Deadlines(1, 1, 1, 1))
         found.append(await client.ask(frames.discover_workers("me"), picked, WITHIN))
 

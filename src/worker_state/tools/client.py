@@ -54,8 +54,7 @@ class _Visit:
         self._config = config
         self._cancel = GracefulCancel(config.timing.exit)
         self._secrets = Secrets(*config.secrets)
-        api, peer_id = world.api(self._secrets), f"offer-{world.nonce()[:8]}"
-        self._room = RoomClient(config, world.dial, api, self._secrets, self._cancel, peer_id)
+        self._room = RoomClient(config, world, self._secrets, self._cancel, f"offer-{world.nonce()[:8]}")
         self._failure: str | None = None
         self._task_status: trio.TaskStatus[Client] = trio.TASK_STATUS_IGNORED
 

@@ -82,9 +82,7 @@ class _Exam:
         secrets = Secrets(*config.secrets)
         self._api = world.api(secrets)
         self.cancel = GracefulCancel(LEAVING)
-        self._clients = [
-            RoomClient(config, world.dial, self._api, secrets, self.cancel, str(uuid4())) for _ in range(2)
-        ]
+        self._clients = [RoomClient(config, world, secrets, self.cancel, str(uuid4())) for _ in range(2)]
         self._worker, self._client = self._clients
         self._reached: dict[str, Endpoint] = {each.option: each for each in c.endpoints(config)}
         self._findings: dict[Step, Finding] = {}

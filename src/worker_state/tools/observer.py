@@ -87,8 +87,7 @@ class _Observer:
 
     def _add_client(self) -> None:
         peer_id = f"watch-{self._world.nonce()[:8]}"
-        dial, api = self._world.dial, self._world.api(self._secrets)
-        self._clients.append(RoomClient(self._config, dial, api, self._secrets, self._cancel, peer_id))
+        self._clients.append(RoomClient(self._config, self._world, self._secrets, self._cancel, peer_id))
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: "trio.TaskStatus[Watched[Roster]]") -> None:

@@ -8,8 +8,6 @@ import trio
 
 from worker_state.config import Config, Timing
 from worker_state.logs import Logger, event
-from worker_state.net.dial import Dial
-from worker_state.net.http_client import ServerApi
 from worker_state.net.websocket import MAX_MESSAGE, Socket, close
 from worker_state.protocol import frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
@@ -17,6 +15,7 @@ from worker_state.protocol.http_api import HttpFailure, Identity, Room
 from worker_state.protocol.peer_listing import PeerListing
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import Secrets, shown
+from worker_state.world import World
 
 log: Logger = Logger(__name__)
 
@@ -68,9 +67,7 @@ class GracefulCancel:
 class RoomClient:
     """One peer: an identity or an API key, at most one link, and whether the server may list it in a room."""
 
-    def __init__(
-        self, config: Config, dial: Dial, api: ServerApi, secrets: Secrets, cancel: GracefulCancel, peer_id: str
-    ) -> None:
+    def __init__(self, config: Config, world: World, secrets: Secrets, cancel: GracefulCancel, peer_id: str) -> None:
         self.peer_id: str = peer_id  # of a peer with an API key; a sign-in gives another
         self.identity: Identity | None = None
         self.signing_in: bool = False  # a sign-in has had no answer, and may have created an identity
@@ -79,8 +76,8 @@ class RoomClient:
         # To enter, unless an API key stands for it.
         self.room: Room = Room(config.room_id or "", config.room_token or "")
         self._by_key = config.key_credentials
-        self._dial = dial
-        self._api = api
+        self._dial = world.dial
+        self._api = world.api(secrets)
         self._secrets = secrets
         self._cancel = cancel
         self._socket: Socket | None = None
@@ -110,11 +107,10 @@ class RoomClient:
 
     async def register(self, record: frames.Message, role: str, within: float) -> Answer | Closed:
         """Enter the room; `within` as for `receive`."""
-        if self.identity is None:
-            frame = frames.register(self.peer_id, record, role, **self._by_key)
-        else:
+        given = self._by_key
+        if self.identity is not None:
             given = {"room_id": self.room.room_id, "token": self.room.token, "id_token": self.identity.id_token}
-            frame = frames.register(self.peer_id, record, role, **given)
+        frame = frames.register(self.peer_id, record, role, **given)
         self._unanswered = True
         answer: Answer | Closed = await self.ask(frame, lambda got: got if isinstance(got, Answer) else None, within)
         if not isinstance(answer, Closed):
