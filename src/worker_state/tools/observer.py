@@ -1,21 +1,20 @@
 """Watches a room: a client that searches for its workers, again and again, and has itself deleted at the end."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import trio
 
-from worker_state.background import open_background
 from worker_state.config import Config
-from worker_state.errors import ConfigError, ObservationFailed
+from worker_state.errors import ConfigError
 from worker_state.logs import Logger, event
 from worker_state.protocol import error_policy, frames
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Renew
 from worker_state.protocol.reconnect import ReconnectPolicy
 from worker_state.redact import Secrets
 from worker_state.tools import roster
-from worker_state.tools.room_client import Answer, GracefulCancel, RoomClient, delete_all, leave
+from worker_state.tools.room_client import Answer, GracefulCancel, RoomClient, delete_all, open_visit
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 from worker_state.world import World
@@ -48,8 +47,8 @@ async def open_roster(
         log.warning("%s is not encrypted and leaves this machine: tokens can be read on the way", url, extra=about)
     observer = _Observer(config, every, world or World.around(config))
     try:
-        async with open_background(observer.run) as rosters:
-            yield rosters
+        async with open_visit(observer.follow, observer.cancel, observer.clients, config.timing):
+            yield observer.rosters
     finally:
         observer.rosters.close()
 
@@ -73,42 +72,30 @@ class _Observer:
 
     def __init__(self, config: Config, every: float, world: World) -> None:
         self.rosters = Watched(Roster(config.room_id or ""))
-        self._started = False  # the first answer has come
-        self._failure: str | None = None
+        self.cancel = GracefulCancel(config.timing.exit)
+        self.clients: list[RoomClient] = []  # the present one last, behind those that could not be deleted yet
         self._config = config
         self._every = every
         self._world = world
         self._secrets = Secrets(*config.secrets)
         self._reconnect = ReconnectPolicy(world.random)
-        self._cancel = GracefulCancel(config.timing.exit)
-        self._task_status: trio.TaskStatus[Watched[Roster]] = trio.TASK_STATUS_IGNORED
-        self._clients: list[RoomClient] = []  # the present one last, behind those that could not be deleted yet
+        self._started: Callable[[], None] | None = None  # to be called when the first answer has come
         self._add_client()
 
     def _add_client(self) -> None:
         peer_id = f"watch-{self._world.nonce()[:8]}"
-        self._clients.append(RoomClient(self._config, self._world, self._secrets, self._cancel, peer_id))
+        self.clients.append(RoomClient(self._config, self._world, self._secrets, self.cancel, peer_id))
 
-    @trio.lowlevel.enable_ki_protection
-    async def run(self, *, task_status: "trio.TaskStatus[Watched[Roster]]") -> None:
-        """Keep the roster until cancelled. Raises `ObservationFailed` when the first answer does not come."""
-        self._task_status = task_status
-        await self._cancel.run(self._follow, self._leave)
-        if self._failure is not None:
-            raise ObservationFailed(self._failure)
-
-    async def _follow(self) -> None:
+    async def follow(self, started: Callable[[], None]) -> str:
+        """Keep the roster until cancelled. Returns why the first answer does not come."""
+        self._started = started
         while True:
-            end = await self._link(self._clients[-1])
+            end = await self._link(self.clients[-1])
             pause = self._reconnect.lost(trio.current_time(), end.cause, end.code, end.hint)
-            if not self._started:
-                self._failure = end.why
-                return
+            if self._started is not None:
+                return end.why
             self.rosters.set(roster.lost(self.rosters.value, end.why))
             await trio.sleep(pause)
-
-    async def _leave(self) -> None:
-        await leave(self._clients, self._config.timing)
 
     async def _link(self, client: RoomClient) -> _End:
         """From the sign-in to the end of a socket."""
@@ -140,7 +127,7 @@ class _Observer:
                 if isinstance(decision, Renew) and client.identity is not None:
                     await client.abort()
                     self._add_client()  # tokens live for an hour, and watching may take longer
-                    await delete_all(self._clients)
+                    await delete_all(self.clients)
                 advice = ROOM_GONE if isinstance(decision, GiveUp) and reason.startswith("Room ") else ""
                 return _End(f"the server refuses: {decision.reason}{advice}", Cause.REJECTED)
         self._reconnect.answered(trio.current_time())
@@ -163,9 +150,9 @@ class _Observer:
                 case Closed():
                     return _ended(answer)
             self.rosters.set(roster.answered(self.rosters.value, answer, trio.current_time()))
-            if not self._started:
-                self._started = True
-                self._task_status.started(self.rosters)
+            if self._started is not None:
+                self._started()
+                self._started = None
             # Reading goes on meanwhile: an end is noticed at once, and unread frames would block the pongs.
             with trio.move_on_at(asked_at + self._every):
                 return _ended(await client.receive(lambda _: None))

@@ -1,12 +1,16 @@
 """How tools enter a room and leave it again: sign in, dial, register, ask; close, delete."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 import trio
 
+from worker_state.background import open_background
 from worker_state.config import Config, Timing
+from worker_state.errors import ObservationFailed
 from worker_state.logs import Logger, event
 from worker_state.net.websocket import MAX_MESSAGE, Socket, close
 from worker_state.protocol import frames
@@ -36,18 +40,21 @@ class GracefulCancel:
         self._creating = trio.CancelScope()
 
     @trio.lowlevel.enable_ki_protection
-    async def run(self, work: Callable[[], Awaitable[None]], leave: Callable[[], Awaitable[None]]) -> None:
-        """Do the work until a cancel comes, and then `leave`. No cancel reaches that or `nursery`."""
+    async def run(self, work: Callable[[], Awaitable[T]], leave: Callable[[], Awaitable[None]]) -> T | None:
+        """Do the work until a cancel comes, and then `leave`. No cancel reaches that or `nursery`. Returns what the
+        work returns, None after a cancel."""
+        result: T | None = None
         async with trio.open_nursery() as outside:
             outside.start_soon(self._notice_cancel)
             async with trio.open_nursery() as self.nursery:
                 self.nursery.cancel_scope.shield = True
                 try:
                     with self._work:
-                        await work()
+                        result = await work()
                 finally:
                     await leave()
             outside.cancel_scope.cancel()
+        return result
 
     @trio.lowlevel.enable_ki_protection
     async def _notice_cancel(self) -> None:
@@ -179,6 +186,26 @@ class RoomClient:
 
 def _silent(within: float) -> Closed:
     return Closed(reason=f"no answer in {within:g} s", cause=Cause.SILENT)
+
+
+@asynccontextmanager
+async def open_visit(
+    visit: Callable[[Callable[[], None]], Awaitable[str | None]],
+    cancel: GracefulCancel,
+    clients: list[RoomClient],
+    timing: Timing,
+) -> AsyncIterator[None]:
+    """Run `visit` beside the block, from when it calls its argument to the block's end; then the `clients` leave.
+    Raises `ObservationFailed` with what `visit` returns: why there is nothing to visit."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(*, task_status: "trio.TaskStatus[None]") -> None:
+        failure = await cancel.run(partial(visit, task_status.started), partial(leave, clients, timing))
+        if failure is not None:
+            raise ObservationFailed(failure)
+
+    async with open_background(run):
+        yield
 
 
 async def leave(clients: list[RoomClient], timing: Timing) -> None:
