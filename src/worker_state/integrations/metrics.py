@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -17,7 +17,6 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from worker_state.integrations.readiness import assess, last_acknowledged
@@ -31,12 +30,10 @@ INFO = {"version": version("worker-state"), "python": platform.python_version()}
 
 def exposition(state: State, counts: c.Counters, *, now: float, lag: float, wall_ahead: float) -> tuple[str, bytes]:
     """Content type and text. `now`: of trio's clock; `wall_ahead`: Unix time less trio's, in seconds."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Scrape(state, counts, now, lag, wall_ahead))
-    return CONTENT_TYPE_LATEST, generate_latest(registry)
+    return CONTENT_TYPE_LATEST, generate_latest(_Scrape(state, counts, now, lag, wall_ahead))
 
 
-@dataclass(frozen=True, eq=False)  # a registry hashes it
+@dataclass(frozen=True)
 class _Scrape(Collector):
     state: State
     counts: c.Counters
@@ -50,7 +47,7 @@ class _Scrape(Collector):
         acked_at = 0.0 if ack is None else ack + self.wall_ahead
         drifted, dropped = counts.of(c.DRIFTED), state.signals_dropped
         yield self._status()
-        yield self._info()
+        yield InfoMetricFamily(PREFIX.rstrip("_"), "What runs here.", value=INFO)
         ready = assess(state, self.now).ready
         yield _gauge("ready", "1 while clients find this worker with its true status, as /ready says.", ready)
         yield _gauge("draining", "1 since the worker takes no further job, else 0.", state.draining)
@@ -79,11 +76,6 @@ class _Scrape(Collector):
         metric = GaugeMetricFamily(PREFIX + "status", what, labels=["status"])
         for word in WorkerStatus:
             metric.add_metric([word.value], float(self.state.status is word))
-        return metric
-
-    def _info(self) -> Metric:
-        metric = InfoMetricFamily(PREFIX.rstrip("_"), "What runs here.")
-        metric.add_metric([], INFO)
         return metric
 
     def _labelled(self, name: str, label: str, what: str, family: str) -> Metric:
