@@ -5,7 +5,6 @@ import math
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from ipaddress import ip_address
 
 import trio
@@ -132,6 +131,5 @@ class Clients:
             with scope:
                 await serve_one(stream)
         finally:
-            with suppress(KeyError):
-                del self._scopes[scope]
+            self._scopes.pop(scope, None)
             await trio.aclose_forcefully(stream)
