@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import math
+import re
 import socket
 import sys
 import time
@@ -395,6 +396,14 @@ async def test_a_port_that_is_taken() -> None:
         await worker_state.serve_health(showing(State()), port)
     assert refused.value.errno == errno.EADDRINUSE
     await listener.aclose()
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300, "\udcff"])
+async def test_a_host_that_can_be_no_name(host: str) -> None:
+    """It is refused as any other that cannot be had, and not by the codec that has tried it."""
+    with pytest.raises(OSError, match=re.escape(f"cannot listen on port 0 of {host!r}: ")) as refused:
+        await worker_state.serve_health(showing(State()), 0, host)
+    assert refused.value.errno == errno.EINVAL
 
 
 @pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("localhost", None)])

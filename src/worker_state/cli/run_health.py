@@ -24,12 +24,12 @@ async def take_port(port: int, host: str | None) -> Listeners:
         if not address:
             raise OSError("an address must not be empty")
         return await listen(port, address)
-    except (OSError, UnicodeError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             used = f"--health {port}: this port of {address} is in use already, choose another (0: any)."
             raise bad_usage(used) from None
         option = "--health" if host is None else "--health-host"
-        why = getattr(error, "strerror", None) or f"cannot listen on port {port} of {address!r}: {error}"
+        why = error.strerror or f"cannot listen on port {port} of {address!r}: {error}"
         raise bad_usage(f"{option}: {why}.") from None
 
 

@@ -29,9 +29,10 @@ async def listen(port: int, host: str) -> Sequence[trio.SocketListener]:
         raise ConfigError(f"host must be a name or an address to listen on, as '127.0.0.1', not {host!r}")
     try:
         listeners = [_listen_on_both(port)] if host == "::" else await trio.open_tcp_listeners(port, host=host)
-    except OSError as error:
-        why = (error.strerror or str(error)).rstrip(".")
-        raise OSError(error.errno, f"cannot listen on port {port} of {host!r}: {why}") from None
+    except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
+        number, why = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EINVAL, None)
+        why = (why or str(error)).rstrip(".")
+        raise OSError(number, f"cannot listen on port {port} of {host!r}: {why}") from None
     for listener in listeners:
         keep_from_children(listener.socket)
     for listener in listeners[1:] if port == 0 else ():
