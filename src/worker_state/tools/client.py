@@ -7,12 +7,11 @@ import trio
 
 from worker_state.config import Config
 from worker_state.errors import ObservationFailed
-from worker_state.protocol import frames
-from worker_state.protocol.error_policy import Cause, Closed, DialFailure, after_refusal
+from worker_state.protocol.error_policy import Cause, Closed
 from worker_state.protocol.frames import Message
 from worker_state.protocol.reconnect import Deadlines
 from worker_state.redact import Secrets
-from worker_state.tools.room_client import GracefulCancel, RoomClient, open_visit
+from worker_state.tools.room_client import GracefulCancel, RoomClient, Trouble, open_visit
 from worker_state.world import World
 
 RECORD: Message = {"tags": ["sleap-rtc", "worker-state-offer"], "properties": {}}
@@ -46,32 +45,16 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
     world, secrets, cancel = World.around(config), Secrets(*config.secrets), GracefulCancel(config.timing.exit)
     room = RoomClient(config, world, secrets, cancel, f"offer-{world.nonce()[:8]}")
 
-    async def visit(started: Callable[[], None]) -> str | None:
-        failure = await _enter(room, config)
-        if failure is None:
-            started()
-            await trio.sleep_forever()
-        return failure
+    async def visit(started: Callable[[], None]) -> str:
+        match await room.enter(RECORD, Deadlines(connect=STAGE, acknowledge=STAGE, upgrade=STAGE, register=STAGE)):
+            case Trouble(why):
+                return why
+            case Closed(cause=Cause.SILENT):
+                return "the server does not answer"
+            case Closed() as closed:
+                return f"the connection has ended: {closed}"
+        started()
+        return await trio.sleep_forever()
 
     async with open_visit(visit, cancel, [room], config.timing):
         yield Client(room, secrets)
-
-
-async def _enter(room: RoomClient, config: Config) -> str | None:
-    """Why the server does not let it in."""
-    failure = await room.sign_in()
-    if failure is not None:
-        return f"the server gave no identity: {failure.why}"
-    socket = await room.connect(Deadlines(connect=STAGE, acknowledge=STAGE, upgrade=STAGE, register=STAGE))
-    if isinstance(socket, DialFailure):
-        return f"no connection to {config.websocket_url.partition('?')[0]}: {socket}"
-    match await room.register(RECORD, "client", STAGE):
-        case Closed(cause=Cause.SILENT):
-            return "the server does not answer"
-        case Closed() as closed:
-            return f"the connection has ended: {closed}"
-        case frames.RegisterError() as refusal:
-            by_key = config.api_key is not None
-            return f"the server refuses: {after_refusal(refusal, own_room=False, by_key=by_key).reason}"
-        case _:
-            return None

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import trio
 
@@ -10,11 +10,11 @@ from worker_state.config import Config
 from worker_state.errors import ConfigError
 from worker_state.logs import Logger, event
 from worker_state.protocol import error_policy, frames
-from worker_state.protocol.error_policy import Cause, Closed, DialFailure, GiveUp, Renew
+from worker_state.protocol.error_policy import Cause, Closed, GiveUp, Renew
 from worker_state.protocol.reconnect import ReconnectPolicy
 from worker_state.redact import Secrets
 from worker_state.tools import roster
-from worker_state.tools.room_client import Answer, GracefulCancel, RoomClient, delete_all, open_visit
+from worker_state.tools.room_client import GracefulCancel, RoomClient, Trouble, delete_all, open_visit
 from worker_state.tools.roster import Roster
 from worker_state.watched import Watched
 from worker_state.world import World
@@ -53,18 +53,8 @@ async def open_roster(
         observer.rosters.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Why there is no link (any more)."""
-
-    why: str
-    cause: Cause
-    code: int = 1006
-    hint: float | None = None
-
-
-def _ended(closed: Closed) -> _End:
-    return _End(str(closed), closed.cause, closed.code, error_policy.hint_of(closed))
+def _ended(closed: Closed) -> Trouble:
+    return Trouble(str(closed), closed.cause, closed.code, error_policy.hint_of(closed))
 
 
 class _Observer:
@@ -90,52 +80,40 @@ class _Observer:
         """Keep the roster until cancelled. Returns why the first answer does not come."""
         self._started = started
         while True:
-            end = await self._link(self.clients[-1])
-            pause = self._reconnect.lost(trio.current_time(), end.cause, end.code, end.hint)
+            client = self.clients[-1]
+            trouble = await self._enter(client) or await self._watch(client)
+            await client.abort()
+            pause = self._reconnect.lost(trio.current_time(), trouble.cause, trouble.code, trouble.hint)
             if self._started is not None:
-                return end.why
-            self.rosters.set(roster.lost(self.rosters.value, end.why))
+                return trouble.why
+            self.rosters.set(roster.lost(self.rosters.value, trouble.why))
             await trio.sleep(pause)
 
-    async def _link(self, client: RoomClient) -> _End:
-        """From the sign-in to the end of a socket."""
+    async def _enter(self, client: RoomClient) -> Trouble | None:
+        """Register; None when the server has accepted that."""
         patience = self._config.timing.register
         deadlines = replace(self._reconnect.dialling(trio.current_time()), upgrade=patience, register=patience)
-        failure = await client.sign_in()
-        if failure is not None:
-            cause = Cause.REFUSED if failure.status is None else Cause.REJECTED
-            return _End(f"the server gave no identity: {failure.why}", cause)
-        socket = await client.connect(deadlines)
-        if isinstance(socket, DialFailure):
-            where = self._config.websocket_url.partition("?")[0]
-            return _End(f"no connection to {where}: {socket}", socket.cause, hint=error_policy.hint(socket.retry_after))
-        end = await self._enter(client, deadlines.register) or await self._watch(client)
-        await client.abort()
-        return end
-
-    async def _enter(self, client: RoomClient, within: float) -> _End | None:
-        """Register; None when the server has accepted that."""
-        answer: Answer | Closed = await client.register(RECORD, "client", within)
+        answer = await client.enter(RECORD, deadlines)
         match answer:
+            case Trouble(decision=GiveUp(reason)) if reason.startswith("room "):
+                return replace(answer, why=answer.why + ROOM_GONE)
+            case Trouble(decision=Renew()) if client.identity is not None:
+                await client.abort()
+                self._add_client()  # tokens live for an hour, and watching may take longer
+                await delete_all(self.clients)
+                return answer
+            case Trouble():
+                return answer
             case Closed(cause=Cause.SILENT):
-                return _End(str(Cause.UNREGISTERED), Cause.UNREGISTERED)
+                return Trouble(str(Cause.UNREGISTERED), Cause.UNREGISTERED)
             case Closed():
                 return _ended(answer)
-            case frames.RegisterError(reason=reason):
-                by_key = self._config.api_key is not None
-                decision = error_policy.after_refusal(answer, own_room=False, by_key=by_key)
-                if isinstance(decision, Renew) and client.identity is not None:
-                    await client.abort()
-                    self._add_client()  # tokens live for an hour, and watching may take longer
-                    await delete_all(self.clients)
-                advice = ROOM_GONE if isinstance(decision, GiveUp) and reason.startswith("Room ") else ""
-                return _End(f"the server refuses: {decision.reason}{advice}", Cause.REJECTED)
         self._reconnect.answered(trio.current_time())
         if not self._config.room_id and answer.room_id != self.rosters.value.room_id:
             self.rosters.set(Roster(answer.room_id))
         return None
 
-    async def _watch(self, client: RoomClient) -> _End:
+    async def _watch(self, client: RoomClient) -> Trouble:
         """Search, and publish each roster, until the link ends."""
         while True:
             asked_at = trio.current_time()
@@ -144,9 +122,9 @@ class _Observer:
             answer = await client.ask(search, self._search_answer, self._config.timing.answer)
             match answer:
                 case Closed(cause=Cause.SILENT, reason=why):
-                    return _End(why, Cause.SILENT)
+                    return Trouble(why, Cause.SILENT)
                 case frames.NotInRoom():
-                    return _End("the server does not know us any more", Cause.DROPPED)
+                    return Trouble("the server does not know us any more", Cause.DROPPED)
                 case Closed():
                     return _ended(answer)
             self.rosters.set(roster.answered(self.rosters.value, answer, trio.current_time()))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -14,7 +15,7 @@ from worker_state.errors import ObservationFailed
 from worker_state.logs import Logger, event
 from worker_state.net.websocket import MAX_MESSAGE, Socket, close
 from worker_state.protocol import frames
-from worker_state.protocol.error_policy import Cause, Closed, DialFailure
+from worker_state.protocol.error_policy import Cause, Closed, Decision, DialFailure, after_refusal, hint
 from worker_state.protocol.http_api import HttpFailure, Identity, Room
 from worker_state.protocol.peer_listing import PeerListing
 from worker_state.protocol.reconnect import Deadlines
@@ -27,6 +28,17 @@ T = TypeVar("T")
 
 IN_ALL = 20.0  # times as long as without a byte, for an answer of which bytes come: 12 s and 240 s, say
 Answer: TypeAlias = frames.RegistrationAccepted | frames.RegisterError  # to a `register`
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why there is no link (any more): a phrase, and what the next dial depends on."""
+
+    why: str
+    cause: Cause
+    code: int = 1006
+    hint: float | None = None
+    decision: Decision | None = None  # what a refused `register` calls for
 
 
 class GracefulCancel:
@@ -82,7 +94,7 @@ class RoomClient:
         self._unanswered = False  # a `register` is
         # To enter, unless an API key stands for it.
         self.room: Room = Room(config.room_id or "", config.room_token or "")
-        self._by_key = config.key_credentials
+        self._config = config
         self._dial = world.dial
         self._api = world.api(secrets)
         self._secrets = secrets
@@ -93,7 +105,7 @@ class RoomClient:
 
     async def sign_in(self) -> HttpFailure | None:
         """Get an identity, where one is needed and there is none."""
-        if self._by_key or self.identity is not None:
+        if self._config.api_key is not None or self.identity is not None:
             return None
         with self._cancel.creating():
             self.signing_in = True
@@ -112,9 +124,27 @@ class RoomClient:
             self._socket, self._closed = socket, Closed()
         return socket
 
+    async def enter(
+        self, record: frames.Message, deadlines: Deadlines
+    ) -> frames.RegistrationAccepted | Closed | Trouble:
+        """Sign in, open the link and register as a client; `close` or `abort` must follow."""
+        failure = await self.sign_in()
+        if failure is not None:
+            cause = Cause.REFUSED if failure.status is None else Cause.REJECTED
+            return Trouble(f"the server gave no identity: {failure.why}", cause)
+        socket = await self.connect(deadlines)
+        if isinstance(socket, DialFailure):
+            where = self._config.websocket_url.partition("?")[0]
+            return Trouble(f"no connection to {where}: {socket}", socket.cause, hint=hint(socket.retry_after))
+        answer = await self.register(record, "client", deadlines.register)
+        if isinstance(answer, frames.RegisterError):
+            decision = after_refusal(answer, own_room=False, by_key=self._config.api_key is not None)
+            return Trouble(f"the server refuses: {decision.reason}", Cause.REJECTED, decision=decision)
+        return answer
+
     async def register(self, record: frames.Message, role: str, within: float) -> Answer | Closed:
         """Enter the room; `within` as for `receive`."""
-        given = self._by_key
+        given = self._config.key_credentials
         if self.identity is not None:
             given = {"room_id": self.room.room_id, "token": self.room.token, "id_token": self.identity.id_token}
         frame = frames.register(self.peer_id, record, role, **given)
@@ -190,7 +220,7 @@ def _silent(within: float) -> Closed:
 
 @asynccontextmanager
 async def open_visit(
-    visit: Callable[[Callable[[], None]], Awaitable[str | None]],
+    visit: Callable[[Callable[[], None]], Awaitable[str]],
     cancel: GracefulCancel,
     clients: list[RoomClient],
     timing: Timing,
