@@ -58,9 +58,10 @@ def echo(peer_id: str, nonce: str) -> Message:
     }
 
 
-def discover_workers(peer_id: str) -> Message:
-    """A search for every worker in the room, also for those whose tags were erased: no client would find them."""
-    return {"type": "discover_peers", "from_peer_id": peer_id, "filters": {"role": "worker"}}
+def discover_workers(peer_id: str, **more: Any) -> Message:
+    """A search for every worker in the room, also for those whose tags were erased: no client would find them. `more`:
+    further filters, as a client has them."""
+    return {"type": "discover_peers", "from_peer_id": peer_id, "filters": {"role": "worker", **more}}
 
 
 def encode(message: Mapping[str, Any]) -> str:

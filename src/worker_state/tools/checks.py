@@ -91,11 +91,10 @@ class Result:
     seconds: float | None = field(default=None, compare=False)
 
 
-ok: partial[Finding]
-failed: partial[Finding]
-skipped: partial[Finding]
-not_tried: partial[Finding]
-ok, failed, skipped, not_tried = (partial(Finding, outcome) for outcome in Outcome)
+ok: partial[Finding] = partial(Finding, Outcome.OK)
+failed: partial[Finding] = partial(Finding, Outcome.FAILED)
+skipped: partial[Finding] = partial(Finding, Outcome.SKIPPED)
+not_tried: partial[Finding] = partial(Finding, Outcome.NOT_TRIED)
 
 
 def all_well(results: Sequence[Result]) -> bool:
@@ -188,9 +187,7 @@ def of_register(refusal: frames.RegisterError, config: Config) -> Finding:
 
 def search(peer_id: str, tags: Sequence[str]) -> frames.Message:
     """What this client sends to find a worker like the doctor's: by role, tags and status."""
-    status = {"status": word(TRUTH)}
-    filters = {"role": "worker", "tags": list(tags), "properties": status}
-    return {"type": "discover_peers", "from_peer_id": peer_id, "filters": filters}
+    return frames.discover_workers(peer_id, tags=list(tags), properties={"status": word(TRUTH)})
 
 
 def found(frame: frames.Frame, peer_id: str) -> Finding | None:
