@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
+from typing import TypeAlias
 
 import trio
 
@@ -16,6 +17,8 @@ from worker_state.logs import Logger, event, ever_more_rarely
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE = 0.1  # seconds until the next try when nothing can be accepted
 CALM = 3600.0  # seconds without such trouble, after which the next is told like the first
+
+ServeOne: TypeAlias = Callable[[trio.SocketStream], Awaitable[None]]  # a connection, which is closed behind it
 
 log: Logger = Logger(__name__)
 
@@ -72,13 +75,8 @@ class Clients:
         self._scopes: dict[trio.CancelScope, None] = {}  # of each connection, the oldest first
         self._troubles, self._last_trouble = 0, -math.inf  # at the limit they come and go with every connection
 
-    async def accept(
-        self,
-        listener: trio.abc.Listener[trio.SocketStream],
-        serve_one: Callable[[trio.SocketStream], Awaitable[None]],
-    ) -> None:
-        """Accept until cancelled, and then close the listener. `serve_one` gets each connection, which is closed
-        behind it."""
+    async def accept(self, listener: trio.abc.Listener[trio.SocketStream], serve_one: ServeOne) -> None:
+        """Accept until cancelled, and then close the listener. `serve_one` gets each connection."""
         failures, exhausted = 0, False
         async with listener:
             while True:
@@ -122,12 +120,7 @@ class Clients:
             del self._scopes[oldest]
             oldest.cancel()
 
-    async def _serve(
-        self,
-        scope: trio.CancelScope,
-        stream: trio.SocketStream,
-        serve_one: Callable[[trio.SocketStream], Awaitable[None]],
-    ) -> None:
+    async def _serve(self, scope: trio.CancelScope, stream: trio.SocketStream, serve_one: ServeOne) -> None:
         try:
             with scope:
                 await serve_one(stream)
