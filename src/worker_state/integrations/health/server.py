@@ -133,10 +133,9 @@ class Routes:
 
 
 def _ready(manager: Manager, now: float) -> Response:
-    found = readiness.assess(manager.state, now)
-    seconds = round(max(0.0, now - found.since), 3)
-    body = {"ready": found.ready, "reason": found.reason, "reason_seconds": seconds}
-    return _json(200 if found.ready else 503, body)
+    account = readiness.account(manager.state, now)
+    body = {name: account[name] for name in ("ready", "reason", "reason_seconds")}
+    return _json(200 if account["ready"] else 503, body)
 
 
 def _worker(manager: Manager, now: float) -> Response:
