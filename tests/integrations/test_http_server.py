@@ -98,6 +98,26 @@ async def test_a_bad_request_gets_a_400(stream: trio.SocketStream, garbage: byte
     assert (await read_all(stream)).startswith("HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"HEAD http://[ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1) + b"x" * (MAX_BODY + 1), 413),
+    ],
+)
+async def test_a_head_that_is_refused_gets_no_body(stream: trio.SocketStream, request_: bytes, status: int) -> None:
+    """To a HEAD no response has a body, and a refusal neither."""
+    await stream.send_all(request_)
+    head, _, body = (await read_all(stream)).partition("\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ")
+    assert body == ""
+
+
+async def test_after_a_head_a_refusal_has_its_body(stream: trio.SocketStream) -> None:
+    await stream.send_all(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\nno request\r\n\r\n")
+    assert (await read_all(stream)).endswith('{"detail": "Bad Request"}')
+
+
 async def test_half_a_request_is_refused_at_its_end(stream: trio.SocketStream) -> None:
     await stream.send_all(post("/", 100)[:-50])
     await stream.send_eof()

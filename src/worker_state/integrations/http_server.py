@@ -112,6 +112,7 @@ class _Exchange:
         self._headers = headers
         self._bodies = bodies
         self._local = local
+        self._method = b""  # of the request that is answered: to a HEAD no response has a body
 
     async def run(self, respond: Callable[[Request], Awaitable[Response]]) -> None:
         try:
@@ -119,7 +120,7 @@ class _Exchange:
                 foreign = self._local and is_foreign(request.headers.get("host"), request.headers.get("origin"))
                 response = Response.json(403, {"detail": FOREIGN}) if foreign else await respond(request)
                 with trio.fail_after(RESPONSE_SECONDS):
-                    await self._send_response(response, body=request.method != "HEAD")
+                    await self._send_response(response)
                 if self._http.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
                     return
                 self._http.start_next_cycle()
@@ -132,10 +133,11 @@ class _Exchange:
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             detail = {"detail": REFUSALS.get(status, "Bad Request")}
             with trio.move_on_after(REQUEST_SECONDS):
-                await self._send_response(Response.json(status, detail, {"connection": "close"}), body=True)
+                await self._send_response(Response.json(status, detail, {"connection": "close"}))
 
     async def _receive_request(self) -> Request | None:
         """The next request; None when there is none."""
+        self._method = b""
         if not self._http.trailing_data[0]:
             with trio.move_on_after(IDLE_SECONDS) as idle:
                 await self._receive()
@@ -145,6 +147,7 @@ class _Exchange:
             head = await self._next_event()
             if not isinstance(head, h11.Request):
                 return None
+            self._method = head.method
             body = bytearray()
             while self._bodies and isinstance(event := await self._next_event(), h11.Data):
                 body += event.data
@@ -166,11 +169,12 @@ class _Exchange:
     async def _receive(self) -> None:
         self._http.receive_data(bytes(await self._stream.receive_some()))
 
-    async def _send_response(self, response: Response, *, body: bool) -> None:
+    async def _send_response(self, response: Response) -> None:
         content = {"content-type": response.content_type, "content-length": str(len(response.body))}
         headers = {**self._headers, **content, **response.headers}
         head = h11.Response(status_code=response.status, headers=list(headers.items()))
-        await self._send(head, *([h11.Data(data=response.body)] if body else []), h11.EndOfMessage())
+        body = [] if self._method == b"HEAD" else [h11.Data(data=response.body)]
+        await self._send(head, *body, h11.EndOfMessage())
 
     async def _send(self, *events: h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage) -> None:
         data = memoryview(b"".join(self._http.send(event) or b"" for event in events))
