@@ -228,6 +228,27 @@ def test_a_close_in_place_of_an_answer_is_trouble(instead_of: str, caplog: pytes
     played("fake", caplog)
 
 
+@scenario(only="fake")  # a room with too many peers
+async def test_f22_an_answer_that_is_too_big_is_not_asked_for_again_soon(world: World) -> None:
+    """It will be as big on the next link, and costs the server megabytes: the watcher waits as a worker does."""
+    assert isinstance(world, FakeWorld)
+
+    def close(socket: FakeSocket, frame: dict[str, Any]) -> dict[str, Any] | None:
+        if frame["type"] != "register":
+            return None
+        socket.end(Closed(1009, "too big"))
+        return {}
+
+    async with watching(world, **given_room(world.rooms, world.now())) as rosters:
+        world.server.answer_instead = close
+        world.cut()
+        await rosters.wait_for(lambda roster: roster.trouble == "closed with 1009 (too big)")
+        closed_at = trio.current_time()
+        world.server.answer_instead = lambda socket, frame: None
+        await rosters.wait_for(lambda roster: roster.trouble is None)
+        assert trio.current_time() - closed_at >= 30.0
+
+
 @scenario(only="fake")  # frames out of the blue
 async def test_other_frames_are_passed_over(world: World) -> None:
     """Pings, messages and rubbish before an answer, or between two, are none of our business."""

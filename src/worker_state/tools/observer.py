@@ -53,8 +53,9 @@ async def open_roster(
         observer.rosters.close()
 
 
-def _ended(closed: Closed) -> Trouble:
-    return Trouble(str(closed), closed.cause, closed.code, error_policy.hint_of(closed))
+def _ended(closed: Closed, client: RoomClient) -> Trouble:
+    hint = error_policy.hint_of(closed, registered=client.registered)
+    return Trouble(str(closed), closed.cause, closed.code, hint)
 
 
 class _Observer:
@@ -107,7 +108,7 @@ class _Observer:
             case Closed(cause=Cause.SILENT):
                 return Trouble(str(Cause.UNREGISTERED), Cause.UNREGISTERED)
             case Closed():
-                return _ended(answer)
+                return _ended(answer, client)
         self._reconnect.answered(trio.current_time())
         if not self._config.room_id and answer.room_id != self.rosters.value.room_id:
             self.rosters.set(Roster(answer.room_id))
@@ -126,14 +127,14 @@ class _Observer:
                 case frames.NotInRoom():
                     return Trouble("the server does not know us any more", Cause.DROPPED)
                 case Closed():
-                    return _ended(answer)
+                    return _ended(answer, client)
             self.rosters.set(roster.answered(self.rosters.value, answer, trio.current_time()))
             if self._started is not None:
                 self._started()
                 self._started = None
             # Reading goes on meanwhile: an end is noticed at once, and unread frames would block the pongs.
             with trio.move_on_at(asked_at + self._every):
-                return _ended(await client.receive(lambda _: None))
+                return _ended(await client.receive(lambda _: None), client)
 
     def _search_answer(self, frame: frames.Frame) -> tuple[roster.Entry, ...] | frames.NotInRoom | None:
         if isinstance(frame, frames.NotInRoom):
