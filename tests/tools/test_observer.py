@@ -128,6 +128,21 @@ async def test_an_id_token_that_has_run_out_is_replaced(world: World) -> None:
     assert dict(world.rooms.users) == {}
 
 
+@scenario(only="fake")  # an hour
+async def test_a_sign_in_that_is_put_off_is_not_tried_sooner(world: World) -> None:
+    """A `Retry-After` counts for the sign-in as for the upgrade."""
+    assert isinstance(world, FakeWorld)
+    async with watching(world, every=60.0, **given_room(world.rooms, world.now())) as rosters:
+        await trio.sleep(3700.0)
+        world.server.fail_http("/anonymous-signin", 429, "later", headers={"Retry-After": "50"})
+        world.server.disconnect_all(1001)
+        put_off = "the server gave no identity: HTTP 429: "
+        await rosters.wait_for(lambda roster: (roster.trouble or "").startswith(put_off))
+        refused_at = trio.current_time()
+        await rosters.wait_for(lambda roster: roster.trouble is None)
+        assert trio.current_time() - refused_at >= 50.0
+
+
 NEW_ROOM = "A worker whose room is gone makes another, with another session string"
 
 

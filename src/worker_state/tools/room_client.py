@@ -131,7 +131,7 @@ class RoomClient:
         failure = await self.sign_in()
         if failure is not None:
             cause = Cause.REFUSED if failure.status is None else Cause.REJECTED
-            return Trouble(f"the server gave no identity: {failure.why}", cause)
+            return Trouble(f"the server gave no identity: {failure.why}", cause, hint=hint(failure.retry_after))
         socket = await self.connect(deadlines)
         if isinstance(socket, DialFailure):
             where = self._config.websocket_url.partition("?")[0]
