@@ -22,6 +22,7 @@ from worker_state import (
     Job,
     Manager,
     RegistrationRefused,
+    RoomCreationFailed,
     ServerUnreachable,
     SignInFailed,
     Timing,
@@ -315,6 +316,38 @@ async def test_hang_http_for_ever(kit: Kit) -> None:
     kit.release_http("/anonymous-signin")
     async with started(kit):
         pass
+
+
+@both_ways
+async def test_the_calls_that_hang_are_released_first(kit: Kit) -> None:
+    """What is asked for behind `release_http` meets the call that hung: no later one overtakes it."""
+    kit.hang_http("/create-room")
+
+    async def is_refused() -> None:
+        with pytest.raises(RoomCreationFailed, match="HTTP 403"):
+            async with started(kit):
+                pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(is_refused)
+        await kit.until(lambda: kit.rooms.users)
+        await trio.sleep(0.3)
+        kit.release_http("/create-room")
+        kit.fail_http("/create-room", 403)
+        async with started(kit):
+            pass
+
+
+@both_ways
+async def test_a_released_call_does_not_hang_again(kit: Kit) -> None:
+    """`hang_http` right behind `release_http` is for the calls that are still to come."""
+    kit.hang_http("/create-room")
+    async with background(my_worker, kit.config()):
+        await kit.until(lambda: kit.rooms.users)
+        await trio.sleep(0.3)
+        kit.release_http()
+        kit.hang_http("/create-room")
+        await kit.until(kit.rooms.occupied)
 
 
 @both_ways

@@ -5,6 +5,7 @@ scenarios run against this and against real sockets, so that it cannot lie.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Unpack
@@ -70,6 +71,7 @@ class MemoryServer(Changes):
         """How many registers are being held just now."""
         self.ahead: float = 0.0
         """Seconds that the server has lived through and trio's clock has not: the machine was suspended."""
+        self._http_released: defaultdict[str, trio.Event] = defaultdict(trio.Event)
         self._registers_to_hold = 0
         self._held: list[tuple[MemorySocket, str]] = []
 
@@ -256,7 +258,9 @@ class MemoryServer(Changes):
 
     def release_http(self, path: str | None = None) -> None:
         """Calls of this path, or all, are handled again, those that hang first."""
-        self.http_hangs -= set(self.http_hangs) if path is None else {path}
+        for name in self.http_hangs.copy() if path is None else [path]:
+            self.http_hangs.discard(name)
+            self._http_released.pop(name, trio.Event()).set()
 
     async def post(
         self,
@@ -279,7 +283,9 @@ class MemoryServer(Changes):
         self.requests.append((path, None if body is None else dict(body), trio.current_time()))
         await trio.sleep(self.latency)
         while path in self.http_hangs:
-            await trio.sleep(LOOK_SECONDS)
+            with trio.move_on_after(LOOK_SECONDS):  # who takes it out of there by hand wakes nobody
+                await self._http_released[path].wait()
+                break
         if self.away:
             return HttpFailure("connection refused")
         if self.http_answers.get(path):
