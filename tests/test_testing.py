@@ -362,6 +362,23 @@ async def test_deliver(kit: Kit) -> None:
             await kit.deliver(nobody, "{}")
 
 
+@both_ways
+async def test_deliver_after_a_lost_connection(kit: Kit) -> None:
+    """A peer that has come back is reached over its new connection, although the server still believes in old ones."""
+    async with started(kit) as manager:
+
+        async def lose_the_connection() -> None:
+            before = manager.state.epoch
+            kit.server.half_open(manager.state.peer_id or "")
+            await manager.wait_for(lambda state: state.epoch > before)
+            await manager.synced()
+
+        for _ in range(2):
+            await lose_the_connection()
+            await kit.deliver(manager.state.peer_id, '{"type": "news"}')
+            assert await manager.signals.receive() == {"type": "news"}
+
+
 @in_virtual_time
 async def test_suspend() -> None:
     """After a night with the lid closed a worker in memory has a new room, and is found there."""

@@ -60,11 +60,12 @@ class SocketKit(Kit):
         super().come_back()
 
     async def deliver(self, peer_id: str | None, text: str | bytes) -> None:
-        found = [each for each in self.server.connections if self.rooms.peer_of(each) == peer_id]
-        if not found or peer_id is None:
+        peer = self.rooms.peer(peer_id or "")
+        connection = next((each for each in self.server.connections if peer and each is peer.connection), None)
+        if connection is None:
             raise nobody(peer_id)
         with suppress(ConnectionClosed):
-            await found[0].websocket.send_message(text)
+            await connection.websocket.send_message(text)
 
 
 @asynccontextmanager
