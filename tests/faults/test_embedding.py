@@ -769,7 +769,7 @@ async def test_g58_a_cancel_during_the_look_up_over_sockets(sent: bool, caplog: 
             await resolver.asked.wait()
             if sent:
                 resolver.answer.set()
-                while not kit.server._hung["/anonymous-signin"].statistics().tasks_waiting:
+                while not kit.server._released["/anonymous-signin"].statistics().tasks_waiting:
                     await trio.sleep(0.01)
             scope.cancel()
             if sent:

@@ -1,7 +1,7 @@
 """What the development server can do wrong on purpose: to a TCP connection, an upgrade, a frame, or an HTTP call."""
 
 import json
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -10,46 +10,39 @@ import trio
 
 from worker_state import foreign_json
 from worker_state.devserver.admission import Admission
-from worker_state.devserver.changes import Changes
-from worker_state.devserver.model import Effect, Send, encoded
+from worker_state.devserver.model import Effect, Send
 from worker_state.devserver.rules import Rooms
+from worker_state.devserver.shared_faults import FaultyServer
 from worker_state.devserver.sockets import Connection, FaultyStream
 from worker_state.integrations.http_server import Response
 
 FRAMES_KEPT, CHARACTERS_KEPT = 10_000, 2**24  # of what clients have sent
 
 
-class DevServer(Changes):
+class DevServer(FaultyServer[Response]):
     """A running server: its addresses, its state and its faults. Each begins at once, and ends by a call or a count."""
 
     def __init__(
         self, address: str, ports: tuple[int, int], rooms: Rooms, clock: Callable[[], float], admission: Admission
     ) -> None:
-        super().__init__()
+        super().__init__(rooms, clock)
         authority = f"[{address}]" if ":" in address else address
         self.host: str = address
         self.ws_port: int = ports[0]
         self.http_port: int = ports[1]
         self.ws_url: str = f"ws://{authority}:{self.ws_port}"
         self.http_url: str = f"http://{authority}:{self.http_port}"
-        self.rooms = rooms
-        self.clock = clock
         self.frames: deque[tuple[str | None, dict[str, Any]]] = deque()
         """The frames received last, oldest first, each with the peer id of its connection or else its own."""
         self._sizes: deque[int] = deque()  # of these frames, in characters
         self._characters = 0
         self.connections: set[Connection] = set()  # the WebSockets that the server believes to be alive
         self.streams: set[FaultyStream] = set()  # all TCP connections, those of HTTP and those not yet upgraded too
-        self.held_registers: int = 0  # registers that are being held right now
         self.handling: bool = True
         self._answering = True
-        self.away: bool = False
         self._accepting: list[tuple[trio.CancelScope, trio.SocketListener]] = []
         self._admission = admission
         self._refusals: deque[Response] = deque()
-        self._failures: defaultdict[str, deque[Response]] = defaultdict(deque)
-        self._hung: dict[str, trio.Event] = {}
-        self._registers_to_hold = 0
         self._registers_released = trio.Event()
 
     def lose(self, connection: Connection) -> None:
@@ -120,24 +113,12 @@ class DevServer(Changes):
         for connection in self.connections:
             connection.close(code, reason)
 
-    def restart(self) -> None:
-        """Cut everything and forget all registrations. Users and rooms stay."""
-        self.cut()
-        self.rooms.forget_peers()
-        self.notify()
-
     def go_away(self) -> None:
-        """As `restart`, and its ports refuse connections, until `come_back`."""
-        self.away = True
-        self.restart()
+        """As `restart`, and its ports refuse connections. After `come_back` they are open again in a moment."""
+        super().go_away()
         for scope, listener in self._accepting:
             scope.cancel()
             listener.socket.close()
-
-    def come_back(self) -> None:
-        """The ports are open again in a moment."""
-        self.away = False
-        self.notify()
 
     @contextmanager
     def accepting(self, listener: trio.SocketListener) -> Iterator[None]:
@@ -173,7 +154,9 @@ class DevServer(Changes):
 
     def next_refusal(self, stream: FaultyStream) -> Response | None:
         """What this connection gets instead of a 101."""
-        return self._refusals.popleft() if self._refusals else self._admission.refusal(stream)
+        if self._refusals:
+            return self._refusals.popleft()
+        return self._admission.refusal(stream) if self.up else Response(503, b"")
 
     def mute(self, *, handling: bool = False) -> None:
         """Frames are accepted and never answered; with `handling` they take effect all the same. Ends with `unmute`."""
@@ -181,10 +164,6 @@ class DevServer(Changes):
 
     def unmute(self) -> None:
         self.handling = self._answering = True
-
-    def hold_registers(self, times: int = 1) -> None:
-        """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
-        self._registers_to_hold = times
 
     def release_registers(self) -> None:
         self._registers_to_hold = 0
@@ -195,9 +174,7 @@ class DevServer(Changes):
         """Return when the `register` that has come may be handled."""
         await self._admission.admit(connection.stream)
         await trio.lowlevel.checkpoint()  # a Close frame that came together with it is seen before the answer is sent
-        if self._registers_to_hold:
-            self._registers_to_hold -= 1
-            self.held_registers += 1
+        if self._is_to_be_held():
             self.notify()
             try:
                 await self._registers_released.wait()
@@ -206,30 +183,5 @@ class DevServer(Changes):
 
     # Faults of HTTP.
 
-    def fail_http(
-        self,
-        path: str,
-        status: int,
-        body: Any = None,
-        content_type: str = "application/json",
-        times: int = 1,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """The next `times` requests for this path get this answer, in JSON unless it is text, and take no effect."""
-        response = Response(status, encoded(body), content_type, headers or {})
-        self._failures[path].extend([response] * times)
-
-    def hang_http(self, path: str) -> None:
-        """Requests for this path are accepted, and not handled before `release_http`."""
-        self._hung.setdefault(path, trio.Event())
-
-    def release_http(self, path: str | None = None) -> None:
-        """Requests for this path, or all, are handled again, those that hang first."""
-        for name in [path] if path is not None else list(self._hung):
-            self._hung.pop(name, trio.Event()).set()
-
-    async def http_fault(self, path: str) -> Response | None:
-        """What a request for this path gets in place of its answer, once it no longer hangs."""
-        if path in self._hung:
-            await self._hung[path].wait()
-        return self._failures[path].popleft() if self._failures[path] else None
+    def _answer(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str]) -> Response:
+        return Response(status, body, content_type, headers)

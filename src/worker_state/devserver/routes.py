@@ -17,8 +17,8 @@ log: Logger = Logger("worker_state.devserver")
 
 async def respond(server: "DevServer", request: Request) -> Response:
     """The response to one request: a fault that was asked for, or the route's."""
-    fault = await server.http_fault(request.path)
-    if fault is not None:
+    await server.while_it_hangs(request.path)
+    if (fault := server.next_answer(request.path)) is not None:
         return fault
     if request.path not in ROUTES:
         return Response.json(404, {"detail": "Not Found"})

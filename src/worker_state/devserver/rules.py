@@ -49,6 +49,7 @@ class Rooms:
         # For tests and the page.
         self.users: Mapping[str, float] = self._identities.users
         self.rooms: Mapping[str, Room] = self._registry.rows
+        self.api_keys: Mapping[str, ApiKey] = keys
 
     def peers(self, room_id: str) -> Mapping[str, Peer]:
         """The registrations of this room, by peer id."""

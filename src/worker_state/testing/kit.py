@@ -9,14 +9,12 @@ import trio
 
 from worker_state.background import open_background
 from worker_state.config import Config
-from worker_state.devserver.identities import RECORDED_API_KEYS
 from worker_state.devserver.rules import Rooms
 from worker_state.errors import Disconnected
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Closed, DialFailure
 from worker_state.protocol.frames import Message
 from worker_state.testing.client import TAG, Client
-from worker_state.testing.server_rules import Rules
 
 if TYPE_CHECKING:
     from worker_state.devserver.faults import DevServer
@@ -36,9 +34,6 @@ class Kit(ABC):
     http_url: str
     """The same of its HTTP side."""
 
-    def __init__(self, rules: Rules) -> None:
-        self._api_keys = rules.get("api_keys", RECORDED_API_KEYS)
-
     # what your worker needs
 
     def config(self, **changes: Any) -> Config:
@@ -56,9 +51,9 @@ class Kit(ABC):
         """The server's memory, and its rules."""
         return self.server.rooms
 
-    @abstractmethod
     def now(self) -> float:
         """The server's wall clock, in seconds since 1970."""
+        return self.server.now()
 
     @abstractmethod
     def frames(self, *types: str) -> list[Message]:
@@ -138,8 +133,8 @@ class Kit(ABC):
         client.peer_id = str(signed_in["username"])
         credentials = {"token": room.token, "id_token": signed_in["id_token"]}
         if room.token is None:
-            keys = [key for key, each in self._api_keys.items() if each.room_id == room_id]
-            good = [key for key in keys if self._api_keys[key].refusal(self.now()) is None]
+            keys = [key for key, each in self.rooms.api_keys.items() if each.room_id == room_id]
+            good = [key for key in keys if self.rooms.api_keys[key].refusal(self.now()) is None]
             credentials = {"api_key": (good or keys)[0]}
         register = {"type": "register", "peer_id": client.peer_id, "room_id": room_id, "role": "client"}
         record = {"tags": [TAG, "training-client"], "properties": {}}
@@ -163,9 +158,9 @@ class Kit(ABC):
         and rooms stay. Ends with `come_back`."""
         self.server.go_away()
 
-    @abstractmethod
     def refuse(self) -> None:
         """No WebSocket can be opened. Those that are open stay, HTTP calls are answered. Ends with `come_back`."""
+        self.server.refuse()
 
     def come_back(self) -> None:
         """Ends `go_away` and `refuse`."""

@@ -5,16 +5,15 @@ scenarios run against this and against real sockets, so that it cannot lie.
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Unpack
 
 import trio
 
-from worker_state.devserver.changes import Changes
-from worker_state.devserver.model import Close, Effect, Reply, Send, encoded
+from worker_state.devserver.model import Close, Effect, Reply, Send
 from worker_state.devserver.rules import Rooms
+from worker_state.devserver.shared_faults import LOOK_SECONDS, FaultyServer
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Cause, Closed, DialFailure
 from worker_state.protocol.frames import Message
@@ -26,17 +25,15 @@ from worker_state.testing.server_rules import Rules
 EPOCH = 1_800_000_000.0
 """The server's wall clock when trio's clock shows 0, in seconds since 1970."""
 HTTP_SECONDS = 30.0  # that a call is waited for, unless the caller has a deadline of its own
-LOOK_SECONDS = 0.5  # between two looks whether what hangs goes on
 
 
-class MemoryServer(Changes):
+class MemoryServer(FaultyServer[HttpAnswer | HttpFailure]):
     """What the network and the server do. A fault is a method, or an attribute that you set and unset; each begins at
     once. All times are in seconds of trio's clock.
     """
 
     def __init__(self, seed: int = 1, **rules: Unpack[Rules]) -> None:
-        super().__init__()
-        self.rooms: Rooms = Rooms(random=Random(seed), **rules)
+        super().__init__(Rooms(random=Random(seed), **rules), clock=lambda: EPOCH + trio.current_time() + self.ahead)
         self.sockets: list[MemorySocket] = []
         """The connections that the server believes to be alive."""
         self.closes: list[MemorySocket] = []
@@ -47,37 +44,21 @@ class MemoryServer(Changes):
         """Every HTTP call: path, body, and when."""
         self.dials: list[float] = []
         """When somebody has dialled."""
-        self.up: bool = True
-        """Takes new connections."""
-        self.away: bool = False
-        """Takes no connection and no HTTP call."""
         self.silent: bool = False
         """Takes frames and answers nothing, not even pings."""
         self.answers_pings: bool = False
         """Though it is silent: as a proxy does."""
         self.stuck = False
         """Does not read: a send never comes back."""
-        self.http_answers: dict[str, list[HttpAnswer | HttpFailure]] = {}
-        """Next answers by path, in place of the rules'."""
-        self.http_hangs: set[str] = set()
-        """Paths whose calls are not answered."""
         self.latency: float = 0.0
         """Seconds that a dial takes, and each way of an HTTP call."""
         self.dials_hang = False
         """TCP connects, and the upgrade is never answered."""
         self.answer_instead: Callable[[MemorySocket, Message], Message | None] = lambda socket, frame: None
         """What is answered to a frame in place of the rules' answer, or nothing for {}; None: the rules answer."""
-        self.held_registers: int = 0
-        """How many registers are being held just now."""
         self.ahead: float = 0.0
         """Seconds that the server has lived through and trio's clock has not: the machine was suspended."""
-        self._http_released: defaultdict[str, trio.Event] = defaultdict(trio.Event)
-        self._registers_to_hold = 0
         self._held: list[tuple[MemorySocket, str]] = []
-
-    def now(self) -> float:
-        """The server's wall clock, in seconds since 1970."""
-        return EPOCH + trio.current_time() + self.ahead
 
     # the network
 
@@ -115,25 +96,6 @@ class MemoryServer(Changes):
     def disconnect_all(self, code: int, reason: str = "") -> None:
         """Closes every connection politely."""
         self.cut(closed=Closed(code, reason))
-
-    def restart(self) -> None:
-        """Cuts everything and forgets all registrations. Users and rooms stay."""
-        self.cut()
-        self.rooms.forget_peers()
-        self.notify()
-
-    def go_away(self) -> None:
-        """The server is gone, HTTP included, until `come_back`; registrations are lost, users and rooms stay."""
-        self.away = True
-        self.restart()
-
-    def refuse(self) -> None:
-        """No WebSocket can be opened, until `come_back`. Those that are open stay, and HTTP calls are answered."""
-        self.up = False
-
-    def come_back(self) -> None:
-        """Ends `go_away` and `refuse`."""
-        self.up, self.away = True, False
 
     def mute(self) -> None:
         """Frames are taken and never answered; pings are. Ends with `unmute`."""
@@ -178,10 +140,6 @@ class MemoryServer(Changes):
             socket.deaf = True
             self.rooms.gone(socket)
 
-    def hold_registers(self, times: int = 1) -> None:
-        """The next `times` registers are not handled before `release_registers`, even if their socket dies first."""
-        self._registers_to_hold = times
-
     def release_registers(self, *, ghosts: bool = False) -> None:
         """Those of dead sockets take effect too; with `ghosts` the entries outlive even the end of those sockets."""
         held, self._held = self._held, []
@@ -219,9 +177,7 @@ class MemoryServer(Changes):
                 socket.deliver(json.dumps(instead))
         elif any(held is socket for held, _ in self._held):
             self._held.append((socket, text))  # the frames of one socket are handled in order
-        elif self._registers_to_hold and frame.get("type") == "register":
-            self._registers_to_hold -= 1
-            self.held_registers += 1
+        elif isinstance(frame, dict) and frame.get("type") == "register" and self._is_to_be_held():
             self._held.append((socket, text))
         else:
             self._perform(self.rooms.receive(socket, text, self.now()))
@@ -238,29 +194,9 @@ class MemoryServer(Changes):
 
     # HTTP
 
-    def fail_http(
-        self,
-        path: str,
-        status: int,
-        body: Any = None,
-        content_type: str = "application/json",
-        times: int = 1,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """The next `times` calls of this path get this answer, in JSON unless it is text, and take no effect."""
-        hint = {name.lower(): value for name, value in (headers or {}).items()}.get("retry-after")
-        answer = HttpAnswer(status, content_type, encoded(body), hint)
-        self.http_answers.setdefault(path, []).extend([answer] * times)
-
-    def hang_http(self, path: str) -> None:
-        """Calls of this path are not handled before `release_http`; the caller gives up some time."""
-        self.http_hangs.add(path)
-
-    def release_http(self, path: str | None = None) -> None:
-        """Calls of this path, or all, are handled again, those that hang first."""
-        for name in self.http_hangs.copy() if path is None else [path]:
-            self.http_hangs.discard(name)
-            self._http_released.pop(name, trio.Event()).set()
+    def _answer(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str]) -> HttpAnswer:
+        hint = {name.lower(): value for name, value in headers.items()}.get("retry-after")
+        return HttpAnswer(status, content_type, body, hint)
 
     async def post(
         self,
@@ -282,14 +218,11 @@ class MemoryServer(Changes):
         await trio.lowlevel.checkpoint()
         self.requests.append((path, None if body is None else dict(body), trio.current_time()))
         await trio.sleep(self.latency)
-        while path in self.http_hangs:
-            with trio.move_on_after(LOOK_SECONDS):  # who takes it out of there by hand wakes nobody
-                await self._http_released[path].wait()
-                break
+        await self.while_it_hangs(path)
         if self.away:
             return HttpFailure("connection refused")
-        if self.http_answers.get(path):
-            return self.http_answers[path].pop(0)
+        if (fault := self.next_answer(path)) is not None:
+            return fault
         answer = self._answer_to(path, body, bearer)
         self.notify()
         await trio.sleep(self.latency)

@@ -29,7 +29,6 @@ class MemoryKit(Kit):
     websocket_url, http_url = f"wss://{HOST}", f"https://{HOST}"
 
     def __init__(self, seed: int = 1, **rules: Unpack[Rules]) -> None:
-        super().__init__(rules)
         self.server = MemoryServer(seed, **rules)
         self.random: Random = Random(f"the workers of {seed}")
         """The chance in the pauses and ids of the workers."""
@@ -49,18 +48,12 @@ class MemoryKit(Kit):
             awake=lambda: trio.current_time() + self._suspended,
         )
 
-    def now(self) -> float:
-        return self.server.now()
-
     def frames(self, *types: str) -> list[Message]:
         return [frame for frame in self.server.frames if not types or frame.get("type") in types]
 
     async def _dial(self, nursery: trio.Nursery) -> Socket | DialFailure:
         await trio.lowlevel.checkpoint()
         return self.server.connect() if self.server.takes_connections else DialFailure(Cause.REFUSED)
-
-    def refuse(self) -> None:
-        self.server.refuse()
 
     def suspend(self, seconds: float) -> None:
         """The machine was suspended for so long: the server has lived on, trio's clock has not. (`trio.sleep` is the

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 PATIENT = Deadlines(connect=60.0, acknowledge=60.0, upgrade=60.0, register=60.0)  # seconds; the machine may be busy
 GOODBYE_SECONDS = 1.0  # for a client's Close frame to be answered
-REFUSALS = 100_000  # of upgrades: more than a test makes
 
 
 class SocketKit(Kit):
@@ -33,14 +32,10 @@ class SocketKit(Kit):
 
     server: "DevServer"
 
-    def __init__(self, server: "DevServer", **rules: Unpack[Rules]) -> None:
-        super().__init__(rules)
+    def __init__(self, server: "DevServer") -> None:
         self.server = server
         self.websocket_url: str = server.ws_url
         self.http_url: str = server.http_url
-
-    def now(self) -> float:
-        return self.server.clock()
 
     def frames(self, *types: str) -> list[Message]:
         return [frame for _, frame in self.server.frames if not types or frame.get("type") in types]
@@ -51,13 +46,6 @@ class SocketKit(Kit):
     async def _hang_up(self, socket: Socket) -> None:
         await close(socket, GOODBYE_SECONDS)
         await socket.abort()
-
-    def refuse(self) -> None:
-        self.server.refuse_upgrades(503, times=REFUSALS)
-
-    def come_back(self) -> None:
-        self.server.accept_upgrades()
-        super().come_back()
 
     async def deliver(self, peer_id: str | None, text: str | bytes) -> None:
         peer = self.rooms.peer(peer_id or "")
@@ -84,4 +72,4 @@ async def on_sockets(seed: int = 1, **rules: Unpack[Rules]) -> AsyncIterator[Soc
         )
     rooms = Rooms(random=Random(seed), **rules)
     async with open_background(partial(serve, rooms=rooms)) as server:
-        yield SocketKit(server, **rules)
+        yield SocketKit(server)
