@@ -1,9 +1,10 @@
 """The way in memory: no sockets, and with trio's `MockClock` an hour takes a moment."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
-from typing import Any, Unpack
+from typing import Unpack
 
 import trio
 
@@ -11,7 +12,6 @@ from worker_state.config import Config
 from worker_state.net.websocket import Socket
 from worker_state.protocol.error_policy import Cause, DialFailure
 from worker_state.protocol.frames import Message
-from worker_state.protocol.http_api import HttpAnswer, HttpFailure, Sending
 from worker_state.protocol.reconnect import ReconnectParameters
 from worker_state.testing.kit import Kit, nobody
 from worker_state.testing.memory import MemoryServer
@@ -73,18 +73,7 @@ class _Http:
     """The server's HTTP side, with a worker's own patience."""
 
     def __init__(self, server: MemoryServer, within: float) -> None:
-        self._server = server
-        self._within = within
-
-    async def post(
-        self,
-        path: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        bearer: str | None = None,
-        sending: Sending | None = None,
-    ) -> HttpAnswer | HttpFailure:
-        return await self._server.post(path, body=body, bearer=bearer, sending=sending, within=self._within)
+        self.post = partial(server.post, within=within)
 
 
 @asynccontextmanager
