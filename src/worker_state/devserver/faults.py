@@ -3,7 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -40,7 +40,7 @@ class DevServer(FaultyServer[Response]):
         self.streams: set[FaultyStream] = set()  # all TCP connections, those of HTTP and those not yet upgraded too
         self.handling: bool = True
         self._answering = True
-        self._accepting: list[tuple[trio.CancelScope, trio.SocketListener]] = []
+        self.accepting: dict[trio.SocketListener, trio.CancelScope] = {}  # around the tasks that accept connections
         self._admission = admission
         self._refusals: deque[Response] = deque()
         self._registers_released = trio.Event()
@@ -116,19 +116,10 @@ class DevServer(FaultyServer[Response]):
     def go_away(self) -> None:
         """As `restart`, and its ports refuse connections. After `come_back` they are open again in a moment."""
         super().go_away()
-        for scope, listener in self._accepting:
+        for listener, scope in self.accepting.items():
             scope.cancel()
             listener.socket.close()
-
-    @contextmanager
-    def accepting(self, listener: trio.SocketListener) -> Iterator[None]:
-        """Around the task that accepts connections there; `go_away` ends it."""
-        with trio.CancelScope() as scope:
-            self._accepting.append((scope, listener))
-            try:
-                yield
-            finally:
-                self._accepting.remove((scope, listener))
+        self.accepting.clear()
 
     def _connections_of(self, peer_id: str | None) -> Iterator[Connection]:
         for connection in list(self.connections):

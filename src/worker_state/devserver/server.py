@@ -58,13 +58,13 @@ async def serve(
         raise
     ports = ws.socket.getsockname()[1], http.socket.getsockname()[1]
     server = DevServer(address, ports, rooms, clock, admission)
-    serve_ws = partial(admission.serve, partial(serve_socket, server, local=is_local(ws)))
+    serve_ws = partial(serve_socket, server, local=is_local(ws))
     local = is_local(http)
     serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"}, local=local)
     async with trio.open_nursery() as nursery:
-        accept_ws = partial(_accept, server, serve_ws, ws, opened=admission.opened, backlog=admission.backlog)
+        accept_ws = partial(_accept, server, ws, serve_ws, admission)
         await nursery.start(partial(accept_ws, replaceable=False))  # a worker that is registered makes way for nobody
-        await nursery.start(_accept, server, serve_http, http)
+        await nursery.start(_accept, server, http, serve_http, Admission())
         if ping_every is not None:
             nursery.start_soon(_ping, server, ping_every)
         task_status.started(server)
@@ -86,10 +86,9 @@ def _address(host: str, allow_exposed: bool) -> str:
 
 async def _accept(
     server: DevServer,
-    serve_one: Callable[[FaultyStream], Awaitable[None]],
     listener: trio.SocketListener,
-    opened: Callable[[trio.SocketListener], trio.abc.Listener[trio.SocketStream]] = lambda listener: listener,
-    backlog: int | None = None,
+    serve_one: Callable[[FaultyStream], Awaitable[None]],
+    admission: Admission,
     *,
     replaceable: bool = True,
     task_status: trio.TaskStatus[None],
@@ -100,14 +99,14 @@ async def _accept(
         clients = Clients(connections, replaceable=replaceable)
         while True:
             keep_from_children(listener.socket)
-            with server.accepting(listener):
-                taken_from = opened(listener)
+            with trio.CancelScope() as server.accepting[listener]:
+                taken_from = admission.opened(listener)
                 task_status.started()
-                await clients.accept(taken_from, partial(contain, server, serve_one))
+                await clients.accept(taken_from, partial(contain, server, partial(admission.serve, serve_one)))
             task_status = trio.TASK_STATUS_IGNORED
             while server.away or listener.socket.fileno() < 0:
                 await server.until(lambda: not server.away)
-                (listener,) = await trio.open_tcp_listeners(port, host=server.host, backlog=backlog)
+                (listener,) = await trio.open_tcp_listeners(port, host=server.host, backlog=admission.backlog)
                 if server.away:
                     listener.socket.close()
 
