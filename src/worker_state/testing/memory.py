@@ -223,22 +223,18 @@ class MemoryServer(FaultyServer[HttpAnswer | HttpFailure]):
             return HttpFailure("connection refused")
         if (fault := self.next_answer(path)) is not None:
             return fault
-        answer = self._answer_to(path, body, bearer)
+        reply = self._handle_call(path, body, bearer)
         self.notify()
         await trio.sleep(self.latency)
-        return answer
+        return HttpAnswer(reply.status, "application/json", json.dumps(reply.body).encode())
 
-    def _answer_to(self, path: str, body: Mapping[str, Any] | None, bearer: str | None) -> HttpAnswer:
+    def _handle_call(self, path: str, body: Mapping[str, Any] | None, bearer: str | None) -> Reply:
         match path:
             case "/anonymous-signin":
-                return _answer(self.rooms.sign_in(self.now()))
+                return self.rooms.sign_in(self.now())
             case "/create-room":
-                return _answer(self.rooms.create_room(bearer and f"Bearer {bearer}", self.now()))
+                return self.rooms.create_room(bearer and f"Bearer {bearer}", self.now())
             case "/delete-peer":
-                return _answer(self.rooms.delete_peer(None if body is None else dict(body), self.now()))
+                return self.rooms.delete_peer(None if body is None else dict(body), self.now())
             case _:
-                return HttpAnswer(404, "application/json", b'{"detail": "Not Found"}')
-
-
-def _answer(reply: Reply) -> HttpAnswer:
-    return HttpAnswer(reply.status, "application/json", json.dumps(reply.body).encode())
+                return Reply(404, {"detail": "Not Found"})
