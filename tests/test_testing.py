@@ -379,6 +379,22 @@ async def test_deliver_after_a_lost_connection(kit: Kit) -> None:
             assert await manager.signals.receive() == {"type": "news"}
 
 
+@both_ways
+async def test_frozen_twice_and_thawed_once(kit: Kit) -> None:
+    """What was sent to a server that stood still is handled, however often it was told to stand still."""
+    async with started(kit) as manager:
+        kit.server.freeze(manager.state.peer_id or "")
+        manager.set_busy("job-1")
+        await trio.sleep(0.3)
+        assert shown(kit, manager.state.peer_id) == "available"
+        kit.server.freeze(manager.state.peer_id or "")
+        kit.server.thaw()
+        with trio.fail_after(5):
+            await manager.synced()
+        assert shown(kit, manager.state.peer_id) == "busy"
+        assert manager.state.epoch == 1
+
+
 @in_virtual_time
 async def test_suspend() -> None:
     """After a night with the lid closed a worker in memory has a new room, and is found there."""

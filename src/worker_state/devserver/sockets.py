@@ -46,7 +46,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
     def freeze(self) -> None:
         """From now on this side neither reads nor writes, nor notices anything. The kernel goes on accepting."""
-        self._thawed = trio.Event()
+        if not self.frozen:  # somebody may be waiting for that thaw
+            self._thawed = trio.Event()
 
     def thaw(self) -> None:
         self._thawed.set()

@@ -121,7 +121,7 @@ class MemoryServer(FaultyServer[HttpAnswer | HttpFailure]):
         """The server does nothing on this peer's connections, and notices nothing. Ends with `thaw`, as if nothing
         had been."""
         for socket in self._sockets_of(peer_id):
-            socket.frozen = []
+            socket.frozen = socket.frozen or []
 
     def thaw(self) -> None:
         """The end of `freeze`: what has come meanwhile is handled."""
