@@ -396,6 +396,18 @@ async def test_frozen_twice_and_thawed_once(kit: Kit) -> None:
 
 
 @in_virtual_time
+async def test_a_ping_after_the_end() -> None:
+    """Over a link that has ended a ping returns the end, frozen or not."""
+    async with in_memory() as kit:
+        for is_frozen in (False, True):
+            socket = kit.server.connect()
+            socket.frozen = [] if is_frozen else None
+            await socket.abort()
+            with trio.fail_after(1):
+                assert await socket.ping() == await socket.receive()
+
+
+@in_virtual_time
 async def test_suspend() -> None:
     """After a night with the lid closed a worker in memory has a new room, and is found there."""
     async with in_memory() as kit, started(kit) as manager:

@@ -57,7 +57,7 @@ class MemorySocket:
     async def ping(self) -> Closed | None:
         """Return at the pong; a server that answers no pings lets the client wait."""
         self._pong = trio.Event()
-        if self.frozen is not None:
+        if self.frozen is not None and self.closed is None:
             self.unsent.append(None)
         elif self.closed is not None or self._server.answers_pings or not self._server.silent:
             self._hear(None)
