@@ -4,7 +4,6 @@ Room rows live in a store of their own and survive a restart of the server; regi
 is never part of a `repr`.
 """
 
-import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -24,11 +23,6 @@ class Reply:
     def unprocessable(cls, kind: str, where: list[JSON], message: str, given: JSON) -> "Reply":
         """The 422 of a request that does not have the declared shape."""
         return cls(422, {"detail": [{"type": kind, "loc": where, "msg": message, "input": given}]})
-
-
-def encoded(body: Any) -> bytes:
-    """The bytes of an HTTP answer: JSON, unless it is text already."""
-    return body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Here is the state behind the faults that both have. Nothing in here knows what a connection is.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -10,7 +11,6 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from worker_state.devserver.model import encoded
 from worker_state.devserver.rules import Rooms
 
 LOOK_SECONDS = 0.5  # between two looks whether what hangs goes on
@@ -108,7 +108,9 @@ class FaultyServer(ABC, Generic[Answer]):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """The next `times` calls of this path get this answer, in JSON unless it is text, and take no effect."""
-        answer = self._answer(status, encoded(body), content_type, headers or {})
+        if not isinstance(body, bytes):
+            body = (body if isinstance(body, str) else json.dumps(body)).encode()
+        answer = self._answer(status, body, content_type, headers or {})
         self.http_answers.setdefault(path, []).extend([answer] * times)
 
     @abstractmethod
