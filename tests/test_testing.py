@@ -351,6 +351,22 @@ async def test_a_released_call_does_not_hang_again(kit: Kit) -> None:
 
 
 @both_ways
+async def test_a_call_that_was_given_up_uses_no_fault_up(kit: Kit) -> None:
+    """A call that hung until its worker had gone takes no effect, and the next fault is for the next call."""
+    kit.hang_http("/anonymous-signin")
+    with pytest.raises(SignInFailed, match="no whole answer"):
+        async with started(kit, timing=Timing(http=0.3)):
+            pass
+    await trio.sleep(0.2)
+    kit.release_http()
+    kit.fail_http("/anonymous-signin", 403)
+    with pytest.raises(SignInFailed, match="HTTP 403"):
+        async with started(kit):
+            pass
+    assert not kit.rooms.users
+
+
+@both_ways
 async def test_deliver(kit: Kit) -> None:
     """The server says something: what is no frame ends nothing, what is one reaches the worker."""
     async with started(kit) as manager:

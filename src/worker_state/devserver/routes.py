@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import trio
+
 from worker_state import foreign_json
 from worker_state.devserver.model import JSON, Reply
 from worker_state.devserver.page import page, workers
+from worker_state.devserver.sockets import FaultyStream
 from worker_state.integrations.http_server import Request, Response
 from worker_state.logs import Logger, event
 
@@ -15,9 +18,13 @@ if TYPE_CHECKING:
 log: Logger = Logger("worker_state.devserver")
 
 
-async def respond(server: "DevServer", request: Request) -> Response:
-    """The response to one request: a fault that was asked for, or the route's."""
-    await server.while_it_hangs(request.path)
+async def respond(server: "DevServer", stream: FaultyStream, request: Request) -> Response:
+    """The response to one request: a fault that was asked for, or the route's. Raises `trio.BrokenResourceError`, in a
+    group, for a request that hangs until nobody waits for it any more."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.fail_when_left)
+        await server.while_it_hangs(request.path)
+        nursery.cancel_scope.cancel()
     if (fault := server.next_answer(request.path)) is not None:
         return fault
     if request.path not in ROUTES:

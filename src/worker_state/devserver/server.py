@@ -59,8 +59,7 @@ async def serve(
     ports = ws.socket.getsockname()[1], http.socket.getsockname()[1]
     server = DevServer(address, ports, rooms, clock, admission)
     serve_ws = partial(serve_socket, server, local=is_local(ws))
-    local = is_local(http)
-    serve_http = partial(serve_requests, respond=partial(respond, server), headers={"server": "devserver"}, local=local)
+    serve_http = partial(_serve_http, server, local=is_local(http))
     async with trio.open_nursery() as nursery:
         accept_ws = partial(_accept, server, ws, serve_ws, admission)
         await nursery.start(partial(accept_ws, replaceable=False))  # a worker that is registered makes way for nobody
@@ -109,6 +108,10 @@ async def _accept(
                 (listener,) = await trio.open_tcp_listeners(port, host=server.host, backlog=admission.backlog)
                 if server.away:
                     listener.socket.close()
+
+
+async def _serve_http(server: DevServer, stream: FaultyStream, *, local: bool) -> None:
+    await serve_requests(stream, partial(respond, server, stream), headers={"server": "devserver"}, local=local)
 
 
 async def _ping(server: DevServer, every: float) -> None:

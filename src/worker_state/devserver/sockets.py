@@ -83,6 +83,13 @@ class FaultyStream(trio.abc.HalfCloseableStream):
             self.ended.set()
         return data
 
+    async def fail_when_left(self) -> None:
+        """Raise `trio.BrokenResourceError` when the other side has ended the connection and sent nothing more."""
+        with suppress(OSError):
+            if await self._stream.socket.recv(1, trio.socket.MSG_PEEK):
+                await trio.sleep_forever()
+        raise trio.BrokenResourceError("the other side does not wait")
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._thawed.wait()
         with trio.move_on_after(SEND_SECONDS) as scope:
