@@ -67,11 +67,13 @@ PLACES = {
     "supervisor": place("actors actors/runner protocol config errors redact logs signal_buffer watched world", "trio"),
     "refusals": place("config errors", "trio"),
     "views": place("refusals supervisor protocol watched", "trio"),
-    "plain": place("refusals supervisor protocol advertised config redact watched", "trio"),
-    "manager": place("plain refusals views supervisor protocol config errors logs watched background world", "trio"),
+    "manager_base": place("refusals supervisor protocol advertised config redact watched", "trio"),
+    "manager": place(
+        "manager_base refusals views supervisor protocol config errors logs watched background world", "trio"
+    ),
     # What is built on it.
     "jobs": place("manager protocol errors logs", "trio"),
-    "bridge": place("refusals plain manager protocol config errors", "trio anyio"),
+    "bridge": place("refusals manager_base manager protocol config errors", "trio anyio"),
     "aio": place("bridge integrations protocol config config_files errors"),
     "blocking": place("aio bridge integrations protocol config config_files errors"),
     "integrations": place(

@@ -13,7 +13,7 @@ from worker_state.protocol.registration_fsm import Phase
 SOURCES = Path(supervisor.__file__).parent
 PUBLISHERS = {
     "manager.py": "manager",
-    "plain.py": "manager",
+    "manager_base.py": "manager",
     "actors/connection.py": "connection",
     "actors/link.py": "connection",
     "actors/registration.py": "registration",

@@ -1,7 +1,7 @@
 """The bridge to programs that are not written for trio: it runs in a thread of its own, and calls are handed over.
 
 `blocking` (threads) and `aio` (asyncio) are its two faces. Nothing is decided here: what a method means stands in
-`plain`, or at its namesake in `worker_state.Manager`.
+`manager_base`, or at its namesake in `worker_state.Manager`.
 
 A forked child has no such thread: there every call raises, and leaving does nothing (G25).
 """
@@ -24,7 +24,7 @@ from anyio.from_thread import BlockingPortal
 from worker_state.config import Config
 from worker_state.errors import ManagerEnded
 from worker_state.manager import Manager, run_state_manager
-from worker_state.plain import PlainManager
+from worker_state.manager_base import ManagerBase
 from worker_state.protocol.status import Busy
 from worker_state.refusals import check_config
 
@@ -249,7 +249,7 @@ class Untaken(Generic[T]):
             scope.cancel()
 
 
-class RemoteManager(PlainManager):
+class RemoteManager(ManagerBase):
     """What the managers of both faces share. Every method may be called from any thread, and takes as long as a step of
     trio's loop, whatever the network does. Once the manager has ended, calls raise `ManagerEnded`, and in a forked
     child `RuntimeError`; what can be read is the last that was known."""
@@ -260,7 +260,7 @@ class RemoteManager(PlainManager):
         super().__init__(self._manager._supervisor)
         self._signals = Untaken(self._manager.signals)
 
-    def _make(self, step: Callable[[PlainManager], T]) -> T:
+    def _make(self, step: Callable[[ManagerBase], T]) -> T:
         """By trio's own manager, in its thread. What can be read without a step is frozen."""
         return self._life.now(step, self._manager)
 

@@ -1,6 +1,6 @@
 """The public entry points, and the `Manager` that they give: status to set, state to watch, signals to read and send.
 
-A thin face over the supervisor. What waits for nothing is in `plain`, since other worlds have it, too.
+A thin face over the supervisor. What waits for nothing is in `manager_base`, since other worlds have it, too.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from worker_state.background import open_background
 from worker_state.config import Config
 from worker_state.errors import Disconnected
 from worker_state.logs import Logger, event
-from worker_state.plain import PlainManager
+from worker_state.manager_base import ManagerBase
 from worker_state.protocol import events, frames
 from worker_state.protocol.state import State
 from worker_state.refusals import check_start, ended
@@ -26,7 +26,7 @@ from worker_state.world import World
 log: Logger = Logger(__name__)
 
 
-class Manager(PlainManager):
+class Manager(ManagerBase):
     """The worker's handle on its state. Made by `run_state_manager` and `open_state_manager`."""
 
     __slots__ = ()

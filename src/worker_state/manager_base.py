@@ -25,17 +25,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _step(method: "Callable[Concatenate[PlainManager, P], T]") -> "Callable[Concatenate[PlainManager, P], T]":
+def _step(method: "Callable[Concatenate[ManagerBase, P], T]") -> "Callable[Concatenate[ManagerBase, P], T]":
     """The method as one step of trio's loop, so that no other thread or task comes between."""
 
     @wraps(method)
-    def made(self: "PlainManager", /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def made(self: "ManagerBase", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._make(lambda manager: method(manager, *args, **kwargs))
 
     return made
 
 
-class PlainManager:
+class ManagerBase:
     """What the managers of trio, asyncio and threads have in common."""
 
     __slots__ = ("_busy_blocks", "_supervisor")
@@ -51,7 +51,7 @@ class PlainManager:
         world = type(self).__module__.removesuffix(".manager")
         return f"<{world}.{type(self).__name__} {state.status.value} {name}, {known}>"
 
-    def _make(self, step: "Callable[[PlainManager], T]") -> T:
+    def _make(self, step: "Callable[[ManagerBase], T]") -> T:
         """Make a step, here in trio's thread. A manager that others call hands it over (`bridge`)."""
         return step(self)
 
