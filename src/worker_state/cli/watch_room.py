@@ -187,8 +187,9 @@ async def print_changes(rosters: Watched[Roster], screen: Screen, *, as_json: bo
 def found(roster: Roster) -> Iterator[Happening]:
     """What the first look shows."""
     yield Happening("watching", summary(roster), {"count": len(roster.entries)})
+    length = length_of_names(roster)
     for row in roster.rows:
-        texts = cells(row, row.since, length_of_names(roster))
+        texts = cells(row, row.since, length)
         line = "  ".join(text for heading, text in texts.items() if heading not in TIMES and text != "-")
         yield Happening("present", line, record(row.entry))
 
