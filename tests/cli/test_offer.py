@@ -1,5 +1,8 @@
 """`worker-state offer` to a room, by its token or an API key: the worker is looked for there."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 import typer
@@ -7,9 +10,11 @@ from typer.testing import CliRunner
 
 from tests.support.processes import PROGRAM, environment
 from worker_state import Config, Job, SessionString, open_state_manager, serve_jobs
+from worker_state.cli import offer_job
 from worker_state.cli.app import app
 from worker_state.cli.offer_job import offer
 from worker_state.devserver.identities import ApiKey
+from worker_state.protocol.frames import Message
 from worker_state.testing import on_sockets
 
 KEY = "slp_lab"
@@ -56,6 +61,38 @@ async def test_an_offer_to_a_given_room() -> None:
                 done = await trio.run_process(command, env={**environment(), **variables}, capture_stdout=True)
                 assert b'"done"' in done.stdout
                 nursery.cancel_scope.cancel()
+
+
+class OddServer:
+    """A client of a server whose answer to a search has these peers."""
+
+    peer_id = "client-1"
+
+    def __init__(self, peers: object) -> None:
+        self._peers = peers
+
+    async def send(self, message: Message) -> None:
+        pass
+
+    async def receive(self) -> Message:
+        return {"type": "peer_list", "peers": self._peers}
+
+
+@pytest.mark.parametrize("peers", [None, 7, [None], ["w"], [{}], [{"peer_id": 7}], [{"peer_id": "w", "metadata": []}]])
+async def test_an_odd_answer_to_the_search_names_no_worker(
+    peers: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no list, no record or no id is passed over, and the end is a sentence."""
+
+    @asynccontextmanager
+    async def open_client(_: Config) -> AsyncIterator[OddServer]:
+        yield OddServer(peers)
+
+    monkeypatch.setattr(offer_job, "open_client", open_client)
+    with pytest.raises(typer.Exit) as left:
+        await offer(Config("ws://127.0.0.1:1", "http://127.0.0.1:1"), None, {"sdp": "v=0"}, 1.0)
+    assert left.value.exit_code == 1
+    assert capsys.readouterr().err == "Error: The job was not done: no worker of the room is available.\n"
 
 
 @pytest.mark.parametrize(

@@ -57,17 +57,14 @@ async def _find(client: Client, worker: str | None, wait: float) -> str | None:
     with trio.move_on_after(wait):
         while found.get("type") != "peer_list":
             found = await client.receive()
-    for peer in found.get("peers", ()):
-        if worker == peer.get("peer_id") or (worker is None and _is_available(peer)):
-            return str(peer["peer_id"])
+    peers = found.get("peers")
+    for peer in peers if isinstance(peers, list) else ():
+        match peer:
+            case {"peer_id": str(peer_id)} if peer_id == worker:
+                return peer_id
+            case {"peer_id": str(peer_id), "metadata": {"properties": {"status": "available"}}} if worker is None:
+                return peer_id
     return None
-
-
-def _is_available(peer: Message) -> bool:
-    match peer:
-        case {"peer_id": str(), "metadata": {"properties": {"status": "available"}}}:
-            return True
-    return False
 
 
 async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> str:
