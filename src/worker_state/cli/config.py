@@ -1,7 +1,6 @@
 """`worker-state config`: every setting, its value and its origin, without any network."""
 
 import json
-import sys
 from typing import Any
 
 import typer
@@ -36,7 +35,7 @@ def config_command(given: dict[str, Any], as_json: Json = False) -> None:
         return
     table = [(name, shown(_text(_visible(name, row))), shown(row.origin)) for name, row in rows.items()]
     widths = [max(len(row[column]) for row in table) for column in (0, 1, 2)]
-    screen = columns(sys.stdout)
+    screen = columns()
     for name, value, origin in table:
         if screen is None or screen >= sum(widths) + 4:
             typer.echo(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -56,7 +55,7 @@ def doctor_command(given: dict[str, Any], as_json: Json = False) -> None:
     screen = Screen(logging.WARNING if as_json else logging.INFO)
     config = settings.config()
     results: list[Result] = []
-    width = columns(sys.stdout)
+    width = columns()
 
     def report(result: Result) -> None:
         results.append(result)

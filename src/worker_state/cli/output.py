@@ -9,7 +9,6 @@ import codecs
 import errno
 import io
 import json
-import math
 import os
 import select
 import shutil
@@ -46,9 +45,9 @@ def fail(sentence: str, code: ExitCode = ExitCode.FAILED) -> typer.Exit:
     return typer.Exit(code)
 
 
-def columns(stream: TextIO) -> int | None:
-    """How wide the terminal is; None for what is none."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+def columns() -> int | None:
+    """How wide the terminal of standard output is; None for what is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def dated(stream: TextIO) -> bool:
@@ -60,7 +59,7 @@ def dated(stream: TextIO) -> bool:
     return not stream.isatty() and os.environ.get("JOURNAL_STREAM") != f"{status.st_dev}:{status.st_ino}"
 
 
-def paragraph(text: str, width: int | None, indent: int = 0) -> str:
+def paragraph(text: str, width: int | None, indent: int) -> str:
     """The text, with lines of `width` columns behind `indent` spaces, broken between words only."""
     if width is None:
         return " " * indent + text
@@ -196,13 +195,13 @@ def hold_nobody() -> None:
     atexit.register(settle)
 
 
-def settle(patience: float = PATIENCE) -> None:
-    """Wait until everything is out. What nobody takes any of within `patience` seconds is given up."""
+def settle(patience: float | None = PATIENCE) -> None:
+    """Wait until everything is out. What nobody takes any of within `patience` seconds is given up; None: nothing."""
     for file in _files():  # one after the other, for the loss of the first may be told on the second
         done = file.ask()
         for _ in range(STRETCHES):
             before = file.taken
-            if done.wait(None if patience == math.inf else patience) or file.taken == before:
+            if done.wait(patience) or file.taken == before:
                 break
         if not done.is_set():
             file.error = BrokenPipeError(errno.EPIPE, "nobody takes it")

@@ -5,7 +5,6 @@ Records are other programs' texts: `_cut` and `shown` make them printable.
 
 import json
 import logging
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,8 +84,8 @@ async def watch(config: Config, every: float, form: Form) -> None:
         raise fail(failure[:1].upper() + failure[1:])
     if result is not None:
         screen.plain(result)
-        settle(math.inf)  # nothing else runs any more, and a pager may read as slowly as its reader
-    if screen.left_something:
+        settle(None)  # nothing else runs any more, and a pager may read as slowly as its reader
+    if screen.identities_left:
         raise typer.Exit(ExitCode.LEFT_SOMETHING)
 
 
