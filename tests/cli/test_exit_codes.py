@@ -102,7 +102,7 @@ async def test_g39_a_start_that_fails(nursery: trio.Nursery) -> None:
     server.fail_http("/create-room", 500, "no")
     server.fail_http("/delete-peer", 500, "no", times=3)
     assert await code_of(worker_run(screen, server).run) == 1
-    assert screen.left_something
+    assert screen.identities_left
 
 
 @pytest.mark.parametrize("trouble", ["refused", "unanswered"])

@@ -46,7 +46,7 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
         raise fail(f"How the job ends is not known: {ending}.")
     if ending != "done":
         raise fail(f"The job was not done: {ending}.")
-    if screen.left_something:
+    if screen.identities_left:
         raise typer.Exit(ExitCode.LEFT_SOMETHING)
 
 

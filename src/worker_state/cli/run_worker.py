@@ -70,7 +70,7 @@ class WorkerRun:
                 failure = await self._run_manager(*addresses, server)
             if server is not None and failure is None:
                 left = self._left_on(server)
-            elif screen.left_something:
+            elif screen.identities_left:
                 left = "An identity of this worker may be left on the server, as its log says."
             nursery.cancel_scope.cancel()
         if failure is not None:

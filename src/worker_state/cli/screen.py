@@ -48,11 +48,6 @@ class Screen(logging.Handler):
         )
 
     @property
-    def left_something(self) -> bool:
-        """Whether the log says that identities may be left on the server."""
-        return self.identities_left > 0
-
-    @property
     def gone(self) -> bool:
         """Whether output was lost."""
         return isinstance(self._out, Out) and self._out.file.error is not None
@@ -67,12 +62,13 @@ class Screen(logging.Handler):
     def line(self, text: str, style: str = "", *, level: int = logging.INFO, about: logs.About = logs.NOTHING) -> None:
         """Print a line with its time, or as JSON with the event that it is about."""
         if level >= self.level:
-            self._json(level, text, about) if self.as_json else self._timed(text, style)
+            self.plain(self._json(level, text, about)) if self.as_json else self._timed(text, style)
 
     def result(self, name: str, value: str) -> None:
         """Print what the command is run for: with its name, or when quiet the bare value."""
         if self.as_json:
-            self._json(logging.INFO, f"{name}: {value}", logs.About("result", {name.replace(" ", "_"): value}))
+            about = logs.About("result", {name.replace(" ", "_"): value})
+            self.plain(self._json(logging.INFO, f"{name}: {value}", about))
         elif self.level > logging.INFO:
             self.plain(value)
         else:
@@ -82,7 +78,7 @@ class Screen(logging.Handler):
         """As `fail`, but as JSON among the other lines."""
         if not self.as_json:
             return fail(sentence, code)
-        self._json(logging.ERROR, sentence, logs.About("failed", {}))
+        self.plain(self._json(logging.ERROR, sentence, logs.About("failed", {})))
         return typer.Exit(code)
 
     def plain(self, text: Text | str) -> None:
@@ -111,16 +107,13 @@ class Screen(logging.Handler):
     def _timed(self, text: str, style: str, tail: str = "") -> None:
         self.plain(Text.assemble((time.strftime(self._time), "dim"), "  ", (text, style), (tail, "dim")))
 
-    def _json(self, level: int, text: str, about: logs.About) -> None:
-        self.plain(self._json_text(level, text, about))
-
-    def _json_text(self, level: int, text: str, about: logs.About) -> str:
+    def _json(self, level: int, text: str, about: logs.About) -> str:
         return json.dumps(logs.json_line(time.time(), level, text, about), ensure_ascii=False)
 
     def _left_out(self, lines: int) -> str:
         text = LEFT_OUT.format(lines)
         about = logs.About("output_left_out", {"lines": lines})
-        return self._json_text(logging.WARNING, text, about) if self.as_json else text
+        return self._json(logging.WARNING, text, about) if self.as_json else text
 
 
 def duration(seconds: float) -> str:
