@@ -3,14 +3,13 @@
 import errno
 import logging
 from collections.abc import Sequence
-from ipaddress import ip_address
 
 import trio
 
 from worker_state.cli import status
 from worker_state.cli.output import bad_usage
 from worker_state.cli.screen import Screen
-from worker_state.integrations.accepting import listen
+from worker_state.integrations.accepting import is_local, listen
 from worker_state.integrations.health.server import GetManager, serve, url_of
 from worker_state.logs import About
 
@@ -44,13 +43,10 @@ async def serve_health(
     url = url_of(listeners)
     screen.line(f"health: {url}/health, /ready, /worker and /metrics", about=About("health", {"url": url}))
     for listener in listeners:
-        host = listener.socket.getsockname()[0]
-        if not ip_address(host.partition("%")[0]).is_loopback:
+        if not is_local(listener):
+            host = listener.socket.getsockname()[0]
             text = f"everybody who reaches {host} may ask about this worker's health; nothing is protected"
             warn(text, About("health_exposed", {"host": host}))
 
-    def unlisted(why: str) -> None:
-        warn(why, About("health_unlisted", {}))
-
-    with status.published(url, unlisted):
+    with status.published(url, lambda why: warn(why, About("health_unlisted", {}))):
         await serve(listeners, look, task_status=task_status)
