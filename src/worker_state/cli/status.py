@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import Annotated, Any
@@ -76,36 +76,26 @@ def ask(url: str, pid: int | None = None) -> dict[str, Any] | None:
     try:
         parts = urlsplit(url)
         # Unlike urllib.request it uses no proxy and follows no redirect.
-        connection = HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)
-        try:
+        with closing(HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT)) as connection:
             connection.connect()
-            with _ended_after(TIMEOUT, connection.sock):
+            end = Timer(TIMEOUT, _shut_down, (connection.sock,))  # that of the connection counts from each byte
+            end.start()
+            try:
                 connection.request("GET", "/worker")
                 answer = json.loads(connection.getresponse().read(LONGEST_ANSWER))
-        finally:
-            connection.close()
+            finally:
+                end.cancel()
     except (OSError, HTTPException, ValueError, RecursionError):
         return None
-    if not isinstance(answer, dict) or "ready" not in answer or type(answer.get("pid")) is not int:
+    if not isinstance(answer, dict) or "ready" not in answer:
         return None
     answer = {name: value for name, value in answer.items() if _is_plain(value)}
-    return answer if answer.get("pid") is not None and pid in (None, answer["pid"]) else None
+    return answer if type(answer.get("pid")) is int and pid in (None, answer["pid"]) else None
 
 
-@contextmanager
-def _ended_after(seconds: float, sock: socket.socket) -> Iterator[None]:
-    """The connection ends then, at the latest: its own timeout counts from each byte."""
-
-    def end() -> None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    timer = Timer(seconds, end)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _shut_down(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def _is_plain(value: object) -> bool:
