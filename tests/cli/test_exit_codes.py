@@ -116,7 +116,7 @@ async def test_g39_watching(nursery: trio.Nursery, capsys: pytest.CaptureFixture
             server.fail_http("/delete-peer", 500, "no")
         else:
             server.hang_http("/delete-peer")
-        assert await code_of(watch, config, 2.0, "json") == 3
+        assert await code_of(partial(watch, once=True, as_json=True), config, 2.0) == 3
         server.release_http()
     printed = capsys.readouterr()
     assert json.loads(printed.out)["count"] == 1
@@ -126,7 +126,8 @@ async def test_g39_watching(nursery: trio.Nursery, capsys: pytest.CaptureFixture
 
 async def test_g39_watching_that_is_interrupted(silent: Silent, capsys: pytest.CaptureFixture[str]) -> None:
     """A sign-in of `watch` that is cut short is told, too; that nothing was seen is the more important news."""
-    assert await silent.interrupt(watch, Config(silent.ws_url, silent.http_url, "r", "t"), 2.0, "table") == 1
+    config = Config(silent.ws_url, silent.http_url, "r", "t")
+    assert await silent.interrupt(partial(watch, once=True), config, 2.0) == 1
     assert "may be left on the server: its name is not known." in capsys.readouterr().err
 
 

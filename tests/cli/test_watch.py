@@ -75,7 +75,7 @@ async def scene(nursery: trio.Nursery) -> AsyncIterator[Scene]:
 
 
 async def test_one_look_is_a_plain_table(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
-    await watch(scene.config, 2.0, "table")
+    await watch(scene.config, 2.0, once=True)
     headline, headings, row = capsys.readouterr().out.splitlines()
     assert headline == f"Room {scene.worker.state.room_id}: 1 worker, 1 available"
     assert headings.split() == ["worker", "status", "job", "gpu", "memory"]
@@ -92,7 +92,7 @@ async def test_a_table_into_a_pipe_is_whole(nursery: trio.Nursery, capsys: pytes
     async with open_state_manager(Config(server.ws_url, server.http_url, capabilities=capabilities)) as worker:
         worker.set_busy(job := "train-" + "x" * 30)
         await worker.synced()
-        await watch(Scene(server, worker).config, 2.0, "table")
+        await watch(Scene(server, worker).config, 2.0, once=True)
     printed = capsys.readouterr().out
     assert all(text in printed for text in (job, *capabilities.values()))
     assert "…" not in printed
@@ -102,14 +102,14 @@ async def test_one_look_at_nobody_is_a_sentence(scene: Scene, capsys: pytest.Cap
     rooms, now = scene.server.rooms, time.time()
     signed_in: Any = rooms.sign_in(now).body
     room: Any = rooms.create_room(f"Bearer {signed_in['id_token']}", now).body
-    await watch(Config(scene.server.ws_url, scene.server.http_url, room["room_id"], room["token"]), 2.0, "table")
+    await watch(Config(scene.server.ws_url, scene.server.http_url, room["room_id"], room["token"]), 2.0, once=True)
     assert "0 workers" in capsys.readouterr().out
 
 
 async def test_one_look_as_json_is_one_document(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     scene.worker.set_busy("job-1")
     await scene.worker.synced()
-    await watch(scene.config, 2.0, "json")
+    await watch(scene.config, 2.0, once=True, as_json=True)
     document = json.loads(capsys.readouterr().out)
     (worker,) = document["workers"]
     assert (worker["peer_id"], worker["status"], worker["job_id"]) == (scene.worker.state.peer_id, "busy", "job-1")
@@ -133,7 +133,7 @@ class Printed:
 async def test_a_pipe_gets_a_line_for_each_change(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     printed = Printed(capsys)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch, scene.config, 0.5, "changes")
+        nursery.start_soon(watch, scene.config, 0.5)
         await printed.until("1 worker, 1 available", "NVIDIA RTX A5000  24 GiB")
         scene.worker.set_busy("job-1")
         await printed.until("available → busy, job job-1")
@@ -148,7 +148,7 @@ async def test_a_program_gets_an_object_for_each_change(scene: Scene, capsys: py
     """One a line, as it happens, with the fields that one look has; a change of a capability of any name is one."""
     printed = Printed(capsys)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch, scene.config, 0.5, "json changes")
+        nursery.start_soon(partial(watch, scene.config, 0.5, as_json=True))
         await printed.until('"present"')
         scene.worker.set_busy("job-1")
         await printed.until('"status": "busy"')
@@ -254,7 +254,7 @@ async def test_a_room_that_is_gone_is_explained(scene: Scene, capsys: pytest.Cap
     """Its worker has made another by then, and the person has to ask for the new session string."""
     printed = Printed(capsys)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch, scene.config, 0.5, "changes")
+        nursery.start_soon(watch, scene.config, 0.5)
         await printed.until("1 worker, 1 available")
         scene.server.rooms._registry.rows.clear()
         scene.server.restart()
@@ -275,7 +275,7 @@ async def test_a_terminal_gets_a_live_screen_unless_it_asks_for_none(
         monkeypatch.setenv(name, value)
     printed = Printed(capsys)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch, scene.config, 0.5, "changes")
+        nursery.start_soon(watch, scene.config, 0.5)
         await printed.until("1 worker, 1 available", "memory" if live else "NVIDIA RTX A5000")
         scene.worker.set_maintenance()
         await printed.until("maintenance")
@@ -299,7 +299,7 @@ async def test_a_server_that_refuses_or_is_not_there_is_a_sentence_and_exit_code
     config = scene.config
     fields = {"websocket_url": config.websocket_url, "http_url": config.http_url, "room_id": config.room_id}
     with pytest.raises(typer.Exit) as left:
-        await watch(Config(**({**fields, "room_token": config.room_token} | changes)), 2.0, "table")  # type: ignore[arg-type]
+        await watch(Config(**({**fields, "room_token": config.room_token} | changes)), 2.0, once=True)  # type: ignore[arg-type]
     assert left.value.exit_code == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -315,7 +315,7 @@ async def test_a_look_that_is_broken_off_is_a_failure(
     scene.server.mute()
     nursery.start_soon(_signal_when_registering, scene.server)
     with pytest.raises(typer.Exit) as left:
-        await watch(scene.config, 2.0, "json")
+        await watch(scene.config, 2.0, once=True, as_json=True)
     assert left.value.exit_code == 1
     out, err = capsys.readouterr()
     assert out == ""

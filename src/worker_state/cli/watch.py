@@ -1,5 +1,6 @@
 """`worker-state watch`: its options. `watch_room` runs it."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +57,7 @@ def watch_command(
 
     import trio
 
-    from worker_state.cli.watch_room import Form, watch
+    from worker_state.cli.watch_room import watch
     from worker_state.tools.observer import LEAST, MOST
 
     if server_of(settings) is None:
@@ -66,5 +67,4 @@ def watch_command(
     config = settings.config()
     if config.creates_room:
         raise bad_usage("Which room? Give --session, or --room and --token, or --api-key.")
-    form: Form = ("json" if as_json else "table") if once else ("json changes" if as_json else "changes")
-    trio.run(watch, config, every, form)
+    trio.run(partial(watch, config, every, once=once, as_json=as_json))

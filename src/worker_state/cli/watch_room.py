@@ -41,7 +41,6 @@ MOST_LINES = 100  # of changes in one answer: strangers who come and go by the t
 WHOLE = ("worker", "status", "memory", "for")  # cells that are never cut off
 TIMES = ("for", "last change")  # cells that one look cannot fill
 
-Form = Literal["json", "table", "changes", "json changes"]
 Kind = Literal["watching", "present", "appeared", "changed", "gone", "more_changes", "silent", "answered"]
 
 
@@ -60,11 +59,12 @@ class _Screen(Screen):
         warn(f"{text}.")
 
 
-async def watch(config: Config, every: float, form: Form) -> None:
+async def watch(config: Config, every: float, *, once: bool = False, as_json: bool = False) -> None:
     """Watch until Ctrl-C, or look once. Raises `typer.Exit` if the server refuses."""
-    screen = _Screen(logging.INFO if form == "changes" else logging.WARNING)
+    screen = _Screen(logging.WARNING if once or as_json else logging.INFO)
     screen.show_log()
-    once = form in ("json", "table")
+    console = screen.console
+    live = console.is_terminal and not console.is_dumb_terminal and console.color_system is not None
     failure = "Stopped before there was an answer." if once else None
     result: str | None = None
     async with ending_on_signal(screen, "Leaving", for_reader=not once) as scope:
@@ -73,11 +73,11 @@ async def watch(config: Config, every: float, form: Form) -> None:
                 async with open_roster(config, every=every) as rosters:
                     failure = None
                     if once:
-                        result = _look(rosters.value, form, screen.console)
-                    elif form == "changes":
-                        await _follow(rosters, every, screen)
+                        result = _look(rosters.value, console, as_json)
+                    elif live and not as_json:
+                        await _draw(rosters, every, console)
                     else:
-                        await print_changes(rosters, screen, as_json=True)
+                        await print_changes(rosters, screen, as_json=as_json)
         except ObservationFailed as error:
             failure = f"{error}."
     if failure is not None:
@@ -89,16 +89,8 @@ async def watch(config: Config, every: float, form: Form) -> None:
         raise typer.Exit(ExitCode.LEFT_SOMETHING)
 
 
-async def _follow(rosters: Watched[Roster], every: float, screen: Screen) -> None:
-    console = screen.console
-    if console.is_terminal and not console.is_dumb_terminal and console.color_system is not None:
-        await _draw(rosters, every, console)
-    else:
-        await print_changes(rosters, screen)
-
-
-def _look(roster: Roster, form: Form, console: Console) -> str:
-    if form == "json":
+def _look(roster: Roster, console: Console, as_json: bool) -> str:
+    if as_json:
         return json.dumps(document(roster), indent=2)
     if not roster.rows:
         return summary(roster)
