@@ -43,13 +43,12 @@ class WorkerRun:
     handler: Handler | None = None  # runs the jobs; None: nobody does
     idle: bool = False  # in maintenance, for nobody would serve the clients
     manager: Manager | None = None
-    _inside: tuple[str, str] | None = None  # the addresses of the server inside
+    _server: DevServer | None = None  # the one inside
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)  # the worker's life
 
     async def run(self) -> None:
         """Run until a signal or the end of the demonstration. Raises `typer.Exit` if something went wrong."""
         screen = self.screen
-        server: DevServer | None = None
         failure: str | None = None
         left: str | None = None
         listeners = await take_port(*self.health) if self.health is not None else ()
@@ -59,17 +58,16 @@ class WorkerRun:
         ):
             if listeners:
                 await nursery.start(serve_health, listeners, self.look, screen)
-            addresses = server_of(self.settings)
-            if addresses is None:
-                server = await nursery.start(self.start_server)
-                ws, http = addresses = self._inside = server.ws_url, server.http_url
+            if server_of(self.settings) is None:
+                self._server = server = await nursery.start(self.start_server)
+                ws, http = server.ws_url, server.http_url
                 about = About("server_inside", {"ws": ws, "http": http})
                 screen.line(f"No server was named, so one runs inside: {ws} and {http}", about=about)
                 screen.line(f"It shows its workers in a browser: {http}/", about=About("page", {"url": f"{http}/"}))
             with self._scope:
-                failure = await self._run_manager(*addresses, server)
-            if server is not None and failure is None:
-                left = self._left_on(server)
+                failure = await self._run_manager()
+            if self._server is not None and failure is None:
+                left = self._left_on(self._server)
             elif screen.identities_left:
                 left = "An identity of this worker may be left on the server, as its log says."
             nursery.cancel_scope.cancel()
@@ -77,11 +75,6 @@ class WorkerRun:
             raise screen.failed(failure)
         if left is not None:
             raise screen.failed(left, ExitCode.LEFT_SOMETHING)
-
-    @property
-    def started(self) -> bool:
-        """Whether the server has ever accepted the worker."""
-        return self.manager is not None and self.manager.state.peer_id is not None
 
     def look(self) -> Manager | str:
         """The manager, or why there is none."""
@@ -101,10 +94,12 @@ class WorkerRun:
             text = f"The job is not over after {limit:g} s."
             self.screen.line(text, "yellow", about=About("drain_timed_out", fields))
 
-    async def _run_manager(self, ws: str, http: str, server: DevServer | None) -> str | None:
+    async def _run_manager(self) -> str | None:
         """Returns what went wrong."""
+        server = self._server
+        inside = {} if server is None else {"websocket_url": server.ws_url, "http_url": server.http_url}
         # The screen prints the session string, so the log need not.
-        config = self.settings.config(websocket_url=ws, http_url=http, show_session_string=False)
+        config = self.settings.config(**inside, show_session_string=False)
         failure: str | None = None
         async with trio.open_nursery() as around:
 
@@ -142,7 +137,7 @@ class WorkerRun:
         waiting = "Waiting for the server" if config.wait_for_server else "Still starting"
         while True:
             await trio.sleep_until(began + after)
-            if self.started:
+            if manager.state.peer_id is not None:  # the server has accepted the worker
                 return
             trouble = manager.state.trouble or "no answer yet"
             text = f"{waiting}, for {duration(after)}: {trouble}. `worker-state doctor` looks closer."
@@ -157,8 +152,8 @@ class WorkerRun:
                 session = state.session_string
                 if session is not None and self.settings.values["show_session_string"].value:
                     self.screen.result("session string", session)
-                    if self._inside is not None and self.handler is not None:
-                        ws, http = self._inside
+                    if self._server is not None and self.handler is not None:
+                        ws, http = self._server.ws_url, self._server.http_url
                         command = f"worker-state offer --ws {ws} --http {http} --session SESSION-STRING"
                         text = f"Send it a job, from another terminal: {command}"
                         self.screen.line(text, about=About("offer_hint", {"ws": ws, "http": http}))
@@ -196,14 +191,13 @@ class WorkerRun:
 
     def _left_on(self, server: DevServer) -> str | None:
         """What the worker left on the server inside. What clients, and other workers, have left does not count."""
-        known, state = server.rooms, self.manager.state if self.manager is not None else None
+        known, state = server.rooms, State() if self.manager is None else self.manager.state
         unused = {name for name in known.users if known.peer(name) is None}
-        named = int(state is not None and state.peer_id in unused)
-        users = max(named, min(self.screen.identities_left, len(unused)))  # the log may be wrong: the server knows
-        own = known.rooms if state is None or state.room_id is None else {state.room_id} & set(known.rooms)
-        rooms = sum(not known.peers(room_id) for room_id in own)
+        # The log may be wrong: the server knows.
+        users = max(int(state.peer_id in unused), min(self.screen.identities_left, len(unused)))
+        rooms = sum(not known.peers(room_id) for room_id in known.rooms if state.room_id in (None, room_id))
         counts = f"users {users}, rooms {rooms}"
-        if users or (rooms and self.started):
+        if users or (rooms and state.peer_id is not None):
             return f"The worker has left something behind on the server: {counts}."
         if rooms:  # a worker that was never registered cannot delete its room
             text = f"The worker has left before it was registered; what stays until it runs out: {counts}."
