@@ -65,6 +65,20 @@ def test_what_follows_an_address_is_hidden() -> None:
     assert SECRET not in result.output
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("[0, 1.5]", "0, 1.5"), ("[true, 'x']", "true, x"), ("[['a'], []]", "a, "), ("{ a = 1 }", "{'a': 1}")],
+)
+def test_a_capability_may_be_whatever_json_can_say(value: str, shown: str) -> None:
+    """A worker advertises it, so it has its line: a list of numbers, too."""
+    Path("sleap-rtc.toml").write_text(f"[worker_state.capabilities]\nslots = {value}\n", "utf-8")
+    result = runner.invoke(app, ["config"])
+    assert result.exit_code == 0
+    assert ["capabilities.slots", *shown.split(), "sleap-rtc.toml"] in [
+        line.split()[:-1] for line in result.stdout.splitlines()
+    ]
+
+
 def test_a_script_gets_the_same_as_json(file: Path) -> None:
     """With --json there is one object, with the unknown keys in it."""
     result = runner.invoke(app, ["config", "--json"], env={"SLEAP_RTC_ENV": "lab"})
