@@ -1,5 +1,6 @@
 """`worker-state offer` to a room, by its token or an API key: the worker is looked for there."""
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -70,12 +71,25 @@ class OddServer:
 
     def __init__(self, peers: object) -> None:
         self._peers = peers
+        self.sent: list[str] = []
 
     async def send(self, message: Message) -> None:
-        pass
+        self.sent.append(message["type"])
 
     async def receive(self) -> Message:
         return {"type": "peer_list", "peers": self._peers}
+
+    @asynccontextmanager
+    async def open_client(self, _: Config) -> "AsyncIterator[OddServer]":
+        yield self
+
+
+class MuteServer(OddServer):
+    """A client of one that does not answer; who waits for it is interrupted."""
+
+    async def receive(self) -> Message:
+        signal.raise_signal(signal.SIGINT)
+        return await trio.sleep_forever()
 
 
 @pytest.mark.parametrize("peers", [None, 7, [None], ["w"], [{}], [{"peer_id": 7}], [{"peer_id": "w", "metadata": []}]])
@@ -83,16 +97,25 @@ async def test_an_odd_answer_to_the_search_names_no_worker(
     peers: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is no list, no record or no id is passed over, and the end is a sentence."""
-
-    @asynccontextmanager
-    async def open_client(_: Config) -> AsyncIterator[OddServer]:
-        yield OddServer(peers)
-
-    monkeypatch.setattr(offer_job, "open_client", open_client)
+    monkeypatch.setattr(offer_job, "open_client", OddServer(peers).open_client)
     with pytest.raises(typer.Exit) as left:
         await offer(Config("ws://127.0.0.1:1", "http://127.0.0.1:1"), None, {"sdp": "v=0"}, 1.0)
     assert left.value.exit_code == 1
     assert capsys.readouterr().err == "Error: The job was not done: no worker of the room is available.\n"
+
+
+@pytest.mark.parametrize("worker", [None, "w"])
+async def test_a_search_that_is_interrupted_cancels_no_job(
+    worker: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was offered: nobody is told to cancel, nothing is waited for, and how it ends is known."""
+    server = MuteServer([])
+    monkeypatch.setattr(offer_job, "open_client", server.open_client)
+    with pytest.raises(typer.Exit) as left:
+        await offer(Config("ws://127.0.0.1:1", "http://127.0.0.1:1"), worker, {"sdp": "v=0"}, 1.0)
+    assert left.value.exit_code == 1
+    assert capsys.readouterr().err == "Error: The job was not done: stopped before there was an answer.\n"
+    assert server.sent == ["discover_peers"]
 
 
 @pytest.mark.parametrize(

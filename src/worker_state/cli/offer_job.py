@@ -22,26 +22,27 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
     `typer.Exit` unless the job is done."""
     screen = Screen()
     screen.show_log()
-    ending, offered, unknown = "stopped before there was an answer", False, False
+    ending, unknown = "stopped before there was an answer", False
+    target: str | None = None  # who may have the offer
     async with ending_on_signal(screen, "Cancelling the job") as scope:
         try:  # inside, for what leaves the nursery of the signals leaves in a group
             async with open_client(config) as client:
                 with scope:
-                    missing = "there is no such worker in the room" if worker else "no worker of the room is available"
-                    worker = await _find(client, worker, wait)
-                    if worker is None:
-                        ending = missing
+                    target = await _find(client, worker, wait)
+                    if target is None:
+                        ending = (
+                            "there is no such worker in the room" if worker else "no worker of the room is available"
+                        )
                     else:
-                        await client.send({"type": "offer", **more, "sender": client.peer_id, "target": worker})
-                        offered = True
-                        ending = await _follow(client, worker, wait, screen)
-                if scope.cancelled_caught and worker is not None:
-                    ids = {"from_peer_id": client.peer_id, "to_peer_id": worker}
+                        await client.send({"type": "offer", **more, "sender": client.peer_id, "target": target})
+                        ending = await _follow(client, target, wait, screen)
+                if scope.cancelled_caught and target is not None:
+                    ids = {"from_peer_id": client.peer_id, "to_peer_id": target}
                     await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
-                    ending = await _follow(client, worker, min(wait, CANCEL_WITHIN), screen)
+                    ending = await _follow(client, target, min(wait, CANCEL_WITHIN), screen)
                     unknown = ending not in ENDINGS  # a handler that blocks hears of no cancel
         except ObservationFailed as error:
-            ending, unknown = str(error), offered
+            ending, unknown = str(error), target is not None
     if unknown:
         raise fail(f"How the job ends is not known: {ending}.")
     if ending != "done":
