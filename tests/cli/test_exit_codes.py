@@ -14,6 +14,7 @@ import typer
 from tests.cli.test_run_worker import Kept, start_spoiled, worker_run
 from tests.support.processes import Server, Spawn
 from worker_state import Config, open_state_manager
+from worker_state.cli.offer_job import offer
 from worker_state.cli.watch_room import watch
 from worker_state.devserver import DevServer, serve
 from worker_state.devserver.model import Reply
@@ -129,6 +130,15 @@ async def test_g39_watching_that_is_interrupted(silent: Silent, capsys: pytest.C
     config = Config(silent.ws_url, silent.http_url, "r", "t")
     assert await silent.interrupt(partial(watch, once=True), config, 2.0) == 1
     assert "may be left on the server: its name is not known." in capsys.readouterr().err
+
+
+async def test_g39_an_offer_whose_way_in_is_interrupted(silent: Silent, capsys: pytest.CaptureFixture[str]) -> None:
+    """As for `watch`, and as soon: the way in is not waited for, which a server may keep for half a minute."""
+    with trio.fail_after(15):
+        assert await silent.interrupt(offer, Config(silent.ws_url, silent.http_url, "r", "t"), None, {}, 60.0) == 1
+    printed = capsys.readouterr()
+    assert "may be left on the server: its name is not known" in printed.out
+    assert printed.err == "Error: The job was not done: stopped before there was an answer.\n"
 
 
 def test_g39_a_server_that_goes_first(spawn: Spawn, server: Server) -> None:

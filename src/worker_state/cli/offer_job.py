@@ -23,32 +23,39 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
     screen = Screen()
     screen.show_log()
     ending, unknown = "stopped before there was an answer", False
+    missing = "there is no such worker in the room" if worker else "no worker of the room is available"
     target: str | None = None  # who may have the offer
-    async with ending_on_signal(screen, "Cancelling the job") as scope:
-        try:  # inside, for what leaves the nursery of the signals leaves in a group
-            async with open_client(config) as client:
-                with scope:
-                    target = await _find(client, worker, wait)
-                    if target is None:
-                        ending = (
-                            "there is no such worker in the room" if worker else "no worker of the room is available"
-                        )
-                    else:
-                        await client.send({"type": "offer", **more, "sender": client.peer_id, "target": target})
-                        ending = await _follow(client, target, wait, screen)
-                if scope.cancelled_caught and target is not None:
-                    ids = {"from_peer_id": client.peer_id, "to_peer_id": target}
-                    await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
-                    ending = await _follow(client, target, min(wait, CANCEL_WITHIN), screen)
-                    unknown = ending not in ENDINGS  # a handler that blocks hears of no cancel
+    async with ending_on_signal(screen, "Cancelling the job") as scope, trio.open_nursery() as nursery:
+        try:  # inside, for what leaves a nursery leaves in a group
+            with scope:
+                client: Client = await nursery.start(_be_client, config)
+                target = await _find(client, worker, wait)
+                if target is None:
+                    ending = missing
+                else:
+                    await client.send({"type": "offer", **more, "sender": client.peer_id, "target": target})
+                    ending = await _follow(client, target, wait, screen)
+            if scope.cancelled_caught and target is not None:
+                ids = {"from_peer_id": client.peer_id, "to_peer_id": target}
+                await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
+                ending = await _follow(client, target, min(wait, CANCEL_WITHIN), screen)
+                unknown = ending not in ENDINGS  # a handler that blocks hears of no cancel
         except ObservationFailed as error:
             ending, unknown = str(error), target is not None
+        nursery.cancel_scope.cancel()
     if unknown:
         raise fail(f"How the job ends is not known: {ending}.")
     if ending != "done":
         raise fail(f"The job was not done: {ending}.")
     if screen.identities_left:
         raise typer.Exit(ExitCode.LEFT_SOMETHING)
+
+
+async def _be_client(config: Config, *, task_status: trio.TaskStatus[Client]) -> None:
+    """Be in the room until cancelled. A task, so that a signal cancels its start, and only the use of it afterwards."""
+    async with open_client(config) as client:
+        task_status.started(client)
+        await trio.sleep_forever()
 
 
 async def _find(client: Client, worker: str | None, wait: float) -> str | None:
