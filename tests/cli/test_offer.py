@@ -84,6 +84,19 @@ class OddServer:
         yield self
 
 
+class LoudRoom(OddServer):
+    """A client with a worker that says nothing, and a stranger that does not stop."""
+
+    def __init__(self) -> None:
+        super().__init__([{"peer_id": "w"}])
+
+    async def receive(self) -> Message:
+        if self.sent == ["discover_peers"]:
+            return await super().receive()
+        await trio.sleep(0.02)
+        return {"type": "peer_message", "from_peer_id": "stranger", "payload": {"type": "done"}}
+
+
 class MuteServer(OddServer):
     """A client of one that does not answer; who waits for it is interrupted."""
 
@@ -116,6 +129,18 @@ async def test_a_search_that_is_interrupted_cancels_no_job(
     assert left.value.exit_code == 1
     assert capsys.readouterr().err == "Error: The job was not done: stopped before there was an answer.\n"
     assert server.sent == ["discover_peers"]
+
+
+async def test_what_strangers_say_does_not_lengthen_the_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--wait is for the worker's next message."""
+    monkeypatch.setattr(offer_job, "open_client", LoudRoom().open_client)
+    with trio.fail_after(30):
+        with pytest.raises(typer.Exit) as left:
+            await offer(Config("ws://127.0.0.1:1", "http://127.0.0.1:1"), "w", {"sdp": "v=0"}, 0.5)
+    assert left.value.exit_code == 1
+    assert capsys.readouterr() == ("", "Error: The job was not done: the worker has said nothing for 0.5 s.\n")
 
 
 @pytest.mark.parametrize(

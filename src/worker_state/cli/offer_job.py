@@ -77,17 +77,21 @@ async def _find(client: Client, worker: str | None, wait: float) -> str | None:
 
 async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> str:
     """Print payloads until one ends the job; returns how it has ended."""
-    while True:
-        with trio.move_on_after(wait) as limit:
+    with trio.move_on_after(wait) as limit:
+        while True:
             message = await client.receive()
-        if limit.cancelled_caught:
-            return f"the worker has said nothing for {wait:g} s"
-        match message:
-            case {"type": "error"}:
-                return client.secrets.shown(str(message.get("message") or message.get("reason") or message.get("code")))
-            case {"type": "peer_message", "from_peer_id": str(sender), "payload": payload} if sender == worker:
-                screen.plain(client.secrets.redacted(json.dumps(payload)))
-                if isinstance(payload, dict) and payload.get("type") in ENDINGS:
-                    return str(payload["type"])
-            case {"type": "answer"}:
-                screen.plain(client.secrets.redacted(json.dumps({"type": "answer", "sdp": message.get("sdp")})))
+            match message:
+                case {"type": "error"}:
+                    why = message.get("message") or message.get("reason") or message.get("code")
+                    return client.secrets.shown(str(why))
+                case {"type": "peer_message", "from_peer_id": str(sender), "payload": payload} if sender == worker:
+                    pass
+                case {"type": "answer"}:
+                    payload = {"type": "answer", "sdp": message.get("sdp")}
+                case _:
+                    continue  # from somebody else
+            limit.deadline = trio.current_time() + wait
+            screen.plain(client.secrets.redacted(json.dumps(payload)))
+            if isinstance(payload, dict) and payload.get("type") in ENDINGS:
+                return str(payload["type"])
+    return f"the worker has said nothing for {wait:g} s"
