@@ -1,4 +1,4 @@
-"""`worker-state doctor`: its options and how it prints its findings. `worker_state.doctor` does the work."""
+"""`worker-state doctor`: its options and how it prints its findings. `worker_state.tools.doctor` does the work."""
 
 import json
 import logging
