@@ -29,6 +29,7 @@ TERMINATED_AGAIN = 1.0
 whose cores all compute, that shell waits for its turn. A person who means a second signal has Ctrl-C."""
 STUCK = 1.0  # seconds in which the loop takes a signal, or it is stuck
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # not every system has the latter two
+KINDS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 HANG_UP = getattr(signal, "SIGHUP", None)
 
 
@@ -114,38 +115,36 @@ def _listening(take: Callable[[int], None]) -> Iterator[None]:
         if not _is_the_same(number, time.monotonic() - heard_at):
             os._exit(128 + number)
 
+    def in_the_loop(number: int, taken: threading.Event) -> None:
+        taken.set()
+        if listening:
+            take(number)
+
     def hand_over() -> None:
         first: float | None = None
         while (number := numbers.get()) is not None:
             taken = threading.Event()
-
-            def in_the_loop(number: int = number, taken: threading.Event = taken) -> None:
-                taken.set()
-                if listening:
-                    take(number)
-
             with suppress(trio.RunFinishedError):
-                token.run_sync_soon(in_the_loop)
+                token.run_sync_soon(in_the_loop, number, taken)
             if first is not None and not _is_the_same(number, time.monotonic() - first) and not taken.wait(STUCK):
                 os._exit(128 + number)
             first = first or time.monotonic()
 
-    kinds = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-    before = {kind: signal.getsignal(kind) for kind in kinds}
+    before = {kind: signal.getsignal(kind) for kind in KINDS}
     if before.get(HANG_UP) is signal.SIG_IGN:  # by `nohup`
-        kinds.remove(HANG_UP)
+        del before[HANG_UP]
     threading.Thread(target=hand_over, name="worker-state signals", daemon=True).start()
     try:
-        _taken_over.update(kinds)
-        for kind in kinds:
+        _taken_over.update(before)
+        for kind in before:
             signal.signal(kind, hear)
         yield
     finally:
         listening = False
         # In a process of the command's own, one that is handed on late must not end its last moments.
         some_may_be_late = is_prepared() and heard_at > -math.inf
-        for kind in kinds:
-            signal.signal(kind, late if some_may_be_late else before[kind])
+        for kind, handler in before.items():
+            signal.signal(kind, late if some_may_be_late else handler)
         if not some_may_be_late:
             _taken_over.clear()
         numbers.put(None)
