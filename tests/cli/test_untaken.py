@@ -91,13 +91,20 @@ def read_until(reader: int, text: bytes) -> bytes:
     return read
 
 
-def connected(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether it has a socket beside trio's own two."""
-    sockets = 0
+def opened(process: "subprocess.Popen[bytes]") -> set[str]:
+    """What it has open, as Linux names it."""
+    names = set()
     for link in Path(f"/proc/{process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # it was open a moment ago
-            sockets += "socket:" in os.readlink(link)
-    return sockets > 2
+            names.add(os.readlink(link))
+    return names
+
+
+def connected(process: "subprocess.Popen[bytes]", ws: str) -> bool:
+    """Whether it has a connection to this WebSocket address: then it listens to signals, and has its identity."""
+    names, port = opened(process), int(ws.rpartition(":")[2])
+    rows = [line.split() for line in Path(f"/proc/{process.pid}/net/tcp").read_text("ascii").splitlines()[1:]]
+    return any(f"socket:[{row[9]}]" in names and int(row[2].rpartition(":")[2], 16) == port for row in rows)
 
 
 @pytest.fixture
@@ -182,7 +189,7 @@ def test_g20_clients_come_to_their_end_although_nobody_takes_their_lines(spawn: 
         told = [*command.split(), *([session] if "session" in command else []), *server.options]
         with full_pipe() as (_, writer), running(writer, PROGRAM, *told, err=writer) as client:
             if not ends:
-                until(lambda client=client: connected(client), client)  # type: ignore[misc]
+                until(lambda client=client: connected(client, server.ws), client)  # type: ignore[misc]
                 client.terminate()
             assert client.wait(DEADLINE) == 0, command
 
@@ -194,7 +201,7 @@ def test_g20_a_pager_gets_all_of_one_look(spawn: Spawn, server: Server) -> None:
     session = worker.until("sleap-session:").split()[-1]
     command = (PROGRAM, "watch", *server.options, "--session", session, "--once", "--json")
     with full_pipe() as (reader, writer), running(writer, *command) as look:
-        until(lambda: connected(look), look)
+        until(lambda: "anon_inode:[eventpoll]" in opened(look), look)  # trio runs in it
         time.sleep(4)  # longer than it takes to look, and than the patience with what nobody waits for
         assert look.poll() is None
         assert json.loads(read_until(reader, b"\n}").lstrip(b"."))["count"] == 1
