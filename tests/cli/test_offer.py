@@ -3,10 +3,12 @@
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
 import typer
+from trio.testing import MockClock
 from typer.testing import CliRunner
 
 from tests.support.processes import PROGRAM, environment
@@ -14,8 +16,10 @@ from worker_state import Config, Job, SessionString, open_state_manager, serve_j
 from worker_state.cli import offer_job
 from worker_state.cli.app import app
 from worker_state.cli.offer_job import offer
+from worker_state.cli.screen import Screen
 from worker_state.devserver.identities import ApiKey
 from worker_state.protocol.frames import Message
+from worker_state.redact import Secrets
 from worker_state.testing import on_sockets
 
 KEY = "slp_lab"
@@ -97,6 +101,16 @@ class LoudRoom(OddServer):
         return {"type": "peer_message", "from_peer_id": "stranger", "payload": {"type": "done"}}
 
 
+class DeafWorker(OddServer):
+    """A client of a worker whose job goes on and on, and says so."""
+
+    secrets = Secrets()
+
+    async def receive(self) -> Message:
+        await trio.sleep(1)
+        return {"type": "peer_message", "from_peer_id": "w", "payload": {"type": "progress"}}
+
+
 class MuteServer(OddServer):
     """A client of one that does not answer; who waits for it is interrupted."""
 
@@ -141,6 +155,13 @@ async def test_what_strangers_say_does_not_lengthen_the_wait(
             await offer(Config("ws://127.0.0.1:1", "http://127.0.0.1:1"), "w", {"sdp": "v=0"}, 0.5)
     assert left.value.exit_code == 1
     assert capsys.readouterr() == ("", "Error: The job was not done: the worker has said nothing for 0.5 s.\n")
+
+
+async def test_a_job_that_ignores_its_cancel_is_left(autojump_clock: MockClock) -> None:
+    """However much it says: after Ctrl-C its end is waited for so long and no longer."""
+    client: Any = DeafWorker([])
+    ending = await offer_job._follow(client, "w", 60.0, Screen(), offer_job.CANCEL_WITHIN)
+    assert (ending, trio.current_time()) == ("it has not ended in 10 s", 10.0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`worker-state offer` while it runs: one offer, and what the worker says about it until the job is over."""
 
 import json
+import math
 
 import trio
 import typer
@@ -38,7 +39,7 @@ async def offer(config: Config, worker: str | None, more: Message, wait: float) 
             if scope.cancelled_caught and target is not None:
                 ids = {"from_peer_id": client.peer_id, "to_peer_id": target}
                 await client.send({"type": "peer_message", **ids, "payload": {"type": "cancel"}})
-                ending = await _follow(client, target, min(wait, CANCEL_WITHIN), screen)
+                ending = await _follow(client, target, wait, screen, CANCEL_WITHIN)
                 unknown = ending not in ENDINGS  # a handler that blocks hears of no cancel
         except ObservationFailed as error:
             ending, unknown = str(error), target is not None
@@ -75,9 +76,11 @@ async def _find(client: Client, worker: str | None, wait: float) -> str | None:
     return None
 
 
-async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> str:
-    """Print payloads until one ends the job; returns how it has ended."""
-    with trio.move_on_after(wait) as limit:
+async def _follow(client: Client, worker: str, wait: float, screen: Screen, in_all: float = math.inf) -> str:
+    """Print payloads until one ends the job; returns how it has ended. `in_all`: seconds, whatever the worker says."""
+    began = trio.current_time()
+    over_at = began + in_all
+    with trio.move_on_at(min(began + wait, over_at)) as limit:
         while True:
             message = await client.receive()
             match message:
@@ -90,8 +93,10 @@ async def _follow(client: Client, worker: str, wait: float, screen: Screen) -> s
                     payload = {"type": "answer", "sdp": message.get("sdp")}
                 case _:
                     continue  # from somebody else
-            limit.deadline = trio.current_time() + wait
+            limit.deadline = min(trio.current_time() + wait, over_at)
             screen.plain(client.secrets.redacted(json.dumps(payload)))
             if isinstance(payload, dict) and payload.get("type") in ENDINGS:
                 return str(payload["type"])
+    if limit.deadline == over_at:
+        return f"it has not ended in {in_all:g} s"
     return f"the worker has said nothing for {wait:g} s"
