@@ -297,10 +297,10 @@ def main() -> None:
     parser.add_argument(
         "--shown",
         type=int,
-        default=10,
+        default=1,
         metavar="N",
-        help="of the changes of a cycle, so many are waited for until the server has confirmed them; the others follow"
-        " each other at once (default: %(default)s)",
+        help="of the changes of a cycle, so many are waited for until the server has confirmed them, a tenth of a"
+        " second each; the others follow each other at once (default: %(default)s)",
     )
     parser.add_argument("--minutes", type=float, default=12.0, metavar="N", help="stop after these (default: 12)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")

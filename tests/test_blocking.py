@@ -289,6 +289,24 @@ def test_an_interrupted_start_leaves_nothing(served: Served) -> None:
     assert not served.server.rooms.users
 
 
+def test_a_condition_may_not_call_the_manager(served: Served) -> None:
+    """It is called in trio's thread: such a call says so, and not that the manager has ended."""
+    with start_state_manager(served.config) as manager:
+        with pytest.raises(RuntimeError, match="condition of `wait_for` is called in trio's thread"):
+            manager.wait_for(lambda state: manager.set_busy("job") is None, timeout=PATIENCE)
+        manager.set_busy("job")
+        manager.synced(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("5", TypeError), (True, TypeError), (-5, ValueError), (float("nan"), ValueError)]
+)
+def test_a_limit_that_is_none(served: Served, timeout: Any, error: type[Exception]) -> None:
+    """The error names the argument."""
+    with start_state_manager(served.config) as manager, pytest.raises(error, match="timeout must be"):
+        manager.synced(timeout=timeout)
+
+
 def test_draining(served: Served) -> None:
     """The limit ends the waiting and not the draining."""
     with start_state_manager(served.config) as manager:

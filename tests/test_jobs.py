@@ -399,18 +399,28 @@ async def test_a_handler_that_ignores_its_cancel(world: World) -> None:
 
 @scenario(only="fake")
 async def test_what_is_no_payload(world: World) -> None:
-    """A payload that is no mapping is refused in words that show one."""
+    """A payload that is no mapping is refused in words that show one, and so is an empty one, which no server takes."""
     refused = list[str]()
 
     async def handle(job: Job) -> None:
         with pytest.raises(TypeError) as error:
             await job.send("text")  # type: ignore[arg-type]
         refused.append(str(error.value))
+        with pytest.raises(ValueError, match="not empty"):
+            await job.send({})
 
     async with working(world, handle) as (manager, client):
         await offer(manager, client)
         await said(client, "done")
     assert refused == ['job.send takes a mapping, as in {"type": "progress", "step": 1}, not str']
+
+
+@pytest.mark.parametrize("handler", [None, 5])
+async def test_what_is_no_handler(handler: Any) -> None:
+    """It is refused at once, not at the first job."""
+    manager: Any = None
+    with pytest.raises(TypeError, match="handler must be a function"):
+        await serve_jobs(manager, handler)
 
 
 @pytest.mark.parametrize("whose", ["handler", "child", "stranger"])

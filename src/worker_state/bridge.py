@@ -90,6 +90,10 @@ class _Call(Generic[T]):
     def __init__(
         self, function: Callable[[], Awaitable[T]], timeout: float | None, give_back: Callable[[T], None] | None
     ) -> None:
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float)):
+            raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be 0 seconds or more, not {timeout:g}")
         self._function = function
         self._timeout = math.inf if timeout is None else timeout
         self._give_back = give_back
@@ -169,6 +173,8 @@ class Life:
             raise RuntimeError(
                 "the manager is in the process that this one was forked from, and cannot be reached here"
             )
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a condition of `wait_for` is called in trio's thread, and may not call the manager")
         try:
             yield self._portal
         except RuntimeError as error:  # it has stopped

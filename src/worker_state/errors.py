@@ -69,7 +69,8 @@ class Disconnected(WorkerStateError):
 
 class ManagerEnded(Disconnected):
     """A manager was called, or waited for, that has ended: its block or its task is over. What sends a last signal
-    meets it like any other `Disconnected`."""
+    meets it like any other `Disconnected`. For a tenth of a second after the end, plain calls of trio's manager do
+    nothing instead: the task that makes them is mostly being cancelled."""
 
 
 class JobCancelled(WorkerStateError):

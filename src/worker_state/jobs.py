@@ -59,11 +59,13 @@ class Job:
 
     async def send(self, payload: Mapping[str, Any]) -> None:
         """Send the client a message of yours, as a `peer_message` with this payload. While the worker is not registered
-        it goes nowhere: the job goes on. Raises `ValueError` or `TypeError` for what is no mapping, what JSON cannot
-        say, or what is longer than the 1 MiB that a server takes."""
+        it goes nowhere: the job goes on. Raises `ValueError` or `TypeError` for what is no mapping or empty, what
+        JSON cannot say, or what is longer than the 1 MiB that a server takes."""
         if not isinstance(payload, Mapping):
             example = '{"type": "progress", "step": 1}'
             raise TypeError(f"job.send takes a mapping, as in {example}, not {type(payload).__name__}")
+        if not payload:
+            raise ValueError("job.send takes a payload that is not empty: no server hands an empty one on")
         ids = {"from_peer_id": self._manager.state.peer_id, "to_peer_id": self.client}
         await self._signal({"type": "peer_message", **ids, "payload": dict(payload)})
 
@@ -117,7 +119,10 @@ async def serve_jobs(manager: Manager, handler: Handler, *, seen: Callable[[Mess
     """Read `manager.signals` and run the handler for each offer that is taken, until cancelled or the manager ends.
 
     `seen` is called with every signal. An error of the handler is logged as that job's end, and ends nothing else.
+    Raises `TypeError` for a handler that cannot be called.
     """
+    if not callable(handler):
+        raise TypeError(f"handler must be a function that takes a job, not {type(handler).__name__}")
     running: dict[str, Job] = {}  # the newest, by its client
     async with trio.open_nursery() as nursery:
         async for message in manager.signals:

@@ -95,8 +95,9 @@ class Manager(ManagerBase):
             raise ValueError(f"{message['type']!r} is sent by worker_state itself")
         kind, ours = message["type"], self.state.peer_id
         # Of another sender the server answers that it does not know it, just as when it has forgotten this worker.
-        if ours is not None and message.get("from_peer_id", None if kind in frames.SIGNED else ours) != ours:
-            raise ValueError(f"'from_peer_id' of {kind!r} must be this worker's peer id")
+        for name, needed in (("from_peer_id", kind in frames.SIGNED), ("sender", False)):
+            if ours is not None and message.get(name, None if needed else ours) != ours:
+                raise ValueError(f"{name!r} of {kind!r} must be this worker's peer id")
         text = frames.encode_signal(message)  # now, since it may change while it waits for its turn
         link = self._supervisor.link
         if link is None or not self.state.registered:

@@ -141,7 +141,8 @@ class ManagerBase:
 
     @_step
     def set_capabilities(self, changes: Mapping[str, Any]) -> None:
-        """Change capabilities: `{"gpu_memory_mb": 12288}`. Those that are not named stay; None is sent as null.
+        """Change capabilities: `{"gpu_memory_mb": 12288}`. Those that are not named stay. None is sent as null,
+        under names of your own: what clients compare keeps its type.
 
         Sent, proved and repaired like a status; `synced()` covers it. Raises `ConfigError`, which names the field, as
         `Config` does.

@@ -183,6 +183,12 @@ LINES: list[tuple[Callable[[], None], int, str, dict[str, object]]] = [
         {"epoch": 3, "frame": r"offer\n"},
     ),
     (
+        lambda: log_lines.Registrations(show_session_string=True).accepted(1, None, "key's\n", 0.0, given="ours"),
+        logging.WARNING,
+        "other_room",
+        {"room": r"key's\n", "given": "ours"},
+    ),
+    (
         lambda: started().accepted(2, None, "other\n", 0.0),
         logging.WARNING,
         "session_string_changed",

@@ -96,6 +96,17 @@ def test_how_long_there_was_no_registration(said: pytest.LogCaptureFixture) -> N
     assert told(said, "registered")[-1].fields["downtime"] == 4.0
 
 
+def test_an_api_key_for_another_room(said: pytest.LogCaptureFixture) -> None:
+    """The line names both rooms, once; and there is no session string, for the token was given for the other one."""
+    actor = new(api_key="slp_x", room_id="ours", room_token="secret", peer_id="me")
+    given(actor, OPENED)
+    (registered,) = [each for each in given(actor, accepted()) if isinstance(each, m.WorkerRegistered)]
+    given(actor, m.Reregister(), now=20.0)
+    given(actor, accepted(), now=21.0)
+    assert told(said, "other_room") == [About("other_room", {"room": "room", "given": "ours"})]
+    assert registered.token is None
+
+
 def test_only_a_move_is_polite() -> None:
     """A link that is of no use is ended at once, though nothing on it is unanswered."""
     actor = online()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from worker_state.devserver.model import Close, Send
+from worker_state.devserver.rules import Rooms
 
 TAGS = ["sleap-rtc", "training-worker"]
 
@@ -146,3 +148,10 @@ def test_an_unknown_type_is_answered(world: World, kind: Any) -> None:
 def test_a_binary_frame_with_json_is_as_good_as_text(world: World) -> None:
     (effect,) = world.rooms.receive("s", b'{"type": "hello"}', world.now)
     assert isinstance(effect, Send)
+
+
+@pytest.mark.parametrize("rules", [{"generation": "v3.0"}, {"generation": 3}, {"token_life": -1}])
+def test_rules_that_no_server_has(rules: Any) -> None:
+    """A wrong one is refused by its name, and is not the other generation in silence."""
+    with pytest.raises(ValueError, match=f"{next(iter(rules))} must be"):
+        Rooms(random=Random(1), **rules)

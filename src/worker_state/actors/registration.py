@@ -216,9 +216,11 @@ class RegistrationActor(PureActor):
         self._backoff.accepted()
         self._expected_peers = expected_peers(self._expected_peers, frame.peers)
         room = self._credentials.room.value
-        token = frame.token if room is None else room.token
+        given = self._config.room_id
+        # An API key names its room by itself. The token that was given beside it may be another room's.
+        token = room.token if room is not None else frame.token if given in (None, frame.room_id) else None
         session = None if token is None else SessionString(frame.room_id, token, self._peer_id)
-        self._log.accepted(self._link.epoch, session, frame.room_id, now)
+        self._log.accepted(self._link.epoch, session, frame.room_id, now, given=None if room is not None else given)
         self._publish(
             events.WorkerRegistered(
                 epoch=self._link.epoch,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 from worker_state.devserver.identities import RECORDED_API_KEYS, STORE_FAILED, Admitted, ApiKey, Generation, Identities
 from worker_state.devserver.model import JSON, Close, Effect, Message, Peer, Registry, Reply, Room, Send
@@ -36,6 +36,10 @@ class Rooms:
         room_life: float = ROOM_LIFE,
         api_keys: Mapping[str, ApiKey] | None = None,
     ) -> None:
+        if generation not in get_args(Generation):
+            raise ValueError(f"generation must be 'v2' or 'v3', not {generation!r}")
+        if not token_life > 0:
+            raise ValueError(f"token_life must be more than 0 seconds, not {token_life!r}")
         self._generation = generation
         self._room_life = room_life
         self._registry = Registry()
