@@ -110,6 +110,8 @@ class Reader:
                         if program == "python3":
                             words[0] = words[0].replace("path/to/worker_state", str(ROOT))
                         self.terminal.begin(self.spawn(*words, program=PROGRAMS[program], terminal=True))
+                        if words[:1] == ["serve"]:
+                            self.terminal.line(0)  # nobody asks a server that has said nothing yet
             case "text":
                 self.see(lines_of(text))
             case _:
