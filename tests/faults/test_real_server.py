@@ -340,13 +340,19 @@ def swallow(world: FakeWorld, times: int) -> None:
     world.server.answer_instead = answer
 
 
+async def lived(world: World) -> Manager:
+    """A worker whose link has lived for a minute."""
+    manager = await world.start()
+    await manager.synced()
+    await trio.sleep(60)
+    return manager
+
+
 @scenario(only="fake")  # needs a server that swallows that one frame
 async def test_g05_the_first_register_is_swallowed(world: World) -> None:
     """The first `register` of a link, which a busy server may take minutes to answer, is noticed as swallowed, too."""
     assert isinstance(world, FakeWorld)
-    manager = await world.start()
-    await manager.synced()
-    await trio.sleep(60)
+    manager = await lived(world)
     swallow(world, 1)
     world.server.restart()
     await world.until(lambda: not manager.state.connected)
@@ -359,9 +365,7 @@ async def test_g05_the_first_register_is_swallowed(world: World) -> None:
 async def test_g05_the_first_register_is_swallowed_while_somebody_has_the_peer_id(world: World) -> None:
     """The echo goes to our own dead connection, or to a stranger: the answer to a look says it as soon."""
     assert isinstance(world, FakeWorld)
-    manager = await world.start()
-    await manager.synced()
-    await trio.sleep(60)
+    manager = await lived(world)
     swallow(world, 1)
     world.server.half_open(name_of(manager))
     await world.until(lambda: manager.state.epoch == 2)
@@ -372,9 +376,7 @@ async def test_g05_the_first_register_is_swallowed_while_somebody_has_the_peer_i
 
 async def with_a_held_register(world: FakeWorld) -> Manager:
     """A worker that has come back to a server which is busy with its `register`."""
-    manager = await world.start()
-    await manager.synced()
-    await trio.sleep(60)
+    manager = await lived(world)
     world.server.hold_registers(1)
     world.server.disconnect_all(1012)
     await world.until(lambda: world.server.held_registers)

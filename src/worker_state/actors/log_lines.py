@@ -70,7 +70,7 @@ class Registrations:
         self, epoch: int, session: SessionString | None, room_id: str, now: float, *, given: str | None = None
     ) -> None:
         """The server has accepted a `register`; `session` is None when it is not known. `given`: the room
-        that was given beside an API key."""
+        of the configuration, which is another one where an API key names it."""
         downtime = 0.0 if self._lost_at is None else now - self._lost_at
         about = event("registered", epoch=epoch, attempt=max(1, epoch - self._epoch), downtime=downtime)
         if self.started:
@@ -79,10 +79,10 @@ class Registrations:
             log.info("worker registered in room %s", redact.shown(room_id), extra=about)
         else:
             log.info("worker registered, session string: %s", session, extra=about)
-        if given not in (None, room_id) and room_id != self._room:
-            about = event("other_room", room=redact.shown(room_id), given=redact.shown(str(given)))
+        if given is not None and given != room_id and room_id != self._room:
+            room, given = redact.shown(room_id), redact.shown(given)
             text = "the API key is for the room %s, not for the one that was given, %s: clients find this worker there"
-            log.warning(text, redact.shown(room_id), redact.shown(str(given)), extra=about)
+            log.warning(text, room, given, extra=event("other_room", room=room, given=given))
         if self.started and room_id != self._room:
             about = event("session_string_changed", room=redact.shown(room_id))
             new = f", the new one is: {session}" if self._show and session is not None else ": the room is a new one"

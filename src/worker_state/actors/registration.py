@@ -215,12 +215,12 @@ class RegistrationActor(PureActor):
         self._credentials.accept()
         self._backoff.accepted()
         self._expected_peers = expected_peers(self._expected_peers, frame.peers)
-        room = self._credentials.room.value
-        given = self._config.room_id
-        # An API key names its room by itself. The token that was given beside it may be another room's.
-        token = room.token if room is not None else frame.token if given in (None, frame.room_id) else None
+        room, given = self._credentials.room.value, self._config.room_id
+        token = frame.token if room is None else room.token
+        if given not in (None, frame.room_id):
+            token = None  # an API key has named another room: what was given is not its token
         session = None if token is None else SessionString(frame.room_id, token, self._peer_id)
-        self._log.accepted(self._link.epoch, session, frame.room_id, now, given=None if room is not None else given)
+        self._log.accepted(self._link.epoch, session, frame.room_id, now, given=given)
         self._publish(
             events.WorkerRegistered(
                 epoch=self._link.epoch,
