@@ -227,6 +227,11 @@ FRAMES: list[tuple[str, Frame]] = [
     ('{"type": "ping", "at": ' + "9" * 10_000 + "}", Malformed("JSON, with a number of too many digits")),
     ("[" * DEEP, Malformed("JSON, nested too deeply")),
     ('{"type":' * DEEP, Malformed("JSON, nested too deeply")),
+    # One that names a list of records, and is none.
+    (
+        f'{{"type": "offer", "about": "peer_list", "sdp": {"[" * 200 + "]" * 200}}}',
+        Malformed("JSON, nested too deeply"),
+    ),
 ]
 
 
