@@ -56,13 +56,17 @@ class Counters:
                 self.pause = pause or 0.0
             case events.WorkerRegistered(at=at):
                 self._tally[ACCEPTED] += 1
-                if before.unregistered_since is not None:
-                    self.seconds += at - before.unregistered_since
-                    self._classes[bisect_left(BOUNDS, at - before.unregistered_since)] += 1
+                self._add_time(before.unregistered_since, at)
             case events.RegistrationRejected():
                 self._tally[REFUSED] += 1
             case events.DropLink(_, _, Cause.UNREGISTERED):
                 self._tally[UNANSWERED] += 1
+
+    def _add_time(self, since: float | None, at: float) -> None:
+        """A registration that replaces another (None) took no time: there was one all along."""
+        if since is not None:
+            self.seconds += at - since
+            self._classes[bisect_left(BOUNDS, at - since)] += 1
 
     def labels(self, family: str) -> Iterator[tuple[str, int]]:
         """Every label of this family with its count, those that never happened too."""
